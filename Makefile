@@ -1,0 +1,80 @@
+# Slipway. `make help` says what there is.
+#
+# STACK names the stack file in stacks/; "sandbox" is the small cloud that lives on this machine. Any other stack uses
+# your own environment: DIGITALOCEAN_TOKEN, Pulumi backend, passphrase.
+STACK ?= sandbox
+ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help up preview down verify test shell pulumi tools ready env
+
+SANDBOX := .cache/venv/bin/python -m tests.sandbox
+ifeq ($(STACK),sandbox)
+RUN := $(SANDBOX) exec --
+YES := --yes
+else
+RUN := $(SANDBOX) tools --
+YES :=
+endif
+SAY := @printf '\n==> %s\n'
+
+help: ## this list
+	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [ARGS="…"]'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+up: ready ## everything: tools, sandbox, pulumi up, then verify
+	$(SAY) 'pulumi up: stack $(STACK)'
+	@$(RUN) pulumi up --stack $(STACK) $(if $(YES),--yes --skip-preview) $(ARGS)
+	@$(MAKE) verify
+
+preview: ready ## what `make up` would change
+	$(SAY) 'pulumi preview: stack $(STACK)'
+	@$(RUN) pulumi preview --stack $(STACK) $(ARGS)
+
+verify: env ## measure what runs: DNS, ports, TLS, GitLab, registry
+	$(SAY) 'verify: stack $(STACK)'
+	@$(RUN) python -m tests.e2e.verify --stack $(STACK)
+
+down: env ## destroy the stack; with the sandbox, the sandbox as well
+ifeq ($(STACK),sandbox)
+	@failed=0; \
+	if $(SANDBOX) running && $(RUN) pulumi stack select $(STACK) 2>/dev/null; then \
+	    printf '\n==> %s\n' 'pulumi destroy: stack $(STACK)'; \
+	    $(SANDBOX) unlock; \
+	    $(RUN) pulumi destroy --stack $(STACK) --yes --skip-preview $(ARGS) || failed=$$?; \
+	fi; \
+	$(SANDBOX) stop; \
+	if [ $$failed != 0 ]; then echo 'error: pulumi destroy failed (see above); the sandbox is gone all the same' >&2; fi; \
+	exit $$failed
+else
+	$(SAY) 'pulumi destroy: stack $(STACK)'
+	@$(SANDBOX) prepare --tools-only
+	@$(RUN) pulumi destroy --stack $(STACK) $(ARGS)
+endif
+
+test: env ## lint, types, unit, sandbox and end-to-end tests, with a summary
+	@.cache/venv/bin/python -m tests $(ARGS)
+
+shell: ready ## a shell where plain `pulumi` works
+	@$(RUN) bash
+
+pulumi: ready ## one Pulumi command: make pulumi ARGS="preview --diff"
+	@$(RUN) pulumi $(ARGS)
+
+# Tools, sandbox, stack: what every command above stands on. Quick when all is there.
+ready: env
+	$(SAY) 'tools'
+ifeq ($(STACK),sandbox)
+	@$(SANDBOX) prepare
+	@$(SANDBOX) start
+	@$(SANDBOX) unlock
+else
+	@$(SANDBOX) prepare --tools-only
+endif
+	@$(RUN) pulumi stack select --create $(STACK)
+
+env:
+	@tests/sandbox/cloud/bootstrap.sh

@@ -1,0 +1,29 @@
+"""The components of an installation: one noun a module, each with its inputs beside it."""
+
+from components.dns_records import DnsRecords, DnsRecordsArgs
+from components.gitlab import GitLab, GitLabArgs
+from components.gitlab_server import GitLabServer, GitLabServerArgs
+from components.keys import Keys
+from components.network import Network, NetworkArgs
+from components.registry_bucket import RegistryBucket, RegistryBucketArgs
+from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
+from components.settings import Settings, SettingsError
+
+__all__ = [
+    "DnsRecords",
+    "DnsRecordsArgs",
+    "GitLab",
+    "GitLabArgs",
+    "GitLabServer",
+    "GitLabServerArgs",
+    "Keys",
+    "Network",
+    "NetworkArgs",
+    "ObjectStorage",
+    "RegistryBucket",
+    "RegistryBucketArgs",
+    "RegistryConfiguration",
+    "RegistryConfigurationArgs",
+    "Settings",
+    "SettingsError",
+]

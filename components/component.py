@@ -1,0 +1,47 @@
+"""What all components share: how children are named, and how they are tied to their parent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pulumi
+
+
+class Component(pulumi.ComponentResource):
+    """A component whose children are named after it.
+
+    Owns the naming rule and nothing else. A child's logical name is its parent's name, a dash and a suffix; suffixes
+    stay the same for the life of the component, because a changed logical name is another resource to Pulumi.
+    """
+
+    def __init__(self, noun: str, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Register the component under the type token `slipway:index:<noun>`."""
+        super().__init__(f"slipway:index:{noun}", name, None, opts)
+        self._component_name = name
+
+    def child_name(self, suffix: str) -> str:
+        """The logical name of the child that `suffix` stands for."""
+        return f"{self._component_name}-{suffix}"
+
+    def child_options(
+        self,
+        *,
+        depends_on: Sequence[pulumi.Resource] = (),
+        provider: pulumi.ProviderResource | None = None,
+        deleted_with: pulumi.Resource | None = None,
+        keep: bool = False,
+        **extra: object,
+    ) -> pulumi.ResourceOptions:
+        """Options of a child: its parent is this component, and what is given here.
+
+        `keep` marks data that outlives the stack: it is protected, and retained should it leave the graph all the same.
+        """
+        return pulumi.ResourceOptions(
+            parent=self,
+            depends_on=list(depends_on),
+            provider=provider,
+            deleted_with=deleted_with,
+            protect=True if keep else None,
+            retain_on_delete=True if keep else None,
+            **extra,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,162 @@
+"""GitLab itself, on a machine that is ready for it."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_random as random
+from pulumi_command import remote
+
+from components.component import Component
+from components.remote import Machine, run_script
+from components.rendering import render, script
+from components.settings import Certificate, CertificateSource, Packages
+
+#: The administrator that every installation of GitLab begins with.
+ADMIN_USER: Final = "root"
+
+#: A new API token is made every so many days, and each is good for twice as long. GitLab allows 365 days at most.
+TOKEN_PERIOD_DAYS: Final = 90
+
+#: The least that the graph needs: everything inside GitLab, and runners.
+_API_SCOPES: Final = "api create_runner"
+
+
+def token_period(today: datetime.date) -> tuple[int, datetime.date]:
+    """The number of the period that `today` is in, and the day on which a token made in it ends.
+
+    An `up` in a later period replaces the token while the one before is good for another `TOKEN_PERIOD_DAYS`, less
+    the days since that period began. Within a period nothing changes.
+    """
+    period = today.toordinal() // TOKEN_PERIOD_DAYS
+    return period, datetime.date.fromordinal((period + 2) * TOKEN_PERIOD_DAYS)
+
+
+@dataclass(frozen=True)
+class GitLabArgs:
+    """Inputs of `GitLab`. `memory_gb` is the machine's; `today` decides when the API token is renewed."""
+
+    machine: Machine
+    fqdn: pulumi.Input[str]
+    address: pulumi.Input[str]
+    version: pulumi.Input[str]
+    packages: Packages
+    certificate: Certificate
+    memory_gb: int
+    today: datetime.date
+
+
+class GitLab(Component):
+    """GitLab CE: the pinned package, its configuration, and an API token.
+
+    Owns the package, `gitlab.rb`, the password of `root` and one API token; sign-up is off before anybody can know
+    the address. Refuses to own the registry's settings, which are in a file of their own that `gitlab.rb` reads, and
+    anything inside GitLab that its API can declare.
+    """
+
+    url: pulumi.Output[str]
+    version: pulumi.Output[str]
+    admin_password: pulumi.Output[str]
+    api_token: pulumi.Output[str]
+    ready: tuple[pulumi.Resource, ...]
+
+    def __init__(self, name: str, args: GitLabArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare GitLab; `api_token` is known when GitLab answers and accepts it."""
+        super().__init__("GitLab", name, opts)
+        self._args = args
+        made = random.RandomPassword(
+            self.child_name("admin-password"), length=24, special=False, opts=self.child_options()
+        )
+        password: pulumi.Output[str] = pulumi.Output.secret(made.result)
+        package = self._package()
+        configured = self._configure(package, password)
+        token = self._token(configured, password)
+
+        self.url = pulumi.Output.concat("https://", args.fqdn)
+        # Unknown until the package is installed: a failed upgrade is not remembered as done.
+        installed = pulumi.Output.all(args.version, package.stdout).apply(lambda both: str(both[0]))
+        self.version = pulumi.Output.unsecret(installed)
+        self.admin_password = password
+        self.api_token = token
+        self.ready = (configured,)
+        self.register_outputs({"url": self.url})
+
+    def _package(self) -> remote.Command:
+        args = self._args
+        return run_script(
+            self,
+            "package",
+            machine=args.machine,
+            file="install-gitlab.sh",
+            values={
+                "GITLAB_VERSION": args.version,
+                "KEY_FINGERPRINT": args.packages.key_fingerprint,
+                "KEY_URL": args.packages.key_url,
+                "PACKAGES_URL": args.packages.url,
+            },
+            timeout_seconds=3600,
+        )
+
+    def _configure(self, package: remote.Command, password: pulumi.Output[str]) -> remote.Command:
+        args, certificate = self._args, self._args.certificate
+        configuration = pulumi.Output.from_input(args.fqdn).apply(
+            lambda fqdn: render("gitlab.rb.j2", fqdn=fqdn, certificate=certificate, memory_gb=args.memory_gb)
+        )
+        return run_script(
+            self,
+            "configuration",
+            machine=args.machine,
+            file="configure-gitlab.sh",
+            values={
+                "ADDRESS": args.address,
+                "ADMIN_PASSWORD": password,
+                "CERTIFICATE_CHAIN": certificate.chain or "",
+                "CERTIFICATE_KEY": _secret(certificate),
+                "FQDN": args.fqdn,
+                "GITLAB_RB": configuration,
+                # Not used by the script: an upgraded package is reconfigured.
+                "GITLAB_VERSION": args.version,
+                "WAIT_FOR_DNS": "yes" if certificate.source is CertificateSource.LETS_ENCRYPT else "no",
+            },
+            timeout_seconds=3600,
+            depends_on=[package],
+        )
+
+    def _token(self, configured: remote.Command, password: pulumi.Output[str]) -> pulumi.Output[str]:
+        period, expires = token_period(self._args.today)
+        digits = random.RandomPassword(
+            self.child_name("api-token-digits"),
+            length=20,
+            special=False,
+            keepers={"period": str(period)},
+            opts=self.child_options(),
+        )
+        token: pulumi.Output[str] = pulumi.Output.secret(pulumi.Output.concat("glpat-", digits.result))
+        minted = run_script(
+            self,
+            "api-token",
+            machine=self._args.machine,
+            file="provision-admin.sh",
+            values={
+                "ADMIN_PASSWORD": password,
+                "ADMIN_USER": ADMIN_USER,
+                "FQDN": self._args.fqdn,
+                "PROVISION_RB": script("provision-admin.rb"),
+                "TOKEN": token,
+                "TOKEN_EXPIRES_AT": expires.isoformat(),
+                "TOKEN_NAME": f"slipway-{period}",
+                "TOKEN_SCOPES": _API_SCOPES,
+            },
+            timeout_seconds=900,
+            depends_on=[configured],
+        )
+        # Whoever uses the token waits until GitLab knows it.
+        return pulumi.Output.all(token, minted.stdout).apply(lambda both: str(both[0]))
+
+
+def _secret(certificate: Certificate) -> pulumi.Output[str]:
+    key = certificate.private_key
+    return pulumi.Output.secret(key.get_secret_value() if key else "")

@@ -1,0 +1,90 @@
+"""Object storage for the registry, made with nothing but the API token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_digitalocean as digitalocean
+import pulumi_random as random
+
+from components.component import Component
+from components.registry_configuration import ObjectStorage
+
+#: Uploads that were begun and never ended are kept this many days (GitLab, container registry administration).
+_ABORT_UPLOADS_AFTER_DAYS: Final = 3
+
+
+@dataclass(frozen=True)
+class RegistryBucketArgs:
+    """Inputs of `RegistryBucket`."""
+
+    prefix: str
+    region: str
+    keep_data: bool
+
+
+class RegistryBucket(Component):
+    """A Space for the registry's images, and a key that is good for this Space alone.
+
+    Owns the bucket, the key with full access that is needed to make it (buckets are made through the S3 interface,
+    which knows no API tokens), a provider that uses that key for nothing else, and the scoped key. Refuses to own what
+    is in the bucket; where the stack leaves nothing behind, a destroy empties it.
+    """
+
+    storage: ObjectStorage
+    bucket_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: RegistryBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare bucket and keys."""
+        super().__init__("RegistryBucket", name, opts)
+        bucket = self._bucket(args)
+        key = digitalocean.SpacesKey(
+            self.child_name("key"),
+            name=f"{args.prefix}-registry",
+            grants=[digitalocean.SpacesKeyGrantArgs(bucket=bucket.name, permission="readwrite")],
+            opts=self.child_options(),
+        )
+        self.bucket_name = bucket.name
+        self.storage = ObjectStorage(
+            bucket=bucket.name,
+            region=args.region,
+            endpoint=f"https://{args.region}.digitaloceanspaces.com",
+            access_key=key.access_key,
+            secret_key=pulumi.Output.secret(key.secret_key),
+        )
+        self.register_outputs({"bucketName": self.bucket_name})
+
+    def _bucket(self, args: RegistryBucketArgs) -> digitalocean.SpacesBucket:
+        # Names of buckets are shared by all customers of a region.
+        suffix = random.RandomId(self.child_name("suffix"), byte_length=4, opts=self.child_options())
+        return digitalocean.SpacesBucket(
+            self.child_name("bucket"),
+            name=suffix.hex.apply(lambda digits: f"{args.prefix}-registry-{digits}"),
+            region=args.region,
+            acl="private",
+            force_destroy=not args.keep_data,
+            lifecycle_rules=[
+                digitalocean.SpacesBucketLifecycleRuleArgs(
+                    id="abort-unfinished-uploads",
+                    enabled=True,
+                    abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_AFTER_DAYS,
+                )
+            ],
+            opts=self.child_options(provider=self._bucket_provider(args), keep=args.keep_data),
+        )
+
+    def _bucket_provider(self, args: RegistryBucketArgs) -> digitalocean.Provider:
+        key = digitalocean.SpacesKey(
+            self.child_name("maker-key"),
+            name=f"{args.prefix}-registry-maker",
+            grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
+            opts=self.child_options(),
+        )
+        return digitalocean.Provider(
+            self.child_name("maker"),
+            spaces_access_id=key.access_key,
+            spaces_secret_key=key.secret_key,
+            opts=self.child_options(),
+        )

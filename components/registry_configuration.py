@@ -1,0 +1,147 @@
+"""The container registry of a GitLab that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi_command import remote
+
+from components.component import Component
+from components.remote import Machine, run_script
+from components.rendering import render
+from components.settings import S3
+
+
+@dataclass(frozen=True)
+class ObjectStorage:
+    """A bucket and a key for it. Without an `endpoint` it is Amazon's, where the region decides."""
+
+    bucket: pulumi.Input[str]
+    region: str
+    endpoint: str | None
+    access_key: pulumi.Input[str]
+    secret_key: pulumi.Input[str]
+
+    @classmethod
+    def given(cls, settings: S3) -> ObjectStorage:
+        """A bucket that exists, as the stack file describes it."""
+        return cls(
+            bucket=settings.bucket,
+            region=settings.region,
+            endpoint=settings.endpoint,
+            access_key=settings.access_key,
+            secret_key=pulumi.Output.secret(settings.secret_key.get_secret_value()),
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Where the S3 interface answers."""
+        return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
+
+    def as_output(self) -> pulumi.Output[dict[str, Any]]:
+        """All of it as one secret value."""
+        found: pulumi.Output[dict[str, Any]] = pulumi.Output.secret(
+            pulumi.Output.all(
+                bucket=self.bucket,
+                region=self.region,
+                endpoint=self.base_url,
+                access_key=self.access_key,
+                secret_key=self.secret_key,
+            )
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class RegistryConfigurationArgs:
+    """Inputs of `RegistryConfiguration`. Without `storage` images are kept on the server's data volume."""
+
+    machine: Machine
+    fqdn: pulumi.Input[str]
+    port: int
+    storage: ObjectStorage | None
+    admin_user: str
+    admin_password: pulumi.Input[str]
+    gitlab_ready: Sequence[pulumi.Resource]
+
+
+class RegistryConfiguration(Component):
+    """The registry's settings, applied and proven.
+
+    Owns `/etc/gitlab/registry.rb`, which `gitlab.rb` reads. Before it is changed, the registry's own key lists, writes
+    and reads the bucket from the machine itself; where that fails nothing is changed. Afterwards a login is made, with
+    the right password and with a wrong one. Refuses to own the bucket, and to move images between storages.
+    """
+
+    address: pulumi.Output[str]
+    login_line: pulumi.Output[str]
+
+    def __init__(self, name: str, args: RegistryConfigurationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the configuration; `address` is known when a login has succeeded."""
+        super().__init__("RegistryConfiguration", name, opts)
+        self._args = args
+        checked = self._check_login(self._apply())
+        self.address = pulumi.Output.all(args.fqdn, checked.stdout).apply(lambda both: f"{both[0]}:{args.port}")
+        # The result of a script counts as secret, where this is not.
+        self.address = pulumi.Output.unsecret(self.address)
+        self.login_line = pulumi.Output.concat("docker login --username ", args.admin_user, " ", self.address)
+        self.register_outputs({"address": self.address})
+
+    def _apply(self) -> remote.Command:
+        args, storage = self._args, self._args.storage
+        return run_script(
+            self,
+            "storage",
+            machine=args.machine,
+            file="configure-registry.sh",
+            values={
+                "FQDN": args.fqdn,
+                "PORT": str(args.port),
+                "REGISTRY_RB": self._configuration(),
+                "S3_ACCESS_KEY": storage.access_key if storage else "",
+                "S3_BUCKET": storage.bucket if storage else "",
+                "S3_ENDPOINT": storage.base_url if storage else "",
+                "S3_REGION": storage.region if storage else "",
+                "S3_SECRET_KEY": storage.secret_key if storage else "",
+            },
+            timeout_seconds=1800,
+            depends_on=args.gitlab_ready,
+        )
+
+    def _configuration(self) -> pulumi.Output[str]:
+        args, storage = self._args, self._args.storage
+        known: dict[str, Any] = {"fqdn": args.fqdn}
+        if storage:
+            known |= {"bucket": storage.bucket, "access_key": storage.access_key, "secret_key": storage.secret_key}
+        return pulumi.Output.all(**known).apply(
+            lambda values: render(
+                "registry.rb.j2",
+                port=args.port,
+                object_storage=storage is not None,
+                region=storage.region if storage else "",
+                endpoint=storage.endpoint if storage else None,
+                **values,
+            )
+        )
+
+    def _check_login(self, applied: remote.Command) -> remote.Command:
+        args = self._args
+        return run_script(
+            self,
+            "login",
+            machine=args.machine,
+            file="check-registry-login.sh",
+            values={
+                "ADMIN_PASSWORD": args.admin_password,
+                "ADMIN_USER": args.admin_user,
+                # Not used by the script: a login is made again after every change of the configuration.
+                "CONFIGURATION": applied.stdout,
+                "FQDN": args.fqdn,
+                "PORT": str(args.port),
+            },
+            timeout_seconds=300,
+            depends_on=[applied],
+        )

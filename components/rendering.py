@@ -1,0 +1,46 @@
+"""Templates and scripts: kept as files beside the components, read and rendered here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+_HERE: Final = Path(__file__).resolve().parent
+
+
+def ruby_string(value: str) -> str:
+    """Quote `value` as a Ruby string in which nothing is interpolated.
+
+    In single quotes Ruby knows two escapes only, the backslash and the quote itself.
+    """
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _environment() -> Environment:
+    # The output is YAML and Ruby, not HTML: values are quoted by filters that know the language.
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(_HERE / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["ruby"] = ruby_string
+    return environment
+
+
+def render(template: str, **values: object) -> str:
+    """The text of `templates/<template>` with `values` filled in.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that was not given.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def script(name: str) -> str:
+    """The text of `files/<name>`."""
+    return (_HERE / "files" / name).read_text(encoding="utf-8")

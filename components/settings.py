@@ -1,0 +1,409 @@
+"""The one place that reads configuration.
+
+Owns the shape of a stack file: every key, its type, its default and what is refused. Owns no resource. The whole is
+checked before the first resource is registered, and all mistakes are told together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, ip_network
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+import pulumi
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from components import versions
+
+#: Regions that offer Spaces (DigitalOcean, regional availability).
+SPACES_REGIONS: Final = frozenset(
+    {"ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1"}
+)
+
+#: Ports that GitLab's own services use on the server, beside SSH and the web (omnibus-gitlab, default ports).
+_TAKEN_PORTS: Final = frozenset({22, 80, 443, 5000, 5001, 5432, 6379, 8060, 8080, 8082, 8083, 9090, 9093, 9168})
+
+#: GitLab, memory-constrained environments: it does not start reliably with less.
+_LEAST_VCPUS: Final = 2
+_LEAST_MEMORY_GB: Final = 4
+
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
+_SIZE: Final = re.compile(r"-(\d+)vcpu-(\d+)gb")
+_PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+=*( .*)?")
+
+
+class SettingsError(pulumi.RunError):
+    """What a user did wrong in a stack file or in the environment: one line each, all of them, no traceback."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        """Keep the mistakes and make one message of them."""
+        self.mistakes = mistakes
+        noun = "mistake" if len(mistakes) == 1 else "mistakes"
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{len(mistakes)} {noun} in the configuration; nothing was touched.\n{lines}")
+
+
+class Removal(StrEnum):
+    """What a destroy leaves behind."""
+
+    EVERYTHING = "everything"
+    KEEP_DATA = "keep-data"
+
+
+class Zone(StrEnum):
+    """Whether the DNS domain is made here or exists already."""
+
+    CREATE = "create"
+    EXISTING = "existing"
+
+
+class CertificateSource(StrEnum):
+    """Where the certificate of GitLab and of its registry comes from."""
+
+    LETS_ENCRYPT = "lets-encrypt"
+    PROVIDED = "provided"
+
+
+class Storage(StrEnum):
+    """Where the registry keeps images."""
+
+    FILESYSTEM = "filesystem"
+    S3 = "s3"
+    SPACES = "spaces"
+
+
+def _https(value: str) -> str:
+    if urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
+        message = "is not an https:// URL; GitLab would refuse or distrust it. Give the whole address, scheme first"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+HttpsUrl = Annotated[str, AfterValidator(_https)]
+
+
+class _Section(BaseModel):
+    """A part of the stack file. Keys are in camel case there, as in Pulumi's own; unknown ones are refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
+    )
+
+
+class Dns(_Section):
+    """DNS: `ttl` in seconds. The API takes no less than 30."""
+
+    zone: Zone = Zone.CREATE
+    ttl: int = Field(default=300, ge=30, le=86400)
+
+
+class Server(_Section):
+    """The droplet that GitLab runs on: its size slug, image slug and the size of its data volume in GiB."""
+
+    size: str = "s-4vcpu-8gb"
+    image: str = versions.SERVER_IMAGE
+    volume_size_gb: int = Field(default=50, ge=10, le=16384)
+    authorized_keys: tuple[str, ...] = ()
+    vpc_cidr: IPv4Network | None = None
+
+    @field_validator("size")
+    @classmethod
+    def _large_enough(cls, value: str) -> str:
+        found = _SIZE.search(value)
+        if found and (int(found[1]) < _LEAST_VCPUS or int(found[2]) < _LEAST_MEMORY_GB):
+            message = (
+                f"{value} has less than {_LEAST_VCPUS} vCPUs or {_LEAST_MEMORY_GB} GB; "
+                "GitLab would be killed for want of memory. "
+                "Take s-4vcpu-8gb, or s-2vcpu-4gb at the least"
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("authorized_keys")
+    @classmethod
+    def _are_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, key in enumerate(value):
+            if not _PUBLIC_KEY.fullmatch(key):
+                message = (
+                    f"entry {number} is not an OpenSSH public key; nobody could log in with it. "
+                    "Paste one line of a .pub file"
+                )
+                raise ValueError(message)
+        return value
+
+    @property
+    def memory_gb(self) -> int:
+        """Memory as the size slug states it; 8, the recommended minimum, where the slug does not tell."""
+        found = _SIZE.search(self.size)
+        return int(found[2]) if found else 8
+
+
+class Certificate(_Section):
+    """TLS of GitLab and of its registry, which share one certificate.
+
+    `acme_directory` replaces Let's Encrypt by another ACME server. `chain` and `private_key` are PEM texts.
+    """
+
+    source: CertificateSource = CertificateSource.LETS_ENCRYPT
+    contact_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    acme_directory: HttpsUrl | None = None
+    chain: str | None = None
+    private_key: SecretStr | None = None
+
+    @property
+    def issuer(self) -> str | None:
+        """The authority that a CAA record admits; none where the certificate may come from anybody."""
+        lets_encrypt = self.source is CertificateSource.LETS_ENCRYPT and self.acme_directory is None
+        return "letsencrypt.org" if lets_encrypt else None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = self.chain is not None or self.private_key is not None
+        if self.source is CertificateSource.LETS_ENCRYPT and given:
+            message = (
+                "has chain or privateKey, but source is lets-encrypt; they would be ignored. "
+                "Set source to provided, or remove them"
+            )
+            raise ValueError(message)
+        if self.source is CertificateSource.PROVIDED and not (self.chain and self.private_key):
+            message = (
+                "has source provided without both chain and privateKey; nginx would not start. "
+                "Set certificate.chain, and certificate.privateKey with --secret"
+            )
+            raise ValueError(message)
+        return self
+
+
+class Packages(_Section):
+    """Where GitLab's packages come from: another `url` for a mirror, another key for a mirror that signs anew.
+
+    `key_fingerprint` is `unpinned` where the key is trusted because HTTPS delivered it.
+    """
+
+    url: HttpsUrl = "https://packages.gitlab.com/gitlab/gitlab-ce"
+    key_url: HttpsUrl = "https://packages.gitlab.com/gpgkey/gpg.key"
+    key_fingerprint: str = Field(default=versions.GITLAB_PACKAGES_KEY, pattern=r"^([0-9A-F]{40}|unpinned)$")
+
+
+class GitLab(_Section):
+    """GitLab itself: the version of its package, as apt names it."""
+
+    version: str = versions.GITLAB
+    packages: Packages = Packages()
+
+    @field_validator("version")
+    @classmethod
+    def _supported(cls, value: str) -> str:
+        found = _VERSION.fullmatch(value)
+        if not found:
+            message = f"{value} is not a package version; apt would not find it. Write it like {versions.GITLAB}"
+            raise ValueError(message)
+        if tuple(int(part) for part in found.groups()) < versions.GITLAB_OLDEST:
+            oldest = ".".join(str(part) for part in versions.GITLAB_OLDEST)
+            message = f"{value} is older than {oldest}; its registry fails on object storage. Take {versions.GITLAB}"
+            raise ValueError(message)
+        return value
+
+
+class S3(_Section):
+    """A bucket that exists: Amazon's (region, no endpoint) or a compatible one (endpoint; the region is a label)."""
+
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    region: str = "us-east-1"
+    endpoint: HttpsUrl | None = None
+    access_key: str
+    secret_key: SecretStr
+
+
+class Registry(_Section):
+    """The container registry: its public port and where it keeps images."""
+
+    port: int = Field(default=5555, ge=1, le=65535)
+    storage: Storage = Storage.SPACES
+    spaces_region: str | None = None
+    s3: S3 | None = None
+
+    @field_validator("port")
+    @classmethod
+    def _free(cls, value: int) -> int:
+        if value in _TAKEN_PORTS:
+            message = f"{value} is taken by another service of the server; nginx would not start. Take 5555"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.storage is Storage.S3 and self.s3 is None:
+            message = (
+                "has storage s3 without the section registry.s3; there would be no bucket. "
+                "Give bucket, region, accessKey and secretKey"
+            )
+            raise ValueError(message)
+        if self.storage is not Storage.S3 and self.s3 is not None:
+            message = (
+                f"has a section s3, but storage is {self.storage}; it would be ignored. Set storage to s3, or remove it"
+            )
+            raise ValueError(message)
+        return self
+
+
+class Settings(_Section):
+    """One stack file, whole and checked. Defaults of the top level stand in `Pulumi.yaml`."""
+
+    domain: str
+    hostname: str
+    region: str = Field(pattern=r"^[a-z]{3}\d$")
+    admin_cidrs: tuple[str, ...]
+    removal: Removal
+    dns: Dns
+    server: Server
+    certificate: Certificate
+    gitlab: GitLab
+    registry: Registry
+
+    @field_validator("domain")
+    @classmethod
+    def _is_a_domain(cls, value: str) -> str:
+        if "." not in value or not all(_LABEL.fullmatch(label) for label in value.split(".")):
+            message = (
+                "is not a domain name; no DNS record could be made in it. "
+                "Set it with: pulumi config set domain example.com"
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("hostname")
+    @classmethod
+    def _is_a_label(cls, value: str) -> str:
+        if not _LABEL.fullmatch(value):
+            message = (
+                f"{value!r} is not one DNS label; no record could be made for it. "
+                "Take letters, digits and dashes, such as gitlab"
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("admin_cidrs")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            message = (
+                "is empty; not even Pulumi could reach the server by SSH. "
+                "Set it with: pulumi config set --path 'adminCidrs[0]' 203.0.113.7/32"
+            )
+            raise ValueError(message)
+        for cidr in value:
+            try:
+                ip_network(cidr)
+            except ValueError as error:
+                message = (
+                    f"{cidr!r} is not a network ({error}); the firewall would refuse it. Write it like 203.0.113.7/32"
+                )
+                raise ValueError(message) from error
+        return value
+
+    @model_validator(mode="after")
+    def _spaces_are_offered(self) -> Self:
+        if self.registry.storage is Storage.SPACES and self.spaces_region not in SPACES_REGIONS:
+            message = (
+                f"registry.spacesRegion: {self.spaces_region} offers no Spaces; the bucket could not be made. "
+                f"Set it to one of {', '.join(sorted(SPACES_REGIONS))}"
+            )
+            raise ValueError(message)
+        return self
+
+    @property
+    def fqdn(self) -> str:
+        """The name of GitLab and of its registry."""
+        return f"{self.hostname}.{self.domain}"
+
+    @property
+    def spaces_region(self) -> str:
+        """The region of the registry's bucket: the server's, unless another is set."""
+        return self.registry.spaces_region or self.region
+
+    @property
+    def keep_data(self) -> bool:
+        """Whether volume, bucket and domain outlive a destroy."""
+        return self.removal is Removal.KEEP_DATA
+
+
+def load(project: str, config: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Check and read the settings of `project` from Pulumi's flat configuration.
+
+    Args:
+        project: the namespace of the keys that are ours; keys of other namespaces are left alone.
+        config: all configuration of the stack, `namespace:key` to text, JSON for anything but strings.
+        environment: where the API token is looked for.
+
+    Raises:
+        SettingsError: with every mistake that was found.
+    """
+    mistakes = _missing_credentials(environment)
+    ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
+    try:
+        settings = Settings.model_validate({key: _parsed(value) for key, value in ours.items()})
+    except ValidationError as error:
+        mistakes += [_told(detail) for detail in error.errors(include_url=False, include_input=False)]
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
+    if environment.get("DIGITALOCEAN_TOKEN") or environment.get("DIGITALOCEAN_ACCESS_TOKEN"):
+        return []
+    return [
+        "DIGITALOCEAN_TOKEN: is not in the environment; every call to DigitalOcean would be refused. "
+        "Make a token with full access under API in the control panel, and export it"
+    ]
+
+
+def _parsed(value: str) -> Any:
+    if value.startswith(("[", "{")):
+        return json.loads(value)
+    return value
+
+
+def _told(detail: ErrorDetails) -> str:
+    """One mistake as a line: the key path first, then what is wrong and what to do."""
+    path = ".".join(str(part) for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"{path}: is not a setting; it would have no effect. {_suggestion(detail['loc'])}"
+    if detail["type"] == "missing":
+        return f"{path}: is missing. Set it with: pulumi config set --path {path} …"
+    return f"{path}: {message}" if path else message
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    section: type[BaseModel] = Settings
+    for part in location[:-1]:
+        field = next(f for f in section.model_fields.values() if f.alias == part)
+        section = next(candidate for candidate in _sections_of(field.annotation))
+    known = [field.alias or name for name, field in section.model_fields.items()]
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}"
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    options = getattr(annotation, "__args__", (annotation,))
+    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]

@@ -1,0 +1,24 @@
+"""Every version that this project pins, once, each with the reason where it is held back.
+
+A stack file may name another GitLab version; `components.settings` refuses one that is known to fail here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The package version of GitLab CE, as apt names it. Newest release whose registry settings are known here.
+GITLAB: Final = "19.3.0-ce.0"
+
+#: Oldest release that this project configures. From 19.2.1 on the registry's `checksum_disabled` also covers
+#: deletions on object storage that is not Amazon's (registry 4.40.2), and `registry['nginx']` is the key's name.
+GITLAB_OLDEST: Final = (19, 2, 1)
+
+#: Upgrades must stop at each of these minor releases (GitLab 19 upgrade notes).
+GITLAB_REQUIRED_STOPS: Final = ((18, 8), (18, 11), (19, 2), (19, 5), (19, 8), (19, 11))
+
+#: Fingerprint of the key that signs GitLab's packages, valid until 2028-02-06 (omnibus-gitlab, package signatures).
+GITLAB_PACKAGES_KEY: Final = "F6403F6544A38863DAA0B6E03F01618A51312F3F"
+
+#: Long-term support until 2029; the newest Ubuntu that GitLab packages every 19.x release for.
+SERVER_IMAGE: Final = "ubuntu-24-04-x64"

@@ -1,0 +1,256 @@
+"""Clients that a user has, driven from outside: shell programs, Docker, S3, GitLab's API."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import boto3
+import gitlab
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+
+class CheckError(Exception):
+    """Something is not as promised; the message says what was measured."""
+
+
+#: What a check can end with other than a result; anything else is a bug of the check.
+FAILURES = (CheckError, OSError, subprocess.SubprocessError, gitlab.GitlabError, BotoCoreError, ClientError)
+
+
+def run(*command: str, stdin: str = "", timeout: float = 60) -> str:
+    """Standard output of a program that has to succeed.
+
+    Raises:
+        CheckError: it failed; with the last line of what it said.
+    """
+    done = try_run(*command, stdin=stdin, timeout=timeout)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise CheckError(f"{command[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def try_run(
+    *command: str,
+    stdin: str = "",
+    timeout: float = 60,
+    environment: dict[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that may fail."""
+    return subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **(environment or {})},
+        cwd=cwd,
+    )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a stack tells of itself."""
+
+    values: dict[str, Any]
+
+    @classmethod
+    def of_stack(cls, stack: str | None = None) -> Self:
+        """The outputs of a stack, secrets included; of the selected one if none is named."""
+        which = ["--stack", stack] if stack else []
+        return cls(json.loads(run("pulumi", "stack", "output", "--json", "--show-secrets", *which)))
+
+    @property
+    def url(self) -> str:
+        """Address of GitLab."""
+        return str(self.values["gitlab_url"])
+
+    @property
+    def host(self) -> str:
+        """Name of GitLab and of its registry."""
+        return self.url.removeprefix("https://")
+
+    @property
+    def address(self) -> str:
+        """The reserved address."""
+        return str(self.values["server_address"])
+
+    @property
+    def registry(self) -> str:
+        """`host:port` of the registry."""
+        return str(self.values["registry"])
+
+    @property
+    def registry_port(self) -> int:
+        """Port of the registry."""
+        return int(self.registry.rsplit(":", 1)[1])
+
+    @property
+    def user(self) -> str:
+        """The administrator of GitLab."""
+        return str(self.values["gitlab_admin_user"])
+
+    @property
+    def password(self) -> str:
+        """The administrator's password."""
+        return str(self.values["gitlab_admin_password"])
+
+    @property
+    def storage(self) -> dict[str, str] | None:
+        """The registry's bucket, unless images are on the server."""
+        return self.values.get("registry_storage")
+
+    def gitlab(self) -> gitlab.Gitlab:
+        """A client of GitLab's API with the stack's token."""
+        return gitlab.Gitlab(self.url, private_token=str(self.values["gitlab_api_token"]), timeout=30)
+
+    def ssh(self, command: str) -> str:
+        """Run a command on the server, over a connection that is pinned to the exported host key."""
+        with self.ssh_files() as options:
+            return run("ssh", *options, f"{self.values['server_ssh_user']}@{self.address}", command)
+
+    @contextmanager
+    def ssh_files(self) -> Iterator[list[str]]:
+        """Options for `ssh` that use the exported keys and nothing of the user's."""
+        with tempfile.TemporaryDirectory() as folder:
+            identity, known = Path(folder, "id"), Path(folder, "known_hosts")
+            identity.touch(mode=0o600)
+            identity.write_text(str(self.values["server_ssh_private_key"]))
+            known.write_text(f"{self.address} {self.values['server_ssh_host_key']}\n")
+            yield [
+                *("-F", "none", "-i", str(identity), "-o", f"UserKnownHostsFile={known}", "-o", "IdentitiesOnly=yes"),
+                *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
+            ]
+
+
+@dataclass(frozen=True)
+class Docker:
+    """The Docker client with a configuration folder of its own, so that no login is left behind."""
+
+    folder: str
+
+    @classmethod
+    @contextmanager
+    def session(cls) -> Iterator[Self]:
+        """A client that forgets its logins at the end."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield cls(folder)
+
+    def login(self, registry: str, user: str, password: str) -> None:
+        """Log in, or raise `CheckError`."""
+        done = self.try_login(registry, user, password)
+        if done.returncode != 0:
+            raise CheckError(f"docker login: {done.stderr.strip()}")
+
+    def try_login(self, registry: str, user: str, password: str) -> subprocess.CompletedProcess[str]:
+        """Try to log in; the password goes over standard input."""
+        return self._try("login", "--username", user, "--password-stdin", registry, stdin=password)
+
+    def logout(self, registry: str) -> None:
+        """Forget a login."""
+        self._run("logout", registry)
+
+    def make_image(self, name: str) -> None:
+        """An image of one layer with random content, which no registry has yet."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            content = secrets.token_bytes(1 << 20)
+            entry = tarfile.TarInfo("content")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        done = subprocess.run(
+            ["docker", "import", "-", name], input=archive.getvalue(), capture_output=True, check=False, timeout=60
+        )
+        if done.returncode != 0:
+            raise CheckError(f"docker import: {done.stderr.decode().strip()}")
+
+    def push(self, name: str) -> str:
+        """Push an image; its digest."""
+        self._run("push", "--quiet", name)
+        return self._digest(name)
+
+    def pull(self, name: str) -> str:
+        """Pull an image; its digest."""
+        self._run("pull", "--quiet", name)
+        return self._digest(name)
+
+    def try_pull(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Try to pull an image."""
+        return self._try("pull", "--quiet", name)
+
+    def forget(self, name: str) -> None:
+        """Remove the local copy of an image."""
+        self._run("rmi", "--force", name)
+
+    def _digest(self, name: str) -> str:
+        found = json.loads(self._run("inspect", "--format", "{{json .RepoDigests}}", name))
+        return str(found[0]).split("@")[1]
+
+    def _run(self, *words: str) -> str:
+        done = self._try(*words)
+        if done.returncode != 0:
+            raise CheckError(f"docker {words[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _try(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return try_run("docker", *words, stdin=stdin, timeout=300, environment={"DOCKER_CONFIG": self.folder})
+
+
+@contextmanager
+def temporary_project(client: gitlab.Gitlab) -> Iterator[str]:
+    """Path of a private project that is gone at the end."""
+    project = client.projects.create({"name": f"verify-{secrets.token_hex(4)}", "visibility": "private"})
+    try:
+        yield str(project.path_with_namespace)
+    finally:
+        project.delete()
+
+
+def blobs_in_bucket(storage: dict[str, str], digest: str) -> int:
+    """How many blobs the bucket has.
+
+    Raises:
+        CheckError: that of `digest` is not among them.
+    """
+    client = boto3.client(
+        "s3",
+        endpoint_url=storage["endpoint"],
+        region_name=storage["region"],
+        aws_access_key_id=storage["access_key"],
+        aws_secret_access_key=storage["secret_key"],
+        config=Config(connect_timeout=10, read_timeout=30),
+    )
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=storage["bucket"])
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return _blobs(keys, digest, f"bucket {storage['bucket']}")
+
+
+def blobs_on_server(outputs: Outputs, digest: str) -> int:
+    """How many blobs the server's volume has.
+
+    Raises:
+        CheckError: that of `digest` is not among them.
+    """
+    keys = outputs.ssh("sudo find /var/opt/gitlab/gitlab-rails/shared/registry -type f").splitlines()
+    return _blobs(keys, digest, "the server's volume")
+
+
+def _blobs(keys: list[str], digest: str, where: str) -> int:
+    blobs = [key for key in keys if "/blobs/sha256/" in key and key.endswith("/data")]
+    if not any(digest.removeprefix("sha256:") in key for key in blobs):
+        raise CheckError(f"{where} has {len(blobs)} blobs, but not {digest}")
+    return len(blobs)

@@ -1,0 +1,36 @@
+"""The stack that all end-to-end tests share, and what it leaves when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.control import Control
+from tests.e2e.stack import ROOT, Stack
+
+
+@pytest.fixture(scope="session")
+def control() -> Iterator[Control]:
+    """What the cloud knows of itself."""
+    made = Control()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def foreign(control: Control) -> dict[str, Any]:
+    """What the cloud held before the first test: that of another stack, perhaps."""
+    return control.resources()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, Any]) -> Iterator[Stack]:
+    """An empty stack with the settings of the sandbox and a domain of its own; destroyed at the end."""
+    assert "e2e" not in str(foreign)
+    folder = tmp_path_factory.mktemp("stack")
+    made = Stack.create("e2e", folder, ROOT / "stacks" / "Pulumi.sandbox.yaml", domain="e2e.test")
+    yield made
+    made.attempt("destroy", "--yes", "--skip-preview")
+    made.attempt("stack", "rm", "--yes", "--force", settings_file=False)

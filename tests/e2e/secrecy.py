@@ -1,0 +1,62 @@
+"""Looks for secrets, by value, in every place where they must not be."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.e2e.clients import Outputs, try_run
+
+
+def secret_values(outputs: Outputs) -> dict[str, str]:
+    """Every secret of a stack, by name. Of a private key, its longest line: it survives any re-wrapping."""
+    values = {
+        "admin password": outputs.password,
+        "api token": str(outputs.values["gitlab_api_token"]),
+        "admin private key": _longest_line(str(outputs.values["server_ssh_private_key"])),
+        "host private key": _longest_line(outputs.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key")),
+    }
+    if outputs.storage:
+        values["registry secret key"] = outputs.storage["secret_key"]
+    return values
+
+
+def found_in(text: str, values: dict[str, str]) -> list[str]:
+    """Names of the secrets that `text` holds."""
+    return [name for name, value in values.items() if value in text]
+
+
+def _longest_line(pem: str) -> str:
+    return str(max(re.findall(r"^[A-Za-z0-9+/=]{40,}$", pem, re.MULTILINE), key=len))
+
+
+@dataclass
+class ProcessWatch:
+    """Command lines and environments of processes, collected while something runs."""
+
+    seen: set[str] = field(default_factory=set)
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Collect here, at the workstation, until the block ends."""
+        thread = threading.Thread(target=self._collect)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            thread.join()
+
+    @property
+    def text(self) -> str:
+        """All that was seen."""
+        return "\n".join(self.seen)
+
+    def _collect(self) -> None:
+        # A sampling interval, not a wait for something.
+        while not self._done.wait(0.1):
+            self.seen.update(try_run("ps", "-eww", "-o", "args=").stdout.splitlines())

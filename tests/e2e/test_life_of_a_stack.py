@@ -1,0 +1,279 @@
+"""The life of one stack, in order: nothing, up, unchanged, changed, broken, mended, destroyed.
+
+The tests build on each other: each leaves the stack as the next one needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pydo
+import pytest
+
+from tests.e2e import verify
+from tests.e2e.clients import CheckError, Outputs, run, try_run
+from tests.e2e.control import READS, Control
+from tests.e2e.secrecy import ProcessWatch, found_in, secret_values
+from tests.e2e.stack import Stack
+
+WATCH = ProcessWatch()
+
+
+def assert_all_holds(outputs: Outputs) -> None:
+    """Every line of `make verify` holds."""
+    assert [f"{one.name}: {one.measured}" for one in verify.measure(outputs) if not one.holds] == []
+
+
+def remote(outputs: Outputs, command: str) -> str:
+    """Standard output of a root shell on the server."""
+    return outputs.ssh(f"sudo bash -c {shlex.quote(command)}")
+
+
+def test_a_preview_of_an_empty_stack_shows_the_whole_graph_and_only_reads(stack: Stack, control: Control) -> None:
+    before = len(control.requests())
+    operations = {step["op"] for step in stack.preview()["steps"]}
+    assert operations == {"create", "read"}
+    assert len(stack.changes()) > 35
+    assert control.writes_since(before) == []
+
+
+def test_mistakes_are_told_together_at_preview_without_a_traceback(stack: Stack, control: Control) -> None:
+    before = len(control.requests())
+    stack.set(registry={"port": 443, "storrage": "spaces"}, adminCidrs=["nowhere"])
+    done = stack.attempt("preview")
+    stack.set(registry=None, adminCidrs=["192.0.2.10/32"])
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "3 mistakes in the configuration; nothing was touched." in said
+    for path in ("registry.port: 443", "registry.storrage: is not a setting", "adminCidrs: 'nowhere'"):
+        assert path in said
+    assert "Traceback" not in said
+    assert control.requests()[before:] == []
+
+
+def test_up_makes_all_of_it_and_every_promise_holds(stack: Stack) -> None:
+    with WATCH.running():
+        stack.up()
+    assert_all_holds(stack.outputs())
+
+
+def test_a_second_up_changes_nothing_and_writes_nothing(stack: Stack, control: Control) -> None:
+    before = len(control.requests())
+    stack.up("--expect-no-changes")
+    assert control.writes_since(before) == []
+
+
+def test_a_refresh_finds_no_drift(stack: Stack) -> None:
+    stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+
+
+def test_the_api_has_no_gap_that_the_program_fell_into(control: Control) -> None:
+    assert control.gaps() == []
+    assert {one["method"] for one in control.requests()} - READS
+
+
+def test_no_secret_is_in_state_process_list_journal_logs_or_user_data(stack: Stack) -> None:
+    outputs = stack.outputs()
+    values = secret_values(outputs)
+    droplets = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"]).droplets.list()["droplets"]
+    assert [droplet["name"] for droplet in droplets] == ["slipway-e2e"]
+    places = {
+        "state": stack.run("stack", "export", settings_file=False),
+        "processes at the workstation": WATCH.text,
+        "journal": remote(outputs, "journalctl --no-pager"),
+        "cloud-init logs": remote(outputs, "cat /var/log/cloud-init*.log"),
+        "user_data": remote(outputs, "curl -sS http://169.254.169.254/metadata/v1/user-data"),
+        "droplet as the API shows it": json.dumps(droplets),
+        "processes on the server": remote(outputs, "ps -eww -o args="),
+    }
+    assert "#cloud-config" in places["user_data"]
+    assert {place: found_in(text, values) for place, text in places.items() if found_in(text, values)} == {}
+
+
+def test_no_file_that_others_can_read_holds_a_secret(stack: Stack) -> None:
+    outputs = stack.outputs()
+    for name, value in secret_values(outputs).items():
+        # The value goes over standard input: the search itself must not put it into a process list.
+        with outputs.ssh_files() as options:
+            target = f"{outputs.values['server_ssh_user']}@{outputs.address}"
+            search = "sudo find /etc /var/log /opt/gitlab /var/opt/gitlab /tmp /root /home -type f -perm /o+r -print0"
+            found = try_run(
+                "ssh", *options, target, f"{search} | sudo xargs -0 grep -lsF -f /dev/fd/3 3<&0", stdin=f"{value}\n"
+            )
+        assert found.stdout == "", name
+
+
+def test_the_first_contact_key_opens_nothing_any_more(stack: Stack) -> None:
+    outputs = stack.outputs()
+    offered = run("ssh-keyscan", "-t", "ecdsa,ed25519,rsa", outputs.address)
+    assert {line.split()[1] for line in offered.splitlines() if not line.startswith("#")} == {"ssh-ed25519"}
+
+
+def test_passwords_and_root_are_refused_by_ssh(stack: Stack) -> None:
+    outputs = stack.outputs()
+    with outputs.ssh_files() as options:
+        root = try_run("ssh", *options, f"root@{outputs.address}", "true")
+        password = try_run("ssh", "-o", "PreferredAuthentications=password", *options, f"slipway@{outputs.address}")
+    assert "Permission denied (publickey)" in root.stderr
+    assert "Permission denied (publickey)" in password.stderr
+
+
+def test_a_machine_with_another_host_key_on_the_same_address_is_refused(stack: Stack) -> None:
+    outputs = stack.outputs()
+    key = "/etc/ssh/ssh_host_ed25519_key"
+    with other_host_key(outputs, key):
+        stack.set(server={"image": "debian-13-x64", "volumeSizeGb": 10, "authorizedKeys": [PUBLIC_KEY]})
+        done = stack.attempt("up", "--yes", "--skip-preview")
+        with pytest.raises(CheckError, match="Host key verification failed"):
+            outputs.ssh("true")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "host key" in said.lower()
+    assert found_in(said, secret_values(outputs)) == []
+
+
+def test_an_authorized_key_is_an_update_in_place(stack: Stack) -> None:
+    assert stack.changes() == {"server-preparation": "update"}
+    stack.up()
+    assert PUBLIC_KEY in remote(stack.outputs(), "cat /home/slipway/.ssh/authorized_keys")
+
+
+def test_storage_moves_to_the_filesystem_by_an_update_of_few_nodes(stack: Stack) -> None:
+    stack.set(registry={"storage": "filesystem"})
+    changes = stack.changes()
+    assert changes.pop("registry-storage") == "update"
+    assert changes.pop("registry-login") == "update"
+    assert set(changes.values()) <= {"delete", "update"}
+    assert all(name.startswith(("registry-bucket", "slipway-e2e")) for name in changes)
+    stack.up()
+    assert_all_holds(stack.outputs())
+
+
+def test_storage_moves_to_a_given_bucket(stack: Stack) -> None:
+    with given_bucket() as s3:
+        stack.set(registry={"storage": "s3", "s3": s3})
+        assert {"create", "replace", "delete"}.isdisjoint(stack.changes().values())
+        stack.up()
+        assert_all_holds(stack.outputs())
+
+        refused = {**s3, "secretKey": "wrong"}
+        stack.set(registry={"storage": "s3", "s3": refused})
+        done = stack.attempt("up", "--yes", "--skip-preview")
+        assert done.returncode != 0
+        assert "the registry's key may not list bucket" in done.stdout + done.stderr
+        assert_all_holds(Outputs({**stack.outputs().values, "registry_storage": _storage(s3)}))
+
+        stack.set(registry={"storage": "filesystem"})
+        stack.up()
+
+
+def test_a_run_that_is_killed_is_continued_by_the_next(stack: Stack) -> None:
+    stack.set(registry={"storage": "spaces"})
+    engine = stack.start("up", "--yes", "--skip-preview")
+    assert engine.stdout
+    for line in engine.stdout:
+        if "registry-storage" in line and "updating" in line:
+            break
+    engine.send_signal(signal.SIGKILL)
+    engine.communicate()
+    stack.run("cancel", "--yes", settings_file=False)
+    stack.up()
+    assert_all_holds(stack.outputs())
+
+
+def test_a_reboot_changes_nothing(stack: Stack) -> None:
+    outputs = stack.outputs()
+    boot = remote(outputs, "cat /proc/1/stat | cut -d' ' -f22")
+    with pytest.raises(CheckError):
+        remote(outputs, "systemctl reboot; sleep 60")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _rebooted(outputs, boot):
+        time.sleep(1)
+    assert_all_holds(outputs)
+    stack.up("--expect-no-changes")
+
+
+def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[str, Any]) -> None:
+    stack.run("destroy", "--yes", "--skip-preview")
+    assert control.resources() == foreign
+
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW second"
+
+
+@contextmanager
+def other_host_key(outputs: Outputs, key: str) -> Iterator[None]:
+    """Let the server show another host key, and put the right one back."""
+    back = f"mv {key}.right {key}; systemctl restart ssh"
+    make = f"ssh-keygen -q -t ed25519 -N '' -f {key}.new && mv {key}.new {key}"
+    swap = f"mv {key} {key}.right; {make}; systemctl restart ssh"
+    # The machine puts its key back by itself: nobody can log in who insists on the right one.
+    remote(outputs, f"{swap}; systemd-run --quiet --on-active=45 bash -c {shlex.quote(back)}")
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and _fails(outputs):
+            time.sleep(1)
+
+
+@contextmanager
+def given_bucket() -> Iterator[dict[str, str]]:
+    """A bucket that the stack did not make, and a key for it, as the section registry.s3 wants them."""
+    api = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"])
+    key = api.spaces_key.create({"name": "given", "grants": [{"bucket": "", "permission": "fullaccess"}]})["key"]
+    endpoint, bucket = "https://fra1.digitaloceanspaces.com", "given-to-the-stack"
+    client = boto3.resource(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=key["access_key"],
+        aws_secret_access_key=key["secret_key"],
+    )
+    made = client.create_bucket(Bucket=bucket)
+    try:
+        yield {
+            "bucket": bucket,
+            "endpoint": endpoint,
+            "region": "us-east-1",
+            "accessKey": key["access_key"],
+            "secretKey": key["secret_key"],
+        }
+    finally:
+        made.objects.delete()
+        made.delete()
+        api.spaces_key.delete(access_key=key["access_key"])
+
+
+def _storage(s3: dict[str, Any]) -> dict[str, Any]:
+    renamed = {"accessKey": "access_key", "secretKey": "secret_key"}
+    return {renamed.get(key, key): value for key, value in s3.items()}
+
+
+def _fails(outputs: Outputs) -> bool:
+    try:
+        outputs.ssh("true")
+    except (CheckError, subprocess.TimeoutExpired):
+        return True
+    return False
+
+
+def _rebooted(outputs: Outputs, boot: str) -> bool:
+    try:
+        return remote(outputs, "cat /proc/1/stat | cut -d' ' -f22") != boot and _serves(outputs)
+    except (CheckError, subprocess.TimeoutExpired):
+        return False
+
+
+def _serves(outputs: Outputs) -> bool:
+    answer = try_run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"https://{outputs.registry}/v2/")
+    return answer.stdout == "401"

@@ -1,0 +1,1 @@
+"""Package archives of the sandbox: a part of Debian, and GitLab's."""

@@ -1,0 +1,161 @@
+"""A part of Debian for machines without the internet, served as `mirrors.digitalocean.com`.
+
+Owns the download of a list of packages with all that they depend on, for one Debian release that need not be the
+machine's own, from the archive that the machine's own apt uses. Machines trust the key that it is signed with.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tests.sandbox.cloud.archive.signing import Signer, publish
+from tests.sandbox.cloud.tools.progress import Say, ToolError, run, say
+
+_HERE = Path(__file__).parent
+PACKAGES_FILE = _HERE / "mirror-packages.txt"
+TRUST = "/usr/share/keyrings/debian-archive-keyring.gpg"
+KEY = "Debian mirror"
+GITLAB_KEY = "GitLab packages"
+
+_TEMPLATES = Environment(loader=FileSystemLoader(_HERE), undefined=StrictUndefined, autoescape=False)  # noqa: S701
+
+
+def folder(cache: Path) -> Path:
+    """Where both archives and their keys are."""
+    return cache / "mirror"
+
+
+def keyring(cache: Path) -> Path:
+    """The public key of the Debian mirror, as apt's `Signed-By` takes it; made by `make_keys`."""
+    return folder(cache) / "keyring.gpg"
+
+
+def gitlab_key(cache: Path) -> Path:
+    """The public key of GitLab's archive (armored); made by `make_keys`."""
+    return folder(cache) / "gitlab.asc"
+
+
+def make_keys(cache: Path) -> None:
+    """Have the keys that both archives are signed with. What was signed with lost ones is signed anew by `build`."""
+    keys = folder(cache) / "keys"
+    if keys.exists() and keyring(cache).exists() and gitlab_key(cache).exists():
+        return
+    for signed in folder(cache).rglob("InRelease"):
+        signed.unlink()
+    with Signer(keys) as signer:
+        keyring(cache).write_bytes(signer.public_key(KEY, armored=False))
+        gitlab_key(cache).write_bytes(signer.public_key(GITLAB_KEY, armored=True))
+
+
+def wanted_packages(suite: str) -> list[str]:
+    """The packages of the list that are meant for a release: all, but for those after which other releases stand."""
+    lines = (line.partition("#")[0].split() for line in PACKAGES_FILE.read_text().splitlines())
+    return [words[0] for words in lines if words and (len(words) == 1 or suite in words[1:])]
+
+
+def build(suite: str, cache: Path, progress: Say = say) -> Path:
+    """Have the mirror of one release; returns its root. Downloads some 200 MB unless the cache has it.
+
+    `ToolError` when the archive cannot be reached or lacks a package.
+    """
+    root, stamp = folder(cache) / "debian", folder(cache) / f"{suite}.stamp"
+    wanted = _fingerprint(suite)
+    if stamp.exists() and stamp.read_text() == wanted and (root / "dists" / suite / "InRelease").exists():
+        progress(f"mirror {suite}: cached")
+        return root
+    stamp.unlink(missing_ok=True)
+    progress(f"mirror {suite}: downloading {len(wanted_packages(suite))} packages and what they need")
+    pool = root / "pool" / suite
+    (pool / "partial").mkdir(parents=True, exist_ok=True)
+    _download(suite, cache, pool)
+    _name_as_archive(pool)
+    with Signer(folder(cache) / "keys") as signer:
+        publish(root, suite, _architecture(), origin="Debian", signer=signer, key=KEY)
+    stamp.write_text(wanted)
+    count, size = _size(pool)
+    progress(f"mirror {suite}: {count} packages, {size // 2**20} MB")
+    return root
+
+
+def publish_gitlab(package: Path, suite: str, cache: Path) -> None:
+    """Put a built package into the archive that machines know as packages.gitlab.com."""
+    root = folder(cache) / "gitlab" / suite
+    pool = root / "pool" / suite
+    pool.mkdir(parents=True, exist_ok=True)
+    kept = pool / package.name
+    if kept.exists() and filecmp.cmp(package, kept, shallow=False) and (root / "dists" / suite / "InRelease").exists():
+        return
+    shutil.copy2(package, kept)
+    with Signer(folder(cache) / "keys") as signer:
+        publish(root, suite, _architecture(), origin="GitLab", signer=signer, key=GITLAB_KEY)
+
+
+def _download(suite: str, cache: Path, pool: Path) -> None:
+    work = folder(cache) / f"apt-{suite}"
+    for part in ("state/lists/partial", "cache"):
+        (work / part).mkdir(parents=True, exist_ok=True)
+    (work / "state" / "status").write_text("")
+    (work / "sources.list").write_text("".join(f"{line}\n" for line in _sources(suite)))
+    text = _TEMPLATES.get_template("apt.conf.j2").render(work=work, archives=pool, architecture=_architecture())
+    (work / "apt.conf").write_text(text)
+    environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C.UTF-8"}
+    log = cache / "logs" / f"mirror-{suite}.log"
+    run(
+        f"mirror {suite}: package lists",
+        ["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"],
+        log,
+        environment,
+    )
+    fetch = ["apt-get", "-q", "install", "--download-only", *wanted_packages(suite)]
+    run(f"mirror {suite}: packages", fetch, log, environment)
+
+
+def _sources(suite: str) -> list[str]:
+    """The machine's own Debian archives, with the wanted release instead of the machine's."""
+    fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+    asked = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages", "Origin: Debian"]
+    listed = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
+    own = _codename()
+    lines = dict.fromkeys(
+        f"deb [signed-by={TRUST}] {uri} {release.replace(own, suite)} {component}"
+        for uri, release, component in (line.split(" ", 2) for line in listed)
+        if release.startswith(own) and component == "main"
+    )
+    if not lines:
+        raise ToolError(f"apt on this machine knows no Debian archive of {own}: run `apt-get update` and try again")
+    return list(lines)
+
+
+def _codename() -> str:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line).get("VERSION_CODENAME", "").strip('"')
+
+
+def _architecture() -> str:
+    return subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _name_as_archive(pool: Path) -> None:
+    """File names without epoch, as in every archive: apt's own cache writes it as `%3a`."""
+    for package in pool.glob("*.deb"):
+        name, version, rest = package.name.split("_", 2)
+        package.rename(pool / f"{name}_{version.rpartition('%3a')[2]}_{rest}")
+    shutil.rmtree(pool / "partial", ignore_errors=True)
+    (pool / "lock").unlink(missing_ok=True)
+
+
+def _fingerprint(suite: str) -> str:
+    template = (_HERE / "apt.conf.j2").read_text()
+    return hashlib.sha256("\n".join([suite, template, *wanted_packages(suite)]).encode()).hexdigest()
+
+
+def _size(pool: Path) -> tuple[int, int]:
+    sizes = [package.stat().st_size for package in pool.glob("*.deb")]
+    return len(sizes), sum(sizes)

@@ -1,0 +1,158 @@
+"""The cloud: one process with everything that answers under the names of real services.
+
+Can be ended and started again at any time: all that it must remember is in files, and machines run on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack, closing
+
+import docker
+import tenacity
+from starlette.types import ASGIApp
+
+from tests.sandbox import layout as addresses
+from tests.sandbox.cloud.acme import AcmeProxy
+from tests.sandbox.cloud.archive import mirror
+from tests.sandbox.cloud.authority import Authority
+from tests.sandbox.cloud.packages import create_packages_app
+from tests.sandbox.cloud.services import ACME_MANAGEMENT_PORT, ACME_PORT, ACME_SERVER
+from tests.sandbox.digitalocean.app import create_app
+from tests.sandbox.digitalocean.cloud import Config
+from tests.sandbox.digitalocean.control import create_control_app
+from tests.sandbox.digitalocean.dns import DnsServer, Zone, static_zone
+from tests.sandbox.digitalocean.metadata import create_metadata_app
+from tests.sandbox.digitalocean.server import Tls, listen, listen_unix, serving
+from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.layout import Layout
+from tests.sandbox.machines.backend import MachineBackend
+from tests.sandbox.machines.image.build import SUITES, load, tarball
+from tests.sandbox.machines.spaces_front import create_spaces_front
+
+log = logging.getLogger("cloud")
+
+#: Seconds that the machine engine may take to start.
+ENGINE_PATIENCE = 60
+HTTP, HTTPS, DNS = 80, 443, 53
+
+
+def images(layout: Layout) -> tuple[str, ...]:
+    """Slugs of the images that machines can be made of here: those that the cache has."""
+    return tuple(slug for slug in SUITES if tarball(slug, layout.cache).exists())
+
+
+def load_images(layout: Layout) -> None:
+    """Wait for the machine engine and give it every image, with this sandbox's trust in it."""
+    with closing(docker.DockerClient(base_url=f"unix://{layout.engine_socket}", timeout=300)) as engine:
+        patiently = tenacity.Retrying(
+            wait=tenacity.wait_fixed(0.1), stop=tenacity.stop_after_delay(ENGINE_PATIENCE), reraise=True
+        )
+        patiently(engine.ping)
+        for slug in images(layout):
+            load(
+                engine,
+                slug,
+                cache=layout.cache,
+                ca_certificate=layout.ca_certificate,
+                mirror_keyring=mirror.keyring(layout.cache),
+                progress=log.info,
+            )
+
+
+def zones() -> list[Zone]:
+    """The names of the services that the sandbox plays; everything else in the DNS is the account's own domains."""
+    dns, archives = str(addresses.DNS_ADDRESS), str(addresses.PACKAGES_ADDRESS)
+    servers = {name: [dns] for name in Config(token="").nameservers}
+    spaces = {
+        f"{prefix}{region}.{addresses.SPACES_SUFFIX}": [str(address)]
+        for region, address in addresses.SPACES_ADDRESSES.items()
+        for prefix in ("", "*.")
+    }
+    cloud = {addresses.API_HOST: [str(addresses.API_ADDRESS)], addresses.MIRROR_HOST: [archives], **servers}
+    return [
+        static_zone("digitalocean.com", cloud),
+        static_zone(addresses.SPACES_SUFFIX, spaces),
+        static_zone("letsencrypt.org", {host: [str(addresses.ACME_ADDRESS)] for host in addresses.ACME_HOSTS}),
+        static_zone("gitlab.com", {addresses.GITLAB_PACKAGES_HOST: [archives]}),
+    ]
+
+
+class Services:
+    """What is served, each service until the stack of contexts is left."""
+
+    def __init__(self, layout: Layout, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._layout = layout
+        self.authority = Authority(layout.ca_certificate.parent)
+
+    async def public(self, name: str, app: ASGIApp, address: object, *hosts: str) -> None:
+        """Serve under real names, with a certificate for them."""
+        certificate, key = self.authority.issue(name, list(hosts))
+        await self.plain(app, address, HTTPS, Tls(certificate, key))
+        log.info("%s: %s", name, ", ".join(hosts))
+
+    async def plain(self, app: ASGIApp, address: object, port: int, tls: Tls | None = None) -> None:
+        """Serve at an address."""
+        await self._stack.enter_async_context(serving(app, listen(str(address), port), tls))
+
+    async def local(self, app: ASGIApp) -> None:
+        """Serve the control interface. Last of all: whoever gets an answer there knows that everything is served."""
+        await self._stack.enter_async_context(serving(app, listen_unix(self._layout.control_socket)))
+
+
+def configuration(layout: Layout) -> Config:
+    """The account of this sandbox."""
+    return Config(
+        token=layout.token_file.read_text().strip(),
+        images=images(layout),
+        spaces_regions=tuple(addresses.SPACES_ADDRESSES),
+        resolvers=(str(addresses.DNS_ADDRESS),),
+    )
+
+
+async def serve(layout: Layout, stack: AsyncExitStack) -> None:
+    """Serve everything until `stack` is left: what others stand on first."""
+    services = Services(layout, stack)
+    folder = layout.state / "state"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    store = stack.enter_context(closing(Store(folder / "cloud.sqlite")))
+    await stack.enter_async_context(DnsServer(store, zones()).serving(str(addresses.DNS_ADDRESS), DNS))
+    packages = create_packages_app(layout.cache)
+    await services.plain(packages, addresses.PACKAGES_ADDRESS, HTTP)
+    archives = (addresses.MIRROR_HOST, addresses.GITLAB_PACKAGES_HOST)
+    await services.public("packages", packages, addresses.PACKAGES_ADDRESS, *archives)
+    acme = AcmeProxy(ACME_SERVER, ACME_PORT, ACME_MANAGEMENT_PORT, services.authority)
+    await services.public("acme", acme.app, addresses.ACME_ADDRESS, *addresses.ACME_HOSTS)
+
+    await asyncio.to_thread(load_images, layout)
+    backend = await stack.enter_async_context(MachineBackend(layout))
+    for region, address in addresses.SPACES_ADDRESSES.items():
+        host = f"{region}.{addresses.SPACES_SUFFIX}"
+        front = create_spaces_front(backend.spaces, region)
+        await services.public(f"spaces-{region}", front, address, host, f"*.{host}")
+    api = create_app(store, backend, configuration(layout))
+    await services.plain(create_metadata_app(api.state.cloud), addresses.METADATA_ADDRESS, HTTP)
+    await services.public("api", api, addresses.API_ADDRESS, addresses.API_HOST)
+    await services.local(create_control_app(api))
+
+
+async def run(layout: Layout) -> None:
+    """Serve until told to end."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not `loop.add_signal_handler`: processes forked for a network namespace would inherit its wake-up socket,
+        # and their end would be taken for ours.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(told.set))
+    async with AsyncExitStack() as stack:
+        await serve(layout, stack)
+        log.info("ready")
+        await told.wait()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    asyncio.run(run(addresses.current()))

@@ -1,0 +1,85 @@
+"""Lines that say what is being done while it is done."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+Say = Callable[[str], None]
+
+#: Seconds after which something that still runs says so again.
+HEARTBEAT = 15
+
+_started = time.monotonic()
+_one_line_at_a_time = threading.Lock()
+
+
+class ToolError(Exception):
+    """A tool cannot be had; the message says which, why, and what to do."""
+
+
+def say(line: str) -> None:
+    """Print one line at once, with the seconds since the start; lines of parallel steps do not mix."""
+    with _one_line_at_a_time:
+        print(f"[{time.monotonic() - _started:5.0f}s] {line}", flush=True)
+
+
+def sparse(progress: Say, seconds: float = HEARTBEAT / 3) -> Say:
+    """The same, with no more than one line in `seconds`: for steps that talk a lot."""
+    last = -seconds
+
+    def say_sometimes(line: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds:
+            last = now
+            progress(line)
+
+    return say_sometimes
+
+
+@contextmanager
+def heartbeat(what: str, progress: Say = say) -> Iterator[None]:
+    """Say every now and then that `what` still goes on, until it ends."""
+    done, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not done.wait(HEARTBEAT):
+            progress(f"{what}: still at it, {time.monotonic() - began:.0f} s")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def run(
+    what: str,
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Run a long command: its output goes to `log`, a heartbeat to the terminal. `ToolError` shows the log's end."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with heartbeat(what), log.open("wb") as file:
+        done = subprocess.run(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            check=False,
+        )
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise ToolError(f"{what} failed after {time.monotonic() - began:.0f} s, see {log}:\n{tail}")

@@ -1,0 +1,67 @@
+"""The environment of the workstation: what a command at the sandbox's own desk sees, and nothing of its caller's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.sandbox.cloud.stacks import backend
+from tests.sandbox.layout import Layout
+
+#: Variables that come from the caller: terminal and language. Nothing that could hold a credential or an agent.
+INHERITED = ("TERM", "COLORTERM", "NO_COLOR", "COLUMNS", "LINES", "LANG", "LC_ALL", "TZ", "CI", "FORCE_COLOR")
+TRUST = Path("/etc/ssl/certs/ca-certificates.crt")
+#: Stacks of the sandbox are encrypted with a phrase that is no secret: they hold nothing but values of the sandbox.
+PASSPHRASE_FILE = Path(__file__).with_name("passphrase")
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def tool_environment(layout: Layout) -> dict[str, str]:
+    """Where the tools are, added to a user's own environment when a real account is used."""
+    binaries = [layout.cache / "bin", layout.cache / "venv" / "bin"]
+    return {
+        "PATH": ":".join([*map(str, binaries), os.environ.get("PATH", _SYSTEM_PATH)]),
+        "VIRTUAL_ENV": str(layout.cache / "venv"),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def service_environment(layout: Layout) -> dict[str, str]:
+    """What every process of the sandbox starts with."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    paths = [layout.cache / "bin", layout.cache / "venv" / "bin"]
+    return {
+        **inherited,
+        "PATH": ":".join([*map(str, paths), _SYSTEM_PATH]),
+        "HOME": str(layout.state / "home"),
+        "USER": "root",
+        "SHELL": "/bin/bash",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        **dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), str(TRUST)),
+    }
+
+
+def command_environment(layout: Layout) -> dict[str, str]:
+    """Environment of a command at the workstation: the account's token, the state of the stacks, tools and trust."""
+    tools = tool_environment(layout)
+    del tools["PATH"]
+    return {
+        **service_environment(layout),
+        **tools,
+        "AWS_CA_BUNDLE": str(TRUST),
+        "GIT_SSL_CAINFO": str(TRUST),
+        "DIGITALOCEAN_TOKEN": layout.token_file.read_text().strip(),
+        "PULUMI_HOME": str(layout.cache / "pulumi-home"),
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "PULUMI_BACKEND_URL": f"file://{backend(layout)}",
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE_FILE),
+        "DOCKER_HOST": f"unix://{layout.workstation_docker_socket}",
+    }
+
+
+def prepare_folders(layout: Layout) -> None:
+    """Folders that the environment names."""
+    for folder in (layout.state / "home", backend(layout), layout.cache / "pulumi-home"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,0 +1,169 @@
+"""The sandbox's own switchboard, apart from the API: what exists, how fast things go, what is to go wrong."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.sandbox.digitalocean.cloud import Cloud
+from tests.sandbox.digitalocean.faults import Fault, Faults
+from tests.sandbox.digitalocean.models import (
+    Action,
+    Domain,
+    DomainRecord,
+    Droplet,
+    Firewall,
+    Project,
+    Record,
+    ReservedIp,
+    SpacesKey,
+    SshKey,
+    Tag,
+    Volume,
+    Vpc,
+)
+from tests.sandbox.digitalocean.transitions import TransitionTable
+
+#: What an account can hold, by the name that the list uses.
+RESOURCES: dict[str, type[Record]] = {
+    "ssh_keys": SshKey,
+    "droplets": Droplet,
+    "volumes": Volume,
+    "reserved_ips": ReservedIp,
+    "firewalls": Firewall,
+    "vpcs": Vpc,
+    "domains": Domain,
+    "domain_records": DomainRecord,
+    "tags": Tag,
+    "projects": Project,
+    "spaces_keys": SpacesKey,
+}
+M = TypeVar("M", bound=BaseModel)
+
+
+def is_furniture(record: Record) -> bool:
+    """What the service makes by itself and never lets go: default networks and the default project."""
+    return (isinstance(record, Vpc) and record.default) or (isinstance(record, Project) and record.is_default)
+
+
+def _cloud(request: Request) -> Cloud:
+    cloud: Cloud = request.app.state.cloud
+    return cloud
+
+
+def _faults(request: Request) -> Faults:
+    faults: Faults = request.app.state.faults
+    return faults
+
+
+async def _read(request: Request, model: type[M]) -> M | Response:
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_url=False, include_context=False)
+        return JSONResponse({"errors": wrong}, status_code=422)
+
+
+async def health(request: Request) -> Response:
+    """Whether the firewalls are in force, and how much is under way."""
+    cloud = _cloud(request)
+    return JSONResponse(
+        {
+            "status": "ok" if cloud.network.settled else "degraded" if cloud.network.failed else "busy",
+            "actions_in_progress": len(cloud.store.where(Action, status="in-progress")),
+        }
+    )
+
+
+async def reset(request: Request) -> Response:
+    """Stop everything under way, remove everything that exists, forget everything that was logged."""
+    cloud = _cloud(request)
+    await cloud.stop()
+    await cloud.backend.reset()
+    cloud.store.wipe()
+    await cloud.start()
+    await cloud.network.in_force()
+    return Response(status_code=204)
+
+
+async def resources(request: Request) -> Response:
+    """Everything that exists now, without secrets and without what the service makes by itself."""
+    cloud = _cloud(request)
+    found: dict[str, list[Any]] = {}
+    for name, model in RESOURCES.items():
+        records = [record for record in cloud.store.all(model) if not is_furniture(record)]
+        found[name] = [record.model_dump(exclude=set(record.secret_fields)) for record in records]
+    buckets = await cloud.backend.spaces_buckets()
+    found["buckets"] = [{"name": name, "region": region} for name, region in sorted(buckets.items())]
+    return JSONResponse(found)
+
+
+async def show_transitions(request: Request) -> Response:
+    """How long things take."""
+    return JSONResponse(_cloud(request).transitions.table.model_dump())
+
+
+async def change_transitions(request: Request) -> Response:
+    """Replace the whole table; what was held and no longer is goes on."""
+    table = await _read(request, TransitionTable)
+    if isinstance(table, Response):
+        return table
+    _cloud(request).transitions.table = table
+    return JSONResponse(table.model_dump())
+
+
+async def list_faults(request: Request) -> Response:
+    """Faults that still wait for a request."""
+    return JSONResponse([fault.model_dump() for fault in _faults(request).all()])
+
+
+async def add_fault(request: Request) -> Response:
+    """Let something go wrong."""
+    fault = await _read(request, Fault)
+    if isinstance(fault, Response):
+        return fault
+    return JSONResponse(_faults(request).add(fault).model_dump(), status_code=201)
+
+
+async def clear_faults(request: Request) -> Response:
+    """Let nothing go wrong any more, or one thing less."""
+    _faults(request).clear(request.path_params.get("number"))
+    return Response(status_code=204)
+
+
+async def list_requests(request: Request) -> Response:
+    """The log of requests, from after entry `after`."""
+    after = request.query_params.get("after", "0")
+    return JSONResponse(_cloud(request).store.requests(int(after) if after.isdigit() else 0))
+
+
+async def list_gaps(request: Request) -> Response:
+    """What was asked for and is lacking."""
+    return JSONResponse(_cloud(request).store.gaps())
+
+
+def create_control_app(api: Starlette) -> Starlette:
+    """The control interface of an API that `app.create_app` made."""
+    app = Starlette(
+        routes=[
+            Route("/health", health, methods=["GET"]),
+            Route("/reset", reset, methods=["POST"]),
+            Route("/resources", resources, methods=["GET"]),
+            Route("/transitions", show_transitions, methods=["GET"]),
+            Route("/transitions", change_transitions, methods=["PUT"]),
+            Route("/faults", list_faults, methods=["GET"]),
+            Route("/faults", add_fault, methods=["POST"]),
+            Route("/faults", clear_faults, methods=["DELETE"]),
+            Route("/faults/{number:int}", clear_faults, methods=["DELETE"]),
+            Route("/requests", list_requests, methods=["GET"]),
+            Route("/gaps", list_gaps, methods=["GET"]),
+        ]
+    )
+    app.state.cloud = api.state.cloud
+    app.state.faults = api.state.faults
+    return app

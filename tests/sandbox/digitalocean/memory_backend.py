@@ -1,0 +1,121 @@
+"""A backend without machinery: it keeps a picture of what it was told.
+
+For tests of the API and for experiments. Every call takes one turn of the event loop and, if asked, some time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tests.sandbox.digitalocean.backend import Grant, MachineSpec, NetworkPicture, VolumeSpec
+
+
+@dataclass
+class MemoryBackend:
+    """What was told, and what a test wants to see. `delay` is seconds a call."""
+
+    delay: float = 0
+    machines: dict[int, MachineSpec] = field(default_factory=dict)
+    powered: set[int] = field(default_factory=set)
+    volumes: dict[str, VolumeSpec] = field(default_factory=dict)
+    attached: dict[str, int] = field(default_factory=dict)
+    picture: NetworkPicture = field(default_factory=NetworkPicture)
+    keys: dict[str, tuple[str, tuple[Grant, ...]]] = field(default_factory=dict, repr=False)
+    buckets: dict[str, str] = field(default_factory=dict)
+    #: Calls in the order of their arrival, as `name argument`.
+    calls: list[str] = field(default_factory=list)
+    #: Names of calls that fail from now on.
+    broken: set[str] = field(default_factory=set)
+
+    async def _call(self, name: str, argument: object = "") -> None:
+        self.calls.append(f"{name} {argument}".strip())
+        await asyncio.sleep(self.delay)
+        if name in self.broken:
+            raise RuntimeError(f"{name} is broken")
+
+    async def create_machine(self, machine: MachineSpec) -> None:
+        await self._call("create_machine", machine.id)
+        self.machines[machine.id] = machine
+        self.powered.add(machine.id)
+
+    async def destroy_machine(self, machine_id: int) -> None:
+        await self._call("destroy_machine", machine_id)
+        self.machines.pop(machine_id, None)
+        self.powered.discard(machine_id)
+
+    async def power_on(self, machine_id: int) -> None:
+        await self._call("power_on", machine_id)
+        self.powered.add(machine_id)
+
+    async def power_off(self, machine_id: int) -> None:
+        await self._call("power_off", machine_id)
+        self.powered.discard(machine_id)
+
+    async def shut_down(self, machine_id: int) -> None:
+        await self._call("shut_down", machine_id)
+        self.powered.discard(machine_id)
+
+    async def reboot(self, machine_id: int) -> None:
+        await self._call("reboot", machine_id)
+
+    async def resize_machine(self, machine_id: int, vcpus: int, memory_mb: int, disk_gb: int) -> None:
+        await self._call("resize_machine", machine_id)
+        machine = self.machines[machine_id]
+        self.machines[machine_id] = replace(machine, vcpus=vcpus, memory_mb=memory_mb, disk_gb=disk_gb)
+
+    async def rename_machine(self, machine_id: int, name: str) -> None:
+        await self._call("rename_machine", machine_id)
+        self.machines[machine_id] = replace(self.machines[machine_id], name=name)
+
+    async def rebuild_machine(self, machine: MachineSpec) -> None:
+        await self._call("rebuild_machine", machine.id)
+        self.machines[machine.id] = machine
+        self.powered.add(machine.id)
+
+    async def running(self, machine_id: int) -> bool:
+        return machine_id in self.powered
+
+    async def create_volume(self, volume: VolumeSpec) -> None:
+        await self._call("create_volume", volume.id)
+        self.volumes[volume.id] = volume
+
+    async def delete_volume(self, volume_id: str) -> None:
+        await self._call("delete_volume", volume_id)
+        self.volumes.pop(volume_id, None)
+
+    async def resize_volume(self, volume_id: str, size_gb: int) -> None:
+        await self._call("resize_volume", volume_id)
+        self.volumes[volume_id] = replace(self.volumes[volume_id], size_gb=size_gb)
+
+    async def attach_volume(self, volume_id: str, machine_id: int) -> None:
+        await self._call("attach_volume", volume_id)
+        self.attached[volume_id] = machine_id
+
+    async def detach_volume(self, volume_id: str, machine_id: int) -> None:
+        await self._call("detach_volume", volume_id)
+        if self.attached.get(volume_id) == machine_id:
+            del self.attached[volume_id]
+
+    async def apply_network(self, picture: NetworkPicture) -> None:
+        await self._call("apply_network")
+        self.picture = picture
+
+    async def put_spaces_key(self, access_key: str, secret_key: str, grants: Sequence[Grant]) -> None:
+        await self._call("put_spaces_key", access_key)
+        self.keys[access_key] = (secret_key, tuple(grants))
+
+    async def delete_spaces_key(self, access_key: str) -> None:
+        await self._call("delete_spaces_key", access_key)
+        self.keys.pop(access_key, None)
+
+    async def spaces_buckets(self) -> dict[str, str]:
+        return dict(self.buckets)
+
+    async def reset(self) -> None:
+        await self._call("reset")
+        for kept in (self.machines, self.volumes, self.attached, self.keys, self.buckets):
+            kept.clear()
+        self.powered.clear()
+        self.picture = NetworkPicture()

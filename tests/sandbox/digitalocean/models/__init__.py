@@ -1,0 +1,37 @@
+"""What the emulated account holds, one class a thing; each is one row of the store."""
+
+from tests.sandbox.digitalocean.models.account import Grant, SpacesKey, SshKey, Tag
+from tests.sandbox.digitalocean.models.action import Action
+from tests.sandbox.digitalocean.models.base import Record, now
+from tests.sandbox.digitalocean.models.catalog import Catalog, Image, Region, Size
+from tests.sandbox.digitalocean.models.domain import Domain, DomainRecord
+from tests.sandbox.digitalocean.models.droplet import Droplet
+from tests.sandbox.digitalocean.models.network import Firewall, FirewallRule, Lease, ReservedIp, RuleTarget, Vpc
+from tests.sandbox.digitalocean.models.project import Project, ProjectMember
+from tests.sandbox.digitalocean.models.volume import Volume
+
+__all__ = [
+    "Action",
+    "Catalog",
+    "Domain",
+    "DomainRecord",
+    "Droplet",
+    "Firewall",
+    "FirewallRule",
+    "Grant",
+    "Image",
+    "Lease",
+    "Project",
+    "ProjectMember",
+    "Record",
+    "Region",
+    "ReservedIp",
+    "RuleTarget",
+    "Size",
+    "SpacesKey",
+    "SshKey",
+    "Tag",
+    "Volume",
+    "Vpc",
+    "now",
+]

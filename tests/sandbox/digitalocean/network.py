@@ -1,0 +1,63 @@
+"""Firewalls, as machines feel them: tags and droplet ids turned into addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from tests.sandbox.digitalocean.backend import MachineFirewall, NetworkPicture, Rule
+from tests.sandbox.digitalocean.models import Droplet, Firewall, FirewallRule, ReservedIp
+from tests.sandbox.digitalocean.store import Store
+
+
+def resolve_picture(store: Store) -> NetworkPicture:
+    """Everything that filtering and reserved addresses depend on, from the records as they are now."""
+    droplets = store.all(Droplet)
+    firewalls = store.all(Firewall)
+    reserved = {ip.ip: ip.droplet_id for ip in store.all(ReservedIp) if ip.droplet_id is not None}
+    machines = []
+    for droplet in droplets:
+        mine = [firewall for firewall in firewalls if covers(firewall, droplet)]
+        if mine:
+            machines.append(
+                MachineFirewall(
+                    machine_id=droplet.id,
+                    inbound=_resolve((rule for firewall in mine for rule in firewall.inbound), droplets),
+                    outbound=_resolve((rule for firewall in mine for rule in firewall.outbound), droplets),
+                )
+            )
+    return NetworkPicture(firewalls=tuple(machines), reserved=reserved)
+
+
+def covers(firewall: Firewall, droplet: Droplet) -> bool:
+    """Whether a firewall is on a droplet, by id or by tag."""
+    return droplet.id in firewall.droplet_ids or bool(_lower(firewall.tags) & _lower(droplet.tags))
+
+
+def _resolve(rules: Iterable[FirewallRule], droplets: list[Droplet]) -> tuple[Rule, ...]:
+    resolved = (Rule(protocol=rule.protocol, ports=_ports(rule), peers=tuple(_peers(rule, droplets))) for rule in rules)
+    # A rule whose tags nobody carries lets nobody through: it is left out, not widened.
+    return tuple(dict.fromkeys(rule for rule in resolved if rule.peers))
+
+
+def _ports(rule: FirewallRule) -> str:
+    if rule.protocol == "icmp":
+        return ""
+    return "all" if rule.ports == "0" else rule.ports
+
+
+def _peers(rule: FirewallRule, droplets: list[Droplet]) -> Iterable[str]:
+    # As written by the user: single addresses, or networks with host bits set.
+    yield from (str(ip_network(text, strict=False)) for text in rule.target.addresses)
+    tags = _lower(rule.target.tags)
+    for droplet in droplets:
+        if droplet.id in rule.target.droplet_ids or tags & _lower(droplet.tags):
+            yield f"{droplet.public_ipv4}/32"
+            yield f"{droplet.private_ipv4}/32"
+            yield f"{droplet.anchor_ipv4}/32"
+            if droplet.public_ipv6:
+                yield f"{droplet.public_ipv6}/128"
+
+
+def _lower(names: Iterable[str]) -> set[str]:
+    return {name.lower() for name in names}

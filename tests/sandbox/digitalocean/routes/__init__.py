@@ -1,0 +1,37 @@
+"""The API's paths, one module a resource."""
+
+from starlette.routing import Route
+
+from tests.sandbox.digitalocean.routes import (
+    account,
+    actions,
+    catalog,
+    domains,
+    droplet_actions,
+    droplets,
+    firewalls,
+    projects,
+    reserved_ips,
+    spaces,
+    tags,
+    volumes,
+    vpcs,
+)
+
+ROUTES: list[Route] = [
+    *account.ROUTES,
+    *actions.ROUTES,
+    *catalog.ROUTES,
+    *domains.ROUTES,
+    *droplet_actions.ROUTES,
+    *droplets.ROUTES,
+    *firewalls.ROUTES,
+    *projects.ROUTES,
+    *reserved_ips.ROUTES,
+    *spaces.ROUTES,
+    *tags.ROUTES,
+    *volumes.ROUTES,
+    *vpcs.ROUTES,
+]
+
+__all__ = ["ROUTES"]

@@ -1,0 +1,14 @@
+-- State of the emulator. Bodies of records and settings are JSON.
+CREATE TABLE IF NOT EXISTS record (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE (kind, key)
+);
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS request (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, method TEXT NOT NULL,
+    path TEXT NOT NULL, status INTEGER NOT NULL, milliseconds REAL NOT NULL, fault TEXT);
+CREATE TABLE IF NOT EXISTS gap (method TEXT NOT NULL, path TEXT NOT NULL, detail TEXT NOT NULL, count INTEGER NOT NULL,
+    last_at TEXT NOT NULL, PRIMARY KEY (method, path, detail));

@@ -1,0 +1,204 @@
+"""An emulated cloud for tests: all services on loopback, in a thread, over a backend that only remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydo import Client
+from starlette.applications import Starlette
+
+from tests.sandbox.digitalocean.app import create_app
+from tests.sandbox.digitalocean.cloud import Config
+from tests.sandbox.digitalocean.control import create_control_app
+from tests.sandbox.digitalocean.dns import DnsServer, static_zone
+from tests.sandbox.digitalocean.memory_backend import MemoryBackend
+from tests.sandbox.digitalocean.metadata import create_metadata_app
+from tests.sandbox.digitalocean.server import Tls, listen, serving
+from tests.sandbox.digitalocean.store import Store
+
+T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
+#: Seconds within which anything that should happen has happened.
+PATIENCE = 5.0
+
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{} sandbox"
+DROPLET = {"name": "web-1", "region": "nyc3", "size": "s-1vcpu-1gb", "image": "debian-13-x64"}
+
+
+def public_key(number: int = 0) -> str:
+    """A well-formed public key, another for every number."""
+    return ED25519.format(f"{number:043d}")
+
+
+@cache
+def _certificate() -> tuple[bytes, bytes]:
+    """A certificate for loopback that vouches for itself, and its key (PEM): the client sends no token without TLS."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    moment = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(moment - timedelta(hours=1))
+        .not_valid_after(moment + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(LOOPBACK))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+class World:
+    """One emulated cloud. The backend survives `restart`, as machines do."""
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        self.token = f"dop_v1_{secrets.token_hex(32)}"
+        self.backend = MemoryBackend()
+        self._state = folder / "state.sqlite"
+        self._tls = Tls(folder / "test.crt", folder / "test.key")
+        for path, content in zip((self._tls.certificate, self._tls.key), _certificate(), strict=True):
+            path.touch(mode=0o600)
+            path.write_bytes(content)
+        self._config = Config(token=self.token, resolvers=("100.64.0.1",), **config)
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def fresh(self) -> Self:
+        """The same cloud, empty, with a backend that works."""
+        self.backend.broken.clear()
+        self.control.post("/reset").raise_for_status()
+        self.backend.calls.clear()
+        return self
+
+    def restart(self) -> None:
+        """Stop the emulator in the middle of whatever it does and start another on the same state."""
+        self._stop()
+        self._start()
+
+    def _start(self) -> None:
+        started: threading.Event = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        assert started.wait(PATIENCE), self._failure
+        headers = {"Authorization": f"Bearer {self.token}"}
+        trust = ssl.create_default_context(cafile=self._tls.certificate)
+        self.http = httpx.Client(base_url=self.url, headers=headers, verify=trust)
+        self.control = httpx.Client(base_url=self._urls["control"])
+        self.metadata = httpx.Client(base_url=self._urls["metadata"])
+        self.client = Client(self.token, endpoint=self.url, connection_verify=str(self._tls.certificate), retry_total=0)
+
+    def _stop(self) -> None:
+        for client in (self.http, self.control, self.metadata, self.client):
+            client.close()
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.run(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        store = Store(self._state)
+        app = create_app(store, self.backend, self._config)
+        dns = DnsServer(store, [static_zone("nyc3.digitaloceanspaces.com", SPACES), static_zone("api.test", API)])
+        apps: dict[str, Starlette] = {
+            "api": app,
+            "control": create_control_app(app),
+            "metadata": create_metadata_app(app.state.cloud, lambda request: request.headers.get("x-peer", "")),
+        }
+        self._urls = {}
+        async with AsyncExitStack() as stack:
+            for name, service in apps.items():
+                listener = listen(LOOPBACK, 0)
+                tls = self._tls if name == "api" else None
+                self._urls[name] = f"{'https' if tls else 'http'}://{LOOPBACK}:{listener.getsockname()[1]}"
+                await stack.enter_async_context(serving(service, listener, tls))
+            self.dns_port = await stack.enter_async_context(dns.serving(LOOPBACK, 0))
+            started.set()
+            await self._done.wait()
+        store.close()
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return self._urls["api"]
+
+    def hold(self, *works: str) -> None:
+        """Let these kinds of work wait, and no others."""
+        self.control.put("/transitions", json={work: {"mode": "held"} for work in works}).raise_for_status()
+
+    def droplet(self, **changes: Any) -> dict[str, Any]:
+        """A droplet that runs."""
+        made = self.client.droplets.create(body=DROPLET | changes)["droplet"]
+        return self.active(made["id"])
+
+    def active(self, number: int) -> dict[str, Any]:
+        """A droplet once it is active and unlocked."""
+
+        def ready() -> dict[str, Any] | None:
+            droplet: dict[str, Any] = self.client.droplets.get(number)["droplet"]
+            return droplet if droplet["status"] == "active" and not droplet["locked"] else None
+
+        return eventually(ready)
+
+    def completed(self, action: dict[str, Any]) -> dict[str, Any]:
+        """An action once it is over."""
+
+        def over() -> dict[str, Any] | None:
+            current: dict[str, Any] = self.client.actions.get(action["id"])["action"]
+            return current if current["completed_at"] else None
+
+        return eventually(over)
+
+    def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str, str]:
+        """Status, id and message of a request that must fail."""
+        answer = self.http.request(method, path, json=body)
+        content = answer.json()
+        assert set(content) == {"id", "message", "request_id"}, content
+        assert answer.status_code >= 400
+        return answer.status_code, content["id"], content["message"]
+
+
+SPACES = {"nyc3.digitaloceanspaces.com": ["100.64.1.1"], "*.nyc3.digitaloceanspaces.com": ["100.64.1.1"]}
+API = {"api.test": ["100.64.0.2"]}
+
+
+def eventually(probe: Callable[[], T | None]) -> T:
+    """What a probe finds, as soon as it finds something. Fails after a while."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := probe()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found

@@ -1,0 +1,76 @@
+"""Builds the package: `python -m tests.sandbox.gitlab.build 19.3.0-ce.0 <directory>`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PACKAGE = HERE / "package"
+APPLICATION = HERE / "web"
+VERSION = re.compile(r"(19)\.(\d+)\.\d+-ce\.\d+\Z")
+#: Required stops on the way of upgrades within 19, and the last one before.
+STOPS = ((19, 11), (19, 8), (19, 5), (19, 2), (18, 11))
+
+
+def build(version: str, out: Path) -> Path:
+    """Build `gitlab-ce_<version>_all.deb` in `out` and answer its path.
+
+    Needs `dpkg-deb`. The version is that of a package, such as `19.3.0-ce.0`; any of GitLab 19 will do.
+
+    Raises:
+        ValueError: the version is not one of GitLab 19.
+        RuntimeError: `dpkg-deb` refused; its words are in the message.
+    """
+    match = VERSION.match(version)
+    if not match:
+        raise ValueError(f"{version!r} is not a version of the package in GitLab 19, such as 19.3.0-ce.0")
+    major, minor = int(match[1]), int(match[2])
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / f"gitlab-ce_{version}_all.deb"
+    with tempfile.TemporaryDirectory(prefix="gitlab-ce-") as scratch:
+        tree = Path(scratch) / "tree"
+        _copy(tree)
+        size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) // 1024 + 1
+        (tree / "opt/gitlab/embedded/version").write_text(f"{version.partition('-')[0]}\n")
+        _fill(tree, VERSION=version, SIZE=str(size), MAJOR=str(major), MIN_VERSION=floor(major, minor))
+        _dpkg_deb(tree, target)
+    return target
+
+
+def floor(major: int, minor: int) -> str:
+    """The oldest version that an upgrade may come from: the last required stop below it."""
+    stop = next(stop for stop in STOPS if stop < (major, minor))
+    return f"{stop[0]}.{stop[1]}"
+
+
+def _copy(tree: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(PACKAGE, tree, ignore=ignored)
+    shutil.copytree(APPLICATION, tree / "opt/gitlab/embedded/service/gitlab-rails/gitlab_web", ignore=ignored)
+    # Not as the checkout happens to have them: what is executable stays so, everything is readable by all.
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
+def _fill(tree: Path, **values: str) -> None:
+    for path in (*(tree / "DEBIAN").iterdir(), tree / "opt/gitlab/version-manifest.txt"):
+        text = path.read_text()
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", value)
+        path.write_text(text)
+
+
+def _dpkg_deb(tree: Path, target: Path) -> None:
+    command = ["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", str(tree), str(target)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"dpkg-deb: {run.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    print(build(sys.argv[1], Path(sys.argv[2])))

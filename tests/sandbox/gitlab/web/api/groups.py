@@ -1,0 +1,169 @@
+"""Groups and namespaces."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from .. import access, db, namespaces
+from ..call import Call, accepted, created, page, route
+from ..errors import ApiError, not_found
+
+OPTIONS: dict[str, Any] = {
+    "request_access_enabled": True,
+    "require_two_factor_authentication": False,
+    "project_creation_level": "developer",
+    "subgroup_creation_level": "maintainer",
+    "auto_devops_enabled": None,
+    "emails_enabled": True,
+    "mentions_disabled": None,
+    "lfs_enabled": True,
+    "share_with_group_lock": False,
+    "shared_runners_setting": "enabled",
+    "default_branch": None,
+}
+
+
+def listing(call: Call) -> Response:
+    """Groups that can be seen."""
+    rows = namespaces.visible(call.connection, call.who, "group")
+    search = (call.text("search") or "").lower()
+    return page(
+        call, [present(call, row) for row in rows if search in row["name"].lower() or search in row["full_path"]]
+    )
+
+
+def get(call: Call) -> dict[str, Any]:
+    """One group."""
+    return present(call, find(call, 0))
+
+
+def create(call: Call) -> Response:
+    """Make a group; who makes it owns it."""
+    who = call.user()
+    call.require("name", "path")
+    path = call.text("path") or ""
+    namespaces.check_path(path)
+    parent = None
+    if (parent_id := call.integer("parent_id")) is not None:
+        parent = namespaces.find(call.connection, str(parent_id), "group")
+        level = access.namespace_level(call.connection, who, parent)
+        if parent is None or level < access.MAINTAINER:
+            raise not_found("Group") if not level else ApiError(403, {"message": "403 Forbidden"})
+    full_path = f"{parent['full_path']}/{path}" if parent else path
+    namespaces.ensure_free(call.connection, full_path)
+    identity = db.insert(
+        call.connection,
+        "namespaces",
+        kind="group",
+        path=path,
+        full_path=full_path,
+        name=call.text("name"),
+        description=call.text("description", ""),
+        visibility=call.choice("visibility", namespaces.VISIBILITIES, "private"),
+        parent_id=parent["id"] if parent else None,
+        options=json.dumps(_options(call)),
+        created_at=db.now(),
+    )
+    db.insert(call.connection, "members", user_id=who.user["id"], namespace_id=identity, access_level=access.OWNER)
+    row = namespaces.find(call.connection, str(identity))
+    return created(present(call, row)) if row else created({})
+
+
+def update(call: Call) -> dict[str, Any]:
+    """Change a group. Its path stays."""
+    call.user()
+    row = find(call, access.OWNER)
+    options = json.dumps(json.loads(row["options"]) | _options(call))
+    call.connection.execute(
+        "UPDATE namespaces SET name = ?, description = ?, visibility = ?, options = ? WHERE id = ?",
+        (
+            call.text("name", row["name"]),
+            call.text("description", row["description"]),
+            call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]),
+            options,
+            row["id"],
+        ),
+    )
+    return present(call, find(call, 0))
+
+
+def delete(call: Call) -> Response:
+    """Mark a group for deletion; with `permanently_remove`, remove one that is marked."""
+    call.user()
+    row = find(call, access.OWNER)
+    if call.flag("permanently_remove", False):
+        if row["marked_for_deletion_on"] is None:
+            raise ApiError(400, {"message": "Group must be marked for deletion first."})
+        if call.text("full_path") != row["full_path"]:
+            raise ApiError(
+                400, {"message": "`full_path` is incorrect. You must enter the complete path for the subgroup."}
+            )
+        call.connection.execute("DELETE FROM namespaces WHERE id = ?", (row["id"],))
+        return accepted()
+    call.connection.execute(
+        "UPDATE namespaces SET marked_for_deletion_on = ? WHERE id = ?", (db.today().isoformat(), row["id"])
+    )
+    return accepted()
+
+
+def find(call: Call, least: int) -> db.Row:
+    """The group that the path names, for somebody with at least this access."""
+    row = namespaces.find(call.connection, call.path("id"), "group")
+    if row is None:
+        raise not_found("Group")
+    level = access.namespace_level(call.connection, call.who, row)
+    access.require_level(level, least, call.who, row, "Group")
+    return row
+
+
+def present(call: Call, row: db.Row) -> dict[str, Any]:
+    """A group as the API shows it."""
+    return {
+        "id": row["id"],
+        "web_url": f"{call.config.external_url}/groups/{row['full_path']}",
+        "name": row["name"],
+        "path": row["path"],
+        "description": row["description"],
+        "visibility": row["visibility"],
+        "full_name": row["full_path"].replace("/", " / "),
+        "full_path": row["full_path"],
+        "created_at": row["created_at"],
+        "parent_id": row["parent_id"],
+        "marked_for_deletion_on": row["marked_for_deletion_on"],
+        "avatar_url": None,
+        **OPTIONS,
+        **json.loads(row["options"]),
+    }
+
+
+def list_namespaces(call: Call) -> Response:
+    """Namespaces that one can see."""
+    call.user()
+    rows = namespaces.visible(call.connection, call.who)
+    search = (call.text("search") or "").lower()
+    url = call.config.external_url
+    return page(call, [namespaces.brief(row, url) for row in rows if search in row["full_path"].lower()])
+
+
+def get_namespace(call: Call) -> dict[str, Any]:
+    """One namespace."""
+    who = call.user()
+    row = namespaces.find(call.connection, call.path("id"))
+    if row is None or not access.visible(who, row, access.namespace_level(call.connection, who, row)):
+        raise not_found("Namespace")
+    return namespaces.brief(row, call.config.external_url)
+
+
+def _options(call: Call) -> dict[str, Any]:
+    return {name: call.params[name] for name in OPTIONS if name in call.params}
+
+
+routes = [
+    *route("/groups", GET=listing, POST=create),
+    *route("/groups/{id}", GET=get, PUT=update, DELETE=delete),
+    *route("/namespaces", GET=list_namespaces),
+    *route("/namespaces/{id}", GET=get_namespace),
+]

@@ -1,0 +1,133 @@
+"""Repositories and tags of the container registry, read from the registry itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from .. import access, db, projects
+from ..call import Call, accepted, page, route
+from ..config import Registry
+from ..errors import ApiError, not_found
+from ..registry_client import RegistryClient
+from .projects import find as find_project
+
+
+def listing(call: Call) -> Response:
+    """Repositories of a project."""
+    project, _ = _project(call, access.REPORTER)
+    rows = call.connection.execute(
+        "SELECT * FROM container_repositories WHERE project_id = ? ORDER BY id", (project["id"],)
+    ).fetchall()
+    return page(call, [_present(call, row, project) for row in rows])
+
+
+def get(call: Call) -> dict[str, Any]:
+    """One repository, by its number alone."""
+    call.user()
+    row = db.one(call.connection, "SELECT * FROM container_repositories WHERE id = ?", call.path("repository"))
+    project = row and projects.find(call.connection, str(row["project_id"]))
+    if row is None or project is None or access.project_level(call.connection, call.who, project) < access.REPORTER:
+        raise not_found()
+    return _present(call, row, project)
+
+
+def delete(call: Call) -> Response:
+    """Remove a repository with all its tags."""
+    _, row = _repository(call, access.MAINTAINER)
+    with _client(call, row) as client:
+        for tag in client.tags():
+            client.delete_tag(tag)
+    call.connection.execute("DELETE FROM container_repositories WHERE id = ?", (row["id"],))
+    return accepted()
+
+
+def tags(call: Call) -> Response:
+    """Names of the tags of a repository."""
+    _, row = _repository(call, access.REPORTER)
+    with _client(call, row) as client:
+        return page(call, [_tag(call, row, name) for name in client.tags()])
+
+
+def tag(call: Call) -> dict[str, Any]:
+    """One tag, with digest and size."""
+    _, row = _repository(call, access.REPORTER)
+    with _client(call, row) as client:
+        details = client.details(call.path("tag"))
+    if details is None:
+        raise not_found("Tag")
+    return _tag(call, row, call.path("tag")) | details
+
+
+def delete_tag(call: Call) -> Response:
+    """Remove one tag."""
+    _, row = _repository(call, access.DEVELOPER)
+    with _client(call, row) as client:
+        if not client.delete_tag(call.path("tag")):
+            raise not_found("Tag")
+    return Response(status_code=200)
+
+
+def _project(call: Call, least: int) -> tuple[db.Row, int]:
+    call.user()
+    row, level = find_project(call, least)
+    if projects.options(row)["container_registry_access_level"] == "disabled":
+        raise not_found()
+    return row, level
+
+
+def _repository(call: Call, least: int) -> tuple[db.Row, db.Row]:
+    project, _ = _project(call, least)
+    row = db.one(
+        call.connection,
+        "SELECT * FROM container_repositories WHERE id = ? AND project_id = ?",
+        call.path("repository"),
+        project["id"],
+    )
+    if row is None:
+        raise not_found()
+    return project, row
+
+
+def _registry(call: Call) -> Registry:
+    if call.config.registry is None:
+        raise ApiError(404, {"message": "404 Not Found"})
+    return call.config.registry
+
+
+def _client(call: Call, row: db.Row) -> RegistryClient:
+    return RegistryClient(call.config, _registry(call), row["path"])
+
+
+def _present(call: Call, row: db.Row, project: db.Row) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": row["id"],
+        "name": row["path"].removeprefix(project["full_path"].lower()).removeprefix("/"),
+        "path": row["path"],
+        "project_id": row["project_id"],
+        "location": f"{_registry(call).host}/{row['path']}",
+        "created_at": row["created_at"],
+        "cleanup_policy_started_at": None,
+        "status": row["status"],
+    }
+    if call.flag("tags", False) or call.flag("tags_count", False):
+        with _client(call, row) as client:
+            names = client.tags()
+        shown["tags_count"] = len(names)
+        if call.flag("tags", False):
+            shown["tags"] = [_tag(call, row, name) for name in names]
+    return shown
+
+
+def _tag(call: Call, row: db.Row, name: str) -> dict[str, Any]:
+    return {"name": name, "path": f"{row['path']}:{name}", "location": f"{_registry(call).host}/{row['path']}:{name}"}
+
+
+routes = [
+    *route("/registry/repositories/{repository:int}", GET=get),
+    *route("/projects/{id}/registry/repositories", GET=listing),
+    *route("/projects/{id}/registry/repositories/{repository:int}", DELETE=delete),
+    *route("/projects/{id}/registry/repositories/{repository:int}/tags", GET=tags),
+    *route("/projects/{id}/registry/repositories/{repository:int}/tags/{tag}", GET=tag, DELETE=delete_tag),
+]

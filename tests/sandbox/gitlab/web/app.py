@@ -1,0 +1,65 @@
+"""The application as a whole."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import api, health, jwt_auth, pages
+from .config import Config
+from .errors import ApiError
+
+NOT_FOUND, NOT_ALLOWED = 404, 405
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return JSONResponse(error.body, error.status)
+
+
+async def _absent(request: Request, _: Exception) -> Response:
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": "404 Not Found"}, NOT_FOUND)
+    return PlainTextResponse("404: not found, or not carried by this stand-in", NOT_FOUND)
+
+
+async def _wrong_method(request: Request, _: Exception) -> Response:
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": "405 Not Allowed"}, NOT_ALLOWED)
+    return PlainTextResponse("404: not found", NOT_FOUND)
+
+
+async def _broken(_: Request, __: Exception) -> Response:
+    return JSONResponse({"message": "500 Internal Server Error"}, 500)
+
+
+class EncodedPaths:
+    """Routes by the path as it was sent: in `projects/root%2Fdemo` the project is one part."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put the raw path in the place of the decoded one."""
+        raw = scope.get("raw_path")
+        if scope["type"] == "http" and raw:
+            scope = {**scope, "path": raw.partition(b"?")[0].decode("ascii")}
+        await self._app(scope, receive, send)
+
+
+def create_app(config: Config) -> ASGIApp:
+    """The application for one configuration."""
+    app = Starlette(
+        routes=[*health.routes, *jwt_auth.routes, *pages.routes, *api.routes],
+        exception_handlers={
+            ApiError: _api_error,
+            NOT_FOUND: _absent,
+            NOT_ALLOWED: _wrong_method,
+            Exception: _broken,
+        },
+    )
+    app.state.config = config
+    return EncodedPaths(app)

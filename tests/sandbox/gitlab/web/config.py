@@ -1,0 +1,65 @@
+"""What `gitlab-ctl reconfigure` wrote for the application."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+DIRECTORY = Path("/var/opt/gitlab/gitlab-rails/etc")
+VERSION_FILE = Path("/opt/gitlab/embedded/version")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Where the registry is for clients, where for the application, and who signs its tokens."""
+
+    host: str
+    api_url: str
+    issuer: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the application. Secrets are kept out of `repr`."""
+
+    external_url: str
+    database: Path
+    socket: Path
+    puma_port: int
+    monitoring_allowlist: tuple[str, ...]
+    ssh_port: int
+    registry: Registry | None
+    version: str
+    db_key_base: str = field(repr=False)
+    secret_key_base: str = field(repr=False)
+    registry_key: str = field(repr=False)
+
+    @classmethod
+    def load(cls, directory: Path = DIRECTORY, version_file: Path = VERSION_FILE) -> Config:
+        """Read `gitlab.json` and `secrets.json`."""
+        settings: dict[str, Any] = json.loads((directory / "gitlab.json").read_text())
+        secrets: dict[str, str] = json.loads((directory / "secrets.json").read_text())
+        registry = settings["registry"]
+        return cls(
+            external_url=settings["external_url"],
+            database=Path(settings["database"]),
+            socket=Path(settings["socket"]),
+            puma_port=int(settings["puma_port"]),
+            monitoring_allowlist=tuple(settings["monitoring_allowlist"]),
+            ssh_port=int(settings["ssh_port"]),
+            registry=Registry(**registry) if registry else None,
+            version=version_file.read_text().strip(),
+            **secrets,
+        )
+
+    def monitors(self, address: str) -> bool:
+        """Whether health may be asked from this address."""
+        try:
+            client = ip_address(address)
+        except ValueError:
+            return False
+        networks: list[IPv4Network | IPv6Network] = [ip_network(text, False) for text in self.monitoring_allowlist]
+        return any(client in network for network in networks if network.version == client.version)

@@ -1,0 +1,69 @@
+"""The database: one SQLite file, a short-lived connection for each request."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+Row = sqlite3.Row
+Connection = sqlite3.Connection
+
+
+def now() -> str:
+    """This moment, as GitLab writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def today() -> date:
+    """This day in UTC."""
+    return datetime.now(UTC).date()
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[Connection]:
+    """A connection in a transaction: committed at the end, rolled back on an exception."""
+    connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        with connection:
+            yield connection
+    finally:
+        connection.close()
+
+
+def migrate(path: Path, directory: Path = MIGRATIONS) -> list[str]:
+    """Bring the schema up to date; answer the names of the migrations that were run."""
+    done = []
+    with connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY)")
+        known = {row["name"] for row in connection.execute("SELECT name FROM schema_migrations")}
+        for script in sorted(directory.glob("*.sql")):
+            if script.name not in known:
+                connection.executescript(f"BEGIN;\n{script.read_text()}\n")
+                connection.execute("INSERT INTO schema_migrations VALUES (?)", (script.name,))
+                connection.commit()
+                done.append(script.name)
+    return done
+
+
+def one(connection: Connection, query: str, *values: object) -> Row | None:
+    """The first row, or nothing."""
+    row: Row | None = connection.execute(query, values).fetchone()
+    return row
+
+
+def insert(connection: Connection, table: str, **values: object) -> int:
+    """Add a row; answer its id. `table` and the names are the program's own, never a client's."""
+    names = ", ".join(values)
+    marks = ", ".join("?" for _ in values)
+    cursor = connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+    if cursor.lastrowid is None:
+        raise sqlite3.DatabaseError("no row id")
+    return cursor.lastrowid

@@ -1,0 +1,66 @@
+"""`/-/health`, `/-/liveness`, `/-/readiness`: only for addresses on the allow-list, absent to all others."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from . import db
+from .config import Config
+
+
+def client_address(request: Request) -> str:
+    """The address that nginx saw; of a caller on loopback that did not come through nginx, its own."""
+    own = request.client.host if request.client else "127.0.0.1"
+    return request.headers.get("x-real-ip", own)
+
+
+async def health(request: Request) -> Response:
+    """The process answers."""
+    return PlainTextResponse("GitLab OK") if _allowed(request) else _hidden()
+
+
+async def liveness(request: Request) -> Response:
+    """The process answers."""
+    return JSONResponse({"status": "ok"}) if _allowed(request) else _hidden()
+
+
+async def readiness(request: Request) -> Response:
+    """The application works; with `all=1` also its database."""
+    if not _allowed(request):
+        return _hidden()
+    body: dict[str, object] = {"status": "ok", "master_check": [{"status": "ok"}]}
+    if "all" not in request.query_params:
+        return JSONResponse(body)
+    config: Config = request.app.state.config
+    try:
+        await run_in_threadpool(_ask_database, config)
+    except sqlite3.Error as error:
+        failed = {"status": "failed", "message": str(error)}
+        return JSONResponse(body | {"status": "failed", "db_check": [failed]}, 503)
+    return JSONResponse(body | {"db_check": [{"status": "ok"}]})
+
+
+def _ask_database(config: Config) -> None:
+    with db.connect(config.database) as connection:
+        connection.execute("SELECT 1 FROM users LIMIT 1")
+
+
+def _allowed(request: Request) -> bool:
+    config: Config = request.app.state.config
+    return config.monitors(client_address(request))
+
+
+def _hidden() -> Response:
+    return PlainTextResponse("Not Found", 404)
+
+
+routes = [
+    Route("/-/health", health, methods=["GET"]),
+    Route("/-/liveness", liveness, methods=["GET"]),
+    Route("/-/readiness", readiness, methods=["GET"]),
+]

@@ -1,0 +1,121 @@
+"""A GitLab stand-in on loopback, without a machine: its web application under uvicorn, and `gitlab-rails runner`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from tests.sandbox.gitlab.web import db, tokens, users
+from tests.sandbox.gitlab.web.app import create_app
+from tests.sandbox.gitlab.web.config import Config
+
+PASSWORD = "kX9-vbq-Trz-72"  # noqa: S105 - of a user that lives as long as a test
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A running one."""
+
+    url: str
+    config: Config
+    directory: Path
+    token: str
+
+    def new_token(self, scopes: list[str], expires: date | None = None, username: str = "root") -> str:
+        """A token, made beside the API."""
+        with db.connect(self.config.database) as connection:
+            user = users.by_login(connection, username)
+            assert user is not None
+            _, token = tokens.create(
+                connection, self.config.db_key_base, user, name="test", scopes=scopes, expires=expires
+            )
+        return token
+
+    def execute(self, statement: str, *values: object) -> None:
+        """Change the database behind the back of the application."""
+        with db.connect(self.config.database) as connection:
+            connection.execute(statement, values)
+
+    def runner(self, tree: Path, source: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """`gitlab-rails runner` over this instance's database; `tree` is an unpacked package."""
+        script = tree / "opt/gitlab/embedded/rails/runner.rb"
+        return subprocess.run(
+            ["ruby", script, "runner", source],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "GITLAB_RAILS_CONFIG": str(self.directory)},
+        )
+
+
+@cache
+def _registry_key() -> str:
+    key = rsa.generate_private_key(65537, 2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+def write_config(directory: Path, url: str) -> Config:
+    """The files that reconfigure would write."""
+    settings: dict[str, Any] = {
+        "external_url": url,
+        "puma_port": 0,
+        "database": str(directory / "gitlab.sqlite3"),
+        "socket": str(directory / "gitlab.socket"),
+        "monitoring_allowlist": ["127.0.0.0/8"],
+        "ssh_port": 22,
+        "registry": {"host": "gitlab.example.com:5555", "api_url": "http://127.0.0.1:1", "issuer": "issuer"},
+    }
+    hidden = {
+        "db_key_base": secrets.token_hex(16),
+        "secret_key_base": secrets.token_hex(16),
+        "registry_key": _registry_key(),
+    }
+    (directory / "gitlab.json").write_text(json.dumps(settings))
+    (directory / "secrets.json").write_text(json.dumps(hidden))
+    (directory / "version").write_text("19.3.0\n")
+    return Config.load(directory, directory / "version")
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Instance]:
+    """Serve an instance with the user `root` until the end of the block."""
+    probe = uvicorn.Config(lambda *_: None, port=0, log_level="warning")
+    sock = probe.bind_socket()
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    config = write_config(directory, url)
+    db.migrate(config.database)
+    with db.connect(config.database) as connection:
+        root = users.create(
+            connection, username="root", name="Administrator", email="admin@example.com", password=PASSWORD, admin=True
+        )
+        _, token = tokens.create(
+            connection, config.db_key_base, root, name="first", scopes=["api", "sudo"], expires=None
+        )
+    server = uvicorn.Server(uvicorn.Config(create_app(config), log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        wait = Retrying(
+            retry=retry_if_result(lambda started: not started), stop=stop_after_delay(10), wait=wait_fixed(0.02)
+        )
+        wait(lambda: server.started)
+        yield Instance(url, config, directory, token)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        sock.close()

@@ -1,0 +1,100 @@
+"""Names, paths and addresses of one sandbox.
+
+The one place that knows them. Everything that a sandbox makes on the host is named after `Layout.name`, which is
+derived from the path of the checkout, so that several checkouts can each have a sandbox at the same time. The
+addresses can be the same in all of them: each sandbox lives in network namespaces of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
+from pathlib import Path
+
+#: Services of the cloud, on a dummy link of the cloud's namespace.
+DNS_ADDRESS = IPv4Address("100.64.0.1")
+API_ADDRESS = IPv4Address("100.64.0.2")
+PACKAGES_ADDRESS = IPv4Address("100.64.0.3")
+ACME_ADDRESS = IPv4Address("100.64.0.4")
+METADATA_ADDRESS = IPv4Address("169.254.169.254")
+
+#: Regions that offer Spaces, each with the address of its endpoint.
+SPACES_ADDRESSES = {"nyc3": IPv4Address("100.64.1.1"), "fra1": IPv4Address("100.64.1.2")}
+
+#: Public addresses of machines (one /32 a machine), reserved addresses, anchor addresses behind those.
+PUBLIC_NETWORK = IPv4Network("203.0.113.0/24")
+PUBLIC_GATEWAY = IPv4Address("203.0.113.1")
+PUBLIC_NETWORK6 = IPv6Network("2001:db8:0:1::/64")
+RESERVED_NETWORK = IPv4Network("198.51.100.0/24")
+ANCHOR_NETWORK = IPv4Network("10.10.0.0/16")
+
+#: The machine that a user sits at: outside the cloud, one hop from it.
+WORKSTATION = IPv4Interface("192.0.2.10/24")
+WORKSTATION_GATEWAY = IPv4Interface("192.0.2.1/24")
+
+API_HOST = "api.digitalocean.com"
+ACME_HOSTS = ("acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org")
+GITLAB_PACKAGES_HOST = "packages.gitlab.com"
+MIRROR_HOST = "mirrors.digitalocean.com"
+SPACES_SUFFIX = "digitaloceanspaces.com"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where one sandbox keeps its things.
+
+    Owns nothing but names. `cache` outlives the sandbox (tools, images, packages); `state` is gone after `make down`.
+    """
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The prefix of everything that the sandbox makes."""
+        return f"slipway-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
+
+    @property
+    def cache(self) -> Path:
+        """The one ignored folder: everything downloaded, built or kept."""
+        return self.root / ".cache"
+
+    @property
+    def state(self) -> Path:
+        """What this sandbox is made of; removed with it."""
+        return self.cache / "sandbox"
+
+    @property
+    def run(self) -> Path:
+        """Sockets. Short, because the path of a Unix socket has at most 107 bytes."""
+        return Path("/run") / self.name
+
+    @property
+    def control_socket(self) -> Path:
+        """HTTP control interface of the emulated cloud."""
+        return self.run / "control.sock"
+
+    @property
+    def engine_socket(self) -> Path:
+        """Docker engine that runs the machines."""
+        return self.run / "engine.sock"
+
+    @property
+    def workstation_docker_socket(self) -> Path:
+        """Docker engine of the workstation."""
+        return self.run / "docker.sock"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """Certificate of the sandbox's own authority (PEM)."""
+        return self.state / "ca" / "ca.crt"
+
+    @property
+    def token_file(self) -> Path:
+        """API token of the emulated account (mode 0600)."""
+        return self.state / "digitalocean-token"
+
+
+def current() -> Layout:
+    """The layout of the checkout that this file stands in."""
+    return Layout(Path(__file__).resolve().parents[2])

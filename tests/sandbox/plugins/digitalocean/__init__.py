@@ -1,0 +1,1 @@
+"""Provider `digitalocean`: the resources of the API and of Spaces, one module per family."""

@@ -1,0 +1,1 @@
+"""Small Pulumi programs that the tests of the plugins run with the real engine."""

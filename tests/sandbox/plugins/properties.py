@@ -1,0 +1,142 @@
+"""Property values as the engine sends them over gRPC, as plain Python values and back.
+
+Secrets are unwrapped on the way in: the plugins tell the engine that they do not take secrets, so it keeps count of
+them itself and marks what comes back. The signatures are the SDK's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf import struct_pb2
+from pulumi.runtime import rpc
+
+Properties = dict[str, Any]
+
+_SIGNATURE: Final = rpc._special_sig_key
+_ASSET: Final = rpc._special_asset_sig
+_ARCHIVE: Final = rpc._special_archive_sig
+_SECRET: Final = rpc._special_secret_sig
+_RESOURCE: Final = rpc._special_resource_sig
+_OUTPUT: Final = rpc._special_output_value_sig
+
+
+class Unknown:
+    """A value that is not known before the update has run. Equal to nothing, not even to itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return "<unknown>"
+
+
+UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Marks an output as secret on its way to the engine."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file, a text or an archive; two are the same if their contents are."""
+
+    archive: bool
+    fields: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str | None:
+        """SHA-256 of the contents, as the engine computed it."""
+        value = self.fields.get("hash")
+        return None if value is None else str(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Asset) or self.archive != other.archive:
+            return False
+        return self.hash == other.hash if self.hash else dict(self.fields) == dict(other.fields)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def decode(struct: struct_pb2.Struct) -> Properties:
+    """The properties of a message."""
+    return {name: _decode_value(value) for name, value in struct.fields.items()}
+
+
+def _decode_value(value: struct_pb2.Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return UNKNOWN if value.string_value == rpc.UNKNOWN else value.string_value
+        case "number_value":
+            return int(value.number_value) if value.number_value.is_integer() else value.number_value
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return [_decode_value(item) for item in value.list_value.values]
+        case "struct_value":
+            return _decode_map(decode(value.struct_value))
+        case _:
+            return None
+
+
+def _decode_map(fields: Properties) -> Any:
+    match fields.get(_SIGNATURE):
+        case None:
+            return fields
+        case signature if signature == _SECRET:
+            return fields.get("value")
+        case signature if signature == _OUTPUT:
+            return fields.get("value", UNKNOWN)
+        case signature if signature == _RESOURCE:
+            return fields.get("id") or UNKNOWN
+        case signature if signature in (_ASSET, _ARCHIVE):
+            return Asset(signature == _ARCHIVE, fields)
+        case signature:
+            raise ValueError(f"a property value has the signature {signature}, which these plugins do not know")
+
+
+def encode(properties: Mapping[str, Any]) -> struct_pb2.Struct:
+    """The message of some properties; those that are None are left out."""
+    struct = struct_pb2.Struct()
+    struct.update({name: _encode_value(value) for name, value in properties.items() if value is not None})
+    return struct
+
+
+def _encode_value(value: Any) -> Any:
+    match value:
+        case Unknown():
+            return rpc.UNKNOWN
+        case Secret():
+            return {_SIGNATURE: _SECRET, "value": _encode_value(value.value)}
+        case Asset():
+            return dict(value.fields)
+        case Mapping():
+            return {name: _encode_value(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_encode_value(item) for item in value]
+        case _:
+            return value
+
+
+def has_unknown(value: Any) -> bool:
+    """Whether a value is unknown, or has something unknown in it."""
+    match value:
+        case Unknown():
+            return True
+        case Mapping():
+            return any(has_unknown(item) for item in value.values())
+        case list() | tuple():
+            return any(has_unknown(item) for item in value)
+        case _:
+            return False

@@ -1,0 +1,218 @@
+"""Provider `command`: commands on this machine and on others, and files for others.
+
+Any change of an input but `triggers` runs `update`, or `create` again if there is none; `triggers` make a new resource.
+`delete` runs with the connection in the state. Nothing is connected to at preview.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar
+
+from tests.sandbox.plugins.command_output import Outcome, Recorder
+from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PluginError, Provider, Resource
+from tests.sandbox.plugins.properties import Asset, Properties, has_unknown
+from tests.sandbox.plugins.server import main
+
+_T = TypeVar("_T")
+
+_CONNECTION = Field(
+    Kind.MAP,
+    required=True,
+    fields={
+        "host": Field(required=True),
+        "user": Field(default="root"),
+        "port": Field(Kind.NUMBER, default=22),
+        "privateKey": Field(),
+        "privateKeyPassword": Field(),
+        "password": Field(),
+        "agentSocketPath": Field(),
+        "hostKey": Field(),
+        "dialErrorLimit": Field(Kind.INTEGER, default=10),
+        "perDialTimeout": Field(Kind.INTEGER, default=15),
+    },
+)
+_TRIGGERS = Field(Kind.LIST, replace=True)
+_COMMAND_INPUTS = {
+    "create": Field(),
+    "update": Field(),
+    "delete": Field(),
+    "stdin": Field(),
+    "environment": Field(Kind.MAP, items=Kind.STRING),
+    "triggers": _TRIGGERS,
+    "logging": Field(choices=("stdout", "stderr", "stdoutAndStderr", "none")),
+    "addPreviousOutputInEnv": Field(Kind.BOOLEAN),
+}
+
+
+def _run_until_cancelled(call: Call, operation: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine to its end, or until the user stops the engine or its time is over."""
+
+    async def run() -> _T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        call.on_cancel.append(cancel)
+        if call.cancelled.is_set():
+            task.cancel()
+        async with asyncio.timeout(call.timeout or None):
+            return await operation()
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError as error:
+        raise PluginError("cancelled") from error
+    except TimeoutError as error:
+        raise PluginError(f"timeout after {call.timeout:g} s") from error
+    finally:
+        call.on_cancel.clear()
+
+
+class _Command(Resource):
+    """A command at each step of a resource's life."""
+
+    outputs = ("stdout", "stderr")
+    changed_by_update = frozenset({"stdout", "stderr"})
+
+    def run(self, call: Call, properties: Properties, command: str, previous: Mapping[str, str]) -> Outcome:
+        """Run one command to its end."""
+        raise NotImplementedError
+
+    def _step(self, call: Call, properties: Properties, command: str | None, old: Properties) -> Outcome:
+        if not command:
+            return Outcome()
+        previous = {}
+        if old and properties.get("addPreviousOutputInEnv") is not False:
+            previous = {f"PULUMI_COMMAND_{name.upper()}": old.get(name) or "" for name in self.outputs}
+        return self.run(call, properties, command, previous)
+
+    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
+        outcome = self._step(call, inputs, inputs.get("create"), {})
+        return f"{call.name}{os.urandom(4).hex()}", {"stdout": outcome.stdout, "stderr": outcome.stderr}
+
+    def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
+        del identifier
+        outcome = self._step(call, inputs, inputs.get("update") or inputs.get("create"), old)
+        return {"stdout": outcome.stdout, "stderr": outcome.stderr}
+
+    def delete(self, call: Call, identifier: str, state: Properties) -> None:
+        del identifier
+        self._step(call, state, state.get("delete"), state)
+
+
+class RemoteCommand(_Command):
+    """A command on another machine, over SSH."""
+
+    full_name = "command:remote:Command"
+    inputs: ClassVar[Fields] = {"connection": _CONNECTION, **_COMMAND_INPUTS}
+
+    def run(self, call: Call, properties: Properties, command: str, previous: Mapping[str, str]) -> Outcome:
+        from tests.sandbox.plugins import ssh  # noqa: PLC0415 - slow to import, and not needed at preview
+
+        recorder = Recorder(call, properties.get("logging", "stdoutAndStderr"))
+        task = ssh.Task(command, properties.get("stdin", ""), properties.get("environment", {}), previous)
+        return _run_until_cancelled(call, lambda: ssh.run(call, properties["connection"], task, recorder))
+
+
+class LocalCommand(_Command):
+    """A command on this machine. Files that it makes are not taken: `assetPaths` and `archivePaths` are refused."""
+
+    full_name = "command:local:Command"
+    inputs: ClassVar[Fields] = {**_COMMAND_INPUTS, "dir": Field(), "interpreter": Field(Kind.LIST, items=Kind.STRING)}
+
+    def run(self, call: Call, properties: Properties, command: str, previous: Mapping[str, str]) -> Outcome:
+        return _run_until_cancelled(call, lambda: self._run(call, properties, command, previous))
+
+    async def _run(self, call: Call, properties: Properties, command: str, previous: Mapping[str, str]) -> Outcome:
+        recorder = Recorder(call, properties.get("logging", "stdoutAndStderr"))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *properties.get("interpreter", ["/bin/sh", "-c"]),
+                command,
+                cwd=properties.get("dir"),
+                env={**os.environ, **previous, **properties.get("environment", {})},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise PluginError(f"{error}: running {command!r}") from error
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            await recorder.follow(process.stdout, process.stderr, _feed(process.stdin, properties.get("stdin", "")))
+            status = await process.wait()
+        except asyncio.CancelledError:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            raise
+        return recorder.outcome(command, _failure(status))
+
+
+async def _feed(writer: asyncio.StreamWriter, stdin: str) -> None:
+    # A command that does not read its input may be gone before it is written.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        writer.write(stdin.encode())
+        await writer.drain()
+    writer.close()
+
+
+def _failure(status: int) -> str | None:
+    if status < 0:
+        return f"signal: {signal.Signals(-status).name}"
+    return f"exit status {status}" if status else None
+
+
+class CopyToRemote(Resource):
+    """A file or a folder on another machine. Stays there when the resource is deleted, and is never looked at again."""
+
+    full_name = "command:remote:CopyToRemote"
+    inputs: ClassVar[Fields] = {
+        "connection": _CONNECTION,
+        "source": Field(Kind.ASSET, required=True),
+        "remotePath": Field(required=True),
+        "triggers": _TRIGGERS,
+    }
+
+    def validate(self, inputs: Properties) -> Iterable[Failure]:
+        source = inputs["source"]
+        if isinstance(source, Asset) and not has_unknown(source.fields):
+            given = source.fields.keys() & {"text", "path", "uri", "assets"}
+            if not given & ({"path"} if source.archive else {"text", "path"}):
+                yield Failure("source", "must be a FileAsset, a StringAsset or a FileArchive of a path")
+
+    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
+        self._copy(call, inputs)
+        return f"{call.name}{os.urandom(4).hex()}", {}
+
+    def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
+        del identifier
+        if old.get("source") != inputs["source"] or old.get("remotePath") != inputs["remotePath"]:
+            self._copy(call, inputs)
+        return {}
+
+    def _copy(self, call: Call, inputs: Properties) -> None:
+        from tests.sandbox.plugins import ssh  # noqa: PLC0415 - slow to import, and not needed at preview
+
+        _run_until_cancelled(call, lambda: ssh.copy(call, inputs["connection"], inputs["source"], inputs["remotePath"]))
+
+
+class Command(Provider):
+    """The provider; it needs no configuration."""
+
+    name = "command"
+    distribution = "pulumi-command"
+    resources = (RemoteCommand(), LocalCommand(), CopyToRemote())
+
+
+if __name__ == "__main__":
+    main(Command())

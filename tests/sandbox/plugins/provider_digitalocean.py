@@ -1,0 +1,62 @@
+"""Provider `digitalocean`: configuration, and which resources and functions there are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.sandbox.plugins.digitalocean import account, domains, droplets, functions, network, spaces, volumes
+from tests.sandbox.plugins.digitalocean.session import Session
+from tests.sandbox.plugins.framework import Field, Fields, Kind, Provider
+from tests.sandbox.plugins.properties import Properties
+from tests.sandbox.plugins.server import main
+
+
+class DigitalOcean(Provider):
+    """The provider. Configuring it makes no request."""
+
+    name = "digitalocean"
+    distribution = "pulumi-digitalocean"
+    config: ClassVar[Fields] = {
+        "token": Field(),
+        "apiEndpoint": Field(),
+        "spacesAccessId": Field(),
+        "spacesSecretKey": Field(),
+        "spacesEndpoint": Field(),
+        "httpRetryMax": Field(Kind.INTEGER),
+    }
+    resources = (
+        account.Project(),
+        account.ProjectResources(),
+        account.SpacesKey(),
+        account.SshKey(),
+        account.Tag(),
+        domains.DnsRecord(),
+        domains.Domain(),
+        droplets.Droplet(),
+        network.Firewall(),
+        network.ReservedIp(),
+        network.ReservedIpAssignment(),
+        network.Vpc(),
+        spaces.SpacesBucket(),
+        spaces.SpacesBucketObject(),
+        volumes.Volume(),
+        volumes.VolumeAttachment(),
+    )
+    functions = (
+        functions.GetAccount(),
+        functions.GetDomain(),
+        functions.GetImage(),
+        functions.GetRecord(),
+        functions.GetRegion(),
+        functions.GetRegions(),
+        functions.GetSizes(),
+        functions.GetSshKey(),
+    )
+
+    def configure(self, config: Properties) -> Session:
+        """Clients for the API and for Spaces."""
+        return Session(config)
+
+
+if __name__ == "__main__":
+    main(DigitalOcean())

@@ -1,0 +1,128 @@
+"""The gitlab-ce stand-in as a package: what `dpkg` says of it, and what its scripts hold."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.gitlab.build import PACKAGE, build, floor
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("19.3.0-ce.0", tmp_path_factory.mktemp("deb"))
+
+
+def field(package: Path, name: str) -> str:
+    return subprocess.run(["dpkg-deb", "-f", package, name], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def members(package: Path) -> dict[str, tarfile.TarInfo]:
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=BytesIO(data)) as archive:
+        return {member.name.removeprefix("./"): member for member in archive}
+
+
+def content(package: Path, name: str) -> str:
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=BytesIO(data)) as archive:
+        found = archive.extractfile(f"./{name}")
+        assert found is not None
+        return found.read().decode()
+
+
+def test_name_and_version_are_those_of_the_real_package(package: Path) -> None:
+    assert package.name == "gitlab-ce_19.3.0-ce.0_all.deb"
+    assert field(package, "Package") == "gitlab-ce"
+    assert field(package, "Version") == "19.3.0-ce.0"
+
+
+def test_everything_belongs_to_root_and_nothing_is_writable_by_others(package: Path) -> None:
+    for member in members(package).values():
+        assert (member.uid, member.gid) == (0, 0), member.name
+        assert not member.mode & (stat.S_IWGRP | stat.S_IWOTH), member.name
+
+
+def test_nothing_is_below_directories_that_hold_a_users_own_data(package: Path) -> None:
+    names = [name for name in members(package) if name != "."]
+    assert names
+    assert [name for name in names if not name.startswith("opt")] == []
+    assert "etc/gitlab/gitlab.rb" not in names
+
+
+def test_no_compiled_files_are_packed(package: Path) -> None:
+    assert [name for name in members(package) if "__pycache__" in name or name.endswith(".pyc")] == []
+
+
+@pytest.mark.parametrize("name", ["gitlab-ctl", "gitlab-rails", "gitlab-rake"])
+def test_commands_are_executable(package: Path, name: str) -> None:
+    assert members(package)[f"opt/gitlab/bin/{name}"].mode & 0o111 == 0o111
+
+
+def test_it_says_that_it_is_a_stand_in(package: Path) -> None:
+    manifest = content(package, "opt/gitlab/version-manifest.txt")
+    assert "This is a stand-in, not GitLab." in manifest
+    assert "gitlab-ce 19.3.0-ce.0" in manifest
+    assert "Not GitLab." in field(package, "Description")
+
+
+def test_no_placeholder_is_left(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--control", package, tmp_path], check=True)
+    texts = [path.read_text() for path in tmp_path.iterdir()]
+    assert len(texts) >= 5
+    assert not any("@VERSION@" in text or "@MIN_VERSION@" in text for text in texts)
+
+
+@pytest.mark.parametrize("version", ["19.3.0", "18.11.0-ce.0", "20.0.0-ce.0", "19.x-ce.0", "latest"])
+def test_a_version_that_is_not_one_of_gitlab_19_is_refused(version: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="GitLab 19"):
+        build(version, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("minor", "oldest"), [(0, "18.11"), (2, "18.11"), (3, "19.2"), (5, "19.2"), (6, "19.5"), (9, "19.8"), (12, "19.11")]
+)
+def test_upgrades_have_to_make_the_required_stops(minor: int, oldest: str) -> None:
+    assert floor(19, minor) == oldest
+
+
+@pytest.mark.parametrize(("old", "code"), [("19.1.3-ce.0", 1), ("19.2.1-ce.0", 0), ("19.3.0-ce.0", 0), ("", 0)])
+def test_preinst_refuses_an_upgrade_that_leaves_out_a_stop(package: Path, tmp_path: Path, old: str, code: int) -> None:
+    subprocess.run(["dpkg-deb", "--control", package, tmp_path], check=True)
+    run = subprocess.run([tmp_path / "preinst", "upgrade", old], capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    assert ("19.2" in run.stderr) == bool(code)
+
+
+def test_scripts_of_the_package_are_valid_shell() -> None:
+    scripts = [path for path in (PACKAGE / "DEBIAN").iterdir() if path.name != "control"]
+    assert len(scripts) == 4
+    for script in [*scripts, PACKAGE / "opt/gitlab/bin/gitlab-rails", PACKAGE / "opt/gitlab/bin/gitlab-rake"]:
+        assert subprocess.run(["sh", "-n", script], check=False).returncode == 0, script
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["gitlab-ctl", "help"], 0, "reconfigure"),
+        (["gitlab-ctl"], 1, "reconfigure"),
+        (["gitlab-ctl", "recofigure"], 1, "I don't know that command: recofigure"),
+        (["gitlab-ctl", "pg-upgrade"], 1, "pg-upgrade: this gitlab-ce is a stand-in and does not carry this command"),
+        (["gitlab-rails", "console"], 1, "carries only 'runner', not 'console'"),
+        (["gitlab-rake", "gitlab:check"], 1, "does not carry rake tasks"),
+    ],
+)
+def test_what_a_command_lacks_it_refuses_by_name(
+    package: Path, tmp_path: Path, command: list[str], code: int, words: str
+) -> None:
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path], check=True)
+    program = tmp_path / "opt/gitlab/bin" / command[0]
+    run = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    assert words in run.stdout + run.stderr

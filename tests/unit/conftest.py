@@ -1,0 +1,11 @@
+"""What every unit test finds in place."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token in the environment, as a user has it; no call is made with it."""
+    monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")

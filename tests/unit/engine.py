@@ -1,0 +1,183 @@
+"""A recording engine: it makes nothing and remembers everything that a program asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import empty_pb2
+from pulumi.runtime import config, mocks, rpc, settings
+from pulumi.runtime.proto import engine_pb2, resource_pb2
+from pulumi.runtime.stack import run_in_stack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: The settings that have no default, so that a test names only what it is about.
+REQUIRED = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"]}
+
+
+#: One for all runs: the SDK keeps references to the loop that it first saw.
+_LOOP = asyncio.new_event_loop()
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One resource that the program registered: its resolved inputs and the request as it went over the wire."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    request: resource_pb2.RegisterResourceRequest
+
+    @property
+    def depends_on(self) -> set[str]:
+        """Logical names of all resources that this one waits for."""
+        return {urn.rsplit("::", 1)[1] for urn in self.request.dependencies}
+
+    @property
+    def deleted_with(self) -> str:
+        """Logical name of the resource that takes this one with it, or nothing."""
+        return self.request.deletedWith.rsplit("::", 1)[-1]
+
+    @property
+    def parent(self) -> str:
+        """Logical name of the parent."""
+        return self.request.parent.rsplit("::", 1)[-1]
+
+
+@dataclass
+class RecordingEngine(mocks.Mocks):
+    """Answers registrations as the real services would and keeps them in order."""
+
+    registrations: list[Registration] = field(default_factory=list)
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    previous_outputs: dict[str, Any] = field(default_factory=dict)
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Give a resource the outputs that only its service knows."""
+        if args.typ == "pulumi:pulumi:StackReference":
+            return args.name, {"name": args.name, "outputs": self.previous_outputs, "secretOutputNames": []}
+        number = "4711" if args.typ.endswith(":Droplet") else f"id-of-{args.name}"
+        return number, {**args.inputs, **_computed(args)}
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        """Record a function call and answer with its arguments."""
+        self.calls.append((args.token, dict(args.args)))
+        return dict(args.args), []
+
+    def of_type(self, suffix: str) -> list[Registration]:
+        """Registrations whose type token ends with `suffix`."""
+        return [one for one in self.registrations if one.type.endswith(suffix)]
+
+    def named(self, name: str) -> Registration:
+        """The registration of that logical name."""
+        return next(one for one in self.registrations if one.name == name)
+
+    def script(self, name: str) -> str:
+        """Standard input of the remote command of that name."""
+        return str(self.named(name).inputs["stdin"])
+
+    @property
+    def exports(self) -> dict[str, Any]:
+        """Outputs of the stack."""
+        return self.outputs["slipway-test"]
+
+
+class _RecordingMonitor(mocks.MockMonitor):
+    """The engine's side of the wire."""
+
+    def __init__(self, engine: RecordingEngine) -> None:
+        super().__init__(engine)
+        self._engine = engine
+
+    def RegisterResource(  # noqa: N802 - the name is the protocol's
+        self, request: resource_pb2.RegisterResourceRequest
+    ) -> resource_pb2.RegisterResourceResponse:
+        inputs = rpc.deserialize_properties(request.object)
+        self._engine.registrations.append(Registration(request.type, request.name, _plain(inputs), request))
+        return super().RegisterResource(request)  # type: ignore[no-any-return, no-untyped-call]
+
+    def RegisterResourceOutputs(  # noqa: N802
+        self, request: resource_pb2.RegisterResourceOutputsRequest
+    ) -> empty_pb2.Empty:
+        name = request.urn.rsplit("::", 1)[1]
+        self._engine.outputs[name] = rpc.deserialize_properties(request.outputs, keep_unknowns=True)
+        return empty_pb2.Empty()
+
+
+class _RecordingLog(mocks.MockEngine):
+    """Keeps what the program says to the user."""
+
+    def __init__(self, engine: RecordingEngine) -> None:
+        super().__init__(None)
+        self._engine = engine
+
+    def Log(self, request: engine_pb2.LogRequest) -> None:  # noqa: N802
+        if request.severity >= engine_pb2.WARNING:
+            self._engine.messages.append(request.message)
+
+
+def run_program(previous_outputs: dict[str, Any] | None = None, **changes: Any) -> RecordingEngine:
+    """Run the whole program, as the engine would, with the required settings and `changes`."""
+    engine = RecordingEngine(previous_outputs=previous_outputs or {})
+    monitor = _RecordingMonitor(engine)
+    features = monitor.GetDeploymentInfo(empty_pb2.Empty())  # type: ignore[no-untyped-call]
+    settings.configure(
+        mocks.MockSettings(  # type: ignore[no-untyped-call]
+            monitor=monitor,
+            monitor_features=set(features.supportedFeatures),
+            engine=_RecordingLog(engine),
+            project="slipway",
+            stack="test",
+            dry_run=False,
+            organization="organization",
+        )
+    )
+    settings.set_root_resource(None)  # type: ignore[arg-type]
+    config.set_all_config(as_config({**project_defaults(), **REQUIRED, **changes}))
+    _LOOP.run_until_complete(run_in_stack(_program))
+    return engine
+
+
+def _program() -> None:
+    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+
+def project_defaults() -> dict[str, Any]:
+    """The defaults that `Pulumi.yaml` declares, as the engine hands them on."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    return {key: value["default"] for key, value in declared.items() if "default" in value}
+
+
+def as_config(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as Pulumi's flat configuration."""
+    return {f"slipway:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
+    name, inputs = args.name, args.inputs
+    known: dict[str, dict[str, Any]] = {
+        "Droplet": {"ipv4Address": "203.0.113.10"},
+        "ReservedIp": {"ipAddress": "198.51.100.7"},
+        "SshKey": {"fingerprint": "aa:bb"},
+        "SpacesKey": {"accessKey": f"DO-{name}", "secretKey": f"secret-{name}"},
+        "DnsRecord": {"fqdn": f"{inputs.get('name')}.{inputs.get('domain')}"},
+        "Command": {"stdout": f"stdout of {name}", "stderr": ""},
+        "RandomPassword": {"result": f"password-{name}"},
+        "RandomId": {"hex": "0badcafe"},
+        "PrivateKey": {"privateKeyOpenssh": f"PRIVATE {name}\n", "publicKeyOpenssh": f"ssh-ed25519 {name}\n"},
+    }
+    return known.get(args.typ.rsplit(":", 1)[1], {})
+
+
+def _plain(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs without the envelope of secrets; which of them are secret can be seen in the request."""
+    return {key: rpc.unwrap_rpc_secret(value) for key, value in inputs.items()}

@@ -1,0 +1,264 @@
+"""The program as a whole: what it asks of the engine, and what it never asks."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from components.gitlab import TOKEN_PERIOD_DAYS, token_period
+from tests.unit.engine import RecordingEngine, run_program
+
+PROVIDED = {"source": "provided", "chain": "CHAIN", "privateKey": "the-private-key"}
+S3 = {"bucket": "images", "accessKey": "the-access-key", "secretKey": "the-secret-key"}
+
+
+@pytest.fixture(scope="module")
+def engine() -> RecordingEngine:
+    """The program with nothing but the required settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+        return run_program()
+
+
+def test_every_resource_is_named_after_its_parent(engine: RecordingEngine) -> None:
+    for one in engine.registrations:
+        if one.parent and one.parent != "slipway-test":
+            assert one.name.startswith(f"{one.parent}-"), one.name
+
+
+def test_every_component_registers_its_outputs(engine: RecordingEngine) -> None:
+    components = {one.name for one in engine.registrations if one.type.startswith("slipway:")}
+    assert components == {"keys", "network", "server", "dns", "gitlab", "registry", "registry-bucket"}
+    assert components <= engine.outputs.keys()
+
+
+def test_no_resource_relies_on_a_default_provider(engine: RecordingEngine) -> None:
+    custom = [one for one in engine.registrations if one.request.custom and not one.type.startswith("pulumi:")]
+    assert {one.type.split(":")[0] for one in custom} == {"command", "digitalocean", "random", "tls"}
+    assert [one.name for one in custom if not one.request.provider] == []
+
+
+def test_the_bucket_is_made_with_a_key_of_its_own_and_all_else_with_the_token(engine: RecordingEngine) -> None:
+    def maker(one: str) -> str:
+        return engine.named(one).request.provider.split("::")[3]
+
+    assert maker("registry-bucket-bucket") == "registry-bucket-maker"
+    assert maker("registry-bucket-key") == "digitalocean"
+    assert maker("server-droplet") == "digitalocean"
+
+
+def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:
+    assert "token" not in engine.named("digitalocean").inputs
+    assert "dop_v1_of_a_unit_test" not in str([one.inputs for one in engine.registrations])
+
+
+def test_what_is_inside_a_machine_ends_with_it(engine: RecordingEngine) -> None:
+    inside = engine.of_type(":Command") + engine.of_type(":VolumeAttachment") + engine.of_type(":ReservedIpAssignment")
+    assert len(inside) == 9
+    assert {one.deleted_with for one in inside} == {"server-droplet"}
+
+
+def test_volume_and_address_outlive_a_droplet_that_is_replaced(engine: RecordingEngine) -> None:
+    droplet = engine.named("server-droplet")
+    assert {"server-data", "server-address"} <= droplet.depends_on
+    assert droplet.request.deleteBeforeReplace
+    assert droplet.inputs["gracefulShutdown"] is True
+    assert engine.named("server-data").deleted_with == ""
+
+
+def test_a_droplet_never_comes_up_without_its_firewall(engine: RecordingEngine) -> None:
+    assert "network-server-firewall" in engine.named("server-droplet").depends_on
+    assert engine.named("server-droplet").inputs["tags"] == engine.named("network-server-firewall").inputs["tags"]
+
+
+def test_only_ssh_is_limited_to_the_administrators(engine: RecordingEngine) -> None:
+    rules = {
+        rule["portRange"]: rule["sourceAddresses"]
+        for rule in engine.named("network-server-firewall").inputs["inboundRules"]
+    }
+    everybody = ["0.0.0.0/0", "::/0"]
+    assert rules == {"22": ["192.0.2.10/32"], "80": everybody, "443": everybody, "5555": everybody}
+
+
+def test_user_data_holds_the_first_contact_key_and_no_other_secret(engine: RecordingEngine) -> None:
+    user_data = engine.named("server-droplet").inputs["userData"]
+    assert "PRIVATE keys-first-contact" in user_data
+    for secret in ("PRIVATE keys-host", "PRIVATE keys-admin", "password-", "secret-", "glpat-"):
+        assert secret not in user_data
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"registry": {"port": 5050}},
+        {"registry": {"storage": "filesystem"}},
+        {"adminCidrs": ["198.51.100.0/24"]},
+        {"gitlab": {"version": "19.3.1-ce.0"}},
+        {"server": {"volumeSizeGb": 100}},
+        {"hostname": "git"},
+        {"certificate": PROVIDED},
+        {"removal": "everything"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_no_setting_that_can_be_applied_in_place_changes_what_replaces_a_droplet(
+    engine: RecordingEngine, change: dict[str, Any]
+) -> None:
+    replacing = ("image", "region", "sshKeys", "userData", "monitoring", "dropletAgent", "vpcUuid", "publicNetworking")
+    before, after = engine.named("server-droplet").inputs, run_program(**change).named("server-droplet").inputs
+    assert {key: before.get(key) for key in replacing} == {key: after.get(key) for key in replacing}
+
+
+def test_connections_are_pinned_to_the_first_contact_key_once_and_to_the_lasting_key_ever_after(
+    engine: RecordingEngine,
+) -> None:
+    pins = {one.name: one.inputs["connection"]["hostKey"] for one in engine.of_type(":Command")}
+    assert pins.pop("server-host-key") == "ssh-ed25519 keys-first-contact"
+    assert set(pins.values()) == {"ssh-ed25519 keys-host"}
+
+
+def test_a_command_line_is_bounded_and_says_nothing(engine: RecordingEngine) -> None:
+    for one in engine.of_type(":Command"):
+        assert re.fullmatch(r"sudo timeout --kill-after=30 \d+ bash -s", one.inputs["create"])
+        assert one.inputs["logging"] == "stderr"
+        assert {"stdout", "stderr"} <= set(one.request.additionalSecretOutputs)
+        assert not one.inputs.get("environment")
+        assert not one.inputs.get("delete")
+
+
+def test_every_secret_travels_as_a_secret(engine: RecordingEngine) -> None:
+    marker = "4dabf18193072939515e22adb298388d"
+    for name in ("server-host-key", "gitlab-configuration", "gitlab-api-token", "registry-storage", "registry-login"):
+        stdin = json_format.MessageToDict(engine.named(name).request.object)["stdin"]
+        assert isinstance(stdin, dict), name
+        assert marker in stdin, name
+
+
+def test_the_first_reconfigure_waits_for_the_record(engine: RecordingEngine) -> None:
+    assert "dns-a" in engine.named("gitlab-configuration").depends_on
+    assert "WAIT_FOR_DNS=yes" in engine.script("gitlab-configuration")
+    assert "WAIT_FOR_DNS=no" in run_program(certificate=PROVIDED).script("gitlab-configuration")
+
+
+def test_the_storage_is_proven_with_the_key_that_the_registry_uses(engine: RecordingEngine) -> None:
+    script = engine.script("registry-storage")
+    assert "S3_ACCESS_KEY=DO-registry-bucket-key\n" in script
+    assert "S3_SECRET_KEY=secret-registry-bucket-key\n" in script
+    assert "maker" not in script
+    assert script.index("prove_bucket\n") < script.index('apply "$unfinished"')
+
+
+def test_the_registry_key_is_good_for_its_bucket_alone(engine: RecordingEngine) -> None:
+    [grant] = engine.named("registry-bucket-key").inputs["grants"]
+    assert grant == {"bucket": "slipway-test-registry-0badcafe", "permission": "readwrite"}
+
+
+def test_amazon_gets_a_region_and_no_endpoint() -> None:
+    script = run_program(registry={"storage": "s3", "s3": {**S3, "region": "eu-west-1"}}).script("registry-storage")
+    assert "regionendpoint" not in script
+    assert "checksum_disabled" not in script
+    assert "S3_ENDPOINT=https://s3.eu-west-1.amazonaws.com" in script
+
+
+def test_a_compatible_store_gets_its_endpoint() -> None:
+    s3 = {**S3, "endpoint": "https://minio.example.test"}
+    script = run_program(registry={"storage": "s3", "s3": s3}).script("registry-storage")
+    assert "https://minio.example.test" in script
+    assert "checksum_disabled" in script
+
+
+def test_without_spaces_there_is_neither_bucket_nor_key() -> None:
+    for registry in ({"storage": "filesystem"}, {"storage": "s3", "s3": S3}):
+        engine = run_program(registry=registry)
+        assert not engine.of_type(":SpacesBucket")
+        assert not engine.of_type(":SpacesKey")
+
+
+def test_on_the_filesystem_no_bucket_is_proven() -> None:
+    script = run_program(registry={"storage": "filesystem"}).script("registry-storage")
+    assert "S3_BUCKET=''" in script
+    assert "rootdirectory" in script
+
+
+def test_kept_data_is_protected_and_retained_and_nothing_else_is(engine: RecordingEngine) -> None:
+    kept = {one.name for one in engine.registrations if one.request.protect and one.request.retainOnDelete}
+    assert kept == {"server-data", "registry-bucket-bucket", "dns-domain"}
+    assert {one.name for one in engine.registrations if one.request.protect} == kept
+    assert engine.named("registry-bucket-bucket").inputs["forceDestroy"] is False
+
+
+def test_with_everything_removed_nothing_is_protected() -> None:
+    engine = run_program(removal="everything")
+    assert not [one.name for one in engine.registrations if one.request.protect or one.request.retainOnDelete]
+    assert engine.named("registry-bucket-bucket").inputs["forceDestroy"] is True
+
+
+def test_an_existing_domain_is_looked_up_and_not_made() -> None:
+    engine = run_program(dns={"zone": "existing"})
+    assert not engine.of_type(":Domain")
+    assert [token for token, _ in engine.calls] == ["digitalocean:index/getDomain:getDomain"]
+    assert engine.named("dns-a").inputs["domain"] == "example.test"
+
+
+def test_the_caa_record_names_lets_encrypt_only_where_it_issues(engine: RecordingEngine) -> None:
+    assert engine.named("dns-caa").inputs["value"] == "letsencrypt.org."
+    for certificate in (PROVIDED, {"acmeDirectory": "https://ca.example.test/directory"}):
+        names = {one.name for one in run_program(certificate=certificate).registrations}
+        assert "dns-caa" not in names
+
+
+def test_certificate_keys_are_absent_with_lets_encrypt_and_the_file_is_written_without(engine: RecordingEngine) -> None:
+    assert "letsencrypt['enable'] = true" in _text(engine, "gitlab-configuration")
+    assert "ssl_certificate" not in engine.script("gitlab-configuration")
+    provided = run_program(certificate=PROVIDED)
+    assert "letsencrypt['enable'] = false" in _text(provided, "gitlab-configuration")
+    assert "CERTIFICATE_KEY=the-private-key" in provided.script("gitlab-configuration")
+
+
+def test_a_private_acme_server_takes_both_endpoints() -> None:
+    text = _text(run_program(certificate={"acmeDirectory": "https://ca.example.test/dir"}), "gitlab-configuration")
+    assert text.count("'https://ca.example.test/dir'") == 2
+
+
+@pytest.mark.parametrize(("size", "workers"), [("s-2vcpu-4gb", "= 0"), ("s-4vcpu-8gb", "= 2"), ("s-8vcpu-16gb", None)])
+def test_gitlab_is_tuned_to_the_memory_of_the_droplet(size: str, workers: str | None) -> None:
+    text = _text(run_program(server={"size": size}), "gitlab-configuration")
+    found = re.search(r"puma\['worker_processes'\] (= \d)", text)
+    assert (found[1] if found else None) == workers
+
+
+def test_exports_tell_what_there_is_and_keep_passwords_secret(engine: RecordingEngine) -> None:
+    assert engine.exports["gitlab_url"] == "https://gitlab.example.test"
+    assert engine.exports["registry"] == "gitlab.example.test:5555"
+    assert engine.exports["docker_login"] == "docker login --username root gitlab.example.test:5555"
+    assert engine.exports["server_address"] == "198.51.100.7"
+
+
+def test_a_mistake_is_found_before_anything_is_registered() -> None:
+    with pytest.raises(Exception, match="nothing was touched"):
+        run_program(domain="")
+
+
+def test_within_a_period_the_api_token_stays_and_the_next_period_renews_it_in_good_time() -> None:
+    first = datetime.date.fromordinal(TOKEN_PERIOD_DAYS * 8200)
+    last = first + datetime.timedelta(days=TOKEN_PERIOD_DAYS - 1)
+    assert token_period(first) == token_period(last)
+    renewed, _ = token_period(last + datetime.timedelta(days=1))
+    assert renewed == token_period(first)[0] + 1
+    _, expires = token_period(first)
+    assert (expires - last).days > TOKEN_PERIOD_DAYS
+    assert (expires - first).days <= 365
+
+
+def _text(engine: RecordingEngine, name: str) -> str:
+    """A script with the shell's quoting of single quotes undone."""
+    return engine.script(name).replace("""'"'"'""", "'")
+
+
+def test_the_recorded_registrations_can_be_serialised(engine: RecordingEngine) -> None:
+    assert json.dumps([one.inputs for one in engine.registrations])

@@ -1,0 +1,169 @@
+"""Settings: what a stack file may say, and what a user hears who says something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components import versions
+from components.settings import Removal, Settings, SettingsError, Storage, load
+from tests.unit.engine import REQUIRED, as_config, project_defaults
+
+TOKEN = {"DIGITALOCEAN_TOKEN": "dop_v1_of_a_unit_test"}
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW me@example.test"
+
+
+def settings(**changes: Any) -> Settings:
+    return load("slipway", as_config({**project_defaults(), **REQUIRED, **changes}), TOKEN)
+
+
+def mistakes(environment: dict[str, str] | None = None, **changes: Any) -> list[str]:
+    config = as_config({**project_defaults(), **REQUIRED, **changes})
+    with pytest.raises(SettingsError) as caught:
+        load("slipway", config, TOKEN if environment is None else environment)
+    return caught.value.mistakes
+
+
+def test_a_domain_and_a_network_are_all_that_has_to_be_set() -> None:
+    found = settings()
+    assert found.fqdn == "gitlab.example.test"
+    assert found.registry.port == 5555
+    assert found.registry.storage is Storage.SPACES
+    assert found.removal is Removal.KEEP_DATA
+    assert found.gitlab.version == versions.GITLAB
+
+
+def test_every_top_level_setting_is_declared_in_the_project_file_and_the_other_way_round() -> None:
+    declared = {key for key in project_defaults() if ":" not in key}
+    assert declared == {field.alias for field in Settings.model_fields.values()}
+
+
+def test_keys_of_other_namespaces_are_left_alone() -> None:
+    config = as_config({**project_defaults(), **REQUIRED}) | {"aws:region": "eu-west-1", "pulumi:tags": "{}"}
+    assert load("slipway", config, TOKEN).region == "nyc3"
+
+
+def test_all_mistakes_are_told_together() -> None:
+    found = mistakes({}, domain="", adminCidrs=[], registry={"port": 443, "storage": "gcs"})
+    assert [line.split(":")[0] for line in found] == [
+        "DIGITALOCEAN_TOKEN",
+        "domain",
+        "adminCidrs",
+        "registry.port",
+        "registry.storage",
+    ]
+
+
+def test_a_mistake_says_that_nothing_was_touched_and_what_to_do() -> None:
+    with pytest.raises(SettingsError, match=r"1 mistake in the configuration; nothing was touched\.") as caught:
+        settings(domain="")
+    assert "pulumi config set domain example.com" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "hint"),
+    [
+        ({"regoin": "nyc3"}, "regoin", "Did you mean region?"),
+        ({"registry": {"prot": 1}}, "registry.prot", "Did you mean port?"),
+        ({"registry": {"zzz": 1}}, "registry.zzz", "Known here: port, s3, spacesRegion, storage"),
+        ({"gitlab": {"packages": {"keyurl": "x"}}}, "gitlab.packages.keyurl", "Did you mean keyUrl?"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(changes: dict[str, Any], path: str, hint: str) -> None:
+    [line] = mistakes(**changes)
+    assert line == f"{path}: is not a setting; it would have no effect. {hint}"
+
+
+@pytest.mark.parametrize("cidr", ["192.0.2.10/24", "everywhere", "300.0.0.0/8"])
+def test_an_admin_network_that_is_none_is_refused(cidr: str) -> None:
+    [line] = mistakes(adminCidrs=[cidr])
+    assert line.startswith(f"adminCidrs: {cidr!r} is not a network")
+
+
+@pytest.mark.parametrize("domain", ["localhost", "-a.example.com", "exa mple.com", "example..com"])
+def test_a_domain_that_is_none_is_refused(domain: str) -> None:
+    [line] = mistakes(domain=domain)
+    assert line.startswith("domain: is not a domain name")
+
+
+@pytest.mark.parametrize(
+    ("version", "complaint"),
+    [
+        ("19.3", "is not a package version"),
+        ("19.2.0-ce.0", "is older than 19.2.1"),
+        ("18.11.9-ce.0", "is older than 19.2.1"),
+    ],
+)
+def test_a_gitlab_version_that_would_fail_is_refused(version: str, complaint: str) -> None:
+    [line] = mistakes(gitlab={"version": version})
+    assert line.startswith("gitlab.version: ")
+    assert complaint in line
+
+
+@pytest.mark.parametrize("size", ["s-1vcpu-8gb", "s-2vcpu-2gb"])
+def test_a_droplet_too_small_for_gitlab_is_refused(size: str) -> None:
+    [line] = mistakes(server={"size": size})
+    assert line.startswith(f"server.size: {size} has less than 2 vCPUs or 4 GB")
+
+
+def test_a_size_whose_slug_tells_nothing_is_taken_as_it_is() -> None:
+    assert settings(server={"size": "gd-special"}).server.memory_gb == 8
+
+
+@pytest.mark.parametrize("port", [22, 80, 443, 5000, 8080])
+def test_a_registry_port_that_another_service_uses_is_refused(port: int) -> None:
+    [line] = mistakes(registry={"port": port})
+    assert line.startswith(f"registry.port: {port} is taken")
+
+
+def test_s3_storage_needs_its_section() -> None:
+    [line] = mistakes(registry={"storage": "s3"})
+    assert "without the section registry.s3" in line
+
+
+def test_an_s3_section_that_would_be_ignored_is_refused() -> None:
+    s3 = {"bucket": "images", "accessKey": "a", "secretKey": "b"}
+    [line] = mistakes(registry={"storage": "filesystem", "s3": s3})
+    assert "it would be ignored" in line
+
+
+def test_an_endpoint_without_a_scheme_is_refused() -> None:
+    s3 = {"bucket": "images", "accessKey": "a", "secretKey": "b", "endpoint": "minio.example.test"}
+    [line] = mistakes(registry={"storage": "s3", "s3": s3})
+    assert line.startswith("registry.s3.endpoint: is not an https:// URL")
+
+
+def test_a_region_without_spaces_is_refused_only_where_spaces_are_wanted() -> None:
+    [line] = mistakes(region="nyc1")
+    assert line.startswith("registry.spacesRegion: nyc1 offers no Spaces")
+    assert settings(region="nyc1", registry={"spacesRegion": "nyc3"}).spaces_region == "nyc3"
+    assert settings(region="nyc1", registry={"storage": "filesystem"}).region == "nyc1"
+
+
+def test_a_provided_certificate_needs_chain_and_key() -> None:
+    [line] = mistakes(certificate={"source": "provided", "chain": "PEM"})
+    assert line.startswith("certificate: has source provided without both chain and privateKey")
+
+
+def test_a_certificate_beside_lets_encrypt_is_refused() -> None:
+    [line] = mistakes(certificate={"chain": "PEM", "privateKey": "PEM"})
+    assert "source is lets-encrypt; they would be ignored" in line
+
+
+def test_an_authorized_key_has_to_be_a_public_key() -> None:
+    assert settings(server={"authorizedKeys": [PUBLIC_KEY]}).server.authorized_keys == (PUBLIC_KEY,)
+    [line] = mistakes(server={"authorizedKeys": [PUBLIC_KEY, "-----BEGIN OPENSSH PRIVATE KEY-----"]})
+    assert line.startswith("server.authorizedKeys: entry 1 is not an OpenSSH public key")
+
+
+def test_no_message_and_no_representation_shows_a_secret() -> None:
+    s3 = {"bucket": "images", "accessKey": "a", "secretKey": "the-secret", "endpoint": "no-scheme"}
+    assert "the-secret" not in str(mistakes(registry={"storage": "s3", "s3": s3}))
+    good = {**s3, "endpoint": "https://minio.example.test"}
+    assert "the-secret" not in repr(settings(registry={"storage": "s3", "s3": good}))
+
+
+def test_either_name_of_the_token_will_do() -> None:
+    config = as_config({**project_defaults(), **REQUIRED})
+    assert load("slipway", config, {"DIGITALOCEAN_ACCESS_TOKEN": "x"}).domain == "example.test"
