@@ -38,13 +38,13 @@ verify: env ## measure what runs: DNS, ports, TLS, GitLab, registry
 	$(SAY) 'verify: stack $(STACK)'
 	@$(RUN) python -m tests.e2e.verify --stack $(STACK)
 
-down: env ## destroy the stack; with the sandbox, the sandbox as well
+down: env ## destroy the stack, all but protected data; with the sandbox, the sandbox as well
 ifeq ($(STACK),sandbox)
 	@failed=0; \
 	if $(SANDBOX) running && $(RUN) pulumi stack select $(STACK) 2>/dev/null; then \
 	    printf '\n==> %s\n' 'pulumi destroy: stack $(STACK)'; \
 	    $(SANDBOX) unlock; \
-	    $(RUN) pulumi destroy --stack $(STACK) --yes --skip-preview $(ARGS) || failed=$$?; \
+	    $(RUN) pulumi destroy --stack $(STACK) --yes --skip-preview --exclude-protected $(ARGS) || failed=$$?; \
 	fi; \
 	$(SANDBOX) stop; \
 	if [ $$failed != 0 ]; then echo 'error: pulumi destroy failed (see above); the sandbox is gone all the same' >&2; fi; \
@@ -52,7 +52,7 @@ ifeq ($(STACK),sandbox)
 else
 	$(SAY) 'pulumi destroy: stack $(STACK)'
 	@$(SANDBOX) prepare --tools-only
-	@$(RUN) pulumi destroy --stack $(STACK) $(ARGS)
+	@$(RUN) pulumi destroy --stack $(STACK) --exclude-protected $(ARGS)
 endif
 
 test: env ## lint, types, unit, sandbox and end-to-end tests, with a summary

@@ -34,10 +34,6 @@ options = pulumi.ResourceOptions(
     ]
 )
 
-# What this very stack runs until now.
-previous = pulumi.StackReference(f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}")
-gitlab_version = upgrades.checked(config.gitlab.version, previous)
-
 keys = Keys("keys", options)
 network = Network(
     "network",
@@ -87,7 +83,7 @@ git = GitLab(
         machine=server.machine,
         fqdn=names.fqdn,
         address=server.address,
-        version=gitlab_version,
+        version=upgrades.checked(config.gitlab.version),
         packages=config.gitlab.packages,
         certificate=config.certificate,
         memory_gb=config.server.memory_gb,

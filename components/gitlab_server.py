@@ -111,6 +111,8 @@ class GitLabServer(Component):
                 # The droplet is deleted before what it depends on: the volume is free then, and so is the address.
                 depends_on=[volume, reserved, network.firewall],
                 delete_before_replace=True,
+                # GitLab takes its time to shut down; the provider's own limit of a minute is mostly spent on pauses.
+                custom_timeouts=pulumi.CustomTimeouts(delete="15m"),
             ),
         )
 

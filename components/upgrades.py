@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import pulumi
 
@@ -16,20 +17,26 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.(\d+)")
 DEPLOYED_VERSION: Final = "gitlab_version"
 
 
-def checked(wanted: str, previous: pulumi.StackReference) -> pulumi.Output[str]:
-    """`wanted`, if it may follow the version that `previous` runs; what depends on it waits for the answer.
+def checked(wanted: str) -> pulumi.Output[str]:
+    """`wanted`, if it may follow the version that this stack runs; what depends on it waits for the answer.
+
+    The stack's own outputs are read by a function of the engine, not by a `StackReference`: that would be a resource,
+    with a copy of all outputs in the state and a drift at every refresh after an update.
 
     Raises:
         SettingsError: inside the output, and so at preview.
     """
+    stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    found = pulumi.runtime.invoke_output("pulumi:pulumi:readStackOutputs", {"name": stack})
 
-    def check(deployed: object) -> str:
-        if isinstance(deployed, str):
-            check_upgrade(deployed, wanted)
+    def check(answer: Mapping[str, Any]) -> str:
+        deployed = answer["outputs"].get(DEPLOYED_VERSION)
+        if deployed is not None:
+            check_upgrade(str(deployed), wanted)
         return wanted
 
-    answer: pulumi.Output[str] = previous.get_output(DEPLOYED_VERSION).apply(check)
-    return answer
+    # Other outputs of the stack are secret; the version that was asked for is not.
+    return pulumi.Output.unsecret(found.apply(check))
 
 
 def check_upgrade(deployed: str, wanted: str) -> None:

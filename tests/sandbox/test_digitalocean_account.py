@@ -102,8 +102,14 @@ def test_resources_start_in_the_default_project_and_move_as_told(world: World) -
 
 def test_a_project_takes_only_what_exists(world: World) -> None:
     path = f"/v2/projects/{project(world)['id']}/resources"
-    assert world.refused("POST", path, {"resources": ["do:droplet:7"]})[0] == 404
-    assert world.refused("POST", path, {"resources": ["do:space:nothing"]})[0] == 404
+    volume = {"name": "data", "region": "nyc3", "size_gigabytes": 1}
+    there = f"do:volume:{world.client.volumes.create(body=volume)['volume']['id']}"
+    several = world.http.post(path, json={"resources": ["do:droplet:7", there, "do:space:nothing"]}).json()["resources"]
+    assert {item["urn"]: item["status"] for item in several} == {
+        "do:droplet:7": "not_found",
+        there: "assigned",
+        "do:space:nothing": "not_found",
+    }
     assert world.refused("POST", path, {"resources": ["droplet 7"]})[0] == 400
     assert world.refused("POST", path, {"resources": ["do:vpc:7"]})[0] == 400
     world.backend.buckets["images"] = "nyc3"

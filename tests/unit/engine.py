@@ -63,13 +63,13 @@ class RecordingEngine(mocks.Mocks):
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that only its service knows."""
-        if args.typ == "pulumi:pulumi:StackReference":
-            return args.name, {"name": args.name, "outputs": self.previous_outputs, "secretOutputNames": []}
         number = "4711" if args.typ.endswith(":Droplet") else f"id-of-{args.name}"
         return number, {**args.inputs, **_computed(args)}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         """Record a function call and answer with its arguments."""
+        if args.token.endswith(":readStackOutputs"):
+            return {"name": args.args["name"], "outputs": self.previous_outputs}, []
         self.calls.append((args.token, dict(args.args)))
         return dict(args.args), []
 

@@ -237,10 +237,15 @@ async def assign_resources(request: Request) -> Response:
     cloud = cloud_of(request)
     _find(request)
     body = await body_of(request, Resources)
-    urns = [await _check_urn(request, urn) for urn in body.resources]
+    urns, answers = list[str](), list[dict[str, Any]]()
+    for urn in body.resources:
+        try:
+            urns.append(await _check_urn(request, urn))
+        except NotFound:
+            # One entry of several: the others are moved all the same (public API document, resource status codes).
+            answers.append({"urn": urn, "assigned_at": None, "links": {}, "status": "not_found"})
     # The checks took a moment: the project may be gone by now.
     project = _find(request)
-    answers = []
     with cloud.store.transaction():
         # Droplets first: their reserved IPs follow them.
         for urn in sorted(dict.fromkeys(urns), key=lambda urn: not urn.startswith("do:droplet:")):
