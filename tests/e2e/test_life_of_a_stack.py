@@ -20,7 +20,7 @@ import pydo
 import pytest
 
 from tests.e2e import verify
-from tests.e2e.clients import CheckError, Outputs, run, try_run
+from tests.e2e.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
 from tests.e2e.control import READS, Control
 from tests.e2e.secrecy import ProcessWatch, found_in, secret_values
 from tests.e2e.stack import Stack
@@ -202,11 +202,47 @@ def test_a_reboot_changes_nothing(stack: Stack) -> None:
     stack.up("--expect-no-changes")
 
 
+def test_a_droplet_that_is_replaced_keeps_address_host_key_data_and_images(stack: Stack) -> None:
+    before = stack.outputs()
+    with kept_image(before) as (image, digest):
+        droplet = f"urn:pulumi:{stack.name}::slipway::{DROPLET}::server-droplet"
+        stack.up("--target-replace", droplet, "--target-dependents")
+        stack.up("--expect-no-changes")
+        after = stack.outputs()
+        assert after.values == before.values
+        assert_all_holds(after)
+        assert pulled(after, image) == digest
+
+
+def test_kept_data_outlives_a_destroy_and_serves_the_next_up(stack: Stack, control: Control) -> None:
+    stack.set(removal="keep-data")
+    stack.up()
+    before = stack.outputs()
+    with kept_image(before) as (image, digest):
+        refused = stack.attempt("destroy", "--yes", "--skip-preview")
+        assert refused.returncode != 0
+        assert "protected" in refused.stdout + refused.stderr
+        stack.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+        left = [str(thing) for things in control.resources().values() for thing in things if "e2e" in str(thing)]
+        assert all(any(kept in thing for kept in ("slipway-e2e-data", "registry", "e2e.test")) for thing in left), left
+        assert not [thing for thing in left if "vcpus" in thing]
+
+        stack.set(removal="everything")
+        stack.up()
+        after = stack.outputs()
+        assert after.storage
+        assert before.storage
+        assert after.storage["bucket"] == before.storage["bucket"]
+        assert_all_holds(after)
+        assert pulled(after, image) == digest
+
+
 def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[str, Any]) -> None:
     stack.run("destroy", "--yes", "--skip-preview")
     assert control.resources() == foreign
 
 
+DROPLET = "slipway:index:GitLabServer$digitalocean:index/droplet:Droplet"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW second"
 
 
@@ -224,6 +260,27 @@ def other_host_key(outputs: Outputs, key: str) -> Iterator[None]:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and _fails(outputs):
             time.sleep(1)
+
+
+@contextmanager
+def kept_image(outputs: Outputs) -> Iterator[tuple[str, str]]:
+    """An image in a project that is there until the end of the block, with its digest."""
+    with temporary_project(outputs.gitlab()) as path, Docker.session() as docker:
+        image = f"{outputs.registry}/{path}:kept"
+        docker.login(outputs.registry, outputs.user, outputs.password)
+        docker.make_image(image)
+        digest = docker.push(image)
+        docker.forget(image)
+        yield image, digest
+
+
+def pulled(outputs: Outputs, image: str) -> str:
+    """Digest of an image that is pulled now."""
+    with Docker.session() as docker:
+        docker.login(outputs.registry, outputs.user, outputs.password)
+        digest = docker.pull(image)
+        docker.forget(image)
+        return digest
 
 
 @contextmanager
