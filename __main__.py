@@ -10,7 +10,8 @@ import pulumi_digitalocean as digitalocean
 import pulumi_random as random
 import pulumi_tls as tls
 
-from components import gitlab, gitlab_server, settings, upgrades
+from components import gitlab, gitlab_server, settings
+from components.deployment import Deployment
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
@@ -19,7 +20,10 @@ from components.network import Network, NetworkArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
 
-config = settings.load(pulumi.get_project(), dict(pulumi.runtime.config.CONFIG.get()))
+# Everything that can be refused is refused here, before anything is registered.
+config = settings.of_stack()
+planned = Deployment.next(config, Deployment.read())
+
 prefix = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 public_ports = (80, 443, config.registry.port)
 
@@ -57,7 +61,6 @@ server = GitLabServer(
         fqdn=config.fqdn,
         keys=keys,
         network=network,
-        admin_cidrs=config.admin_cidrs,
         public_ports=public_ports,
         authorized_keys=config.server.authorized_keys,
         keep_data=config.keep_data,
@@ -71,7 +74,7 @@ names = DnsRecords(
         hostname=config.hostname,
         address=server.address,
         ttl=config.dns.ttl,
-        create_domain=config.dns.zone is settings.Zone.CREATE,
+        create_domain=planned.has_domain,
         issuer=config.certificate.issuer,
         keep_data=config.keep_data,
     ),
@@ -83,7 +86,7 @@ git = GitLab(
         machine=server.machine,
         fqdn=names.fqdn,
         address=server.address,
-        version=upgrades.checked(config.gitlab.version),
+        version=config.gitlab.version,
         packages=config.gitlab.packages,
         certificate=config.certificate,
         memory_gb=config.server.memory_gb,
@@ -92,11 +95,12 @@ git = GitLab(
     options,
 )
 
-if config.registry.storage is settings.Storage.SPACES:
-    bucket_args = RegistryBucketArgs(prefix=prefix, region=config.spaces_region, keep_data=config.keep_data)
-    storage: ObjectStorage | None = RegistryBucket("registry-bucket", bucket_args, options).storage
-else:
-    storage = ObjectStorage.given(config.registry.s3) if config.registry.s3 else None
+storage = ObjectStorage.given(config.registry.s3) if config.registry.s3 else None
+if planned.has_bucket:
+    bucket_args = RegistryBucketArgs(prefix=prefix, region=planned.spaces_region, keep_data=config.keep_data)
+    bucket = RegistryBucket("registry-bucket", bucket_args, options)
+    if config.registry.storage is settings.Storage.SPACES:
+        storage = bucket.storage
 
 registry = RegistryConfiguration(
     "registry",
@@ -106,14 +110,15 @@ registry = RegistryConfiguration(
         port=config.registry.port,
         storage=storage,
         admin_user=gitlab.ADMIN_USER,
-        admin_password=git.admin_password,
+        api_token=git.api_token,
         gitlab_ready=git.ready,
     ),
     options,
 )
 
+pulumi.export("deployed", git.version.apply(planned.remember))
 pulumi.export("gitlab_url", git.url)
-pulumi.export(upgrades.DEPLOYED_VERSION, git.version)
+pulumi.export("gitlab_version", git.version)
 pulumi.export("gitlab_admin_user", gitlab.ADMIN_USER)
 pulumi.export("gitlab_admin_password", git.admin_password)
 pulumi.export("gitlab_api_token", git.api_token)

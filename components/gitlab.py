@@ -13,7 +13,7 @@ from pulumi_command import remote
 from components.component import Component
 from components.remote import Machine, run_script
 from components.rendering import render, script
-from components.settings import Certificate, CertificateSource, Packages
+from components.settings import Certificate, Packages
 
 #: The administrator that every installation of GitLab begins with.
 ADMIN_USER: Final = "root"
@@ -52,8 +52,8 @@ class GitLabArgs:
 class GitLab(Component):
     """GitLab CE: the pinned package, its configuration, and an API token.
 
-    Owns the package, `gitlab.rb`, the password of `root` and one API token; sign-up is off before anybody can know
-    the address. Refuses to own the registry's settings, which are in a file of their own that `gitlab.rb` reads, and
+    Owns the package, `gitlab.rb`, the password of `root` and one API token; sign-up is turned off as soon as GitLab
+    answers. Refuses to own the registry's settings, which are in a file of their own that `gitlab.rb` reads, and
     anything inside GitLab that its API can declare.
     """
 
@@ -72,7 +72,7 @@ class GitLab(Component):
         )
         password: pulumi.Output[str] = pulumi.Output.secret(made.result)
         package = self._package()
-        configured = self._configure(package, password)
+        configured = self._configure(package)
         token = self._token(configured, password)
 
         self.url = pulumi.Output.concat("https://", args.fqdn)
@@ -100,7 +100,7 @@ class GitLab(Component):
             timeout_seconds=3600,
         )
 
-    def _configure(self, package: remote.Command, password: pulumi.Output[str]) -> remote.Command:
+    def _configure(self, package: remote.Command) -> remote.Command:
         args, certificate = self._args, self._args.certificate
         configuration = pulumi.Output.from_input(args.fqdn).apply(
             lambda fqdn: render("gitlab.rb.j2", fqdn=fqdn, certificate=certificate, memory_gb=args.memory_gb)
@@ -112,14 +112,14 @@ class GitLab(Component):
             file="configure-gitlab.sh",
             values={
                 "ADDRESS": args.address,
-                "ADMIN_PASSWORD": password,
+                "CERTIFICATE_AUTHORITY": certificate.authority or "",
                 "CERTIFICATE_CHAIN": certificate.chain or "",
                 "CERTIFICATE_KEY": _secret(certificate),
+                "CERTIFICATE_SOURCE": certificate.acme_directory or str(certificate.source),
                 "FQDN": args.fqdn,
                 "GITLAB_RB": configuration,
                 # Not used by the script: an upgraded package is reconfigured.
                 "GITLAB_VERSION": args.version,
-                "WAIT_FOR_DNS": "yes" if certificate.source is CertificateSource.LETS_ENCRYPT else "no",
             },
             timeout_seconds=3600,
             depends_on=[package],

@@ -33,7 +33,6 @@ class GitLabServerArgs:
     fqdn: str
     keys: Keys
     network: Network
-    admin_cidrs: Sequence[str]
     public_ports: Sequence[int]
     authorized_keys: Sequence[str]
     keep_data: bool
@@ -74,7 +73,6 @@ class GitLabServer(Component):
             name=f"{self._args.prefix}-data",
             region=self._args.region,
             size=self._args.volume_size_gb,
-            initial_filesystem_type="ext4",
             description="Everything that GitLab keeps",
             opts=self.child_options(keep=self._args.keep_data),
         )
@@ -158,6 +156,8 @@ class GitLabServer(Component):
             file="adopt-host-key.sh",
             values={"HOST_PRIVATE_KEY": keys.host_private_key, "HOST_PUBLIC_KEY": keys.host_public_key},
             timeout_seconds=600,
+            # The key that this is pinned to is gone from the machine afterwards: only a new droplet can run it again.
+            ignore_changes=["create", "stdin", "connection", "logging"],
         )
 
     def _prepare(self, machine: Machine, volume: digitalocean.Volume) -> remote.Command:
@@ -168,7 +168,6 @@ class GitLabServer(Component):
             machine=machine,
             file="prepare-server.sh",
             values={
-                "ADMIN_CIDRS": " ".join(args.admin_cidrs),
                 "ADMIN_USER": ADMIN_USER,
                 "AUTHORIZED_KEYS": args.keys.admin_public_key.apply(
                     lambda key: "\n".join([key, *args.authorized_keys])

@@ -64,7 +64,7 @@ class RegistryConfigurationArgs:
     port: int
     storage: ObjectStorage | None
     admin_user: str
-    admin_password: pulumi.Input[str]
+    api_token: pulumi.Input[str]
     gitlab_ready: Sequence[pulumi.Resource]
 
 
@@ -73,7 +73,7 @@ class RegistryConfiguration(Component):
 
     Owns `/etc/gitlab/registry.rb`, which `gitlab.rb` reads. Before it is changed, the registry's own key lists, writes
     and reads the bucket from the machine itself; where that fails nothing is changed. Afterwards a login is made, with
-    the right password and with a wrong one. Refuses to own the bucket, and to move images between storages.
+    a token that is good and with one that is not. Refuses to own the bucket, and to move images between storages.
     """
 
     address: pulumi.Output[str]
@@ -135,8 +135,8 @@ class RegistryConfiguration(Component):
             machine=args.machine,
             file="check-registry-login.sh",
             values={
-                "ADMIN_PASSWORD": args.admin_password,
                 "ADMIN_USER": args.admin_user,
+                "API_TOKEN": args.api_token,
                 # Not used by the script: a login is made again after every change of the configuration.
                 "CONFIGURATION": applied.stdout,
                 "FQDN": args.fqdn,

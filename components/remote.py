@@ -15,8 +15,10 @@ from components.rendering import script
 
 #: SSH answers some time after a machine is active. Dials are up to 5 s apart, so this many give a boot minutes.
 BOOT_DIALS: Final = 60
-#: Later on, a machine that does not answer, or answers with another host key, is told within half a minute.
-_DIALS: Final = 10
+#: Later on a machine may be on its way up from a resize; one with another host key is told after a minute.
+_DIALS: Final = 20
+#: Seconds that a step waits for one that a killed run has left behind.
+_LOCK_SECONDS: Final = 1800
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def run_script(
     values: Mapping[str, pulumi.Input[str]],
     timeout_seconds: int,
     depends_on: Sequence[pulumi.Resource] = (),
+    ignore_changes: list[str] | None = None,
 ) -> remote.Command:
     """Run `files/<file>` as root on `machine`: once, and again whenever the script or one of `values` changes.
 
@@ -63,7 +66,8 @@ def run_script(
     idempotent for that reason. A machine that was replaced has none of their effects: its id is the trigger.
 
     `values` become shell variables (not environment variables) of the script. What it says on standard error is shown
-    while it runs; its standard output is the node's result and is kept secret.
+    while it runs; its standard output is the node's result and is kept secret. `ignore_changes` names inputs whose
+    changes do not run it again.
 
     Raises:
         FileNotFoundError: there is no such script.
@@ -71,8 +75,14 @@ def run_script(
     return remote.Command(
         parent.child_name(suffix),
         connection=machine.connection(),
-        create=f"sudo timeout --kill-after=30 {timeout_seconds} bash -s",
-        stdin=pulumi.Output.all(**values).apply(lambda resolved: _standard_input(script(file), resolved)),
+        # The lock is held by `flock` alone and not by what a script starts; waiting for it does not count as work.
+        create=(
+            f"sudo flock --close --wait {_LOCK_SECONDS} /run/slipway.lock "
+            f"timeout --kill-after=30 {timeout_seconds} bash -s"
+        ),
+        stdin=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values).apply(
+            lambda resolved: _standard_input(script(file), resolved)
+        ),
         triggers=[machine.droplet.id],
         logging=remote.Logging.STDERR,
         add_previous_output_in_env=False,
@@ -80,6 +90,7 @@ def run_script(
             depends_on=[*machine.ready, *depends_on],
             deleted_with=machine.droplet,
             additional_secret_outputs=["stdout", "stderr"],
+            ignore_changes=ignore_changes,
         ),
     )
 

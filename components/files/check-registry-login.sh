@@ -1,18 +1,19 @@
-# Log in to the registry as a Docker client does: with the right password, and with a wrong one.
-# Input: ADMIN_PASSWORD, ADMIN_USER, FQDN, PORT.
+# Log in to the registry as a Docker client does: with a token that is good, and with one that is not. The token and not
+# the password: that is no longer enough once the administrator asks for a second factor.
+# Input: ADMIN_USER, API_TOKEN, FQDN, PORT.
 main() {
   local right wrong
-  right=$(login "$ADMIN_PASSWORD")
-  [ "$right" = 200 ] || die "the registry refuses $ADMIN_USER with the right password (status $right)"
-  wrong=$(login "not-$ADMIN_PASSWORD")
-  [ "$wrong" = 401 ] || die "the registry does not refuse $ADMIN_USER with a wrong password (status $wrong)"
+  right=$(login "$API_TOKEN")
+  [ "$right" = 200 ] || die "the registry refuses $ADMIN_USER with a good token (status $right)"
+  wrong=$(login "not-$API_TOKEN")
+  [ "$wrong" = 401 ] || die "the registry does not refuse $ADMIN_USER with a wrong token (status $wrong)"
   say "registry: $ADMIN_USER can log in at $FQDN:$PORT"
   printf 'checked\n'
 }
 
-# login PASSWORD: the status that ends a login, 200 where it succeeds.
+# login SECRET: the status that ends a login, 200 where it succeeds.
 login() {
-  local realm service answer status token
+  local challenge realm service answer status token
   answer=$(mktemp)
   challenge=$(curl --silent --max-time 30 --head --resolve "$FQDN:$PORT:127.0.0.1" "https://$FQDN:$PORT/v2/" |
     tr -d '\r' | grep -i '^www-authenticate: bearer') || die "https://$FQDN:$PORT/v2/ asks for no token; is it a registry?"

@@ -19,7 +19,7 @@ trust_key() {
   key=$(mktemp)
   curl --fail --silent --show-error --location --retry 3 --max-time 60 --output "$key" "$KEY_URL" ||
     die "the key of GitLab's packages is not at $KEY_URL; nothing was installed"
-  found=$(gpg --show-keys --with-colons "$key" 2>/dev/null | awk -F: '$1 == "fpr" { print $10; exit }')
+  found=$(gpg --show-keys --with-colons "$key" 2>/dev/null | awk -F: '$1 == "fpr" && !seen++ { print $10 }')
   if [ "$KEY_FINGERPRINT" != unpinned ] && [ "$found" != "$KEY_FINGERPRINT" ]; then
     die "the key at $KEY_URL is ${found:-no key}, not $KEY_FINGERPRINT; nothing was installed"
   fi
@@ -31,17 +31,17 @@ trust_key() {
 declare_source() {
   # shellcheck source=/dev/null
   . /etc/os-release
-  write_file /etc/apt/sources.list.d/gitlab-ce.list 644 <<SOURCE || true
+  write_file /etc/apt/sources.list.d/gitlab-ce.list 644 <<SOURCE
 deb [signed-by=/etc/apt/keyrings/gitlab-keyring.asc] $PACKAGES_URL/$ID/$VERSION_CODENAME $VERSION_CODENAME main
 SOURCE
 }
 
 install_pinned() {
   say "gitlab: installing $GITLAB_VERSION (some 2.5 GB on disk)"
-  dpkg --configure -a >/dev/null
-  apt-get -qq -o DPkg::Lock::Timeout=600 update >&2
-  apt-cache madison gitlab-ce | awk '{ print $3 }' | grep -qxF "$GITLAB_VERSION" ||
-    die "gitlab-ce $GITLAB_VERSION is not at $PACKAGES_URL; nothing was installed"
-  apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 install --yes --allow-change-held-packages \
-    "gitlab-ce=$GITLAB_VERSION" >/dev/null || die "gitlab-ce $GITLAB_VERSION could not be installed"
+  unlocked apt-get -qq update || die "the package lists could not be fetched; is $PACKAGES_URL right?"
+  local offered
+  offered=$(apt-cache madison gitlab-ce | awk '{ print $3 }')
+  grep -qxF "$GITLAB_VERSION" <<<"$offered" || die "gitlab-ce $GITLAB_VERSION is not at $PACKAGES_URL; nothing was installed"
+  patiently "gitlab: installation" install_packages "gitlab-ce=$GITLAB_VERSION" ||
+    die "gitlab-ce $GITLAB_VERSION could not be installed"
 }

@@ -19,3 +19,10 @@ unless PersonalAccessToken.find_by_token(text)
   token.set_token(text)
   token.save!
 end
+
+# The token of the period before is in use until the one who runs this has the new one; older ones are not.
+prefix, period = name.match(/\A(.*-)(\d+)\z/).captures
+kept = ["#{prefix}#{period}", "#{prefix}#{period.to_i - 1}"]
+user.personal_access_tokens.active.each do |token|
+  token.revoke! if token.name.start_with?(prefix) && !kept.include?(token.name)
+end

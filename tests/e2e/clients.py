@@ -211,13 +211,15 @@ class Docker:
 
 
 @contextmanager
-def temporary_project(client: gitlab.Gitlab) -> Iterator[str]:
+def temporary_project(outputs: Outputs) -> Iterator[str]:
     """Path of a private project that is gone at the end."""
-    project = client.projects.create({"name": f"verify-{secrets.token_hex(4)}", "visibility": "private"})
+    name = f"verify-{secrets.token_hex(4)}"
+    project = outputs.gitlab().projects.create({"name": name, "visibility": "private"})
     try:
         yield str(project.path_with_namespace)
     finally:
-        project.delete()
+        # Over a connection of its own: the server may be another one by now.
+        outputs.gitlab().projects.delete(project.id)
 
 
 def blobs_in_bucket(storage: dict[str, str], digest: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.e2e.clients import Outputs, try_run
+from tests.e2e.clients import Outputs, run
 
 
 def secret_values(outputs: Outputs) -> dict[str, str]:
@@ -35,14 +35,17 @@ def _longest_line(pem: str) -> str:
 
 @dataclass
 class ProcessWatch:
-    """Command lines and environments of processes, collected while something runs."""
+    """Command lines and environments of processes, collected while something runs.
+
+    The workstation sees the processes of all machines of the sandbox beside its own.
+    """
 
     seen: set[str] = field(default_factory=set)
     _done: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Collect here, at the workstation, until the block ends."""
+        """Collect until the block ends."""
         thread = threading.Thread(target=self._collect)
         thread.start()
         try:
@@ -59,4 +62,4 @@ class ProcessWatch:
     def _collect(self) -> None:
         # A sampling interval, not a wait for something.
         while not self._done.wait(0.1):
-            self.seen.update(try_run("ps", "-eww", "-o", "args=").stdout.splitlines())
+            self.seen.update(run("ps", "axeww").splitlines())

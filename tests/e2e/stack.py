@@ -49,6 +49,12 @@ class Stack:
                 content["config"][f"slipway:{key}"] = value
         self.file.write_text(yaml.safe_dump(content))
 
+    def set_secret(self, path: str, value: str) -> None:
+        """Set one secret, encrypted; it goes over standard input."""
+        done = try_run(*self._command(("config", "set", "--secret", "--path", path)), stdin=value, cwd=ROOT)
+        if done.returncode != 0:
+            raise PulumiError(done.stderr)
+
     def up(self, *options: str) -> str:
         """`pulumi up`; what it said."""
         return self.run("up", "--yes", "--skip-preview", *options)

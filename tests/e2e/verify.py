@@ -97,7 +97,7 @@ def login_is_checked(outputs: Outputs) -> str:
 
 def images_travel(outputs: Outputs) -> str:
     """An image is pushed and pulled back unchanged, is really in the storage, and is not for everybody."""
-    with temporary_project(outputs.gitlab()) as path, Docker.session() as docker:
+    with temporary_project(outputs) as path, Docker.session() as docker:
         image = f"{outputs.registry}/{path}:{secrets.token_hex(4)}"
         docker.login(outputs.registry, outputs.user, outputs.password)
         docker.make_image(image)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import config, mocks, rpc, settings
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 from pulumi.runtime.stack import run_in_stack
@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: The settings that have no default, so that a test names only what it is about.
 REQUIRED = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"]}
 
+
+#: Sections that hold secrets, encrypted as they have to be.
+ENCRYPTED = ["slipway:certificate", "slipway:registry"]
 
 #: One for all runs: the SDK keeps references to the loop that it first saw.
 _LOOP = asyncio.new_event_loop()
@@ -58,6 +61,7 @@ class RecordingEngine(mocks.Mocks):
     registrations: list[Registration] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sent_outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     previous_outputs: dict[str, Any] = field(default_factory=dict)
 
@@ -109,7 +113,8 @@ class _RecordingMonitor(mocks.MockMonitor):
         self, request: resource_pb2.RegisterResourceOutputsRequest
     ) -> empty_pb2.Empty:
         name = request.urn.rsplit("::", 1)[1]
-        self._engine.outputs[name] = rpc.deserialize_properties(request.outputs, keep_unknowns=True)
+        self._engine.sent_outputs[name] = json_format.MessageToDict(request.outputs)
+        self._engine.outputs[name] = _plain(rpc.deserialize_properties(request.outputs, keep_unknowns=True))
         return empty_pb2.Empty()
 
 
@@ -142,7 +147,8 @@ def run_program(previous_outputs: dict[str, Any] | None = None, **changes: Any) 
         )
     )
     settings.set_root_resource(None)  # type: ignore[arg-type]
-    config.set_all_config(as_config({**project_defaults(), **REQUIRED, **changes}))
+    settings_of_stack = as_config({**project_defaults(), **REQUIRED, **changes})
+    config.set_all_config(settings_of_stack, ENCRYPTED)
     _LOOP.run_until_complete(run_in_stack(_program))
     return engine
 

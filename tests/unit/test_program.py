@@ -5,15 +5,19 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
+from components import versions
 from components.gitlab import TOKEN_PERIOD_DAYS, token_period
 from tests.unit.engine import RecordingEngine, run_program
 
-PROVIDED = {"source": "provided", "chain": "CHAIN", "privateKey": "the-private-key"}
+CHAIN = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"
+PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nthe-private-key\n-----END PRIVATE KEY-----"
+PROVIDED = {"source": "provided", "chain": CHAIN, "privateKey": PRIVATE_KEY}
 S3 = {"bucket": "images", "accessKey": "the-access-key", "secretKey": "the-secret-key"}
 
 
@@ -123,26 +127,80 @@ def test_connections_are_pinned_to_the_first_contact_key_once_and_to_the_lasting
 
 
 def test_a_command_line_is_bounded_and_says_nothing(engine: RecordingEngine) -> None:
+    line = r"sudo flock --close --wait \d+ /run/slipway\.lock timeout --kill-after=30 (\d+) bash -s"
     for one in engine.of_type(":Command"):
-        assert re.fullmatch(r"sudo timeout --kill-after=30 \d+ bash -s", one.inputs["create"])
+        found = re.fullmatch(line, one.inputs["create"])
+        assert found
+        assert f"LIMIT_SECONDS={found[1]}\n" in one.inputs["stdin"]
         assert one.inputs["logging"] == "stderr"
         assert {"stdout", "stderr"} <= set(one.request.additionalSecretOutputs)
         assert not one.inputs.get("environment")
         assert not one.inputs.get("delete")
 
 
+ENVELOPE = "4dabf18193072939515e22adb298388d"
+
+
+def sent(engine: RecordingEngine, name: str) -> Any:
+    """Inputs of a resource as they went over the wire, secrets in their envelopes."""
+    return json_format.MessageToDict(engine.named(name).request.object)
+
+
 def test_every_secret_travels_as_a_secret(engine: RecordingEngine) -> None:
-    marker = "4dabf18193072939515e22adb298388d"
     for name in ("server-host-key", "gitlab-configuration", "gitlab-api-token", "registry-storage", "registry-login"):
-        stdin = json_format.MessageToDict(engine.named(name).request.object)["stdin"]
-        assert isinstance(stdin, dict), name
-        assert marker in stdin, name
+        assert ENVELOPE in sent(engine, name)["stdin"], name
+    assert ENVELOPE in sent(engine, "server-droplet")["userData"]
+
+
+def test_secrets_from_the_stack_file_travel_as_secrets() -> None:
+    given = run_program(registry={"storage": "s3", "s3": S3}, certificate=PROVIDED)
+    assert ENVELOPE in sent(given, "registry-storage")["stdin"]
+    assert ENVELOPE in sent(given, "gitlab-configuration")["stdin"]
+
+
+def test_exported_passwords_tokens_and_keys_are_secret(engine: RecordingEngine) -> None:
+    exports = engine.sent_outputs["slipway-test"]
+    secret = {name for name, value in exports.items() if isinstance(value, dict) and ENVELOPE in value}
+    assert secret == {"gitlab_admin_password", "gitlab_api_token", "registry_storage", "server_ssh_private_key"}
+
+
+def test_each_step_waits_for_the_one_that_it_builds_on(engine: RecordingEngine) -> None:
+    chain = ["server-host-key", "server-preparation", "gitlab-package", "gitlab-configuration"]
+    for before, after in pairwise(chain):
+        assert before in engine.named(after).depends_on
+    assert "gitlab-configuration" in engine.named("gitlab-api-token").depends_on
+    assert "gitlab-configuration" in engine.named("registry-storage").depends_on
+    assert {"registry-storage", "gitlab-api-token"} <= engine.named("registry-login").depends_on
+    assert {"server-data-attachment"} <= engine.named("server-address-assignment").depends_on
+
+
+def test_first_contact_is_never_repeated_on_the_same_droplet(engine: RecordingEngine) -> None:
+    node = engine.named("server-host-key")
+    assert {"create", "stdin", "connection"} <= set(node.request.ignoreChanges)
+    assert node.inputs["triggers"] == ["4711"]
+    assert not engine.named("server-preparation").request.ignoreChanges
+
+
+def test_the_bucket_is_private(engine: RecordingEngine) -> None:
+    assert engine.named("registry-bucket-bucket").inputs["acl"] == "private"
+
+
+def test_the_package_is_pinned_and_held(engine: RecordingEngine) -> None:
+    script = engine.script("gitlab-package")
+    assert f"GITLAB_VERSION={versions.GITLAB}\n" in script
+    assert "apt-mark hold gitlab-ce" in script
+
+
+def test_refused_registry_settings_are_put_back_into_force(engine: RecordingEngine) -> None:
+    script = engine.script("registry-storage")
+    restore = script.index('mv "$1" /etc/gitlab/registry.rb')
+    assert 0 < script.index("reconfigure ||", restore) - restore < 80
 
 
 def test_the_first_reconfigure_waits_for_the_record(engine: RecordingEngine) -> None:
     assert "dns-a" in engine.named("gitlab-configuration").depends_on
-    assert "WAIT_FOR_DNS=yes" in engine.script("gitlab-configuration")
-    assert "WAIT_FOR_DNS=no" in run_program(certificate=PROVIDED).script("gitlab-configuration")
+    assert "CERTIFICATE_SOURCE=lets-encrypt" in engine.script("gitlab-configuration")
+    assert "CERTIFICATE_SOURCE=provided" in run_program(certificate=PROVIDED).script("gitlab-configuration")
 
 
 def test_the_storage_is_proven_with_the_key_that_the_registry_uses(engine: RecordingEngine) -> None:
@@ -206,7 +264,8 @@ def test_an_existing_domain_is_looked_up_and_not_made() -> None:
 
 
 def test_the_caa_record_names_lets_encrypt_only_where_it_issues(engine: RecordingEngine) -> None:
-    assert engine.named("dns-caa").inputs["value"] == "letsencrypt.org."
+    caa = engine.named("dns-caa").inputs
+    assert (caa["tag"], caa["value"], caa["flags"]) == ("issue", "letsencrypt.org.", 0)
     for certificate in (PROVIDED, {"acmeDirectory": "https://ca.example.test/directory"}):
         names = {one.name for one in run_program(certificate=certificate).registrations}
         assert "dns-caa" not in names
@@ -217,12 +276,13 @@ def test_certificate_keys_are_absent_with_lets_encrypt_and_the_file_is_written_w
     assert "ssl_certificate" not in engine.script("gitlab-configuration")
     provided = run_program(certificate=PROVIDED)
     assert "letsencrypt['enable'] = false" in _text(provided, "gitlab-configuration")
-    assert "CERTIFICATE_KEY=the-private-key" in provided.script("gitlab-configuration")
+    assert "the-private-key" in provided.script("gitlab-configuration")
+    assert "the-private-key" not in str([one.inputs for one in engine.registrations])
 
 
 def test_a_private_acme_server_takes_both_endpoints() -> None:
     text = _text(run_program(certificate={"acmeDirectory": "https://ca.example.test/dir"}), "gitlab-configuration")
-    assert text.count("'https://ca.example.test/dir'") == 2
+    assert text.count("= 'https://ca.example.test/dir'") == 2
 
 
 @pytest.mark.parametrize(("size", "workers"), [("s-2vcpu-4gb", "= 0"), ("s-4vcpu-8gb", "= 2"), ("s-8vcpu-16gb", None)])
@@ -232,7 +292,7 @@ def test_gitlab_is_tuned_to_the_memory_of_the_droplet(size: str, workers: str | 
     assert (found[1] if found else None) == workers
 
 
-def test_exports_tell_what_there_is_and_keep_passwords_secret(engine: RecordingEngine) -> None:
+def test_exports_tell_what_there_is(engine: RecordingEngine) -> None:
     assert engine.exports["gitlab_url"] == "https://gitlab.example.test"
     assert engine.exports["registry"] == "gitlab.example.test:5555"
     assert engine.exports["docker_login"] == "docker login --username root gitlab.example.test:5555"

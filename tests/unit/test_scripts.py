@@ -41,21 +41,60 @@ def test_a_script_names_every_value_that_it_takes(name: str) -> None:
     assert "Input:" in head
 
 
-def test_a_file_is_written_whole_with_its_mode_and_only_when_it_differs(tmp_path: Path) -> None:
+def shell(body: str) -> subprocess.CompletedProcess[str]:
+    """Run `body` after the common beginning of all scripts."""
+    text = f"{script('prelude.sh')}\nLIMIT_SECONDS=7\n{body}"
+    return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
+
+
+def test_a_file_is_written_whole_with_its_mode_and_owner_and_only_when_it_differs(tmp_path: Path) -> None:
     target = tmp_path / "some.conf"
-    functions = script("prelude.sh").split("# A run that was killed")[0] + _function("write_file")
 
-    def write(text: str) -> int:
-        body = f"{functions}\nwrite_file {shlex.quote(str(target))} 600 <<<{shlex.quote(text)}"
-        return subprocess.run(["bash", "-c", body], check=False).returncode
+    def write(text: str) -> str:
+        return shell(f"write_file {shlex.quote(str(target))} 600 <<<{shlex.quote(text)}; echo $changed").stdout.strip()
 
-    assert write("one") == 0
+    assert write("one") == "yes"
     assert (target.read_text(), target.stat().st_mode & 0o777) == ("one\n", 0o600)
-    assert write("one") == 1
+    assert write("one") == "no"
     target.chmod(0o644)
-    assert write("one") == 0
+    assert write("one") == "yes"
     assert target.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["some.conf"]
+
+
+def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "some.conf"
+    target.write_text("before")
+    # Files may have one block of 1024 bytes, as on a disk that is full.
+    done = shell(f"ulimit -f 1; trap '' XFSZ; head -c 5000 /dev/zero | write_file {target} 600; echo on")
+    assert done.returncode == 1
+    assert "could not be written; is the disk full?" in done.stderr
+    assert "on" not in done.stdout.split()
+    assert target.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["some.conf"]
+
+
+def test_a_locked_apt_is_waited_for_and_any_other_failure_is_told(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    locked = f"if [ -e {once} ]; then true; else touch {once}; echo 'E: Could not get lock /x' >&2; false; fi"
+    done = shell(f"sleep() {{ :; }}; fetch() {{ {locked}; }}; unlocked fetch; echo after")
+    assert (done.returncode, done.stdout) == (0, "after\n")
+    failing = shell("fetch() { echo 'E: no such host' >&2; false; }; unlocked fetch; echo after")
+    assert failing.returncode == 1
+    assert "E: no such host" in failing.stderr
+    assert "after" not in failing.stdout
+
+
+def test_a_long_step_says_that_it_still_runs_and_hands_on_its_status() -> None:
+    beats = shell("sleep() { command sleep 0.05; }; work() { command sleep 0.5; return 3; }; patiently fetching work")
+    assert beats.returncode == 3
+    assert "fetching: still at it after" in beats.stderr
+
+
+def test_a_step_that_runs_out_of_time_says_so() -> None:
+    done = shell("kill -TERM $$; sleep 5")
+    assert done.returncode == 1
+    assert "did not end within its limit of 7 seconds" in done.stderr
 
 
 @pytest.mark.parametrize("value", ["plain", "it's", "back\\slash", "#{1 + 1}", 'say "hello"', "\\'"])
@@ -67,9 +106,3 @@ def test_ruby_reads_a_quoted_string_as_it_was(value: str) -> None:
 def test_a_template_refuses_to_be_rendered_without_its_values() -> None:
     with pytest.raises(jinja2.UndefinedError):
         render("registry.rb.j2")
-
-
-def _function(name: str) -> str:
-    text = script("prelude.sh")
-    start = text.index(f"{name}() {{")
-    return text[start : text.index("\n}\n", start) + 3]

@@ -8,20 +8,23 @@ import pytest
 
 from components import versions
 from components.settings import Removal, Settings, SettingsError, Storage, load
-from tests.unit.engine import REQUIRED, as_config, project_defaults
+from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults
 
 TOKEN = {"DIGITALOCEAN_TOKEN": "dop_v1_of_a_unit_test"}
+CHAIN = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"
+PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----"
+S3 = {"bucket": "images", "accessKey": "a", "secretKey": "the-secret"}
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW me@example.test"
 
 
 def settings(**changes: Any) -> Settings:
-    return load("slipway", as_config({**project_defaults(), **REQUIRED, **changes}), TOKEN)
+    return load("slipway", "test", as_config({**project_defaults(), **REQUIRED, **changes}), ENCRYPTED, TOKEN)
 
 
 def mistakes(environment: dict[str, str] | None = None, **changes: Any) -> list[str]:
     config = as_config({**project_defaults(), **REQUIRED, **changes})
     with pytest.raises(SettingsError) as caught:
-        load("slipway", config, TOKEN if environment is None else environment)
+        load("slipway", "test", config, ENCRYPTED, TOKEN if environment is None else environment)
     return caught.value.mistakes
 
 
@@ -41,7 +44,7 @@ def test_every_top_level_setting_is_declared_in_the_project_file_and_the_other_w
 
 def test_keys_of_other_namespaces_are_left_alone() -> None:
     config = as_config({**project_defaults(), **REQUIRED}) | {"aws:region": "eu-west-1", "pulumi:tags": "{}"}
-    assert load("slipway", config, TOKEN).region == "nyc3"
+    assert load("slipway", "test", config, ENCRYPTED, TOKEN).region == "nyc3"
 
 
 def test_all_mistakes_are_told_together() -> None:
@@ -142,12 +145,12 @@ def test_a_region_without_spaces_is_refused_only_where_spaces_are_wanted() -> No
 
 
 def test_a_provided_certificate_needs_chain_and_key() -> None:
-    [line] = mistakes(certificate={"source": "provided", "chain": "PEM"})
+    [line] = mistakes(certificate={"source": "provided", "chain": CHAIN})
     assert line.startswith("certificate: has source provided without both chain and privateKey")
 
 
 def test_a_certificate_beside_lets_encrypt_is_refused() -> None:
-    [line] = mistakes(certificate={"chain": "PEM", "privateKey": "PEM"})
+    [line] = mistakes(certificate={"chain": CHAIN, "privateKey": PRIVATE_KEY})
     assert "source is lets-encrypt; they would be ignored" in line
 
 
@@ -166,4 +169,75 @@ def test_no_message_and_no_representation_shows_a_secret() -> None:
 
 def test_either_name_of_the_token_will_do() -> None:
     config = as_config({**project_defaults(), **REQUIRED})
-    assert load("slipway", config, {"DIGITALOCEAN_ACCESS_TOKEN": "x"}).domain == "example.test"
+    assert load("slipway", "test", config, ENCRYPTED, {"DIGITALOCEAN_ACCESS_TOKEN": "x"}).domain == "example.test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"region": "5"}, "region"),
+        ({"removal": "nothing"}, "removal"),
+        ({"domain": "[x"}, "domain"),
+        ({"domain": "12.5"}, "domain"),
+        ({"hostname": "a.b"}, "hostname"),
+        ({"hostname": "h" * 63}, "hostname"),
+        ({"adminCidrs": [5]}, "adminCidrs.0"),
+        ({"adminCidrs": ["fe80::/10"]}, "adminCidrs"),
+        ({"adminCidrs": "[x"}, "adminCidrs"),
+        ({"dns": {"ttl": "soon"}}, "dns.ttl"),
+        ({"dns": {"ttl": 5}}, "dns.ttl"),
+        ({"dns": 5}, "dns"),
+        ({"dns": {"zone": "none"}}, "dns.zone"),
+        ({"server": {"image": "fedora-40-x64"}}, "server.image"),
+        ({"server": {"image": ""}}, "server.image"),
+        ({"server": {"size": ""}}, "server.size"),
+        ({"server": {"volumeSizeGb": 20000}}, "server.volumeSizeGb"),
+        ({"server": {"vpcCidr": "10.0.0.0/8"}}, "server.vpcCidr"),
+        ({"server": {"vpcCidr": "8.8.8.0/24"}}, "server.vpcCidr"),
+        ({"server": {"vpcCidr": "nowhere"}}, "server.vpcCidr"),
+        ({"server": {"authorizedKeys": "x"}}, "server.authorizedKeys"),
+        ({"certificate": {"contactEmail": "ops"}}, "certificate.contactEmail"),
+        ({"certificate": {"acmeDirectory": "https://[x"}}, "certificate.acmeDirectory"),
+        ({"certificate": {"source": "provided", "chain": "junk", "privateKey": PRIVATE_KEY}}, "certificate.chain"),
+        ({"certificate": {"source": "provided", "chain": CHAIN, "privateKey": "junk"}}, "certificate.privateKey"),
+        ({"gitlab": {"version": 19.3}}, "gitlab.version"),
+        ({"gitlab": {"packages": {"url": "https://a b"}}}, "gitlab.packages.url"),
+        ({"gitlab": {"packages": {"keyFingerprint": "F6"}}}, "gitlab.packages.keyFingerprint"),
+        ({"registry": {"port": "x"}}, "registry.port"),
+        ({"registry": {"storage": "filesystem", "spacesRegion": "fra1"}}, "registry"),
+        ({"registry": {"storage": "s3", "s3": 5}}, "registry.s3"),
+        ({"registry": {"storage": "s3", "s3": {**S3, "bucket": "A"}}}, "registry.s3.bucket"),
+        ({"registry": {"storage": "s3", "s3": {**S3, "accessKey": ""}}}, "registry.s3.accessKey"),
+        ({"registry": {"storage": "s3", "s3": {**S3, "secretKey": "a\nb"}}}, "registry.s3.secretKey"),
+        ({"registry": {"storage": "s3", "s3": {**S3, "endpoint": "https://a/b"}}}, "registry.s3.endpoint"),
+    ],
+)
+def test_every_mistake_names_its_key_and_says_what_to_do(changes: dict[str, Any], path: str) -> None:
+    [line] = mistakes(**changes)
+    assert line.startswith(f"{path}: ")
+    what, consequence = line.removeprefix(f"{path}: ").split("; ", 1)
+    assert what
+    assert ". " in consequence
+    assert "the-secret" not in line
+
+
+def test_a_secret_in_plain_text_is_refused_and_told_how_to_encrypt_it() -> None:
+    config = as_config({**project_defaults(), **REQUIRED, "registry": {"storage": "s3", "s3": S3}})
+    with pytest.raises(SettingsError) as caught:
+        load("slipway", "test", config, [], TOKEN)
+    [line] = caught.value.mistakes
+    assert line.startswith("registry.s3.secretKey: stands in the stack file in plain text")
+    assert "pulumi config set --secret --path registry.s3.secretKey" in line
+    assert load("slipway", "test", config, ["slipway:registry"], TOKEN).registry.s3
+
+
+def test_a_missing_secret_is_asked_for_as_a_secret() -> None:
+    [line] = mistakes(registry={"storage": "s3", "s3": {"bucket": "images", "accessKey": "a"}})
+    assert line.endswith("pulumi config set --secret --path registry.s3.secretKey …")
+
+
+@pytest.mark.parametrize("stack", ["Prod_1.x", "1st", "p" * 38])
+def test_a_stack_whose_name_would_be_refused_in_the_cloud_is_refused_here(stack: str) -> None:
+    config = as_config({**project_defaults(), **REQUIRED})
+    with pytest.raises(SettingsError, match="stack: "):
+        load("slipway", stack, config, [], TOKEN)

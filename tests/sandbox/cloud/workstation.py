@@ -19,7 +19,11 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def tool_environment(layout: Layout) -> dict[str, str]:
     """Where the tools are, added to a user's own environment when a real account is used."""
     binaries = [layout.cache / "bin", layout.cache / "venv" / "bin"]
+    # The plugins that were installed for this checkout, and whoever the user has logged in as.
+    own = os.environ.get("PULUMI_HOME", str(Path.home() / ".pulumi"))
     return {
+        "PULUMI_HOME": str(layout.cache / "pulumi-home"),
+        "PULUMI_CREDENTIALS_PATH": os.environ.get("PULUMI_CREDENTIALS_PATH", own),
         "PATH": ":".join([*map(str, binaries), os.environ.get("PATH", _SYSTEM_PATH)]),
         "VIRTUAL_ENV": str(layout.cache / "venv"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -46,14 +50,13 @@ def service_environment(layout: Layout) -> dict[str, str]:
 def command_environment(layout: Layout) -> dict[str, str]:
     """Environment of a command at the workstation: the account's token, the state of the stacks, tools and trust."""
     tools = tool_environment(layout)
-    del tools["PATH"]
+    del tools["PATH"], tools["PULUMI_CREDENTIALS_PATH"]
     return {
         **service_environment(layout),
         **tools,
         "AWS_CA_BUNDLE": str(TRUST),
         "GIT_SSL_CAINFO": str(TRUST),
         "DIGITALOCEAN_TOKEN": layout.token_file.read_text().strip(),
-        "PULUMI_HOME": str(layout.cache / "pulumi-home"),
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_BACKEND_URL": f"file://{backend(layout)}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE_FILE),

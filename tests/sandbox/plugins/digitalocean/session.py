@@ -6,17 +6,16 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tests.sandbox.plugins.framework import Call, PluginError
 from tests.sandbox.plugins.properties import Properties
+from tests.sandbox.plugins.trust import trust_store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_TRUST_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _PAGE = 200
 
 
@@ -27,12 +26,6 @@ class ApiError(PluginError):
         super().__init__(f"{method} {path}: {code} {message}")
         self.code = code
         self.message = message
-
-
-def _trust_store() -> str | bool:
-    """The system's own certificates, as the official plugin uses; Python's HTTP libraries bring theirs."""
-    candidates = [os.environ.get("SSL_CERT_FILE"), *_TRUST_STORES]
-    return next((path for path in candidates if path and Path(path).is_file()), True)
 
 
 class Session:
@@ -60,16 +53,17 @@ class Session:
         return pydo.Client(
             self._token,
             endpoint=self._endpoint,
-            connection_verify=_trust_store(),
+            connection_verify=trust_store(),
             retry_total=self._retries,
             retry_backoff_factor=0.5,
         )
 
     def _send(self, method: str, path: str, body: Any) -> Any:
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 - comes with pydo
-        from azure.core.rest import HttpRequest  # noqa: PLC0415
-
         with self._lock:
+            # One thread at a time: these modules import each other, and another thread would find them half made.
+            from azure.core.exceptions import AzureError  # noqa: PLC0415 - comes with pydo
+            from azure.core.rest import HttpRequest  # noqa: PLC0415
+
             client = self._client
         # pydo's own methods are not used: many give the body of a 404 as if it were the answer.
         options = {"enforce_https": False} if self._endpoint.startswith("http://") else {}
@@ -152,7 +146,7 @@ class Session:
         return session.client(
             "s3",
             endpoint_url=self._spaces_template.replace("{{.Region}}", region),
-            verify=_trust_store(),
+            verify=trust_store(),
             config=Config(
                 s3={"addressing_style": "virtual"},
                 request_checksum_calculation="when_required",

@@ -1,36 +1,38 @@
-"""The one place that reads configuration.
+"""The shape of a stack file: every key, its type, its default and what is refused.
 
-Owns the shape of a stack file: every key, its type, its default and what is refused. Owns no resource. The whole is
-checked before the first resource is registered, and all mistakes are told together.
+A refusal says what is wrong, what would have happened and what to do, in this order.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, ip_network
-from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Self
 
-import pulumi
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
 
 from components import versions
+from components.settings.texts import (
+    BucketName,
+    Certificates,
+    EmailAddress,
+    Endpoint,
+    Fingerprint,
+    HttpsUrl,
+    KeyText,
+    Region,
+    like,
+)
 
 #: Regions that offer Spaces (DigitalOcean, regional availability).
 SPACES_REGIONS: Final = frozenset(
@@ -38,27 +40,25 @@ SPACES_REGIONS: Final = frozenset(
 )
 
 #: Ports that GitLab's own services use on the server, beside SSH and the web (omnibus-gitlab, default ports).
-_TAKEN_PORTS: Final = frozenset({22, 80, 443, 5000, 5001, 5432, 6379, 8060, 8080, 8082, 8083, 9090, 9093, 9168})
+_TAKEN_PORTS: Final = frozenset(
+    {22, 80, 443, 5000, 5001, 5432, 6379, 8060, 8080, 8082, 8083, 8092, 8150, 8151, 8153, 8154, 8155, 8181, 9090, 9093}
+    | {9094, 9100, 9121, 9168, 9187, 9229, 9235, 9236}
+)
 
 #: GitLab, memory-constrained environments: it does not start reliably with less.
 _LEAST_VCPUS: Final = 2
 _LEAST_MEMORY_GB: Final = 4
 
+#: Common names of certificates have 64 characters at most (RFC 5280, ub-common-name).
+_LONGEST_NAME: Final = 64
+
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
 _SIZE: Final = re.compile(r"-(\d+)vcpu-(\d+)gb")
+#: A range of fewer bits is too wide for a VPC, one of more bits too narrow (DigitalOcean, VPC limits).
+_WIDEST_VPC: Final = 16
+_NARROWEST_VPC: Final = 28
 _PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+=*( .*)?")
-
-
-class SettingsError(pulumi.RunError):
-    """What a user did wrong in a stack file or in the environment: one line each, all of them, no traceback."""
-
-    def __init__(self, mistakes: list[str]) -> None:
-        """Keep the mistakes and make one message of them."""
-        self.mistakes = mistakes
-        noun = "mistake" if len(mistakes) == 1 else "mistakes"
-        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
-        super().__init__(f"{len(mistakes)} {noun} in the configuration; nothing was touched.\n{lines}")
 
 
 class Removal(StrEnum):
@@ -90,16 +90,6 @@ class Storage(StrEnum):
     SPACES = "spaces"
 
 
-def _https(value: str) -> str:
-    if urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
-        message = "is not an https:// URL; GitLab would refuse or distrust it. Give the whole address, scheme first"
-        raise ValueError(message)
-    return value.rstrip("/")
-
-
-HttpsUrl = Annotated[str, AfterValidator(_https)]
-
-
 class _Section(BaseModel):
     """A part of the stack file. Keys are in camel case there, as in Pulumi's own; unknown ones are refused."""
 
@@ -119,7 +109,15 @@ class Server(_Section):
     """The droplet that GitLab runs on: its size slug, image slug and the size of its data volume in GiB."""
 
     size: str = "s-4vcpu-8gb"
-    image: str = versions.SERVER_IMAGE
+    image: Annotated[
+        str,
+        AfterValidator(
+            like(
+                r"(ubuntu|debian)-[a-z0-9-]+",
+                "is not an image that GitLab has packages for; it could not be installed. Take ubuntu-24-04-x64",
+            )
+        ),
+    ] = versions.SERVER_IMAGE
     volume_size_gb: int = Field(default=50, ge=10, le=16384)
     authorized_keys: tuple[str, ...] = ()
     vpc_cidr: IPv4Network | None = None
@@ -128,6 +126,9 @@ class Server(_Section):
     @classmethod
     def _large_enough(cls, value: str) -> str:
         found = _SIZE.search(value)
+        if not re.fullmatch(r"[a-z0-9]+-[a-z0-9.-]+", value):
+            message = f"{value!r} is not a size; no droplet could be made. Take one like s-4vcpu-8gb"
+            raise ValueError(message)
         if found and (int(found[1]) < _LEAST_VCPUS or int(found[2]) < _LEAST_MEMORY_GB):
             message = (
                 f"{value} has less than {_LEAST_VCPUS} vCPUs or {_LEAST_MEMORY_GB} GB; "
@@ -136,6 +137,23 @@ class Server(_Section):
             )
             raise ValueError(message)
         return value
+
+    @field_validator("vpc_cidr", mode="before")
+    @classmethod
+    def _is_a_private_network(cls, value: object) -> object:
+        message = (
+            f"{value} is not a range for a private network; the service would refuse it. "
+            "Take one of 16 to 28 bits within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, such as 10.20.0.0/24"
+        )
+        if value is None:
+            return value
+        try:
+            network = IPv4Network(value)
+        except ValueError as error:
+            raise ValueError(message) from error
+        if not network.is_private or not _WIDEST_VPC <= network.prefixlen <= _NARROWEST_VPC:
+            raise ValueError(message)
+        return network
 
     @field_validator("authorized_keys")
     @classmethod
@@ -159,14 +177,16 @@ class Server(_Section):
 class Certificate(_Section):
     """TLS of GitLab and of its registry, which share one certificate.
 
-    `acme_directory` replaces Let's Encrypt by another ACME server. `chain` and `private_key` are PEM texts.
+    `acme_directory` replaces Let's Encrypt by another ACME server. `chain`, `private_key` and `authority` are PEM
+    texts; the last one is the root of a private authority, which the server has to be told to trust.
     """
 
     source: CertificateSource = CertificateSource.LETS_ENCRYPT
-    contact_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    contact_email: EmailAddress | None = None
     acme_directory: HttpsUrl | None = None
-    chain: str | None = None
+    chain: Certificates | None = None
     private_key: SecretStr | None = None
+    authority: Certificates | None = None
 
     @property
     def issuer(self) -> str | None:
@@ -189,7 +209,21 @@ class Certificate(_Section):
                 "Set certificate.chain, and certificate.privateKey with --secret"
             )
             raise ValueError(message)
+        if self.source is CertificateSource.PROVIDED and (self.acme_directory or self.contact_email):
+            message = (
+                "has acmeDirectory or contactEmail, but source is provided; they would be ignored. "
+                "Set source to lets-encrypt, or remove them"
+            )
+            raise ValueError(message)
         return self
+
+    @field_validator("private_key")
+    @classmethod
+    def _is_a_private_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", value.get_secret_value()):
+            message = "is no private key in PEM form; nginx would not start. Paste the text from -----BEGIN on"
+            raise ValueError(message)
+        return value
 
 
 class Packages(_Section):
@@ -200,7 +234,7 @@ class Packages(_Section):
 
     url: HttpsUrl = "https://packages.gitlab.com/gitlab/gitlab-ce"
     key_url: HttpsUrl = "https://packages.gitlab.com/gpgkey/gpg.key"
-    key_fingerprint: str = Field(default=versions.GITLAB_PACKAGES_KEY, pattern=r"^([0-9A-F]{40}|unpinned)$")
+    key_fingerprint: Fingerprint = versions.GITLAB_PACKAGES_KEY
 
 
 class GitLab(_Section):
@@ -226,11 +260,19 @@ class GitLab(_Section):
 class S3(_Section):
     """A bucket that exists: Amazon's (region, no endpoint) or a compatible one (endpoint; the region is a label)."""
 
-    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
-    region: str = "us-east-1"
-    endpoint: HttpsUrl | None = None
-    access_key: str
+    bucket: BucketName
+    region: KeyText = "us-east-1"
+    endpoint: Endpoint | None = None
+    access_key: KeyText
     secret_key: SecretStr
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_whole(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[^\s'\"\\]+", value.get_secret_value()):
+            message = "is empty or has spaces or quotes; no store gives such keys. Copy it again"
+            raise ValueError(message)
+        return value
 
 
 class Registry(_Section):
@@ -257,6 +299,12 @@ class Registry(_Section):
                 "Give bucket, region, accessKey and secretKey"
             )
             raise ValueError(message)
+        if self.storage is not Storage.SPACES and self.spaces_region is not None:
+            message = (
+                f"has spacesRegion, but storage is {self.storage}; it would be ignored. "
+                "Set storage to spaces, or remove it"
+            )
+            raise ValueError(message)
         if self.storage is not Storage.S3 and self.s3 is not None:
             message = (
                 f"has a section s3, but storage is {self.storage}; it would be ignored. Set storage to s3, or remove it"
@@ -270,7 +318,7 @@ class Settings(_Section):
 
     domain: str
     hostname: str
-    region: str = Field(pattern=r"^[a-z]{3}\d$")
+    region: Region
     admin_cidrs: tuple[str, ...]
     removal: Removal
     dns: Dns
@@ -282,7 +330,11 @@ class Settings(_Section):
     @field_validator("domain")
     @classmethod
     def _is_a_domain(cls, value: str) -> str:
-        if "." not in value or not all(_LABEL.fullmatch(label) for label in value.split(".")):
+        if (
+            "." not in value
+            or value.replace(".", "").isdigit()
+            or not all(_LABEL.fullmatch(label) for label in value.split("."))
+        ):
             message = (
                 "is not a domain name; no DNS record could be made in it. "
                 "Set it with: pulumi config set domain example.com"
@@ -313,12 +365,24 @@ class Settings(_Section):
         for cidr in value:
             try:
                 ip_network(cidr)
+                if ":" in cidr and not any("." in other for other in value):
+                    raise ValueError("the server has an IPv4 address only")
             except ValueError as error:
                 message = (
                     f"{cidr!r} is not a network ({error}); the firewall would refuse it. Write it like 203.0.113.7/32"
                 )
                 raise ValueError(message) from error
         return value
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        if len(self.fqdn) > _LONGEST_NAME:
+            message = (
+                f"hostname: {self.fqdn} has more than {_LONGEST_NAME} characters; no certificate could be made for it. "
+                "Take a shorter hostname or domain"
+            )
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _spaces_are_offered(self) -> Self:
@@ -344,66 +408,3 @@ class Settings(_Section):
     def keep_data(self) -> bool:
         """Whether volume, bucket and domain outlive a destroy."""
         return self.removal is Removal.KEEP_DATA
-
-
-def load(project: str, config: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Check and read the settings of `project` from Pulumi's flat configuration.
-
-    Args:
-        project: the namespace of the keys that are ours; keys of other namespaces are left alone.
-        config: all configuration of the stack, `namespace:key` to text, JSON for anything but strings.
-        environment: where the API token is looked for.
-
-    Raises:
-        SettingsError: with every mistake that was found.
-    """
-    mistakes = _missing_credentials(environment)
-    ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
-    try:
-        settings = Settings.model_validate({key: _parsed(value) for key, value in ours.items()})
-    except ValidationError as error:
-        mistakes += [_told(detail) for detail in error.errors(include_url=False, include_input=False)]
-    if mistakes:
-        raise SettingsError(mistakes)
-    return settings
-
-
-def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
-    if environment.get("DIGITALOCEAN_TOKEN") or environment.get("DIGITALOCEAN_ACCESS_TOKEN"):
-        return []
-    return [
-        "DIGITALOCEAN_TOKEN: is not in the environment; every call to DigitalOcean would be refused. "
-        "Make a token with full access under API in the control panel, and export it"
-    ]
-
-
-def _parsed(value: str) -> Any:
-    if value.startswith(("[", "{")):
-        return json.loads(value)
-    return value
-
-
-def _told(detail: ErrorDetails) -> str:
-    """One mistake as a line: the key path first, then what is wrong and what to do."""
-    path = ".".join(str(part) for part in detail["loc"])
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        return f"{path}: is not a setting; it would have no effect. {_suggestion(detail['loc'])}"
-    if detail["type"] == "missing":
-        return f"{path}: is missing. Set it with: pulumi config set --path {path} …"
-    return f"{path}: {message}" if path else message
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    section: type[BaseModel] = Settings
-    for part in location[:-1]:
-        field = next(f for f in section.model_fields.values() if f.alias == part)
-        section = next(candidate for candidate in _sections_of(field.annotation))
-    known = [field.alias or name for name, field in section.model_fields.items()]
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}"
-
-
-def _sections_of(annotation: Any) -> list[type[BaseModel]]:
-    options = getattr(annotation, "__args__", (annotation,))
-    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]

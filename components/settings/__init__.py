@@ -1,0 +1,131 @@
+"""The one place that reads configuration.
+
+Owns the shape of a stack file (`sections`) and how mistakes in it are told (`errors`). Owns no resource. The whole is
+checked before the first resource is registered, and all mistakes are told together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pulumi
+from pydantic import ValidationError
+
+from components.settings.errors import SettingsError, secret_paths, told
+from components.settings.sections import (
+    S3,
+    Certificate,
+    CertificateSource,
+    Packages,
+    Removal,
+    Settings,
+    Storage,
+    Zone,
+)
+
+__all__ = [
+    "S3",
+    "Certificate",
+    "CertificateSource",
+    "Packages",
+    "Removal",
+    "Settings",
+    "SettingsError",
+    "Storage",
+    "Zone",
+    "load",
+    "of_stack",
+]
+
+
+def of_stack() -> Settings:
+    """The settings of the stack that the program runs for.
+
+    Raises:
+        SettingsError: with every mistake that was found.
+    """
+    config = dict(pulumi.runtime.config.CONFIG.get())
+    encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
+    return load(pulumi.get_project(), pulumi.get_stack(), config, encrypted)
+
+
+def load(
+    project: str,
+    stack: str,
+    config: Mapping[str, str],
+    secret_keys: Collection[str],
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Check and read the settings of `project` from Pulumi's flat configuration.
+
+    Args:
+        project: the namespace of the keys that are ours; keys of other namespaces are left alone.
+        stack: the name of the stack, which becomes a part of many names in the cloud.
+        config: all configuration of the stack, `namespace:key` to text, JSON for anything but strings.
+        secret_keys: those keys of `config` that are encrypted in the stack file, in whole or in part.
+        environment: where the API token is looked for.
+
+    Raises:
+        SettingsError: with every mistake that was found.
+    """
+    mistakes = _missing_credentials(environment) + _bad_stack_name(stack)
+    ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
+    values = {key: _parsed(key, value) for key, value in ours.items()}
+    mistakes += _plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys})
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        mistakes += [told(detail, Settings) for detail in error.errors(include_url=False, include_input=False)]
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
+    if environment.get("DIGITALOCEAN_TOKEN") or environment.get("DIGITALOCEAN_ACCESS_TOKEN"):
+        return []
+    return [
+        "DIGITALOCEAN_TOKEN: is not in the environment; every call to DigitalOcean would be refused. "
+        "Make a token with full access under API in the control panel, and export it"
+    ]
+
+
+def _bad_stack_name(stack: str) -> list[str]:
+    if re.fullmatch(r"[a-z][a-z0-9-]{0,36}", stack):
+        return []
+    return [
+        f"stack: {stack} cannot be a part of the names of droplets, volumes and buckets; they would be refused. "
+        "Take a name of at most 37 small letters, digits and dashes: pulumi stack rename …"
+    ]
+
+
+def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> list[str]:
+    plain = [
+        path for path in secret_paths(Settings) if path.split(".")[0] not in encrypted and _at(values, path) is not None
+    ]
+    return [
+        f"{path}: stands in the stack file in plain text; whoever can read that would have it. "
+        f"Change it where it is used, and set it with: pulumi config set --secret --path {path} …"
+        for path in plain
+    ]
+
+
+def _at(values: Any, path: str) -> Any:
+    for part in path.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _parsed(key: str, value: str) -> Any:
+    field = next((field for field in Settings.model_fields.values() if field.alias == key), None)
+    if field is None or field.annotation is str or not value.startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        # Told as a mistake of its type.
+        return value

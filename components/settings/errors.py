@@ -1,0 +1,81 @@
+"""What a user did wrong, told so that it can be mended."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pulumi
+from pydantic import BaseModel, SecretStr
+from pydantic_core import ErrorDetails
+
+#: What pydantic finds, in the words of this project: what is wrong, what would have happened, what to do. The words of
+#: pydantic stand in for `{found}`; what it expected, where it says so, for `{expected}`.
+_SENTENCES: Final = {
+    "bool_parsing": "is neither true nor false; it could not be read. Write true or false",
+    "dict_type": "is not a section; its settings could not be read. Indent them below it, one a line",
+    "model_type": "is not a section; its settings could not be read. Indent them below it, one a line",
+    "enum": "is none of the choices; nobody could act on it. Take {expected}",
+    "greater_than_equal": "is too small; it would be refused. Take {ge} or more",
+    "int_from_float": "is not a whole number; it could not be read. Write it without a fraction",
+    "int_parsing": "is not a whole number; it could not be read. Write digits only",
+    "int_type": "is not a whole number; it could not be read. Write digits only",
+    "less_than_equal": "is too large; it would be refused. Take {le} or less",
+    "string_type": "is not a text; it would be read as something else. Put it in quotes",
+    "tuple_type": "is not a list; it could not be read. Write one entry a line, each after a dash",
+}
+
+
+class SettingsError(pulumi.RunError):
+    """What a user did wrong in a stack file or in the environment: one line each, all of them, no traceback."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        """Keep the mistakes and make one message of them."""
+        self.mistakes = mistakes
+        noun = "mistake" if len(mistakes) == 1 else "mistakes"
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{len(mistakes)} {noun} in the configuration; nothing was touched.\n{lines}")
+
+
+def told(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One mistake as a line: the key path first, then what is wrong, what would have happened and what to do."""
+    location = [str(part) for part in detail["loc"]]
+    path = ".".join(location)
+    if detail["type"] == "value_error":
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"{path}: {message}" if path else message
+    if detail["type"] == "extra_forbidden":
+        return f"{path}: is not a setting; it would have no effect. {_suggestion(location, model)}"
+    if detail["type"] == "missing":
+        secret = " --secret" if path in set(secret_paths(model)) else ""
+        return (
+            f"{path}: is missing; nothing could be made without. Set it with: pulumi config set{secret} --path {path} …"
+        )
+    sentence = _SENTENCES.get(detail["type"], "is refused; it would fail later. {found}")
+    return f"{path}: {sentence.format(found=detail['msg'], **detail.get('ctx', {}))}"
+
+
+def secret_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Key paths of all secrets below `model`."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        options = getattr(field.annotation, "__args__", (field.annotation,))
+        if SecretStr in options:
+            yield path
+        for section in _sections(field.annotation):
+            yield from secret_paths(section, f"{path}.")
+
+
+def _suggestion(location: list[str], model: type[BaseModel]) -> str:
+    for part in location[:-1]:
+        found = [field for field in model.model_fields.values() if field.alias == part]
+        model = _sections(found[0].annotation)[0] if found else model
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}"
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    options = getattr(annotation, "__args__", (annotation,))
+    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]

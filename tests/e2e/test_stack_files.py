@@ -1,0 +1,56 @@
+"""The stack files that users fill in: each previews as it stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydo
+import pytest
+import yaml
+
+from tests.e2e.control import Control
+from tests.e2e.stack import ROOT, Stack
+
+NAMES = ["dev", "staging", "production"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stack_file_previews_without_a_write(name: str, tmp_path: Path, control: Control) -> None:
+    template = ROOT / "stacks" / f"Pulumi.{name}.yaml"
+    settings = yaml.safe_load(template.read_text())["config"]
+    with existing_domain(settings) as looked_up:
+        stack = Stack.create(f"{name}-preview", tmp_path, template)
+        before = len(control.requests())
+        operations = stack.changes()
+        written = control.writes_since(before)
+        stack.run("stack", "rm", "--yes", settings_file=False)
+    assert written == []
+    assert set(operations.values()) == {"create"}
+    assert ("dns-domain" in operations) is not looked_up
+    spaces = settings["slipway:registry"]["storage"] == "spaces"
+    assert ("registry-bucket-bucket" in operations) is spaces
+
+
+def test_no_stack_file_holds_what_belongs_to_one_user() -> None:
+    for name in NAMES:
+        content = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())
+        assert content.keys() == {"config"}, name
+
+
+@contextmanager
+def existing_domain(settings: dict[str, dict[str, str]]) -> Iterator[bool]:
+    """The domain that a stack file takes for granted, if it does."""
+    looked_up = settings.get("slipway:dns", {}).get("zone") == "existing"
+    if not looked_up:
+        yield False
+        return
+    api = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"])
+    name = str(settings["slipway:domain"])
+    api.domains.create({"name": name})
+    try:
+        yield True
+    finally:
+        api.domains.delete(name)

@@ -1,0 +1,119 @@
+"""What may follow what a stack runs until now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.deployment import upgrade_mistakes
+from components.settings import SettingsError
+from tests.unit.engine import run_program
+
+KEPT = {
+    "gitlab_version": "19.3.0-ce.0",
+    "region": "nyc3",
+    "domain": "example.test",
+    "has_domain": True,
+    "has_bucket": True,
+    "spaces_region": "nyc3",
+    "kept": True,
+}
+
+
+def after(deployed: dict[str, Any], **changes: Any) -> Any:
+    """The program with `changes`, after an update that left `deployed` behind."""
+    return run_program(previous_outputs={"deployed": deployed}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("deployed", "wanted"),
+    [
+        ("19.3.0-ce.0", "19.3.0-ce.0"),
+        ("19.3.0-ce.0", "19.3.1-ce.0"),
+        ("19.3.0-ce.0", "19.5.2-ce.0"),
+        ("19.2.1-ce.0", "19.5.0-ce.0"),
+        ("19.5.0-ce.0", "19.8.0-ce.0"),
+    ],
+)
+def test_an_upgrade_up_to_the_next_stop_is_allowed(deployed: str, wanted: str) -> None:
+    assert upgrade_mistakes(deployed, wanted) == []
+
+
+@pytest.mark.parametrize(
+    ("deployed", "wanted", "stop"),
+    [
+        ("19.3.0-ce.0", "19.6.0-ce.0", "19.5"),
+        ("18.10.0-ce.0", "19.3.0-ce.0", "18.11"),
+        ("19.2.1-ce.0", "19.9.0-ce.0", "19.5"),
+    ],
+)
+def test_an_upgrade_over_a_stop_is_refused_and_told_where_to_stop(deployed: str, wanted: str, stop: str) -> None:
+    [line] = upgrade_mistakes(deployed, wanted)
+    assert line.startswith(f"gitlab.version: {wanted} cannot follow {deployed}; an upgrade has to stop at {stop}")
+
+
+def test_a_step_back_is_refused() -> None:
+    [line] = upgrade_mistakes("19.3.1-ce.0", "19.3.0-ce.0")
+    assert "is older than 19.3.1-ce.0, which runs" in line
+
+
+def test_an_upgrade_beyond_what_is_known_is_refused() -> None:
+    [line] = upgrade_mistakes("19.11.0-ce.0", "20.1.0-ce.0")
+    assert "is beyond 19" in line
+
+
+def test_nothing_is_registered_when_an_upgrade_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"has to stop at 19\.5") as caught:
+        after(KEPT, gitlab={"version": "19.6.0-ce.0"})
+    assert "nothing was touched" in str(caught.value)
+
+
+def test_a_new_stack_has_nothing_to_follow_and_remembers_what_it_becomes() -> None:
+    engine = run_program(gitlab={"version": "19.6.0-ce.0"})
+    assert "GITLAB_VERSION=19.6.0-ce.0" in engine.script("gitlab-package")
+    assert engine.exports["deployed"] == {**KEPT, "gitlab_version": "19.6.0-ce.0"}
+
+
+def test_an_unchanged_stack_remembers_the_same() -> None:
+    assert after(KEPT).exports["deployed"] == KEPT
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"region": "fra1", "registry": {"spacesRegion": "nyc3"}}, "region"),
+        ({"domain": "other.test"}, "domain"),
+        ({"registry": {"spacesRegion": "fra1"}}, "registry.spacesRegion"),
+    ],
+)
+def test_protected_data_cannot_be_made_anew_elsewhere(change: dict[str, Any], path: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        after(KEPT, **change)
+    [line] = caught.value.mistakes
+    assert line.startswith(f"{path}: ")
+    assert "is protected. Set it back to" in line
+
+
+def test_data_that_is_not_kept_may_be_made_anew_elsewhere() -> None:
+    engine = after({**KEPT, "kept": False}, region="fra1", domain="other.test")
+    assert engine.named("server-data").inputs["region"] == "fra1"
+
+
+def test_a_protected_bucket_stays_when_images_go_elsewhere() -> None:
+    engine = after(KEPT, registry={"storage": "filesystem"})
+    assert engine.named("registry-bucket-bucket").request.protect
+    assert "S3_BUCKET=''" in engine.script("registry-storage")
+    assert engine.exports["deployed"]["has_bucket"] is True
+    assert not after({**KEPT, "kept": False}, registry={"storage": "filesystem"}).of_type(":SpacesBucket")
+
+
+def test_a_protected_domain_stays_when_it_is_called_existing() -> None:
+    assert after(KEPT, dns={"zone": "existing"}).named("dns-domain").request.protect
+    assert not after({**KEPT, "kept": False}, dns={"zone": "existing"}).of_type(":Domain")
+
+
+def test_protection_is_lifted_by_one_update_before_what_it_protects_can_go() -> None:
+    engine = after(KEPT, removal="everything", registry={"storage": "filesystem"})
+    assert not engine.named("registry-bucket-bucket").request.protect
+    assert engine.exports["deployed"]["kept"] is False
