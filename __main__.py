@@ -9,13 +9,15 @@ import pulumi_command as command
 import pulumi_digitalocean as digitalocean
 import pulumi_random as random
 import pulumi_tls as tls
+from pulumi_gitlab import Provider
 
-from components import gitlab, gitlab_server, settings
+from components import gitlab, settings
+from components.delivery import Delivery, DeliveryArgs
 from components.deployment import Deployment
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
-from components.keys import Keys
+from components.keys import AdminKey
 from components.network import Network, NetworkArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
@@ -29,16 +31,20 @@ public_ports = (80, 443, config.registry.port)
 
 # No resource has a provider that is not named here. The API token stays in the environment: neither the program nor
 # the state has it.
+cloud = digitalocean.Provider("digitalocean")
 options = pulumi.ResourceOptions(
     providers=[
+        cloud,
         command.Provider("command"),
-        digitalocean.Provider("digitalocean"),
         random.Provider("random"),
         tls.Provider("tls"),
     ]
 )
 
-keys = Keys("keys", options)
+admin_key = AdminKey("admin-key", options)
+ssh_key = digitalocean.SshKey(
+    "ssh-key", name=f"{prefix}-admin", public_key=admin_key.public_key, opts=pulumi.ResourceOptions(provider=cloud)
+)
 network = Network(
     "network",
     NetworkArgs(
@@ -59,7 +65,8 @@ server = GitLabServer(
         image=config.server.image,
         volume_size_gb=config.server.volume_size_gb,
         fqdn=config.fqdn,
-        keys=keys,
+        admin_key=admin_key,
+        ssh_key=ssh_key,
         network=network,
         public_ports=public_ports,
         authorized_keys=config.server.authorized_keys,
@@ -116,6 +123,36 @@ registry = RegistryConfiguration(
     options,
 )
 
+if config.projects:
+    # GitLab restarts when its registry is configured: nothing is asked of it before.
+    forge = Provider(
+        "gitlab",
+        base_url=pulumi.Output.concat(git.url, "/api/v4/"),
+        token=git.api_token,
+        early_auth_check=False,
+        opts=pulumi.ResourceOptions(depends_on=[registry]),
+    )
+    delivery = Delivery(
+        "delivery",
+        DeliveryArgs(
+            prefix=prefix,
+            region=config.region,
+            projects=config.projects,
+            runners=config.runners,
+            admin_key=admin_key,
+            ssh_key=ssh_key,
+            authorized_keys=config.server.authorized_keys,
+            network=network,
+            server=server.machine,
+            gitlab_url=git.url,
+            api_token=git.api_token,
+            registry=registry.address,
+            authority=config.certificate.authority,
+        ),
+        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(providers=[forge])),
+    )
+    pulumi.export("projects", delivery.as_output())
+
 pulumi.export("deployed", git.version.apply(planned.remember))
 pulumi.export("gitlab_url", git.url)
 pulumi.export("gitlab_version", git.version)
@@ -126,6 +163,6 @@ pulumi.export("registry", registry.address)
 pulumi.export("docker_login", registry.login_line)
 pulumi.export("registry_storage", storage.as_output() if storage else None)
 pulumi.export("server_address", server.address)
-pulumi.export("server_ssh_user", gitlab_server.ADMIN_USER)
-pulumi.export("server_ssh_private_key", keys.admin_private_key)
-pulumi.export("server_ssh_host_key", keys.host_public_key)
+pulumi.export("server_ssh_user", server.machine.user)
+pulumi.export("server_ssh_private_key", admin_key.private_key)
+pulumi.export("server_ssh_host_key", server.host_public_key)

@@ -3,20 +3,21 @@
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
-from components.keys import Keys
+from components.keys import AdminKey, HostKeys
 from components.network import Network, NetworkArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
 from components.settings import Settings, SettingsError
 
 __all__ = [
+    "AdminKey",
     "DnsRecords",
     "DnsRecordsArgs",
     "GitLab",
     "GitLabArgs",
     "GitLabServer",
     "GitLabServerArgs",
-    "Keys",
+    "HostKeys",
     "Network",
     "NetworkArgs",
     "ObjectStorage",

@@ -91,6 +91,7 @@ class GitLab(Component):
             "package",
             machine=args.machine,
             file="install-gitlab.sh",
+            libraries=["packages.sh"],
             values={
                 "GITLAB_VERSION": args.version,
                 "KEY_FINGERPRINT": args.packages.key_fingerprint,

@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 from pulumi_command import remote
 
 from components.component import Component
-from components.keys import Keys
+from components.droplets import ADMIN_USER, DropletArgs, adopt, make_droplet
+from components.keys import AdminKey, HostKeys
 from components.network import Network
-from components.remote import BOOT_DIALS, Machine, run_script
-from components.rendering import render
-
-#: The only user that can log in. Fixed, because it is part of `user_data` and a change of that replaces the droplet.
-ADMIN_USER: Final = "slipway"
+from components.remote import Machine, run_script
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,8 @@ class GitLabServerArgs:
     image: str
     volume_size_gb: int
     fqdn: str
-    keys: Keys
+    admin_key: AdminKey
+    ssh_key: digitalocean.SshKey
     network: Network
     public_ports: Sequence[int]
     authorized_keys: Sequence[str]
@@ -49,23 +46,44 @@ class GitLabServer(Component):
     """
 
     address: pulumi.Output[str]
+    host_public_key: pulumi.Output[str]
     machine: Machine
 
     def __init__(self, name: str, args: GitLabServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the machine; it is ready when the last of its children is."""
         super().__init__("GitLabServer", name, opts)
         self._args = args
+        host_keys = HostKeys(self.child_name("host-keys"), self.child_options())
         volume = self._volume()
         reserved = digitalocean.ReservedIp(self.child_name("address"), region=args.region, opts=self.child_options())
-        droplet = self._droplet(volume, reserved)
-        ties = self._tie(droplet, volume, reserved)
+        droplet = make_droplet(
+            self,
+            "droplet",
+            DropletArgs(
+                name=args.prefix,
+                region=args.region,
+                size=args.size,
+                image=args.image,
+                vpc_id=args.network.vpc_id,
+                tag=args.network.server.tag,
+                ssh_key=args.ssh_key,
+                host_keys=host_keys,
+            ),
+            depends_on=[volume, reserved, args.network.server.firewall],
+        )
+        machine = adopt(
+            self,
+            "host-key",
+            droplet=droplet,
+            address=reserved.ip_address,
+            private_key=args.admin_key.private_key,
+            host_keys=host_keys,
+            ties=self._tie(droplet, volume, reserved),
+        )
         self.address = reserved.ip_address
-
-        adopted = self._adopt_host_key(droplet, ties)
-        lasting = self._machine(droplet, args.keys.host_public_key, (adopted,))
-        prepared = self._prepare(lasting, volume)
-        self.machine = self._machine(droplet, args.keys.host_public_key, (prepared,))
-        self.register_outputs({"address": self.address})
+        self.host_public_key = host_keys.lasting_public_key
+        self.machine = dataclasses.replace(machine, ready=(self._prepare(machine, volume),))
+        self.register_outputs({"address": self.address, "hostPublicKey": self.host_public_key})
 
     def _volume(self) -> digitalocean.Volume:
         return digitalocean.Volume(
@@ -75,43 +93,6 @@ class GitLabServer(Component):
             size=self._args.volume_size_gb,
             description="Everything that GitLab keeps",
             opts=self.child_options(keep=self._args.keep_data),
-        )
-
-    def _droplet(self, volume: digitalocean.Volume, reserved: digitalocean.ReservedIp) -> digitalocean.Droplet:
-        keys, network = self._args.keys, self._args.network
-        ssh_key = digitalocean.SshKey(
-            self.child_name("ssh-key"),
-            name=f"{self._args.prefix}-admin",
-            public_key=keys.admin_public_key,
-            opts=self.child_options(),
-        )
-        user_data = pulumi.Output.all(
-            admin_key=keys.admin_public_key,
-            host_private_key=keys.first_contact_private_key,
-            host_public_key=keys.first_contact_public_key,
-        ).apply(lambda values: render("cloud-config.yaml.j2", admin_user=ADMIN_USER, **values))
-        return digitalocean.Droplet(
-            self.child_name("droplet"),
-            name=self._args.prefix,
-            region=self._args.region,
-            size=self._args.size,
-            image=self._args.image,
-            vpc_uuid=network.vpc_id,
-            tags=[network.server_tag],
-            # Without a key the service would make a root password and send it by mail.
-            ssh_keys=[ssh_key.fingerprint],
-            user_data=user_data,
-            # The disk stays as it is, so that a larger size can be taken back.
-            resize_disk=False,
-            # File systems on the volume are unmounted before the volume goes elsewhere.
-            graceful_shutdown=True,
-            opts=self.child_options(
-                # The droplet is deleted before what it depends on: the volume is free then, and so is the address.
-                depends_on=[volume, reserved, network.firewall],
-                delete_before_replace=True,
-                # GitLab takes its time to shut down; the provider's own limit of a minute is mostly spent on pauses.
-                custom_timeouts=pulumi.CustomTimeouts(delete="15m"),
-            ),
         )
 
     def _tie(
@@ -134,32 +115,6 @@ class GitLabServer(Component):
         )
         return attachment, assignment
 
-    def _machine(
-        self, droplet: digitalocean.Droplet, host_key: pulumi.Output[str], ready: tuple[pulumi.Resource, ...]
-    ) -> Machine:
-        return Machine(
-            address=self.address,
-            user=ADMIN_USER,
-            private_key=self._args.keys.admin_private_key,
-            host_key=host_key,
-            droplet=droplet,
-            ready=ready,
-        )
-
-    def _adopt_host_key(self, droplet: digitalocean.Droplet, ties: tuple[pulumi.Resource, ...]) -> remote.Command:
-        keys = self._args.keys
-        booting = self._machine(droplet, keys.first_contact_public_key, ties)
-        return run_script(
-            self,
-            "host-key",
-            machine=dataclasses.replace(booting, dials=BOOT_DIALS),
-            file="adopt-host-key.sh",
-            values={"HOST_PRIVATE_KEY": keys.host_private_key, "HOST_PUBLIC_KEY": keys.host_public_key},
-            timeout_seconds=600,
-            # The key that this is pinned to is gone from the machine afterwards: only a new droplet can run it again.
-            ignore_changes=["create", "stdin", "connection", "logging"],
-        )
-
     def _prepare(self, machine: Machine, volume: digitalocean.Volume) -> remote.Command:
         args = self._args
         return run_script(
@@ -167,11 +122,10 @@ class GitLabServer(Component):
             "preparation",
             machine=machine,
             file="prepare-server.sh",
+            libraries=["hardening.sh"],
             values={
                 "ADMIN_USER": ADMIN_USER,
-                "AUTHORIZED_KEYS": args.keys.admin_public_key.apply(
-                    lambda key: "\n".join([key, *args.authorized_keys])
-                ),
+                "AUTHORIZED_KEYS": args.admin_key.public_key.apply(lambda key: "\n".join([key, *args.authorized_keys])),
                 "FQDN": args.fqdn,
                 "PUBLIC_PORTS": " ".join(str(port) for port in args.public_ports),
                 "VOLUME_NAME": volume.name,

@@ -25,17 +25,26 @@ class NetworkArgs:
     public_ports: Sequence[int]
 
 
-class Network(Component):
-    """A VPC, and the cloud firewall of the server.
+@dataclass(frozen=True)
+class Zone:
+    """Machines of one kind: the tag that they carry, and the firewall on that tag."""
 
-    Owns the VPC, the tag that a server carries and the firewall on that tag: SSH from the administrators' networks,
-    the public ports from anywhere, everything outbound. The firewall is on the tag, so that a droplet has it from its
-    first second. Refuses to own the firewall inside the machine; that is the server's.
+    tag: pulumi.Output[str]
+    firewall: digitalocean.Firewall
+
+
+class Network(Component):
+    """A VPC, and the cloud firewalls of the machines in it.
+
+    Owns the VPC, a tag for each kind of machine and a firewall on each tag. The server: SSH from the administrators'
+    networks, the public ports from anywhere. Runners: SSH from the administrators' networks. Outbound everything. A
+    firewall is on the tag, so that a droplet has it from its first second. Refuses to own the firewalls inside the
+    machines; those are the machines'.
     """
 
     vpc_id: pulumi.Output[str]
-    server_tag: pulumi.Output[str]
-    firewall: digitalocean.Firewall
+    server: Zone
+    runners: Zone
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the network."""
@@ -50,19 +59,25 @@ class Network(Component):
             # Name and range are unique in an account: the old one has to go first.
             opts=self.child_options(delete_before_replace=True),
         )
-        tag = digitalocean.Tag(self.child_name("server-tag"), name=f"{args.prefix}-server", opts=self.child_options())
-        self.firewall = digitalocean.Firewall(
-            self.child_name("server-firewall"),
-            name=f"{args.prefix}-server",
+        ssh = _inbound(22, args.admin_cidrs)
+        public = [_inbound(port, _ANYWHERE) for port in args.public_ports]
+        self.vpc_id = vpc.id
+        self.server = self._zone("server", args.prefix, [ssh, *public])
+        self.runners = self._zone("runner", args.prefix, [ssh])
+        self.register_outputs({"vpcId": self.vpc_id})
+
+    def _zone(self, kind: str, prefix: str, inbound: list[digitalocean.FirewallInboundRuleArgs]) -> Zone:
+        tag = digitalocean.Tag(self.child_name(f"{kind}-tag"), name=f"{prefix}-{kind}", opts=self.child_options())
+        firewall = digitalocean.Firewall(
+            self.child_name(f"{kind}-firewall"),
+            name=f"{prefix}-{kind}",
             tags=[tag.name],
-            inbound_rules=[_inbound(22, args.admin_cidrs), *(_inbound(port, _ANYWHERE) for port in args.public_ports)],
+            inbound_rules=inbound,
             # What no rule allows is dropped, outbound too.
             outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
             opts=self.child_options(),
         )
-        self.vpc_id = vpc.id
-        self.server_tag = tag.name
-        self.register_outputs({"vpcId": self.vpc_id, "serverTag": self.server_tag})
+        return Zone(tag.name, firewall)
 
 
 def _inbound(port: int, sources: Sequence[str]) -> digitalocean.FirewallInboundRuleArgs:

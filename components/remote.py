@@ -57,6 +57,7 @@ def run_script(
     values: Mapping[str, pulumi.Input[str]],
     timeout_seconds: int,
     depends_on: Sequence[pulumi.Resource] = (),
+    libraries: Sequence[str] = (),
     ignore_changes: list[str] | None = None,
 ) -> remote.Command:
     """Run `files/<file>` as root on `machine`: once, and again whenever the script or one of `values` changes.
@@ -67,7 +68,7 @@ def run_script(
 
     `values` become shell variables (not environment variables) of the script. What it says on standard error is shown
     while it runs; its standard output is the node's result and is kept secret. `ignore_changes` names inputs whose
-    changes do not run it again.
+    changes do not run it again; `libraries` are files with functions that the script uses.
 
     Raises:
         FileNotFoundError: there is no such script.
@@ -81,7 +82,7 @@ def run_script(
             f"timeout --kill-after=30 {timeout_seconds} bash -s"
         ),
         stdin=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values).apply(
-            lambda resolved: _standard_input(script(file), resolved)
+            lambda resolved: _standard_input([*libraries, file], resolved)
         ),
         triggers=[machine.droplet.id],
         logging=remote.Logging.STDERR,
@@ -95,7 +96,8 @@ def run_script(
     )
 
 
-def _standard_input(body: str, values: Mapping[str, str]) -> str:
+def _standard_input(files: Sequence[str], values: Mapping[str, str]) -> str:
     assignments = [f"{name}={shlex.quote(value)}" for name, value in sorted(values.items())]
     # The whole script is read before `main` starts: a program inside it that reads standard input cannot eat the rest.
-    return "\n".join([script("prelude.sh"), *assignments, body, "main </dev/null", ""])
+    bodies = [script(file) for file in files]
+    return "\n".join([script("prelude.sh"), *assignments, *bodies, "main </dev/null", ""])

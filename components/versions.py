@@ -23,3 +23,12 @@ GITLAB_PACKAGES_KEY: Final = "F6403F6544A38863DAA0B6E03F01618A51312F3F"
 
 #: Long-term support until 2029; the newest Ubuntu that GitLab packages every 19.x release for.
 SERVER_IMAGE: Final = "ubuntu-24-04-x64"
+
+#: The package version of GitLab Runner, of the same minor release as GitLab.
+GITLAB_RUNNER: Final = "19.3.0-1"
+
+#: Docker in jobs, client and daemon: they have to be of one version. Daemons from 29 on refuse clients before 25.
+DOCKER: Final = "29"
+
+#: Node.js of the sample application: long-term support until 2028.
+NODE: Final = "24"

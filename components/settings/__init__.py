@@ -15,6 +15,7 @@ from typing import Any
 import pulumi
 from pydantic import ValidationError
 
+from components.settings.delivery import ExtraStage, ProjectSettings, RunnerSettings
 from components.settings.errors import SettingsError, secret_paths, told
 from components.settings.sections import (
     S3,
@@ -31,8 +32,11 @@ __all__ = [
     "S3",
     "Certificate",
     "CertificateSource",
+    "ExtraStage",
     "Packages",
+    "ProjectSettings",
     "Removal",
+    "RunnerSettings",
     "Settings",
     "SettingsError",
     "Storage",
@@ -105,7 +109,9 @@ def _bad_stack_name(stack: str) -> list[str]:
 
 def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> list[str]:
     plain = [
-        path for path in secret_paths(Settings) if path.split(".")[0] not in encrypted and _at(values, path) is not None
+        path
+        for path in secret_paths(Settings)
+        if path.split(".")[0] not in encrypted and _given(values, path.split("."))
     ]
     return [
         f"{path}: stands in the stack file in plain text; whoever can read that would have it. "
@@ -114,10 +120,17 @@ def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> lis
     ]
 
 
-def _at(values: Any, path: str) -> Any:
-    for part in path.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
+def _given(values: Any, path: list[str]) -> bool:
+    """Whether there is anything at `path`, where lists and names of the user's choice may stand in between."""
+    if not path:
+        return values is not None
+    if isinstance(values, list):
+        return any(_given(value, path) for value in values)
+    if not isinstance(values, Mapping):
+        return False
+    if path[0] in values:
+        return _given(values[path[0]], path[1:])
+    return any(_given(value, path) for value in values.values() if isinstance(value, Mapping))
 
 
 def _parsed(key: str, value: str) -> Any:

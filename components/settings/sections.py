@@ -10,18 +10,11 @@ from enum import StrEnum
 from ipaddress import IPv4Network, ip_network
 from typing import Annotated, Final, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from components import versions
+from components.settings.delivery import ProjectSettings, RunnerSettings
+from components.settings.section import Section
 from components.settings.texts import (
     BucketName,
     Certificates,
@@ -90,22 +83,14 @@ class Storage(StrEnum):
     SPACES = "spaces"
 
 
-class _Section(BaseModel):
-    """A part of the stack file. Keys are in camel case there, as in Pulumi's own; unknown ones are refused."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
-    )
-
-
-class Dns(_Section):
+class Dns(Section):
     """DNS: `ttl` in seconds. The API takes no less than 30."""
 
     zone: Zone = Zone.CREATE
     ttl: int = Field(default=300, ge=30, le=86400)
 
 
-class Server(_Section):
+class Server(Section):
     """The droplet that GitLab runs on: its size slug, image slug and the size of its data volume in GiB."""
 
     size: str = "s-4vcpu-8gb"
@@ -174,7 +159,7 @@ class Server(_Section):
         return int(found[2]) if found else 8
 
 
-class Certificate(_Section):
+class Certificate(Section):
     """TLS of GitLab and of its registry, which share one certificate.
 
     `acme_directory` replaces Let's Encrypt by another ACME server. `chain`, `private_key` and `authority` are PEM
@@ -226,7 +211,7 @@ class Certificate(_Section):
         return value
 
 
-class Packages(_Section):
+class Packages(Section):
     """Where GitLab's packages come from: another `url` for a mirror, another key for a mirror that signs anew.
 
     `key_fingerprint` is `unpinned` where the key is trusted because HTTPS delivered it.
@@ -237,7 +222,7 @@ class Packages(_Section):
     key_fingerprint: Fingerprint = versions.GITLAB_PACKAGES_KEY
 
 
-class GitLab(_Section):
+class GitLab(Section):
     """GitLab itself: the version of its package, as apt names it."""
 
     version: str = versions.GITLAB
@@ -257,7 +242,7 @@ class GitLab(_Section):
         return value
 
 
-class S3(_Section):
+class S3(Section):
     """A bucket that exists: Amazon's (region, no endpoint) or a compatible one (endpoint; the region is a label)."""
 
     bucket: BucketName
@@ -275,7 +260,7 @@ class S3(_Section):
         return value
 
 
-class Registry(_Section):
+class Registry(Section):
     """The container registry: its public port and where it keeps images."""
 
     port: int = Field(default=5555, ge=1, le=65535)
@@ -313,7 +298,7 @@ class Registry(_Section):
         return self
 
 
-class Settings(_Section):
+class Settings(Section):
     """One stack file, whole and checked. Defaults of the top level stand in `Pulumi.yaml`."""
 
     domain: str
@@ -326,6 +311,8 @@ class Settings(_Section):
     certificate: Certificate
     gitlab: GitLab
     registry: Registry
+    projects: tuple[ProjectSettings, ...]
+    runners: tuple[RunnerSettings, ...]
 
     @field_validator("domain")
     @classmethod
@@ -373,6 +360,27 @@ class Settings(_Section):
                 )
                 raise ValueError(message) from error
         return value
+
+    @model_validator(mode="after")
+    def _runners_fit_projects(self) -> Self:
+        names = [runner.name for runner in self.runners]
+        for number, project in enumerate(self.projects):
+            for name in project.runners:
+                if name not in names:
+                    message = (
+                        f"projects.{number}.runners: there is no runner {name}; its jobs would wait for ever. "
+                        f"Add it to runners, or take one of {', '.join(names) or 'none, as there are none'}"
+                    )
+                    raise ValueError(message)
+        idle = [name for name in names if not any(name in project.runners for project in self.projects)]
+        if idle:
+            message = f"runners: {idle[0]} is named by no project; it would stand idle. Name it there, or remove it"
+            raise ValueError(message)
+        for kind, found in (("runners", names), ("projects", [project.path for project in self.projects])):
+            if len(set(found)) != len(found):
+                message = f"{kind}: two have the same name; one would take the place of the other. Rename one"
+                raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _name_fits(self) -> Self:

@@ -114,6 +114,11 @@ class Outputs:
         """The registry's bucket, unless images are on the server."""
         return self.values.get("registry_storage")
 
+    @property
+    def projects(self) -> list[dict[str, str]]:
+        """What the stack tells of its projects."""
+        return list(self.values.get("projects") or [])
+
     def gitlab(self) -> gitlab.Gitlab:
         """A client of GitLab's API with the stack's token."""
         return gitlab.Gitlab(self.url, private_token=str(self.values["gitlab_api_token"]), timeout=30)
@@ -191,6 +196,23 @@ class Docker:
     def try_pull(self, name: str) -> subprocess.CompletedProcess[str]:
         """Try to pull an image."""
         return self._try("pull", "--quiet", name)
+
+    @contextmanager
+    def running(self, name: str, port: int) -> Iterator[int]:
+        """A container of an image, for the time of the block; the port at this machine that is `port` of its own."""
+        container = self._run("run", "--detach", "--rm", "--publish", f"127.0.0.1::{port}", name).strip()
+        try:
+            yield int(self._run("port", container, f"{port}/tcp").split(":")[-1])
+        finally:
+            self._run("kill", container)
+
+    def try_push(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Try to push an image."""
+        return self._try("push", "--quiet", name)
+
+    def rename(self, name: str, other: str) -> None:
+        """Give an image another name."""
+        self._run("tag", name, other)
 
     def forget(self, name: str) -> None:
         """Remove the local copy of an image."""

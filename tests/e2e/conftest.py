@@ -30,7 +30,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, Any]) -> 
     """An empty stack with the settings of the sandbox and a domain of its own; destroyed at the end."""
     assert "e2e" not in str(foreign)
     folder = tmp_path_factory.mktemp("stack")
-    made = Stack.create("e2e", folder, ROOT / "stacks" / "Pulumi.sandbox.yaml", domain="e2e.test")
+    made = Stack.create(
+        "e2e", folder, ROOT / "stacks" / "Pulumi.sandbox.yaml", domain="e2e.test", projects=[], runners=[]
+    )
     yield made
-    made.attempt("destroy", "--yes", "--skip-preview")
-    made.attempt("stack", "rm", "--yes", "--force", settings_file=False)
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with a project and its runner, and a domain of its own; destroyed at the end."""
+    folder = tmp_path_factory.mktemp("delivery")
+    made = Stack.create(
+        "delivery",
+        folder,
+        ROOT / "stacks" / "Pulumi.sandbox.yaml",
+        domain="delivery.test",
+        registry={"storage": "filesystem"},
+    )
+    yield made
+    made.remove()

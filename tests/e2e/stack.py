@@ -73,6 +73,11 @@ class Stack:
         """The stack's outputs, secrets included."""
         return Outputs(json.loads(self.run("stack", "output", "--json", "--show-secrets", settings_file=False)))
 
+    def remove(self) -> None:
+        """Destroy what there is and forget the stack; fine when a test has done so already."""
+        self.attempt("destroy", "--yes", "--skip-preview")
+        self.attempt("stack", "rm", "--yes", "--force", settings_file=False)
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A Pulumi command that runs on while the test does something else."""
         return subprocess.Popen(

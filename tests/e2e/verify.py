@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from gitlab.v4.objects import Project, ProjectPipeline
 from rich.console import Console
 from rich.table import Table
 
@@ -114,6 +115,39 @@ def images_travel(outputs: Outputs) -> str:
     return f"{pushed[:19]}… pushed and pulled, {stored}; anonymous pull refused"
 
 
+def pipelines_are_green(outputs: Outputs) -> str:
+    """The last pipeline of each project's default branch ends well; each job with its time."""
+    client, lines = outputs.gitlab(), []
+    for told in outputs.projects:
+        project = client.projects.get(told["url"].removeprefix(f"{outputs.url}/"))
+        pipeline = _ended_pipeline(project)
+        jobs = sorted(pipeline.jobs.list(get_all=True), key=lambda job: int(job.id))
+        times = ", ".join(f"{job.name} {job.duration or 0:.0f} s" for job in jobs)
+        if pipeline.status != "success":
+            raise CheckError(f"{project.path_with_namespace}: pipeline {pipeline.status}: {times}")
+        lines.append(f"{project.path_with_namespace}: {times}")
+    return "; ".join(lines)
+
+
+def images_answer(outputs: Outputs) -> str:
+    """The released image, pulled by its digest with the deploy token, greets."""
+    lines = []
+    for told in outputs.projects:
+        _ended_pipeline(outputs.gitlab().projects.get(told["url"].removeprefix(f"{outputs.url}/")))
+        with Docker.session() as docker:
+            docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
+            digest = docker.pull(f"{told['image']}:latest")
+            pinned = f"{told['image']}@{digest}"
+            docker.pull(pinned)
+            with docker.running(pinned, 3000) as port:
+                address = f"http://127.0.0.1:{port}/hello/test"
+                answer = run("curl", "-sS", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", address)
+        if answer != "Hello, test!":
+            raise CheckError(f"{pinned} answers {answer!r}")
+        lines.append(f"{told['image']}@{digest[:19]}… → {answer}")
+    return "; ".join(lines)
+
+
 CHECKS: dict[str, Check] = {
     "DNS": dns_answers,
     "Ports": ports_are_closed,
@@ -124,10 +158,20 @@ CHECKS: dict[str, Check] = {
 }
 
 
+#: For stacks that have projects.
+PROJECT_CHECKS: dict[str, Check] = {"Pipeline": pipelines_are_green, "Released": images_answer}
+
+
+def checks_of(outputs: Outputs) -> dict[str, Check]:
+    """The checks that a stack is due."""
+    return CHECKS | PROJECT_CHECKS if outputs.projects else CHECKS
+
+
 def measure(outputs: Outputs) -> Iterator[Result]:
-    """Every check, side by side; results come in the order of `CHECKS`."""
-    with ThreadPoolExecutor(len(CHECKS)) as pool:
-        yield from pool.map(lambda item: _measure(item[0], item[1], outputs), CHECKS.items())
+    """Every check, side by side; results come in the order of the checks."""
+    checks = checks_of(outputs)
+    with ThreadPoolExecutor(len(checks)) as pool:
+        yield from pool.map(lambda item: _measure(item[0], item[1], outputs), checks.items())
 
 
 def _measure(name: str, check: Check, outputs: Outputs) -> Result:
@@ -137,6 +181,17 @@ def _measure(name: str, check: Check, outputs: Outputs) -> Result:
     except FAILURES as error:
         measured, holds = str(error), False
     return Result(name, measured, holds, time.monotonic() - began)
+
+
+def _ended_pipeline(project: Project) -> ProjectPipeline:
+    """The last pipeline of the default branch, once it has ended."""
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline:
+        found = project.pipelines.list(ref=project.default_branch, per_page=1, get_all=False)
+        if found and found[0].status in {"success", "failed", "canceled", "skipped"}:
+            return project.pipelines.get(found[0].id)
+        time.sleep(1)
+    raise CheckError(f"{project.path_with_namespace}: no pipeline has ended within a quarter of an hour")
 
 
 def _ports(report: str) -> list[str]:
@@ -179,7 +234,10 @@ def main() -> int:
         )
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table)
-    console.print(f"{len(CHECKS) - failed} of {len(CHECKS)} hold")
+    due = len(checks_of(outputs))
+    console.print(f"{due - failed} of {due} hold")
+    for told in [] if failed else outputs.projects:
+        console.print(f"Next: {told['docker_pull']} && {told['docker_run']}", soft_wrap=True)
     return 1 if failed else 0
 
 

@@ -75,6 +75,7 @@ def write_config(directory: Path, url: str) -> Config:
         "external_url": url,
         "puma_port": 0,
         "database": str(directory / "gitlab.sqlite3"),
+        "git_data": str(directory / "git-data"),
         "socket": str(directory / "gitlab.socket"),
         "monitoring_allowlist": ["127.0.0.0/8"],
         "ssh_port": 22,

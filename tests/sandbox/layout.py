@@ -17,6 +17,7 @@ DNS_ADDRESS = IPv4Address("100.64.0.1")
 API_ADDRESS = IPv4Address("100.64.0.2")
 PACKAGES_ADDRESS = IPv4Address("100.64.0.3")
 ACME_ADDRESS = IPv4Address("100.64.0.4")
+HUB_ADDRESS = IPv4Address("100.64.0.5")
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
 
 #: Regions that offer Spaces, each with the address of its endpoint.
@@ -36,6 +37,12 @@ WORKSTATION_GATEWAY = IPv4Interface("192.0.2.1/24")
 API_HOST = "api.digitalocean.com"
 ACME_HOSTS = ("acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org")
 GITLAB_PACKAGES_HOST = "packages.gitlab.com"
+HUB_REGISTRY_HOST = "registry-1.docker.io"
+HUB_AUTH_HOST = "auth.docker.io"
+HUB_HOSTS = (HUB_REGISTRY_HOST, HUB_AUTH_HOST, "index.docker.io")
+QUAY_HOST = "quay.io"
+#: A public mirror of Docker Hub, for the setting of Docker engines.
+HUB_MIRROR_HOST = "mirror.gcr.io"
 MIRROR_HOST = "mirrors.digitalocean.com"
 SPACES_SUFFIX = "digitaloceanspaces.com"
 

@@ -126,3 +126,9 @@ def test_what_a_command_lacks_it_refuses_by_name(
     run = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     assert run.returncode == code
     assert words in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", ["pre-receive", "post-receive"])
+def test_hooks_of_git_can_be_executed(package: Path, name: str) -> None:
+    hook = f"opt/gitlab/embedded/service/gitlab-rails/gitlab_web/hooks/{name}"
+    assert members(package)[hook].mode & 0o111 == 0o111

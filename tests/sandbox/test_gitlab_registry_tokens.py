@@ -131,8 +131,10 @@ def test_a_personal_token_may_what_its_scopes_say(instance: Instance, scopes: li
     assert granted(instance, DEMO, auth=("any", token)) == [("root/demo", actions)]
 
 
-def test_a_personal_token_for_something_else_gets_nothing(instance: Instance) -> None:
-    assert granted(instance, DEMO, auth=("root", instance.new_token(["read_user"]))) == []
+def test_a_personal_token_for_something_else_cannot_log_in(instance: Instance) -> None:
+    answer = ask(instance, DEMO, auth=("root", instance.new_token(["read_user"])))
+    assert answer.status_code == 403
+    assert answer.json() == {"errors": [{"code": "DENIED", "message": "access forbidden"}]}
 
 
 def test_another_user_gets_nothing_of_a_private_project(instance: Instance) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from tests.sandbox.plugins.cloud_for_tests import TOKEN, EmulatedCloud, emulated_cloud
 from tests.sandbox.plugins.digitalocean.session import ApiError, Session
-from tests.sandbox.plugins.framework import Call, Checker, PartlyMadeError, PluginError
+from tests.sandbox.plugins.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.provider_digitalocean import DigitalOcean
-from tests.sandbox.plugins.testing import Engine
+from tests.sandbox.plugins.testing import Engine, Hands
 
 
 @pytest.fixture(scope="module")
@@ -31,49 +31,13 @@ def _empty(cloud: EmulatedCloud) -> Iterator[None]:
     cloud.control("POST", "/reset")
 
 
-class Hands:
-    """Does to resources what the engine would do."""
-
-    def __init__(self, cloud: EmulatedCloud, token: str = TOKEN) -> None:
-        self.cancelled = threading.Event()
-        self._session = Session({"token": token, "apiEndpoint": cloud.endpoint})
-
-    def call(self, timeout: float = 0) -> Call:
-        return Call(self._session, "", "it", self.cancelled, lambda _severity, _message: None, timeout)
-
-    def resource(self, kind: str) -> Any:
-        return DigitalOcean().resource(f"digitalocean:index/{kind[0].lower()}{kind[1:]}:{kind}")
-
-    def checked(self, kind: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        checker = Checker()
-        resource = self.resource(kind)
-        checked = checker.check(resource.inputs, inputs)
-        failures = [*checker.failures, *([] if checker.failures else resource.validate(checked))]
-        assert failures == []
-        return checked
-
-    def create(self, kind: str, timeout: float = 0, **inputs: Any) -> tuple[str, dict[str, Any]]:
-        checked = self.checked(kind, inputs)
-        identifier, outputs = self.resource(kind).create(self.call(timeout), checked)
-        return identifier, checked | outputs
-
-    def update(self, kind: str, identifier: str, old: dict[str, Any], **changes: Any) -> dict[str, Any]:
-        resource = self.resource(kind)
-        kept = {name: old[name] for name in resource.inputs if name in old}
-        inputs = self.checked(kind, kept | changes)
-        outputs: dict[str, Any] = old | inputs | resource.update(self.call(), identifier, old, inputs)
-        return outputs
-
-    def read(self, kind: str, identifier: str, state: dict[str, Any] | None = None) -> Any:
-        return self.resource(kind).read(self.call(), identifier, state or {})
-
-    def delete(self, kind: str, identifier: str, state: dict[str, Any]) -> None:
-        self.resource(kind).delete(self.call(), identifier, state)
+def hands_of(cloud: EmulatedCloud, token: str = TOKEN) -> Hands:
+    return Hands(DigitalOcean(), Session({"token": token, "apiEndpoint": cloud.endpoint}))
 
 
 @pytest.fixture
 def hands(cloud: EmulatedCloud) -> Hands:
-    return Hands(cloud)
+    return hands_of(cloud)
 
 
 def droplet(hands: Hands, **inputs: Any) -> tuple[str, dict[str, Any]]:
@@ -318,7 +282,7 @@ def test_a_request_that_fails_for_a_moment_is_sent_again(cloud: EmulatedCloud, h
 def test_an_error_of_the_api_is_shown_without_the_token(cloud: EmulatedCloud) -> None:
     wrong = TOKEN[::-1]
     with pytest.raises(ApiError, match="401") as failure:
-        Hands(cloud, wrong).create("Domain", name="example.com")
+        hands_of(cloud, wrong).create("Domain", name="example.com")
     assert wrong not in str(failure.value)
 
 

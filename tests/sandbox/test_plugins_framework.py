@@ -37,6 +37,7 @@ class Thing(Resource):
         "steps": Field(Kind.LIST, items=Kind.STRING),
         "rules": Field(Kind.LIST, fields={"port": Field(required=True), "open": Field(Kind.BOOLEAN)}, unordered=True),
         "grown": Field(Kind.INTEGER, replace=lambda old, new: new < old),
+        "policy": Field(Kind.MAP, fields={"on": Field(Kind.BOOLEAN), "often": Field(computed=True)}),
     }
 
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
@@ -139,6 +140,16 @@ def test_a_refresh_changes_only_inputs_that_were_given_and_have_changed() -> Non
     old = {"name": "Name", "tags": ["b", "a"]}
     state = {"name": "name", "tags": ["a", "c"], "place": "here", "count": 3, "made": "today"}
     assert Thing().refreshed_inputs(old, state) == {"name": "Name", "tags": ["a", "c"]}
+
+
+def test_a_map_that_the_remote_side_fills_in_may_be_given_in_part() -> None:
+    given, there = {"on": True}, {"on": True, "often": "daily"}
+    assert differences({"name": "a", "policy": there}, {"name": "a", "policy": given}) == {}
+    assert differences({"name": "a", "policy": given}, {"name": "a", "policy": there}) == {"policy": False}
+    assert differences({"name": "a", "policy": there}, {"name": "a", "policy": {"often": "daily"}}) == {"policy": False}
+    assert Thing().refreshed_inputs({"policy": given}, {"policy": there}) == {"policy": given}
+    drifted = Thing().refreshed_inputs({"policy": given}, {"policy": {"on": False, "often": "daily"}})
+    assert drifted == {"policy": {"on": False}}
 
 
 def test_an_import_takes_the_inputs_that_are_not_empty() -> None:

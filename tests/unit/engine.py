@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIRED = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"]}
 
 
+#: What marks a secret on the wire.
+ENVELOPE = "4dabf18193072939515e22adb298388d"
+
 #: Sections that hold secrets, encrypted as they have to be.
 ENCRYPTED = ["slipway:certificate", "slipway:registry"]
 
@@ -67,7 +70,8 @@ class RecordingEngine(mocks.Mocks):
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that only its service knows."""
-        number = "4711" if args.typ.endswith(":Droplet") else f"id-of-{args.name}"
+        noun = args.typ.rsplit(":", 1)[1]
+        number = {"Droplet": "4711", "Project": "42", "UserRunner": "7"}.get(noun, f"id-of-{args.name}")
         return number, {**args.inputs, **_computed(args)}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
@@ -173,11 +177,17 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
     known: dict[str, dict[str, Any]] = {
         "Droplet": {"ipv4Address": "203.0.113.10"},
         "ReservedIp": {"ipAddress": "198.51.100.7"},
+        "UserRunner": {"token": f"glrt-{name}"},
         "SshKey": {"fingerprint": "aa:bb"},
         "SpacesKey": {"accessKey": f"DO-{name}", "secretKey": f"secret-{name}"},
         "DnsRecord": {"fqdn": f"{inputs.get('name')}.{inputs.get('domain')}"},
         "Command": {"stdout": f"stdout of {name}", "stderr": ""},
         "RandomPassword": {"result": f"password-{name}"},
+        "Project": {
+            "webUrl": f"https://gitlab.example.test/root/{inputs.get('path')}",
+            "pathWithNamespace": f"root/{inputs.get('path')}",
+        },
+        "ProjectDeployToken": {"token": f"gldt-{name}"},
         "RandomId": {"hex": "0badcafe"},
         "PrivateKey": {"privateKeyOpenssh": f"PRIVATE {name}\n", "publicKeyOpenssh": f"ssh-ed25519 {name}\n"},
     }

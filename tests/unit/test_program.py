@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from components import versions
 from components.gitlab import TOKEN_PERIOD_DAYS, token_period
-from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
 
 CHAIN = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"
 PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nthe-private-key\n-----END PRIVATE KEY-----"
@@ -37,7 +37,16 @@ def test_every_resource_is_named_after_its_parent(engine: RecordingEngine) -> No
 
 def test_every_component_registers_its_outputs(engine: RecordingEngine) -> None:
     components = {one.name for one in engine.registrations if one.type.startswith("slipway:")}
-    assert components == {"keys", "network", "server", "dns", "gitlab", "registry", "registry-bucket"}
+    assert components == {
+        "admin-key",
+        "server-host-keys",
+        "network",
+        "server",
+        "dns",
+        "gitlab",
+        "registry",
+        "registry-bucket",
+    }
     assert components <= engine.outputs.keys()
 
 
@@ -91,8 +100,8 @@ def test_only_ssh_is_limited_to_the_administrators(engine: RecordingEngine) -> N
 
 def test_user_data_holds_the_first_contact_key_and_no_other_secret(engine: RecordingEngine) -> None:
     user_data = engine.named("server-droplet").inputs["userData"]
-    assert "PRIVATE keys-first-contact" in user_data
-    for secret in ("PRIVATE keys-host", "PRIVATE keys-admin", "password-", "secret-", "glpat-"):
+    assert "PRIVATE server-host-keys-first-contact" in user_data
+    for secret in ("PRIVATE server-host-keys-lasting", "PRIVATE admin-key", "password-", "secret-", "glpat-"):
         assert secret not in user_data
 
 
@@ -122,8 +131,8 @@ def test_connections_are_pinned_to_the_first_contact_key_once_and_to_the_lasting
     engine: RecordingEngine,
 ) -> None:
     pins = {one.name: one.inputs["connection"]["hostKey"] for one in engine.of_type(":Command")}
-    assert pins.pop("server-host-key") == "ssh-ed25519 keys-first-contact"
-    assert set(pins.values()) == {"ssh-ed25519 keys-host"}
+    assert pins.pop("server-host-key") == "ssh-ed25519 server-host-keys-first-contact"
+    assert set(pins.values()) == {"ssh-ed25519 server-host-keys-lasting"}
 
 
 def test_a_command_line_is_bounded_and_says_nothing(engine: RecordingEngine) -> None:
@@ -136,9 +145,6 @@ def test_a_command_line_is_bounded_and_says_nothing(engine: RecordingEngine) -> 
         assert {"stdout", "stderr"} <= set(one.request.additionalSecretOutputs)
         assert not one.inputs.get("environment")
         assert not one.inputs.get("delete")
-
-
-ENVELOPE = "4dabf18193072939515e22adb298388d"
 
 
 def sent(engine: RecordingEngine, name: str) -> Any:

@@ -88,9 +88,11 @@ def _made_of(layout: Layout) -> str:
     """Changes when the code of the cloud's process, or an image that it hands out, does."""
     digest = hashlib.sha256()
     sources = layout.root / "tests" / "sandbox"
-    folders = [sources / name for name in ("cloud", "digitalocean", "machines")]
+    folders = [sources / name for name in ("cloud", "digitalocean", "hub", "machines")]
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"]
-    for file in sorted([*files, sources / "layout.py", *(layout.cache / "images").glob("*.key")]):
+    for file in sorted(
+        [*files, sources / "layout.py", *(layout.cache / "images").glob("*.key"), *(layout.cache / "hub").glob("*.key")]
+    ):
         digest.update(str(file).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -27,6 +27,7 @@ from tests.sandbox.digitalocean.dns import DnsServer, Zone, static_zone
 from tests.sandbox.digitalocean.metadata import create_metadata_app
 from tests.sandbox.digitalocean.server import Tls, listen, listen_unix, serving
 from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.hub.registry import create_hub_app
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines.backend import MachineBackend
 from tests.sandbox.machines.image.build import SUITES, load, tarball
@@ -76,6 +77,9 @@ def zones() -> list[Zone]:
         static_zone("digitalocean.com", cloud),
         static_zone(addresses.SPACES_SUFFIX, spaces),
         static_zone("letsencrypt.org", {host: [str(addresses.ACME_ADDRESS)] for host in addresses.ACME_HOSTS}),
+        static_zone("docker.io", {host: [str(addresses.HUB_ADDRESS)] for host in addresses.HUB_HOSTS}),
+        static_zone("gcr.io", {addresses.HUB_MIRROR_HOST: [str(addresses.HUB_ADDRESS)]}),
+        static_zone(addresses.QUAY_HOST, {addresses.QUAY_HOST: [str(addresses.HUB_ADDRESS)]}),
         static_zone("gitlab.com", {addresses.GITLAB_PACKAGES_HOST: [archives]}),
     ]
 
@@ -126,6 +130,10 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
     await services.public("packages", packages, addresses.PACKAGES_ADDRESS, *archives)
     acme = AcmeProxy(ACME_SERVER, ACME_PORT, ACME_MANAGEMENT_PORT, services.authority)
     await services.public("acme", acme.app, addresses.ACME_ADDRESS, *addresses.ACME_HOSTS)
+
+    hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate)
+    hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST)
+    await services.public("hub", hub, addresses.HUB_ADDRESS, *hub_hosts)
 
     await asyncio.to_thread(load_images, layout)
     backend = await stack.enter_async_context(MachineBackend(layout))

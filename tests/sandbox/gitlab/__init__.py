@@ -8,5 +8,5 @@ and its cookbooks in Ruby, `gitlab-rails runner`), `web/` is the web application
     gitlab-rails runner      embedded/rails: a few models over the application's database
     registry                 embedded/bin/registry: checks and translates the configuration of GitLab's registry, and
                              runs the Docker distribution with it
-    puma                     web/: REST API v4, /jwt/auth, health, one page
+    puma                     web/: REST API v4, git over HTTPS, /jwt/auth, CI and its runners, health, pages
 """

@@ -22,6 +22,7 @@ from tests.sandbox.layout import (
     ANCHOR_NETWORK,
     API_ADDRESS,
     DNS_ADDRESS,
+    HUB_ADDRESS,
     METADATA_ADDRESS,
     PACKAGES_ADDRESS,
     PUBLIC_GATEWAY,
@@ -47,6 +48,7 @@ SERVICE_ADDRESSES: tuple[IPv4Address, ...] = (
     API_ADDRESS,
     PACKAGES_ADDRESS,
     ACME_ADDRESS,
+    HUB_ADDRESS,
     *SPACES_ADDRESSES.values(),
 )
 

@@ -107,6 +107,17 @@ def _sorted_within(value: Any) -> Any:
             return value
 
 
+def _observed(spec: Field, given: Any, there: Any) -> Any:
+    """What is there, as far as the program says something about it: the remote side may fill in the rest of a map."""
+    if spec.fields is None or not (isinstance(given, dict) and isinstance(there, dict)):
+        return there
+    return {
+        name: _observed(field, given.get(name), there[name])
+        for name, field in spec.fields.items()
+        if name in there and (name in given or not field.computed)
+    }
+
+
 _CLASSES: dict[Kind, tuple[type, ...]] = {
     Kind.STRING: (str,),
     Kind.INTEGER: (int,),
@@ -268,16 +279,22 @@ class Resource(abc.ABC):
             before, after = old.get(name), new.get(name)
             if after is None and (before is None or spec.computed):
                 continue
-            if not spec.same(before, after):
+            if not spec.same(_observed(spec, after, before), after):
                 yield name, spec.replaces(before, after)
 
     def refreshed_inputs(self, old: Properties, state: Properties) -> Properties:
         """The inputs that would have made what is there now."""
         inputs = dict(old)
         for name in old.keys() & self.inputs.keys() & state.keys():
-            if not self.inputs[name].same(old[name], state[name]):
-                inputs[name] = state[name]
+            observed = _observed(self.inputs[name], old[name], state[name])
+            if not self.inputs[name].same(old[name], observed):
+                inputs[name] = observed
         return inputs
+
+    def unknown_during(self, old: Properties, inputs: Properties) -> Iterable[str]:
+        """Outputs that are not known before this update has run."""
+        del old, inputs
+        return self.changed_by_update
 
     def imported_inputs(self, state: Properties) -> Properties:
         """The inputs that a program would give for something that was not made by Pulumi."""

@@ -24,6 +24,7 @@ _ROOT = _HERE.parents[2]
 PROVIDERS = {
     "command": ("provider_command", "pulumi-command"),
     "digitalocean": ("provider_digitalocean", "pulumi-digitalocean"),
+    "gitlab": ("provider_gitlab", "pulumi-gitlab"),
     "random": ("provider_random", "pulumi-random"),
     "tls": ("provider_tls", "pulumi-tls"),
 }

@@ -254,7 +254,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         # An input that the program no longer gives stays as it is where the remote side owns it too.
         kept = {name: old[name] for name in (*resource.outputs, *_computed(resource)) if name in old}
         if request.preview:
-            outputs = kept | inputs | dict.fromkeys(resource.changed_by_update, UNKNOWN)
+            outputs = kept | inputs | dict.fromkeys(resource.unknown_during(old, inputs), UNKNOWN)
             return provider_pb2.UpdateResponse(properties=encode(outputs))
         with self._call(request) as call:
             outputs = resource.update(call, request.id, old, inputs)

@@ -1,4 +1,4 @@
-"""The real Pulumi engine on small programs, with the sandbox's plugins, for the tests."""
+"""The real Pulumi engine on small programs, with the sandbox's plugins, for the tests; and their resources alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.sandbox import layout
+from tests.sandbox.plugins.framework import Call, Checker, Failure, Provider
 from tests.sandbox.plugins.install import install
+from tests.sandbox.plugins.properties import Properties
 
 _PROGRAMS = Path(__file__).with_name("programs")
 
@@ -92,6 +95,57 @@ class Engine:
         exported = json.loads(self.run("stack", "export", *arguments))
         found = exported["deployment"].get("resources", [])
         return {item["urn"].rpartition("::")[2]: item for item in found if not _is_internal(item["type"])}
+
+
+class Hands:
+    """Does to the resources of a provider what the engine would do."""
+
+    def __init__(self, provider: Provider, session: Any) -> None:
+        self.cancelled = threading.Event()
+        self._provider = provider
+        self._session = session
+
+    def call(self, timeout: float = 0) -> Call:
+        """A request of the engine."""
+        return Call(self._session, "", "it", self.cancelled, lambda _severity, _message: None, timeout)
+
+    def resource(self, kind: str) -> Any:
+        """A type by the last part of its name."""
+        return self._provider.resource(f"{self._provider.name}:index/{kind[0].lower()}{kind[1:]}:{kind}")
+
+    def failures(self, kind: str, inputs: Properties) -> list[Failure]:
+        """What is wrong with inputs."""
+        checker = Checker()
+        resource = self.resource(kind)
+        checked = checker.check(resource.inputs, inputs)
+        return [*checker.failures, *([] if checker.failures else resource.validate(checked))]
+
+    def checked(self, kind: str, inputs: Properties) -> Properties:
+        """Inputs with defaults; nothing is wrong with them."""
+        assert self.failures(kind, inputs) == []
+        return Checker().check(self.resource(kind).inputs, inputs)
+
+    def create(self, kind: str, timeout: float = 0, **inputs: Any) -> tuple[str, Properties]:
+        """Make one; its ID and state."""
+        checked = self.checked(kind, inputs)
+        identifier, outputs = self.resource(kind).create(self.call(timeout), checked)
+        return identifier, checked | outputs
+
+    def update(self, kind: str, identifier: str, old: Properties, **changes: Any) -> Properties:
+        """Change it in place; its state afterwards."""
+        resource = self.resource(kind)
+        kept = {name: old[name] for name in resource.inputs if name in old}
+        inputs = self.checked(kind, kept | changes)
+        outputs: Properties = old | inputs | resource.update(self.call(), identifier, old, inputs)
+        return outputs
+
+    def read(self, kind: str, identifier: str, state: Properties | None = None) -> Any:
+        """What is there now."""
+        return self.resource(kind).read(self.call(), identifier, state or {})
+
+    def delete(self, kind: str, identifier: str, state: Properties) -> None:
+        """Remove it."""
+        self.resource(kind).delete(self.call(), identifier, state)
 
 
 def _is_internal(kind: str) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -86,13 +87,23 @@ def build(suite: str, cache: Path, progress: Say = say) -> Path:
 
 def publish_gitlab(package: Path, suite: str, cache: Path) -> None:
     """Put a built package into the archive that machines know as packages.gitlab.com."""
-    root = folder(cache) / "gitlab" / suite
+    _publish([package], folder(cache) / "gitlab" / suite, suite, cache)
+
+
+def publish_runner(packages: Sequence[Path], suite: str, cache: Path) -> None:
+    """Put the built packages of the runner into its own archive on packages.gitlab.com."""
+    _publish(packages, folder(cache) / "gitlab-runner", suite, cache)
+
+
+def _publish(packages: Sequence[Path], root: Path, suite: str, cache: Path) -> None:
     pool = root / "pool" / suite
     pool.mkdir(parents=True, exist_ok=True)
-    kept = pool / package.name
-    if kept.exists() and filecmp.cmp(package, kept, shallow=False) and (root / "dists" / suite / "InRelease").exists():
+    kept = {package: pool / package.name for package in packages}
+    is_signed = (root / "dists" / suite / "InRelease").exists()
+    if is_signed and all(copy.exists() and filecmp.cmp(made, copy, shallow=False) for made, copy in kept.items()):
         return
-    shutil.copy2(package, kept)
+    for made, copy in kept.items():
+        shutil.copy2(made, copy)
     with Signer(folder(cache) / "keys") as signer:
         publish(root, suite, _architecture(), origin="GitLab", signer=signer, key=GITLAB_KEY)
 

@@ -13,9 +13,12 @@ from tests.sandbox.cloud.tools import debian, golang, pulumi
 from tests.sandbox.cloud.tools.progress import Say, say, sparse
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
+from tests.sandbox.hub import build as hub
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines.image.build import SUITES
 from tests.sandbox.machines.image.build import build as build_image
+from tests.sandbox.runner.build import HERE as _RUNNER
+from tests.sandbox.runner.build import build as build_runner
 
 #: Machine images that are made unless others are asked for.
 IMAGES = ("debian-13-x64",)
@@ -26,10 +29,11 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
     cache = layout.cache
     debian.install(cache, progress)
     mirror.make_keys(cache)
-    # One line of work for the processor, one that mostly waits for the network and for disks.
+    # One line of work for the processor, two that mostly wait for the network and for disks.
     steps = [
         lambda: _programs(cache, progress),
         lambda: _packages(cache, images, progress),
+        lambda: hub.build(cache, progress),
     ]
     with ThreadPoolExecutor(len(steps)) as pool:
         tasks = [pool.submit(step) for step in steps]
@@ -55,23 +59,29 @@ def _packages(cache: Path, images: tuple[str, ...], progress: Say) -> None:
         mirror.build(SUITES[slug], cache, progress)
         image = build_image(slug, cache, sparse(progress))
         progress(f"image {slug}: {image.stat().st_size // 2**20} MB")
-    package = _gitlab_package(cache, progress)
+    gitlab = _package("gitlab-ce", versions.GITLAB, _GITLAB, cache, progress)
+    runners = [
+        package
+        for version in versions.GITLAB_RUNNERS
+        for package in _package("gitlab-runner", version, _RUNNER, cache, progress)
+    ]
     for slug in images:
-        mirror.publish_gitlab(package, SUITES[slug], cache)
+        mirror.publish_gitlab(gitlab[0], SUITES[slug], cache)
+        mirror.publish_runner(runners, SUITES[slug], cache)
 
 
-def _gitlab_package(cache: Path, progress: Say) -> Path:
-    """The package, built anew when what it is made of has changed."""
-    digest = hashlib.sha256(versions.GITLAB.encode())
-    for path in sorted(path for path in _GITLAB.rglob("*") if path.is_file() and path.suffix != ".pyc"):
-        digest.update(str(path.relative_to(_GITLAB)).encode() + b"\0" + path.read_bytes())
+def _package(name: str, version: str, sources: Path, cache: Path, progress: Say) -> list[Path]:
+    """Packages of one of our own programs, built anew when what they are made of has changed."""
+    digest = hashlib.sha256(version.encode())
+    for path in sorted(path for path in sources.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        digest.update(str(path.relative_to(sources)).encode() + b"\0" + path.read_bytes())
     folder = cache / "packages"
-    stamp = folder / "gitlab-ce.stamp"
-    kept = [Path(line) for line in stamp.read_text().splitlines()[1:]] if stamp.exists() else []
-    if kept and kept[0].exists() and stamp.read_text().startswith(digest.hexdigest()):
-        progress(f"gitlab-ce {versions.GITLAB}: cached")
-        return kept[0]
-    progress(f"gitlab-ce {versions.GITLAB}: building the package")
-    package = build_gitlab(versions.GITLAB, folder)
-    stamp.write_text(f"{digest.hexdigest()}\n{package}\n")
-    return package
+    stamp = folder / f"{name}_{version}.stamp"
+    kept = [folder / Path(line).name for line in stamp.read_text().splitlines()[1:]] if stamp.exists() else []
+    if kept and all(map(Path.exists, kept)) and stamp.read_text().startswith(digest.hexdigest()):
+        progress(f"{name} {version}: cached")
+        return kept
+    progress(f"{name} {version}: building the package")
+    packages = build_runner(version, folder) if name == "gitlab-runner" else [build_gitlab(version, folder)]
+    stamp.write_text("\n".join([digest.hexdigest(), *(package.name for package in packages)]) + "\n")
+    return packages

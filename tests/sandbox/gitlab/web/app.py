@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import api, health, jwt_auth, pages
+from . import api, git_http, health, jwt_auth, pages
+from .ci import routes as ci
 from .config import Config
 from .errors import ApiError
 
@@ -17,7 +18,7 @@ NOT_FOUND, NOT_ALLOWED = 404, 405
 async def _api_error(_: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    return JSONResponse(error.body, error.status)
+    return JSONResponse(error.body, error.status, headers=error.headers)
 
 
 async def _absent(request: Request, _: Exception) -> Response:
@@ -53,7 +54,7 @@ class EncodedPaths:
 def create_app(config: Config) -> ASGIApp:
     """The application for one configuration."""
     app = Starlette(
-        routes=[*health.routes, *jwt_auth.routes, *pages.routes, *api.routes],
+        routes=[*health.routes, *jwt_auth.routes, *git_http.routes, *pages.routes, *api.routes, *ci.routes],
         exception_handlers={
             ApiError: _api_error,
             NOT_FOUND: _absent,

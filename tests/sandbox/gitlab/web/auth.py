@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from . import db, passwords, tokens, users
+from .ci import job_tokens
+from .ci.job_tokens import JobToken
 from .config import Config
 from .errors import ApiError, forbidden, insufficient_scope, invalid_token, unauthorized
 
@@ -76,6 +78,17 @@ def identify(connection: db.Connection, config: Config, request: Request) -> Pri
         return None
     principal = by_token(connection, config, value)
     return _sudo(connection, request, principal)
+
+
+def job_of(connection: db.Connection, config: Config, request: Request) -> JobToken | None:
+    """The running job whose token a request carries. Only few calls look for one; to all others it is nobody's."""
+    value = request.headers.get("job-token") or request.query_params.get("job_token")
+    if not value:
+        return None
+    job = job_tokens.find(connection, config, value)
+    if job is None:
+        raise unauthorized()
+    return job
 
 
 def require(principal: Principal | None, request: Request, *also: str) -> Principal:

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import auth, db
+from .ci.job_tokens import JobToken
 from .config import Config
 from .errors import ApiError, invalid, missing
 
@@ -41,6 +42,10 @@ class Call:
     def user(self, *scopes: str) -> auth.Principal:
         """The user; refuses without one, or with a token that is not for this."""
         return auth.require(self.who, self.request, *scopes)
+
+    def job(self) -> JobToken | None:
+        """The running job that asks, by its token; for the few calls that jobs may make."""
+        return auth.job_of(self.connection, self.config, self.request)
 
     def admin(self) -> auth.Principal:
         """The user, who has to be an administrator."""
@@ -162,18 +167,26 @@ def route(path: str, **handlers: Handler) -> list[Route]:
     return [Route(f"/api/v4{path}", _endpoint(handler), methods=[method]) for method, handler in handlers.items()]
 
 
-def _endpoint(handler: Handler) -> Endpoint:
+def open_route(path: str, **handlers: Handler) -> list[Route]:
+    """Routes for those who come with a token that is no user's, in whichever header: the handlers look at it."""
+    return [
+        Route(f"/api/v4{path}", _endpoint(handler, identify=False), methods=[method])
+        for method, handler in handlers.items()
+    ]
+
+
+def _endpoint(handler: Handler, identify: bool = True) -> Endpoint:
     async def answer(request: Request) -> Response:
         config: Config = request.app.state.config
         params = await read_params(request)
-        return await run_in_threadpool(_run, handler, request, config, params)
+        return await run_in_threadpool(_run, handler, request, config, params, identify)
 
     return answer
 
 
-def _run(handler: Handler, request: Request, config: Config, params: dict[str, Any]) -> Response:
+def _run(handler: Handler, request: Request, config: Config, params: dict[str, Any], identify: bool) -> Response:
     with db.connect(config.database) as connection:
-        who = auth.identify(connection, config, request)
+        who = auth.identify(connection, config, request) if identify else None
         connection.commit()  # When the token was used stays known, also when the rest is refused.
         result = handler(Call(request, config, connection, who, params))
     return result if isinstance(result, Response) else JSONResponse(result)

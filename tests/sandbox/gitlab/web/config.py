@@ -32,6 +32,7 @@ class Config:
     monitoring_allowlist: tuple[str, ...]
     ssh_port: int
     registry: Registry | None
+    git_data: Path
     version: str
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
@@ -51,6 +52,7 @@ class Config:
             monitoring_allowlist=tuple(settings["monitoring_allowlist"]),
             ssh_port=int(settings["ssh_port"]),
             registry=Registry(**registry) if registry else None,
+            git_data=Path(settings["git_data"]),
             version=version_file.read_text().strip(),
             **secrets,
         )

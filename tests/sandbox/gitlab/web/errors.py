@@ -6,12 +6,13 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A status code and the body that goes with it."""
+    """A status code, the body that goes with it, and headers if there are any."""
 
-    def __init__(self, status: int, body: dict[str, Any]) -> None:
+    def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         super().__init__(f"{status} {body}")
         self.status = status
         self.body = body
+        self.headers = headers
 
 
 def unauthorized() -> ApiError:

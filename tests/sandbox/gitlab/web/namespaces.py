@@ -38,6 +38,16 @@ def ensure_free(connection: db.Connection, full_path: str) -> None:
             raise ApiError(400, {"message": {"path": ["has already been taken"], "name": ["has already been taken"]}})
 
 
+def move(connection: db.Connection, old: str, new: str) -> None:
+    """Give a group another full path, and with it all groups and projects inside."""
+    for table in ("namespaces", "projects"):
+        connection.execute(
+            f"UPDATE {table} SET full_path = ? || substr(full_path, ?) "  # noqa: S608
+            "WHERE full_path = ? OR substr(full_path, 1, ?) = ?",
+            (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+        )
+
+
 def brief(row: db.Row, external_url: str) -> dict[str, Any]:
     """A namespace inside of something else."""
     prefix = "groups/" if row["kind"] == "group" else ""

@@ -1,34 +1,414 @@
-"""Pages for people."""
+"""Pages for people: what a project, its pipelines, jobs, runners and images are like. Whole without scripts."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+import httpx
 from jinja2 import Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
+from . import access, auth, db, projects, repositories, sessions
+from .ci import actions, logs, progress, runners, storage, views
 from .config import Config
+from .registry_client import RegistryClient
+
+HERE = Path(__file__).parent
+PAGE_SIZE = 50
+MINUTE, HOUR, DAY = 60, 3600, 86400
+SAFE = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class _ProjectPath(Convertor[str]):
+    """The path of a project: two parts or more, none of which an address of another kind begins with."""
+
+    regex = r"(?!api/|admin/|users/|assets/|jwt/)[A-Za-z0-9_.][\w.-]*(?:/[A-Za-z0-9_.][\w.-]*)+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _Action(_ProjectPath):
+    """What a form does."""
+
+    regex = "retry|cancel|play"
+
+
+register_url_convertor("project", _ProjectPath())
+register_url_convertor("action", _Action())
+
+
+@dataclass(frozen=True)
+class Page:
+    """One request for a page: who looks, and what the form says if there is one."""
+
+    request: Request
+    config: Config
+    connection: db.Connection
+    session: sessions.Session
+    form: dict[str, str]
+
+    def render(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A page. `live` ones are fetched again as long as they are."""
+        word = Markup('<input type="hidden" name="authenticity_token" value="{}">').format(self.session.form_word)
+        text = TEMPLATES.get_template(template).render(
+            config=self.config, session=self.session, form_word=lambda: word, **values
+        )
+        return HTMLResponse(text, status, headers=SAFE)
+
+    def project(self, least: int = access.REPORTER) -> tuple[db.Row, int]:
+        """The project of the address; refuses as if there were none."""
+        row = projects.find(self.connection, unquote(self.request.path_params["project"]))
+        level = access.project_level(self.connection, self.session.who, row) if row else 0
+        if row is None or not access.visible(self.session.who, row, level):
+            raise self.absent()
+        if level < least and not (least <= access.REPORTER and row["visibility"] != "private"):
+            raise self.absent()
+        return row, level
+
+    def one(self, table: str, name: str, project: db.Row) -> db.Row:
+        """A row of a project, by the number in the address."""
+        row = db.one(
+            self.connection,
+            f"SELECT * FROM {table} WHERE id = ? AND project_id = ?",  # noqa: S608 - of the program's own
+            self.request.path_params[name],
+            project["id"],
+        )
+        if row is None:
+            raise self.absent()
+        return row
+
+    def user(self) -> auth.Principal:
+        """Who has signed in; refuses everybody else."""
+        if self.session.who is None:
+            raise self.absent()
+        return self.session.who
+
+    def back(self, path: str) -> Response:
+        """To a page, after a form."""
+        return RedirectResponse(f"{self.config.external_url}/{path}", 303)
+
+    def absent(self) -> HTTPException:
+        """Not there, or not for this visitor; who has not signed in may try that first."""
+        if self.session.who is None:
+            return HTTPException(302, headers={"Location": f"{self.config.external_url}/users/sign_in"})
+        return HTTPException(404)
+
+
+def home(page: Page) -> Response:
+    """Projects that the visitor can see; those who are nobody sign in first."""
+    if page.session.who is None:
+        return RedirectResponse(f"{page.config.external_url}/users/sign_in", 302)
+    newest = "SELECT * FROM ci_pipelines WHERE project_id = ? ORDER BY id DESC"
+    rows = [
+        (row, db.one(page.connection, newest, row["id"]))
+        for row, _ in projects.visible(page.connection, page.session.who)
+    ]
+    return page.render("dashboard.html", rows=rows, live=True)
+
+
+def sign_in(page: Page) -> Response:
+    """Says what this is, and asks who comes."""
+    return page.render("sign_in.html")
+
+
+def signed_in(page: Page) -> Response:
+    """Take name and password."""
+    login, password = page.form.get("login", ""), page.form.get("password", "")
+    cookie = sessions.sign_in(page.connection, page.config, login, password)
+    if cookie is None:
+        return page.render("sign_in.html", 422, wrong=True)
+    answer = RedirectResponse(f"{page.config.external_url}/", 303)
+    sessions.set_cookie(page.connection, answer, page.config, cookie)
+    return answer
+
+
+def signed_out(page: Page) -> Response:
+    """Forget who came."""
+    answer = RedirectResponse(f"{page.config.external_url}/users/sign_in", 303)
+    sessions.set_cookie(page.connection, answer, page.config, "")
+    return answer
+
+
+def project(page: Page) -> Response:
+    """What is in a project."""
+    row, _ = page.project(access.GUEST)
+    branch = row["default_branch"] or "main"
+    newest = db.one(page.connection, "SELECT * FROM ci_pipelines WHERE project_id = ? ORDER BY id DESC", row["id"])
+    entries = repositories.tree(page.config, row["id"], branch)
+    return page.render(
+        "project.html",
+        project=row,
+        here="Project",
+        branch=branch,
+        commit=repositories.commit(page.config, row["id"], branch),
+        entries=sorted(entries, key=lambda entry: (entry.kind != "tree", entry.path)),
+        pipeline=views.pipeline(page.connection, page.config, newest) if newest else None,
+        live=newest is not None and newest["status"] not in progress.FINISHED,
+    )
+
+
+def pipelines(page: Page) -> Response:
+    """Pipelines, newest first."""
+    row, _ = page.project()
+    found = page.connection.execute(
+        "SELECT * FROM ci_pipelines WHERE project_id = ? ORDER BY id DESC LIMIT ?", (row["id"], PAGE_SIZE)
+    ).fetchall()
+    shown = [_pipeline(page, entry) for entry in found]
+    return page.render("pipelines.html", project=row, here="Pipelines", rows=shown, live=True)
+
+
+def pipeline(page: Page) -> Response:
+    """One pipeline: its jobs by stage, and why one finds no runner."""
+    row, level = page.project()
+    found = page.one("ci_pipelines", "pipeline", row)
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for job in progress.latest(page.connection, found["id"]):
+        stuck = runners.why_stuck(page.connection, job)
+        shown = views.job(page.connection, page.config, job)
+        shown["duration"] = shown["duration"] if job["started_at"] else None
+        stages.setdefault(job["stage"], []).append({"failure_reason": None, **shown, "stuck": stuck})
+    return page.render(
+        "pipeline.html",
+        project=row,
+        here="Pipelines",
+        pipeline=_pipeline(page, found),
+        stages=list(stages.items()),
+        may_write=level >= access.DEVELOPER,
+        live=found["status"] not in progress.FINISHED,
+    )
+
+
+def jobs(page: Page) -> Response:
+    """Jobs, newest first."""
+    row, _ = page.project()
+    found = page.connection.execute(
+        "SELECT * FROM ci_jobs WHERE project_id = ? ORDER BY id DESC LIMIT ?", (row["id"], PAGE_SIZE)
+    ).fetchall()
+    shown = [{"failure_reason": None, **views.job(page.connection, page.config, entry)} for entry in found]
+    return page.render("jobs.html", project=row, here="Jobs", rows=shown, live=True)
+
+
+def job(page: Page) -> Response:
+    """One job with its log."""
+    row, level = page.project()
+    found = page.one("ci_jobs", "job", row)
+    content = storage.log(page.config, found["id"])
+    return page.render(
+        "job.html",
+        project=row,
+        here="Jobs",
+        job={"failure_reason": None, **views.job(page.connection, page.config, found)},
+        exit_code=found["exit_code"],
+        retried=found["retried"],
+        stuck=runners.why_stuck(page.connection, found),
+        has_log=bool(content),
+        log=logs.render(content),
+        may_write=level >= access.DEVELOPER,
+        live=found["status"] not in progress.FINISHED,
+    )
+
+
+def raw_log(page: Page) -> Response:
+    """The log as the runner sent it."""
+    row, _ = page.project()
+    found = page.one("ci_jobs", "job", row)
+    return PlainTextResponse(storage.log(page.config, found["id"]).decode(errors="replace"), headers=SAFE)
+
+
+def change_pipeline(page: Page) -> Response:
+    """Run a pipeline again, or stop it."""
+    row, _ = page.project(access.DEVELOPER)
+    found, who = page.one("ci_pipelines", "pipeline", row), page.user()
+    if page.request.path_params["action"] == "retry":
+        actions.retry_pipeline(page.connection, found, who.user["id"])
+    else:
+        actions.cancel_pipeline(page.connection, found)
+    return page.back(f"{row['full_path']}/-/pipelines/{found['id']}")
+
+
+def change_job(page: Page) -> Response:
+    """Run a job (again), or stop it."""
+    row, _ = page.project(access.DEVELOPER)
+    found, who = page.one("ci_jobs", "job", row), page.user()
+    action, identity = page.request.path_params["action"], found["id"]
+    if action == "retry":
+        identity = actions.retry_job(page.connection, found, who.user["id"])
+    elif action == "play":
+        actions.play_job(page.connection, found, who.user["id"])
+    else:
+        actions.cancel_job(page.connection, found)
+    return page.back(f"{row['full_path']}/-/jobs/{identity}")
+
+
+def project_runners(page: Page) -> Response:
+    """Runners that a project can use."""
+    row, _ = page.project(access.MAINTAINER)
+    everyone = page.connection.execute("SELECT * FROM ci_runners ORDER BY id").fetchall()
+    found = [entry for entry in everyone if runners.serves(page.connection, entry, row)]
+    return page.render(
+        "runners.html",
+        project=row,
+        here="Runners",
+        rows=[views.runner_details(page.connection, page.config, entry) for entry in found],
+        shared=projects.options(row)["shared_runners_enabled"],
+        live=True,
+    )
+
+
+def all_runners(page: Page) -> Response:
+    """All runners, for administrators."""
+    if page.session.who is None or not page.session.who.admin:
+        raise page.absent()
+    rows = page.connection.execute("SELECT * FROM ci_runners ORDER BY id DESC").fetchall()
+    shown = [views.runner_details(page.connection, page.config, row) for row in rows]
+    return page.render("runners.html", rows=shown, live=True)
+
+
+def container_registry(page: Page) -> Response:
+    """Images of a project, each with the line that pulls it."""
+    row, _ = page.project()
+    found: list[dict[str, Any]] = []
+    problem = None if page.config.registry else "No container registry is set up."
+    try:
+        found = _repositories(page, row)
+    except httpx.HTTPError as error:
+        problem = f"The container registry does not answer: {error}"
+    return page.render(
+        "container_registry.html", project=row, here="Container registry", repositories=found, problem=problem
+    )
+
+
+def _repositories(page: Page, project: db.Row) -> list[dict[str, Any]]:
+    registry = page.config.registry
+    rows = page.connection.execute(
+        "SELECT * FROM container_repositories WHERE project_id = ? ORDER BY path", (project["id"],)
+    ).fetchall()
+    found = []
+    for row in rows if registry else []:
+        if registry is None:
+            break
+        with RegistryClient(page.config, registry, row["path"]) as client:
+            tags = [
+                {"name": name, "location": f"{registry.host}/{row['path']}:{name}", **details}
+                for name in client.tags()
+                if (details := client.details(name)) is not None
+            ]
+        found.append({"path": row["path"], "tags": tags})
+    return found
+
+
+def _pipeline(page: Page, row: db.Row) -> dict[str, Any]:
+    commit = views.find_commit(page.config, row["project_id"], row["sha"])
+    shown = views.pipeline(page.connection, page.config, row, full=True)
+    return shown | {"title": commit.title if commit else ""}
+
+
+def ago(moment: str | None) -> str:
+    """How long something is in the past."""
+    if not moment:
+        return "never"
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for size, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def span(seconds: float) -> str:
+    """A length of time."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, MINUTE)
+    return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
+
+
+def size(count: int) -> str:
+    """A number of bytes."""
+    number = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
+
 
 TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(), trim_blocks=True
+    loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
+TEMPLATES.filters |= {"ago": ago, "span": span, "size": size, "local": lambda url: urlsplit(url).path}
+
+Handler = Callable[[Page], Response]
 
 
-async def root(request: Request) -> Response:
-    """Nobody is signed in: to the page where one would sign in."""
+def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Serve a page. A form that changes something has to come from a page of the same visitor."""
+
+    async def answer(request: Request) -> Response:
+        body = await request.body() if request.method == "POST" else b""
+        form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+        return await run_in_threadpool(_run, handler, request, form)
+
+    return answer
+
+
+def _run(handler: Handler, request: Request, form: dict[str, str]) -> Response:
     config: Config = request.app.state.config
-    return RedirectResponse(f"{config.external_url}/users/sign_in", 302)
+    with db.connect(config.database) as connection:
+        session = sessions.read(connection, config, request)
+        open_to_all = handler is signed_in
+        if request.method == "POST" and not open_to_all and not session.check(form.get("authenticity_token", "")):
+            raise HTTPException(422)
+        return handler(Page(request, config, connection, session, form))
 
 
-async def sign_in(request: Request) -> Response:
-    """Says what this is."""
-    config: Config = request.app.state.config
-    return HTMLResponse(TEMPLATES.get_template("sign_in.html").render(config=config))
+def pages(path: str, **handlers: Handler) -> list[Route]:
+    """Routes of one path; the names of the handlers are the methods."""
+    return [Route(path, endpoint(handler), methods=[method]) for method, handler in handlers.items()]
+
+
+ASSETS = StaticFiles(directory=HERE / "assets")
+
+
+async def asset(request: Request) -> Response:
+    """Style and script of the pages."""
+    return await ASSETS.get_response(request.path_params["name"], request.scope)
 
 
 routes = [
-    Route("/", root, methods=["GET"]),
-    Route("/users/sign_in", sign_in, methods=["GET"]),
+    *pages("/", GET=home),
+    *pages("/users/sign_in", GET=sign_in, POST=signed_in),
+    *pages("/users/sign_out", POST=signed_out),
+    Route("/assets/{name}", asset, methods=["GET"]),
+    *pages("/admin/runners", GET=all_runners),
+    *pages("/{project:project}/-/pipelines", GET=pipelines),
+    *pages("/{project:project}/-/pipelines/{pipeline:int}", GET=pipeline),
+    *pages("/{project:project}/-/pipelines/{pipeline:int}/{action:action}", POST=change_pipeline),
+    *pages("/{project:project}/-/jobs", GET=jobs),
+    *pages("/{project:project}/-/jobs/{job:int}", GET=job),
+    *pages("/{project:project}/-/jobs/{job:int}/raw", GET=raw_log),
+    *pages("/{project:project}/-/jobs/{job:int}/{action:action}", POST=change_job),
+    *pages("/{project:project}/-/settings/ci_cd", GET=project_runners),
+    *pages("/{project:project}/container_registry", GET=container_registry),
+    *pages("/{project:project}", GET=project),
 ]

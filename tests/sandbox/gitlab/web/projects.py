@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from . import access, db, namespaces
+from . import access, db, namespaces, repositories
 from .auth import Principal
 from .config import Config
 
 #: What a project can be told and tells back, with the defaults of a new one.
-OPTIONS: dict[str, Any] = {
-    "container_registry_access_level": "enabled",
-    "issues_access_level": "enabled",
-    "merge_requests_access_level": "enabled",
-    "repository_access_level": "enabled",
-    "builds_access_level": "enabled",
-    "wiki_access_level": "enabled",
-    "snippets_access_level": "enabled",
-    "pages_access_level": "private",
-    "releases_access_level": "enabled",
-    "environments_access_level": "enabled",
-    "shared_runners_enabled": True,
-    "group_runners_enabled": True,
-    "lfs_enabled": True,
-    "request_access_enabled": True,
-    "packages_enabled": True,
-    "auto_devops_enabled": True,
-    "build_timeout": 3600,
-    "ci_config_path": None,
-    "ci_default_git_depth": 20,
-    "merge_method": "merge",
-    "only_allow_merge_if_pipeline_succeeds": False,
-    "only_allow_merge_if_all_discussions_are_resolved": False,
-    "remove_source_branch_after_merge": True,
-    "keep_latest_artifact": True,
-    "public_jobs": True,
-    "topics": [],
+OPTIONS: dict[str, Any] = json.loads((Path(__file__).parent / "project_options.json").read_text())
+#: Values that options can have which are words.
+WORDS: dict[str, tuple[str, ...]] = {
+    "merge_method": ("merge", "rebase_merge", "ff"),
+    "squash_option": ("never", "always", "default_on", "default_off"),
+    "build_git_strategy": ("fetch", "clone"),
+    "auto_cancel_pending_pipelines": ("enabled", "disabled"),
+    "auto_devops_deploy_strategy": ("continuous", "manual", "timed_incremental"),
+    "ci_pipeline_variables_minimum_override_role": ("no_one_allowed", "developer", "maintainer", "owner"),
+    "ci_restrict_pipeline_cancellation_role": ("no one", "developer", "maintainer"),
+    "resource_group_default_process_mode": ("unordered", "oldest_first", "newest_first", "newest_ready_first"),
 }
+LEVELS = ("disabled", "private", "enabled")
 
 
 def find(connection: db.Connection, key: str) -> db.Row | None:
     """By number or by full path."""
     column = "id" if key.isdigit() else "full_path"
     return db.one(connection, f"SELECT * FROM projects WHERE {column} = ?", key)  # noqa: S608
+
+
+def find_by_path(connection: db.Connection, path: str) -> db.Row | None:
+    """By full path alone."""
+    return db.one(connection, "SELECT * FROM projects WHERE full_path = ?", path)
 
 
 def options(row: db.Row) -> dict[str, Any]:
@@ -66,31 +58,93 @@ def present(connection: db.Connection, config: Config, row: db.Row, level: int) 
         raise LookupError(f"namespace {row['namespace_id']}")
     path, host = row["full_path"], config.external_url.partition("://")[2]
     chosen = options(row)
+    empty = repositories.empty(config, row["id"])
+    branch = row["default_branch"] or "main"
+    url = f"{config.external_url}/{path}"
+    readme = not empty and repositories.find_entry(config, row["id"], branch, "README.md")
     shown = {
         "id": row["id"],
         "description": row["description"],
+        "description_html": "",
         "name": row["name"],
         "name_with_namespace": f"{namespace['name']} / {row['name']}",
         "path": row["path"],
         "path_with_namespace": path,
         "created_at": row["created_at"],
+        "updated_at": row["created_at"],
         "last_activity_at": row["created_at"],
-        "default_branch": row["default_branch"] or "main",
-        "empty_repo": True,
-        "archived": False,
+        "default_branch": branch,
+        "empty_repo": empty,
+        "archived": bool(row["archived"]),
         "visibility": row["visibility"],
         "creator_id": row["creator_id"],
-        "http_url_to_repo": f"{config.external_url}/{path}.git",
+        "creator": None,
+        "open_issues_count": 0,
+        "forks_count": 0,
+        "star_count": 0,
+        "tag_list": chosen["topics"],
+        "import_url": None,
+        "import_type": None,
+        "import_status": "none",
+        "import_error": None,
+        "shared_with_groups": [],
+        "http_url_to_repo": f"{url}.git",
         "ssh_url_to_repo": f"git@{host.partition(':')[0]}:{path}.git",
-        "web_url": f"{config.external_url}/{path}",
-        "readme_url": None,
+        "web_url": url,
+        "readme_url": f"{url}/-/blob/{branch}/README.md" if readme else None,
         "avatar_url": None,
+        "license_url": None,
+        "license": None,
         "namespace": namespaces.brief(namespace, config.external_url),
+        "_links": _links(config, row),
+        "marked_for_deletion_at": row["marked_for_deletion_on"],
         "marked_for_deletion_on": row["marked_for_deletion_on"],
-        "container_registry_enabled": chosen["container_registry_access_level"] != "disabled",
-        "permissions": {"project_access": {"access_level": level} if level else None, "group_access": None},
-        **chosen,
+        "can_create_merge_request_in": level >= access.DEVELOPER,
+        "permissions": _permissions(namespace, level),
+        **_derived(chosen, row),
     }
+    if level >= access.MAINTAINER:
+        # Registration tokens are off.
+        shown["runners_token"] = None
     if config.registry:
         shown["container_registry_image_prefix"] = f"{config.registry.host}/{path.lower()}"
     return shown
+
+
+def _derived(chosen: dict[str, Any], row: db.Row) -> dict[str, Any]:
+    """Options, with what follows from them."""
+    policy = dict(chosen["container_expiration_policy"])
+    start = datetime.fromisoformat(row["created_at"].replace("Z", "+00:00"))
+    policy["name_regex_delete"] = policy["name_regex"]
+    policy["next_run_at"] = (start + timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return chosen | {
+        "container_expiration_policy": policy,
+        "container_registry_enabled": chosen["container_registry_access_level"] != "disabled",
+        "issues_enabled": chosen["issues_access_level"] != "disabled",
+        "jobs_enabled": chosen["builds_access_level"] != "disabled",
+        "merge_requests_enabled": chosen["merge_requests_access_level"] != "disabled",
+        "snippets_enabled": chosen["snippets_access_level"] != "disabled",
+        "wiki_enabled": chosen["wiki_access_level"] != "disabled",
+        "emails_disabled": not chosen["emails_enabled"],
+        "public_builds": chosen["public_jobs"],
+    }
+
+
+def _permissions(namespace: db.Row, level: int) -> dict[str, Any]:
+    own = namespace["kind"] == "user" and bool(level)
+    access_of = {"access_level": level, "notification_level": 3} if level else None
+    return {"project_access": access_of if own else None, "group_access": None if own else access_of}
+
+
+def _links(config: Config, row: db.Row) -> dict[str, str]:
+    api = f"{config.external_url}/api/v4/projects/{row['id']}"
+    links = {
+        "issues": "issues",
+        "merge_requests": "merge_requests",
+        "repo_branches": "repository/branches",
+        "labels": "labels",
+        "events": "events",
+        "members": "members",
+        "cluster_agents": "cluster_agents",
+    }
+    return {"self": api} | {name: f"{api}/{path}" for name, path in links.items()}

@@ -74,7 +74,7 @@ def present(row: db.Row, external_url: str, full: bool = False) -> dict[str, Any
             "commit_email": row["email"],
             "confirmed_at": row["created_at"],
             "is_admin": bool(row["admin"]),
-            "bot": False,
+            "bot": row["bot_of_project"] is not None,
             "two_factor_enabled": False,
             "external": False,
             "private_profile": False,

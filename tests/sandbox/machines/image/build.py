@@ -138,7 +138,7 @@ def _suite(slug: str) -> str:
         raise ImageError(f"no image {slug!r}: known are {', '.join(SUITES)}") from None
 
 
-def _archives() -> tuple[str, str]:
+def archives() -> tuple[str, str]:
     """The Debian archive and its security archive, as the host's apt knows them."""
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"],
@@ -156,7 +156,7 @@ def _archives() -> tuple[str, str]:
 
 
 def _make(slug: str, work: Path, target: Path) -> Iterator[str]:
-    archive, security = _archives()
+    archive, security = archives()
     sources = work / "debian.sources"
     template = jinja2.Template((_HERE / "debian.sources.j2").read_text(), keep_trailing_newline=True)
     sources.write_text(template.render(mirror_host=MIRROR_HOST, suite=_suite(slug), keyring=MIRROR_KEYRING))

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from . import groups, instance, projects, registry, tokens, users
+from . import (
+    access_tokens,
+    deploy_tokens,
+    files,
+    groups,
+    instance,
+    members,
+    projects,
+    protected,
+    registry,
+    repository,
+    tokens,
+    users,
+    variables,
+)
 
 routes: list[Route] = [
     *instance.routes,
@@ -12,5 +26,12 @@ routes: list[Route] = [
     *tokens.routes,
     *groups.routes,
     *projects.routes,
+    *members.routes,
+    *access_tokens.routes,
+    *deploy_tokens.routes,
+    *variables.routes,
+    *protected.routes,
+    *files.routes,
+    *repository.routes,
     *registry.routes,
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, namespaces
+from .. import access, db, namespaces, projects, repositories
 from ..call import Call, accepted, created, page, route
 from ..errors import ApiError, not_found
 
@@ -23,6 +23,22 @@ OPTIONS: dict[str, Any] = {
     "share_with_group_lock": False,
     "shared_runners_setting": "enabled",
     "default_branch": None,
+    "default_branch_protection": 2,
+    "default_branch_protection_defaults": {
+        "allowed_to_push": [{"access_level": 40}],
+        "allow_force_push": False,
+        "allowed_to_merge": [{"access_level": 40}],
+        "developer_can_initial_push": False,
+    },
+    "emails_disabled": False,
+    "math_rendering_limits_enabled": True,
+    "lock_math_rendering_limits_enabled": False,
+    "max_artifacts_size": None,
+    "organization_id": 1,
+    "runner_token_expiration_interval": None,
+    "shared_with_groups": [],
+    "two_factor_grace_period": 48,
+    "wiki_access_level": "enabled",
 }
 
 
@@ -73,9 +89,13 @@ def create(call: Call) -> Response:
 
 
 def update(call: Call) -> dict[str, Any]:
-    """Change a group. Its path stays."""
+    """Change a group. Another path is one for all that is inside, too."""
     call.user()
     row = find(call, access.OWNER)
+    path = call.text("path", row["path"]) or row["path"]
+    if path != row["path"]:
+        namespaces.check_path(path)
+        _rename(call, row, path)
     options = json.dumps(json.loads(row["options"]) | _options(call))
     call.connection.execute(
         "UPDATE namespaces SET name = ?, description = ?, visibility = ?, options = ? WHERE id = ?",
@@ -87,11 +107,25 @@ def update(call: Call) -> dict[str, Any]:
             row["id"],
         ),
     )
-    return present(call, find(call, 0))
+    return present(call, _fresh(call, row))
+
+
+def _rename(call: Call, row: db.Row, path: str) -> None:
+    full_path = "/".join([*row["full_path"].split("/")[:-1], path])
+    namespaces.ensure_free(call.connection, full_path)
+    namespaces.move(call.connection, row["full_path"], full_path)
+    call.connection.execute("UPDATE namespaces SET path = ? WHERE id = ?", (path, row["id"]))
+
+
+def _fresh(call: Call, row: db.Row) -> db.Row:
+    found = namespaces.find(call.connection, str(row["id"]))
+    if found is None:
+        raise LookupError(f"group {row['id']}")
+    return found
 
 
 def delete(call: Call) -> Response:
-    """Mark a group for deletion; with `permanently_remove`, remove one that is marked."""
+    """Mark a group for deletion, which frees its path; with `permanently_remove`, remove one that is marked."""
     call.user()
     row = find(call, access.OWNER)
     if call.flag("permanently_remove", False):
@@ -101,12 +135,38 @@ def delete(call: Call) -> Response:
             raise ApiError(
                 400, {"message": "`full_path` is incorrect. You must enter the complete path for the subgroup."}
             )
+        below = f"{row['full_path']}/%"
+        inside = call.connection.execute("SELECT id FROM projects WHERE full_path LIKE ?", (below,)).fetchall()
         call.connection.execute("DELETE FROM namespaces WHERE id = ?", (row["id"],))
+        for project in inside:
+            repositories.remove(call.config, project["id"])
         return accepted()
-    call.connection.execute(
-        "UPDATE namespaces SET marked_for_deletion_on = ? WHERE id = ?", (db.today().isoformat(), row["id"])
-    )
+    if row["marked_for_deletion_on"] is None:
+        _rename(call, row, f"{row['path']}-deletion_scheduled-{row['id']}")
+        call.connection.execute(
+            "UPDATE namespaces SET marked_for_deletion_on = ? WHERE id = ?", (db.today().isoformat(), row["id"])
+        )
     return accepted()
+
+
+def list_projects(call: Call) -> Response:
+    """Projects of a group; with `include_subgroups`, also those of groups inside."""
+    row = find(call, 0)
+    below = f"{row['full_path']}/"
+    inside = bool(call.flag("include_subgroups", False))
+    found = [
+        projects.present(call.connection, call.config, project, level)
+        for project, level in projects.visible(call.connection, call.who)
+        if project["namespace_id"] == row["id"] or (inside and project["full_path"].startswith(below))
+    ]
+    return page(call, found)
+
+
+def list_subgroups(call: Call) -> Response:
+    """Groups right inside of a group."""
+    row = find(call, 0)
+    rows = namespaces.visible(call.connection, call.who, "group")
+    return page(call, [present(call, group) for group in rows if group["parent_id"] == row["id"]])
 
 
 def find(call: Call, least: int) -> db.Row:
@@ -164,6 +224,8 @@ def _options(call: Call) -> dict[str, Any]:
 routes = [
     *route("/groups", GET=listing, POST=create),
     *route("/groups/{id}", GET=get, PUT=update, DELETE=delete),
+    *route("/groups/{id}/projects", GET=list_projects),
+    *route("/groups/{id}/subgroups", GET=list_subgroups),
     *route("/namespaces", GET=list_namespaces),
     *route("/namespaces/{id}", GET=get_namespace),
 ]

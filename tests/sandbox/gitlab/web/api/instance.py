@@ -41,6 +41,8 @@ def put_settings(call: Call) -> dict[str, Any]:
             known[name] = call.integer(name)
         elif isinstance(default, list):
             known[name] = call.words(name)
+        elif default is None and not isinstance(call.params[name], str):
+            known[name] = call.params[name]  # A number or a word: it has no default that would tell.
         else:
             known[name] = call.text(name)
     if not call.params:

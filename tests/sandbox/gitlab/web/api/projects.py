@@ -7,12 +7,27 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, namespaces, projects
+from .. import access, commits, db, namespaces, projects, protection, repositories, settings
 from ..auth import Principal
 from ..call import Call, accepted, created, page, route
-from ..errors import ApiError, missing, not_found
+from ..errors import ApiError, forbidden, missing, not_found, rejected
 
-LEVELS = ("disabled", "private", "enabled")
+#: What can be open to everybody, also when the project is not.
+WITH_PUBLIC = ("pages_access_level", "package_registry_access_level")
+#: Switches of old, for what has levels of access today.
+OLD_NAMES = {
+    "container_registry_enabled": "container_registry_access_level",
+    "issues_enabled": "issues_access_level",
+    "jobs_enabled": "builds_access_level",
+    "merge_requests_enabled": "merge_requests_access_level",
+    "snippets_enabled": "snippets_access_level",
+    "wiki_enabled": "wiki_access_level",
+}
+POLICY: dict[str, tuple[object, ...]] = {
+    "cadence": ("1d", "7d", "14d", "1month", "3month"),
+    "older_than": (None, "7d", "14d", "30d", "60d", "90d"),
+    "keep_n": (None, 1, 5, 10, 25, 50, 100),
+}
 
 
 def listing(call: Call) -> Response:
@@ -63,25 +78,73 @@ def create(call: Call) -> Response:
     row = projects.find(call.connection, str(identity))
     if row is None:
         raise LookupError(f"project {identity}")
+    _begin(call, who, row)
     return created(_present(call, row, access.project_level(call.connection, who, row)))
 
 
+def _begin(call: Call, who: Principal, row: db.Row) -> None:
+    """Make the repository; with `initialize_with_readme` also its first commit, which starts no pipeline."""
+    branch = row["default_branch"] or settings.read(call.connection)["default_branch_name"] or "main"
+    call.connection.execute("UPDATE projects SET default_branch = ? WHERE id = ?", (branch, row["id"]))
+    repositories.remove(call.config, row["id"])  # Left by one that was not finished.
+    repositories.ensure(call.config, row["id"], branch)
+    if not call.flag("initialize_with_readme", False):
+        return
+    text = "\n\n".join(filter(None, [f"# {row['name']}", row["description"]]))
+    somebody = commits.Signature(who.user["name"], who.user["email"])
+    commits.create(
+        call.config,
+        row["id"],
+        branch=branch,
+        changes=[commits.Change("create", "README.md", f"{text}\n".encode())],
+        message="Initial commit",
+        author=somebody,
+        committer=somebody,
+    )
+    protection.protect_default(call.connection, row["id"], branch)
+
+
 def update(call: Call) -> dict[str, Any]:
-    """Change a project. Its path stays."""
+    """Change a project."""
     call.user()
-    row, _ = find(call, access.MAINTAINER)
+    row, level = find(call, access.MAINTAINER)
+    _rename(call, row, level)
+    branch = call.text("default_branch", row["default_branch"])
+    if branch != row["default_branch"] and not repositories.empty(call.config, row["id"]):
+        if branch not in repositories.branches(call.config, row["id"]):
+            question = f"Do you have a branch named '{branch}' in your repository?"
+            raise rejected("base", f"Could not set the default branch. {question}")
+        repositories.set_head(call.config, row["id"], branch)
     call.connection.execute(
         "UPDATE projects SET name = ?, description = ?, visibility = ?, default_branch = ?, options = ? WHERE id = ?",
         (
             call.text("name", row["name"]),
             call.text("description", row["description"]),
             call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]),
-            call.text("default_branch", row["default_branch"]),
-            json.dumps(json.loads(row["options"]) | _options(call)),
+            branch,
+            json.dumps(json.loads(row["options"]) | _options(call, json.loads(row["options"]))),
             row["id"],
         ),
     )
-    return get(call)
+    fresh = projects.find(call.connection, str(row["id"]))
+    if fresh is None:
+        raise LookupError(f"project {row['id']}")
+    return _present(call, fresh, level)
+
+
+def _rename(call: Call, row: db.Row, level: int) -> None:
+    """Give a project another path; not while there are images under the old one."""
+    path = call.text("path", row["path"]) or row["path"]
+    if path == row["path"]:
+        return
+    if level < access.OWNER:
+        raise forbidden()
+    namespaces.check_path(path)
+    full_path = f"{row['full_path'].rpartition('/')[0]}/{path}"
+    namespaces.ensure_free(call.connection, full_path)
+    if db.one(call.connection, "SELECT 1 FROM container_repositories WHERE project_id = ?", row["id"]):
+        raise rejected("path", "Cannot rename project, because it contains container registry tags!")
+    call.connection.execute("UPDATE projects SET path = ?, full_path = ? WHERE id = ?", (path, full_path, row["id"]))
 
 
 def delete(call: Call) -> Response:
@@ -96,6 +159,7 @@ def delete(call: Call) -> Response:
                 400, {"message": "`full_path` is incorrect. You must enter the complete path for the project."}
             )
         call.connection.execute("DELETE FROM projects WHERE id = ?", (row["id"],))
+        repositories.remove(call.config, row["id"])
         return accepted()
     if row["marked_for_deletion_on"] is None:
         suffix = f"-deletion_scheduled-{row['id']}"
@@ -107,10 +171,10 @@ def delete(call: Call) -> Response:
     return accepted()
 
 
-def find(call: Call, least: int) -> tuple[db.Row, int]:
+def find(call: Call, least: int, *scopes: str) -> tuple[db.Row, int]:
     """The project that the path names, for somebody with at least this access; and their access level."""
     if call.who is not None:
-        call.user()
+        call.user(*scopes)
     row = projects.find(call.connection, call.path("id"))
     if row is None:
         raise not_found("Project")
@@ -136,20 +200,84 @@ def _namespace(call: Call, who: Principal) -> db.Row:
     return row
 
 
-def _options(call: Call) -> dict[str, Any]:
-    chosen = {name: call.params[name] for name in projects.OPTIONS if name in call.params}
-    for name in chosen:
-        if name.endswith("_access_level"):
-            call.choice(name, (*LEVELS, "public"))
-        elif isinstance(projects.OPTIONS[name], bool):
-            chosen[name] = call.flag(name)
-    enabled = call.flag("container_registry_enabled")
-    if enabled is not None and "container_registry_access_level" not in chosen:
-        chosen["container_registry_access_level"] = "enabled" if enabled else "disabled"
+def _options(call: Call, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    chosen = {name: _option(call, name) for name in projects.OPTIONS if name in call.params}
+    for old, name in OLD_NAMES.items():
+        on = call.flag(old)
+        if on is not None and name not in chosen:
+            chosen[name] = "enabled" if on else "disabled"
+    if "public_builds" in call.params and "public_jobs" not in chosen:
+        chosen["public_jobs"] = call.flag("public_builds")
+    policy = call.params.get("container_expiration_policy_attributes")
+    chosen.pop("container_expiration_policy", None)
+    if isinstance(policy, dict):
+        was = (before or {}).get("container_expiration_policy", projects.OPTIONS["container_expiration_policy"])
+        chosen["container_expiration_policy"] = was | _policy(policy)
     return chosen
+
+
+def _option(call: Call, name: str) -> Any:
+    default = projects.OPTIONS[name]
+    if name.endswith("_access_level"):
+        return call.choice(name, (*projects.LEVELS, "public") if name in WITH_PUBLIC else projects.LEVELS)
+    if name in projects.WORDS:
+        return call.choice(name, projects.WORDS[name])
+    if isinstance(default, bool):
+        return call.flag(name)
+    if isinstance(default, int):
+        return call.integer(name)
+    return call.words(name) if isinstance(default, list) else call.params[name]
+
+
+def _policy(given: dict[str, Any]) -> dict[str, Any]:
+    """The cleanup policy; the name of old and the name of today of the pattern are the same."""
+    chosen: dict[str, Any] = {}
+    for name in ("cadence", "older_than", "keep_n", "name_regex_keep"):
+        if name in given:
+            chosen[name] = given[name] if given[name] != "" else None
+    for name in ("name_regex", "name_regex_delete"):
+        if name in given:
+            chosen["name_regex"] = given[name]
+    if "enabled" in given:
+        chosen["enabled"] = str(given["enabled"]).lower() in ("true", "1")
+    if str(chosen.get("keep_n", "")).isdigit():
+        chosen["keep_n"] = int(chosen["keep_n"])
+    for name, values in POLICY.items():
+        if name in chosen and chosen[name] not in values:
+            raise rejected(f"container_expiration_policy.{name}", "is not included in the list")
+    if chosen.get("enabled") and chosen.get("name_regex", ".*") in (None, ""):
+        raise rejected("container_expiration_policy.name_regex", "can't be blank")
+    return chosen
+
+
+def set_archived(call: Call) -> Response:
+    """Archive a project, or take it back."""
+    call.user()
+    row, _ = find(call, access.OWNER)
+    archived = call.request.url.path.endswith("/archive")
+    call.connection.execute("UPDATE projects SET archived = ? WHERE id = ?", (int(archived), row["id"]))
+    return created(get(call))
+
+
+def restore(call: Call) -> Response:
+    """Take back a project that is marked for deletion, under the path that it had."""
+    call.user()
+    row, _ = find(call, access.OWNER)
+    if row["marked_for_deletion_on"] is not None:
+        suffix = f"-deletion_scheduled-{row['id']}"
+        path, full_path = row["path"].removesuffix(suffix), row["full_path"].removesuffix(suffix)
+        namespaces.ensure_free(call.connection, full_path)
+        call.connection.execute(
+            "UPDATE projects SET marked_for_deletion_on = NULL, path = ?, full_path = ?, name = ? WHERE id = ?",
+            (path, full_path, row["name"].removesuffix(suffix), row["id"]),
+        )
+    return created(get(call))
 
 
 routes = [
     *route("/projects", GET=listing, POST=create),
     *route("/projects/{id}", GET=get, PUT=update, DELETE=delete),
+    *route("/projects/{id}/archive", POST=set_archived),
+    *route("/projects/{id}/unarchive", POST=set_archived),
+    *route("/projects/{id}/restore", POST=restore),
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from starlette.responses import Response
 
 from .. import access, db, projects
+from ..auth import Principal
 from ..call import Call, accepted, page, route
+from ..ci.job_tokens import JobToken
 from ..config import Registry
-from ..errors import ApiError, not_found
+from ..errors import ApiError, forbidden, invalid, not_found
 from ..registry_client import RegistryClient
 from .projects import find as find_project
 
@@ -69,12 +72,48 @@ def delete_tag(call: Call) -> Response:
     return Response(status_code=200)
 
 
+def delete_tags(call: Call) -> Response:
+    """Remove tags by pattern, as the cleanup policy does: never `latest`, nor the newest `keep_n`."""
+    _, row = _repository(call, access.MAINTAINER)
+    pattern = call.text("name_regex_delete") or call.text("name_regex")
+    if not pattern:
+        words = "name_regex_delete, name_regex are missing, at least one parameter must be provided"
+        raise ApiError(400, {"error": words})
+    try:
+        doomed, kept = re.compile(pattern), re.compile(call.text("name_regex_keep") or r"(?!)")
+    except re.error:
+        raise invalid("name_regex_delete", "is an invalid regexp") from None
+    with _client(call, row) as client:
+        names = [name for name in client.tags() if name != "latest" and doomed.fullmatch(name)]
+        details = {name: client.details(name) or {} for name in names if not kept.fullmatch(name)}
+        newest = sorted(details, key=lambda name: str(details[name].get("created_at") or ""), reverse=True)
+        for name in newest[call.integer("keep_n", 0) or 0 :]:
+            client.delete_tag(name)
+    return accepted()
+
+
 def _project(call: Call, least: int) -> tuple[db.Row, int]:
-    call.user()
-    row, level = find_project(call, least)
+    job = call.job()
+    if job is not None:
+        row, level = _project_of_job(call, job), access.DEVELOPER
+        if least > level:
+            raise forbidden()
+    else:
+        call.user()
+        row, level = find_project(call, least)
     if projects.options(row)["container_registry_access_level"] == "disabled":
         raise not_found()
     return row, level
+
+
+def _project_of_job(call: Call, job: JobToken) -> db.Row:
+    """The project that the path names, when it is the one of the job, and its user may push there."""
+    row = projects.find(call.connection, call.path("id"))
+    if row is None or row["id"] != job.project["id"]:
+        raise not_found("Project")
+    if access.project_level(call.connection, Principal(job.user, frozenset()), row) < access.DEVELOPER:
+        raise forbidden()
+    return row
 
 
 def _repository(call: Call, least: int) -> tuple[db.Row, db.Row]:
@@ -128,6 +167,6 @@ routes = [
     *route("/registry/repositories/{repository:int}", GET=get),
     *route("/projects/{id}/registry/repositories", GET=listing),
     *route("/projects/{id}/registry/repositories/{repository:int}", DELETE=delete),
-    *route("/projects/{id}/registry/repositories/{repository:int}/tags", GET=tags),
+    *route("/projects/{id}/registry/repositories/{repository:int}/tags", GET=tags, DELETE=delete_tags),
     *route("/projects/{id}/registry/repositories/{repository:int}/tags/{tag}", GET=tag, DELETE=delete_tag),
 ]

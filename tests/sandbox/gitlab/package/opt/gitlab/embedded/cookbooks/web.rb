@@ -8,6 +8,7 @@ require_relative 'services'
 # The web application: its settings, its database with the first user in it, its service.
 class Web
   HOME = '/var/opt/gitlab/gitlab-rails'
+  GIT_DATA = '/var/opt/gitlab/git-data'
   # What the application reads at its start.
   FILES = ["#{HOME}/etc/gitlab.json", "#{HOME}/etc/secrets.json"].freeze
   PASSWORD_FILE = '/etc/gitlab/initial_root_password'
@@ -28,6 +29,7 @@ class Web
     Resources.directory("#{HOME}/db", owner: 'git', mode: 0o700)
     Resources.directory("#{HOME}/sockets", owner: 'git', group: 'gitlab-www', mode: 0o750)
     settings_file, secrets_file = FILES
+    Resources.directory(GIT_DATA, owner: 'git', mode: 0o700)
     write_json(settings_file, settings)
     write_json(secrets_file, rails_secrets)
   end
@@ -62,7 +64,7 @@ class Web
       external_url: @config.external.to_s.chomp('/'), puma_port: @config.puma_port,
       database: "#{HOME}/db/gitlab.sqlite3", socket: "#{HOME}/sockets/gitlab.socket",
       monitoring_allowlist: @config.get('gitlab_rails', 'monitoring_whitelist', default: Configuration::MONITORING),
-      ssh_port: @config.get('gitlab_rails', 'gitlab_shell_ssh_port', default: 22),
+      git_data: GIT_DATA, ssh_port: @config.get('gitlab_rails', 'gitlab_shell_ssh_port', default: 22),
       registry: @config.registry? ? registry : nil
     }
   end

@@ -1,0 +1,108 @@
+"""From a push to an image: projects, and the runners that build for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_digitalocean as digitalocean
+
+from components.component import Component
+from components.keys import AdminKey
+from components.network import Network
+from components.project import Project, ProjectArgs
+from components.remote import Machine
+from components.runner import Runner, RunnerArgs
+from components.settings import ProjectSettings, RunnerSettings
+
+
+@dataclass(frozen=True)
+class DeliveryArgs:
+    """Inputs of `Delivery`. `registry` is `host:port`; `authority` the PEM of a private authority, if any."""
+
+    prefix: str
+    region: str
+    projects: Sequence[ProjectSettings]
+    runners: Sequence[RunnerSettings]
+    admin_key: AdminKey
+    ssh_key: digitalocean.SshKey
+    authorized_keys: Sequence[str]
+    network: Network
+    server: Machine
+    gitlab_url: pulumi.Input[str]
+    api_token: pulumi.Input[str]
+    registry: pulumi.Input[str]
+    authority: str | None
+
+
+class Delivery(Component):
+    """All projects and all runners, and who builds for whom.
+
+    Owns that assignment and nothing else. A runner is made in the first project that names it, and locked to it if it
+    is the only one.
+    """
+
+    projects: Mapping[str, Project]
+
+    def __init__(self, name: str, args: DeliveryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare projects and runners."""
+        super().__init__("Delivery", name, opts)
+        self._args = args
+        self.projects = {settings.path: self._project(settings) for settings in args.projects}
+        for settings in args.runners:
+            self._runner(settings)
+        self.register_outputs({"projects": sorted(self.projects)})
+
+    def as_output(self) -> list[dict[str, Any]]:
+        """What to do with each project: where it is, what its image is called, how to pull and run it."""
+        return [
+            {
+                "url": project.url,
+                "image": project.image,
+                "docker_pull": pulumi.Output.concat("docker pull ", project.image, ":latest"),
+                "docker_run": pulumi.Output.concat("docker run --rm --publish 3000:3000 ", project.image, ":latest"),
+                "deploy_username": project.deploy_username,
+                "deploy_token": project.deploy_token,
+            }
+            for project in self.projects.values()
+        ]
+
+    def _project(self, settings: ProjectSettings) -> Project:
+        args = self._args
+        mirrors = {one.registry_mirror for one in args.runners if one.name in settings.runners}
+        return Project(
+            self.child_name(settings.path),
+            ProjectArgs(
+                settings=settings,
+                registry=args.registry,
+                registry_mirror=next(iter(mirrors)) if mirrors else None,
+                dies_with=args.server.droplet,
+            ),
+            self.child_options(),
+        )
+
+    def _runner(self, settings: RunnerSettings) -> Runner:
+        args = self._args
+        served = [self.projects[one.path].project_id for one in args.projects if settings.name in one.runners]
+        return Runner(
+            self.child_name(settings.name),
+            RunnerArgs(
+                prefix=args.prefix,
+                region=args.region,
+                settings=settings,
+                admin_key=args.admin_key,
+                ssh_key=args.ssh_key,
+                authorized_keys=args.authorized_keys,
+                network=args.network,
+                gitlab_url=args.gitlab_url,
+                registry=args.registry,
+                api_token=args.api_token,
+                project_id=served[0],
+                further_project_ids=served[1:],
+                server=args.server,
+                authority=args.authority,
+            ),
+            self.child_options(),
+        )

@@ -1,0 +1,59 @@
+# Harden a machine for jobs and give it Docker and gitlab-runner, pinned.
+# Input: ADMIN_USER, AUTHORIZED_KEYS, HOSTNAME, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT, PRUNE_SERVICE, PRUNE_TIMER,
+# PUBLIC_PORTS, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION.
+main() {
+  forget_first_contact
+  harden_ssh
+  hostnamectl set-hostname "$HOSTNAME"
+  close_ports
+  install_docker
+  install_runner
+  keep_house
+  say "runner: machine ready"
+}
+
+install_docker() {
+  if ! { command -v dockerd && command -v docker && command -v iptables && command -v jq; } >/dev/null; then
+    say "runner: installing Docker"
+    # Debian has the client in a package of its own, Ubuntu in that of the daemon.
+    local client=()
+    unlocked apt-get -qq update
+    [ -z "$(apt-cache madison docker-cli)" ] || client=(docker-cli)
+    patiently "runner: installation of Docker" install_packages docker.io "${client[@]}" iptables jq ||
+      die "Docker could not be installed"
+  fi
+  apt-mark hold docker.io >/dev/null
+  # What else the machine has set for Docker stays.
+  local settings=/etc/docker/daemon.json wanted='{}'
+  install -d -m 755 /etc/docker
+  [ -z "$REGISTRY_MIRROR" ] || wanted=$(jq -n --arg mirror "$REGISTRY_MIRROR" '{"registry-mirrors": [$mirror]}')
+  [ -s "$settings" ] || echo '{}' >"$settings"
+  jq --sort-keys --argjson wanted "$wanted" 'del(."registry-mirrors") + $wanted' "$settings" |
+    write_file "$settings.wanted" 644
+  if ! cmp --silent "$settings.wanted" "$settings"; then
+    cp "$settings.wanted" "$settings"
+    systemctl restart docker
+  fi
+  rm -f "$settings.wanted"
+  systemctl enable --quiet --now docker
+}
+
+install_runner() {
+  trust_key "$RUNNER_KEY_URL" runner_gitlab-runner
+  declare_source gitlab-runner "$RUNNER_PACKAGES_URL" runner_gitlab-runner
+  if [ "$(installed_version gitlab-runner)" != "$RUNNER_VERSION" ]; then
+    say "runner: installing gitlab-runner $RUNNER_VERSION"
+    # Without it the package removes Docker data that it takes for unused.
+    export NO_DOCKER_PRUNE=1
+    install_pinned gitlab-runner "$RUNNER_VERSION" "gitlab-runner-helper-images=$RUNNER_VERSION"
+  fi
+  apt-mark hold gitlab-runner gitlab-runner-helper-images >/dev/null
+}
+
+keep_house() {
+  write_file /etc/systemd/system/slipway-prune.service 644 <<<"$PRUNE_SERVICE"
+  write_file /etc/systemd/system/slipway-prune.timer 644 <<<"$PRUNE_TIMER"
+  write_file /etc/systemd/system/slipway-job-firewall.service 644 <<<"$JOB_FIREWALL_SERVICE"
+  systemctl daemon-reload
+  systemctl enable --quiet --now slipway-prune.timer slipway-job-firewall.service
+}

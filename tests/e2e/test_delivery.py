@@ -1,0 +1,152 @@
+"""From a push to a running image, in order, on one stack with one project and one runner.
+
+The tests build on each other: each leaves the project as the next one needs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+
+import pytest
+from gitlab.v4.objects import Project, ProjectPipeline
+
+from tests.e2e import verify
+from tests.e2e.clients import Docker, Outputs, run, temporary_project
+from tests.e2e.control import Control
+from tests.e2e.stack import Stack
+
+ENDED = {"success", "failed", "canceled", "skipped"}
+
+
+def project_of(outputs: Outputs) -> Project:
+    """The one project of the stack."""
+    return outputs.gitlab().projects.get(outputs.projects[0]["url"].removeprefix(f"{outputs.url}/"))
+
+
+def commit(project: Project, branch: str, path: str, content: str) -> str:
+    """Change one file; the id of the commit."""
+    action = {"action": "update", "file_path": path, "content": content}
+    made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [action]})
+    return str(made.id)
+
+
+def pipeline_of(project: Project, sha: str) -> ProjectPipeline:
+    """The pipeline of a commit, once it has ended."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        found = project.pipelines.list(sha=sha, get_all=True)
+        if found and found[0].status in ENDED:
+            return project.pipelines.get(found[0].id)
+        time.sleep(1)
+    pytest.fail(f"no pipeline of {sha} has ended")
+
+
+def jobs_of(pipeline: ProjectPipeline) -> dict[str, str]:
+    """Status of each job."""
+    return {job.name: job.status for job in pipeline.jobs.list(get_all=True)}
+
+
+def latest(outputs: Outputs) -> str:
+    """Digest of what is released now."""
+    told = outputs.projects[0]
+    with Docker.session() as docker:
+        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
+        return docker.pull(f"{told['image']}:latest")
+
+
+def test_up_ends_with_a_green_pipeline_and_an_image_that_greets(delivery: Stack) -> None:
+    delivery.up()
+    results = {one.name: one for one in verify.measure(delivery.outputs())}
+    assert {"Pipeline", "Released"} <= results.keys()
+    assert [f"{one.name}: {one.measured}" for one in results.values() if not one.holds] == []
+
+
+def test_the_runner_is_locked_to_its_project_described_and_online(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    [listed] = project_of(outputs).runners.list(type="project_type", get_all=True)
+    runner = outputs.gitlab().runners.get(listed.id)
+    assert (runner.description, runner.locked, runner.status) == ("docker-builder", True, "online")
+    assert project_of(outputs).shared_runners_enabled is False
+
+
+def test_a_second_up_of_project_and_runner_changes_nothing(delivery: Stack, control: Control) -> None:
+    before = len(control.requests())
+    delivery.up("--expect-no-changes")
+    delivery.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+    assert control.writes_since(before) == []
+
+
+def test_a_commit_that_breaks_the_test_releases_nothing_and_a_fix_does(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    project, released = project_of(outputs), latest(outputs)
+    source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
+
+    broken = pipeline_of(project, commit(project, "main", "greeting.js", source.replace("Hello, ", "Good-bye, ")))
+    assert broken.status == "failed"
+    assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped"}
+    assert latest(outputs) == released
+
+    fixed = pipeline_of(project, commit(project, "main", "greeting.js", f"// Greets.\n{source}"))
+    assert jobs_of(fixed) == {"build": "success", "test": "success", "release": "success"}
+    assert latest(outputs) != released
+
+
+def test_a_push_to_another_branch_builds_and_tests_and_does_not_release(delivery: Stack, tmp_path: Path) -> None:
+    outputs = delivery.outputs()
+    project, released = project_of(outputs), latest(outputs)
+    address = f"{outputs.projects[0]['url']}.git".replace("https://", f"https://root:{outputs.password}@")
+    run("git", "clone", "--quiet", address, str(tmp_path / "hello"))
+    (tmp_path / "hello" / "NOTES.md").write_text("On a branch.\n")
+    git = ("git", "-C", str(tmp_path / "hello"), "-c", "user.name=Test", "-c", "user.email=test@example.test")
+    run(*git, "checkout", "--quiet", "-b", "topic")
+    run(*git, "add", "NOTES.md")
+    run(*git, "commit", "--quiet", "--message", "Add notes")
+    run(*git, "push", "--quiet", "origin", "topic")
+    pipeline = pipeline_of(project, run(*git, "rev-parse", "HEAD").strip())
+    assert jobs_of(pipeline) == {"build": "success", "test": "success"}
+    assert latest(outputs) == released
+
+
+def test_a_deploy_token_pulls_and_can_do_nothing_else(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    told = outputs.projects[0]
+    with temporary_project(outputs) as other, Docker.session() as docker:
+        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
+        docker.pull(f"{told['image']}:latest")
+        docker.rename(f"{told['image']}:latest", f"{told['image']}:mine")
+        refused = docker.try_push(f"{told['image']}:mine")
+        foreign = docker.try_pull(f"{outputs.registry}/{other}:latest")
+    for attempt in (refused, foreign):
+        assert attempt.returncode != 0
+        assert "denied" in attempt.stderr
+
+
+def test_a_job_of_another_project_is_not_taken_by_the_locked_runner(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    with temporary_project(outputs) as path:
+        other = outputs.gitlab().projects.get(path)
+        action = {"action": "create", "file_path": ".gitlab-ci.yml", "content": "job: {script: [echo taken]}\n"}
+        other.commits.create({"branch": "main", "commit_message": "Add a job", "actions": [action]})
+        # The runner asks every three seconds; a commit of its own project shows that it did meanwhile.
+        project = project_of(outputs)
+        readme = pipeline_of(project, commit(project, "main", "README.md", "# Hello\n"))
+        assert readme.status == "success"
+        [job] = other.jobs.list(get_all=True)
+        assert (job.status, job.runner) == ("pending", None)
+
+
+def test_concurrency_is_an_update_of_the_configuration_alone(delivery: Stack) -> None:
+    runner = {"name": "docker-builder", "image": "debian-13-x64", "keyFingerprint": "unpinned", "concurrency": 3}
+    delivery.set(runners=[{**runner, "registryMirror": "https://mirror.gcr.io"}])
+    changes = delivery.changes()
+    assert changes.pop("delivery-docker-builder-1-registration") == "update"
+    assert changes == {"delivery-docker-builder-online": "update"}
+    delivery.up()
+    delivery.up("--expect-no-changes")
+
+
+def test_destroy_takes_runner_and_project_with_the_machines(delivery: Stack, control: Control) -> None:
+    delivery.run("destroy", "--yes", "--skip-preview")
+    assert "delivery" not in str(control.resources())

@@ -1,0 +1,234 @@
+"""`.gitlab-ci.yml`: text -> a definition (all of its jobs, checked) -> a plan (the jobs of one pipeline)."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from . import keywords
+from .conditions import Context, applies, choose
+from .documents import ConfigurationError, Document, load
+from .plans import Definition, Job, Plan
+
+STAGES = ["build", "test", "deploy"]
+FIRST, LAST = ".pre", ".post"
+FILTERED = "Pipeline filtered out by workflow rules."
+NO_JOBS = (
+    "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to "
+    "the pipeline."
+)
+MAXIMUM_NEEDS = 50
+
+
+def parse(text: str, context: Context) -> Definition:
+    """All jobs of a file. Raises `ConfigurationError` with what the linter would say."""
+    document = load(text, context.files, context.known())
+    names = [name for name in document if name not in keywords.GLOBAL and not name.startswith(".")]
+    for name in names:
+        if not isinstance(document[name], dict):
+            raise keywords.refuse("root", f"contains unknown keys: {name}")
+    if not names:
+        raise ConfigurationError("jobs config should contain at least one visible job")
+    defaults = _defaults(document)
+    variables = keywords.variables("variables", document.get("variables") or {})
+    stages = _stages(document.get("stages", document.get("types", STAGES)))
+    workflow = document.get("workflow") or {}
+    keywords.check_keys("workflow", workflow, keywords.HASHES["workflow"])
+    keywords.rules("workflow:rules", workflow.get("rules", []))
+    jobs: dict[str, Document] = {}
+    for name in names:
+        keywords.check_job(name, document[name])
+        jobs |= _parallel(name, _inherit(document[name], defaults))
+    definition = Definition(stages, jobs, variables, workflow)
+    for name, job in jobs.items():
+        _check_relations(definition, name, job)
+    return definition
+
+
+def plan(definition: Definition, context: Context) -> Plan:
+    """The jobs of a pipeline, or why there are none. Raises `ConfigurationError` for needs that are left out."""
+    context = context.with_variables({key: entry["value"] for key, entry in definition.variables.items()})
+    added: dict[str, Document] = {}
+    if (rules := definition.workflow.get("rules")) is not None:
+        rule = choose(keywords.rules("workflow:rules", rules), context)
+        if rule is None or rule.get("when") == "never":
+            return Plan([], FILTERED)
+        added = keywords.variables("workflow:rules:variables", rule.get("variables") or {})
+        context = context.with_variables({key: entry["value"] for key, entry in added.items()})
+    jobs: list[Job] = []
+    for name, entry in definition.jobs.items():
+        found = _job(definition, name, entry, context, added)
+        if found:
+            jobs.append(found)
+    present = {job.name for job in jobs}
+    for job in jobs:
+        _check_present(job, present)
+    if not [job for job in jobs if job.stage not in (FIRST, LAST)]:
+        return Plan([], NO_JOBS)
+    jobs.sort(key=lambda job: job.stage_index)
+    return Plan(jobs, None, context.expand(str(definition.workflow.get("name") or "")) or None)
+
+
+def _defaults(document: Document) -> Document:
+    default = document.get("default") or {}
+    keywords.check_keys("default", default, keywords.DEFAULTS)
+    old = {
+        key: document[key] for key in ("image", "services", "before_script", "after_script", "cache") if key in document
+    }
+    both = [key for key in old if key in default]
+    if both:
+        raise keywords.refuse("root", f"{both[0]} is defined in top-level and `default:` entry")
+    defaults = default | old
+    for key, value in defaults.items():
+        if key in keywords.CHECKS:
+            keywords.CHECKS[key](f"default:{key}", value)
+    return defaults
+
+
+def _stages(value: Any) -> list[str]:
+    stages = keywords.strings("stages", value)
+    return [FIRST, *(stage for stage in dict.fromkeys(stages) if stage not in (FIRST, LAST)), LAST]
+
+
+def _inherit(job: Document, defaults: Document) -> Document:
+    wanted = (job.get("inherit") or {}).get("default", True)
+    taken = {
+        key: value for key, value in defaults.items() if wanted is True or (isinstance(wanted, list) and key in wanted)
+    }
+    return taken | job
+
+
+def _parallel(name: str, job: Document) -> dict[str, Document]:
+    parallel = job.get("parallel")
+    if parallel is None:
+        return {name: job}
+    if isinstance(parallel, int) and not isinstance(parallel, bool) and 1 <= parallel <= 200:
+        copies: dict[str, Document] = {f"{name} {number + 1}/{parallel}": {} for number in range(parallel)}
+    elif isinstance(parallel, dict) and isinstance(parallel.get("matrix"), list):
+        copies = {}
+        for entry in parallel["matrix"]:
+            values = [[str(value) for value in keywords.as_list(entry[key])] for key in entry]
+            for combination in product(*values):
+                copies[f"{name}: [{', '.join(combination)}]"] = dict(zip(entry, combination, strict=True))
+    else:
+        raise keywords.refuse(f"jobs:{name}:parallel", "should be an integer or a hash")
+    jobs = {}
+    for number, (title, variables) in enumerate(copies.items()):
+        own = variables | {"CI_NODE_INDEX": str(number + 1), "CI_NODE_TOTAL": str(len(copies))}
+        jobs[title] = job | {"variables": (job.get("variables") or {}) | own, "parallel_of": name}
+    return jobs
+
+
+def _check_relations(definition: Definition, name: str, job: Document) -> None:
+    stage = str(job.get("stage", "test"))
+    if stage not in definition.stages:
+        raise ConfigurationError(
+            f"{name} job: chosen stage {stage} does not exist; available stages are {', '.join(definition.stages)}"
+        )
+    here = definition.stages.index(stage)
+    needed = keywords.needs(f"jobs:{name}:needs", job["needs"]) if job.get("needs") is not None else []
+    if len(needed) > MAXIMUM_NEEDS:
+        raise ConfigurationError(f"{name} job: one job can only need {MAXIMUM_NEEDS} others")
+    for need in needed:
+        others = definition.called(need["job"])
+        if not others and not need["optional"]:
+            raise ConfigurationError(f"{name} job: undefined need: {need['job']}")
+        if any(definition.stages.index(str(other.get("stage", "test"))) > here for other in others):
+            raise ConfigurationError(f"{name} job: need {need['job']} is not defined in current or prior stages")
+    for dependency in job.get("dependencies") or []:
+        others = definition.called(dependency)
+        if not others:
+            raise ConfigurationError(f"{name} job: undefined dependency: {dependency}")
+        if any(definition.stages.index(str(other.get("stage", "test"))) >= here for other in others) and not needed:
+            raise ConfigurationError(f"{name} job: dependency {dependency} is not defined in prior stages")
+    _check_cycles(definition, name, ())
+
+
+def _check_cycles(definition: Definition, name: str, above: tuple[str, ...]) -> None:
+    if name in above:
+        raise ConfigurationError("The pipeline has circular dependencies: self-dependency in `needs`")
+    job = definition.jobs.get(name)
+    for need in keywords.needs(name, (job or {}).get("needs") or []):
+        _check_cycles(definition, need["job"], (*above, name))
+
+
+def _check_present(job: Job, present: set[str]) -> None:
+    for need in job.needs or []:
+        if need["job"] not in present and not need["optional"]:
+            raise ConfigurationError(
+                f"'{job.name}' job needs '{need['job']}' job, but '{need['job']}' does not exist in the pipeline. This "
+                "might be because of the only, except, or rules keywords. To need a job that sometimes does not exist "
+                "in the pipeline, use needs:optional."
+            )
+
+
+def _job(definition: Definition, name: str, job: Document, context: Context, added: dict[str, Document]) -> Job | None:
+    wanted = (job.get("inherit") or {}).get("variables", True)
+    base = definition.variables | added
+    base = base if wanted is True else {key: base[key] for key in base if isinstance(wanted, list) and key in wanted}
+    variables = base | keywords.variables(f"jobs:{name}:variables", job.get("variables") or {})
+    own = context.with_variables({key: entry["value"] for key, entry in variables.items()})
+    rule: Document = {}
+    if job.get("rules") is not None:
+        chosen = choose(keywords.rules(f"jobs:{name}:rules", job["rules"]), own)
+        if chosen is None:
+            return None
+        rule = chosen
+        variables |= keywords.variables(f"jobs:{name}:rules:variables", rule.get("variables") or {})
+    elif not applies(job, own):
+        return None
+    when = str(rule.get("when", job.get("when", "on_success")))
+    if when == "never":
+        return None
+    failure = rule.get("allow_failure", job.get("allow_failure", when == "manual" and not rule))
+    needs = rule.get("needs", job.get("needs"))
+    stage = str(job.get("stage", "test"))
+    return Job(
+        name=name,
+        stage=stage,
+        stage_index=definition.stages.index(stage),
+        when=when,
+        allow_failure=failure is True,
+        options=_options(name, job | {key: rule[key] for key in ("start_in", "interruptible") if key in rule}, failure),
+        variables=variables,
+        tags=[own.expand(tag) for tag in keywords.as_list(job.get("tags"))],
+        needs=None if needs is None else _needs(definition, keywords.needs(f"jobs:{name}:needs", needs)),
+        timeout=keywords.duration(f"jobs:{name}:timeout", job["timeout"]) if "timeout" in job else None,
+    )
+
+
+def _needs(definition: Definition, needs: list[Document]) -> list[Document]:
+    found = []
+    for need in needs:
+        copies = [title for title, job in definition.jobs.items() if job.get("parallel_of") == need["job"]]
+        found += [need | {"job": title} for title in copies or [need["job"]]]
+    return found
+
+
+def _options(name: str, job: Document, failure: Any) -> Document:
+    path = f"jobs:{name}"
+    options: Document = {
+        key: job[key]
+        for key in ("artifacts", "dependencies", "coverage", "interruptible", "resource_group", "hooks", "environment")
+        if job.get(key) is not None
+    }
+    for key in ("before_script", "script", "after_script"):
+        options[key] = keywords.script(f"{path}:{key}", job.get(key) or [])
+    if job.get("image") is not None:
+        options["image"] = keywords.image(f"{path}:image", job["image"])
+    options["services"] = keywords.services(f"{path}:services", job.get("services") or [])
+    options["cache"] = keywords.caches(f"{path}:cache", job["cache"]) if job.get("cache") else []
+    if job.get("retry") is not None:
+        options["retry"] = keywords.retry(f"{path}:retry", job["retry"])
+    if "start_in" in job:
+        options["start_in"] = keywords.duration(f"{path}:start_in", job["start_in"])
+    if isinstance(failure, dict):
+        options["allow_failure_exit_codes"] = [int(code) for code in keywords.as_list(failure["exit_codes"])]
+    if isinstance(options.get("environment"), str):
+        options["environment"] = {"name": options["environment"]}
+    return options
+
+
+def lines(job: Document, key: str) -> list[str]:
+    """Commands of a job, as one list."""
+    return keywords.script(key, job.get(key) or [])

@@ -1,0 +1,204 @@
+"""Artifacts, as runners send and fetch them, and as people and programs download them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from ... import access, db, settings
+from ...api.projects import find as find_project
+from ...call import Call, no_content, route
+from ...config import Config
+from ...errors import ApiError, forbidden, not_found
+from .. import job_tokens, keywords, progress, storage
+from ..documents import ConfigurationError
+from .protocol import owner
+
+MEBIBYTE = 1024 * 1024
+
+
+async def upload(request: Request) -> Response:
+    """Keep what a runner sends: one file of a form."""
+    body = await request.body()
+    return await run_in_threadpool(_keep, request, body)
+
+
+async def download_for_job(request: Request) -> Response:
+    """The archive of a job, for a later job of the same project."""
+    return await run_in_threadpool(_send, request)
+
+
+def _keep(request: Request, body: bytes) -> Response:
+    config: Config = request.app.state.config
+    filename, content = _file_of(request.headers.get("content-type", ""), body)
+    query = request.query_params
+    kind, form = query.get("artifact_type") or "archive", query.get("artifact_format") or "zip"
+    with db.connect(config.database) as connection:
+        progress.lock(connection)
+        token = request.headers.get("job-token") or query.get("token")
+        job = owner(connection, config, int(request.path_params["job"]), token)
+        largest = int(settings.read(connection)["max_artifacts_size"]) * MEBIBYTE
+        if len(content) > largest:
+            raise ApiError(413, {"message": "413 Request Entity Too Large"})
+        seconds = _seconds(query.get("expire_in"))
+        if kind == "dotenv":
+            try:
+                found = storage.dotenv(content)
+            except ValueError as error:
+                raise ApiError(400, {"message": str(error), "http_status": "bad_request"}) from None
+            connection.execute("UPDATE ci_jobs SET dotenv = ? WHERE id = ?", (json.dumps(found), job["id"]))
+        storage.keep(
+            connection,
+            config,
+            job["id"],
+            kind=kind,
+            form=form,
+            filename=filename,
+            content=content,
+            seconds=seconds,
+        )
+    return JSONResponse({"message": "201 Created"}, 201)
+
+
+def _send(request: Request) -> Response:
+    config: Config = request.app.state.config
+    with db.connect(config.database) as connection:
+        token = request.headers.get("job-token") or request.query_params.get("token") or ""
+        asking = job_tokens.find(connection, config, token)
+        job = db.one(connection, "SELECT * FROM ci_jobs WHERE id = ?", request.path_params["job"])
+        if asking is None or job is None or job["project_id"] != asking.project["id"]:
+            raise forbidden()
+        archive = storage.artifact(connection, job["id"], "archive")
+        if archive is None:
+            raise not_found()
+        return FileResponse(storage.artifact_path(config, archive), filename=archive["filename"])
+
+
+def download(call: Call) -> Response:
+    """The archive of a job, for who may see the project."""
+    archive = _archive(call, _job(call))
+    return FileResponse(storage.artifact_path(call.config, archive), filename=archive["filename"])
+
+
+def download_latest(call: Call) -> Response:
+    """The archive of the newest good job of a name on a branch or tag."""
+    archive = _archive(call, _latest(call))
+    return FileResponse(storage.artifact_path(call.config, archive), filename=archive["filename"])
+
+
+def one_file(call: Call) -> Response:
+    """One file of the archive of a job."""
+    return _member(call, _archive(call, _job(call)))
+
+
+def one_file_latest(call: Call) -> Response:
+    """One file of the archive of the newest good job of a name."""
+    return _member(call, _archive(call, _latest(call)))
+
+
+def delete(call: Call) -> Response:
+    """Remove what a job left."""
+    call.user()
+    project, _ = find_project(call, access.MAINTAINER)
+    job = _of_project(call, project)
+    for row in call.connection.execute("SELECT * FROM ci_artifacts WHERE job_id = ?", (job["id"],)).fetchall():
+        storage.artifact_path(call.config, row).unlink(missing_ok=True)
+    call.connection.execute("DELETE FROM ci_artifacts WHERE job_id = ?", (job["id"],))
+    return no_content()
+
+
+def _job(call: Call) -> db.Row:
+    project, _ = find_project(call, access.REPORTER)
+    return _of_project(call, project)
+
+
+def _of_project(call: Call, project: db.Row) -> db.Row:
+    job = db.one(
+        call.connection,
+        "SELECT * FROM ci_jobs WHERE id = ? AND project_id = ?",
+        call.path("job"),
+        project["id"],
+    )
+    if job is None:
+        raise not_found()
+    return job
+
+
+def _latest(call: Call) -> db.Row:
+    project, _ = find_project(call, access.REPORTER)
+    call.require("job")
+    job = db.one(
+        call.connection,
+        "SELECT ci_jobs.* FROM ci_jobs JOIN ci_pipelines ON ci_pipelines.id = ci_jobs.pipeline_id "
+        "WHERE ci_jobs.project_id = ? AND ci_pipelines.ref = ? AND ci_jobs.name = ? AND ci_jobs.status = 'success' "
+        "ORDER BY ci_jobs.id DESC",
+        project["id"],
+        call.path("ref"),
+        call.text("job"),
+    )
+    if job is None:
+        raise not_found()
+    return job
+
+
+def _archive(call: Call, job: db.Row) -> db.Row:
+    archive = storage.artifact(call.connection, job["id"], "archive")
+    if archive is None:
+        raise not_found()
+    return archive
+
+
+def _member(call: Call, archive: db.Row) -> Response:
+    try:
+        with zipfile.ZipFile(storage.artifact_path(call.config, archive)) as bundle:
+            return Response(bundle.read(call.path("file")), media_type="application/octet-stream")
+    except (KeyError, zipfile.BadZipFile):
+        raise not_found() from None
+
+
+def _seconds(text: str | None) -> int | None:
+    if not text or text == "never":
+        return None
+    try:
+        return keywords.duration("expire_in", text)
+    except ConfigurationError:
+        return None
+
+
+def _file_of(content_type: str, body: bytes) -> tuple[str, bytes]:
+    """Name and content of the one file of a form. Read here because contents may be anything, and stay as they are."""
+    _, _, boundary = content_type.partition("boundary=")
+    mark = b"--" + boundary.strip('"').encode()
+    for part in body.split(b"\r\n" + mark) if not body.startswith(mark) else (b"\r\n" + body).split(b"\r\n" + mark):
+        head, gap, content = part.partition(b"\r\n\r\n")
+        disposition = _parameters(head.decode(errors="replace"))
+        if gap and disposition.get("name") == "file":
+            return disposition.get("filename") or "artifacts.zip", content
+    raise ApiError(400, {"error": "file is missing"})
+
+
+def _parameters(head: str) -> Mapping[str, str]:
+    found: dict[str, Any] = {}
+    for line in head.splitlines():
+        if line.lower().startswith("content-disposition:"):
+            for piece in line.split(";")[1:]:
+                key, _, value = piece.strip().partition("=")
+                found[key] = value.strip('"')
+    return found
+
+
+routes = [
+    Route("/api/v4/jobs/{job:int}/artifacts", upload, methods=["POST"]),
+    Route("/api/v4/jobs/{job:int}/artifacts", download_for_job, methods=["GET"]),
+    *route("/projects/{id}/jobs/artifacts/{ref}/download", GET=download_latest),
+    *route("/projects/{id}/jobs/artifacts/{ref}/raw/{file:path}", GET=one_file_latest),
+    *route("/projects/{id}/jobs/{job:int}/artifacts", GET=download, DELETE=delete),
+    *route("/projects/{id}/jobs/{job:int}/artifacts/{file:path}", GET=one_file),
+]

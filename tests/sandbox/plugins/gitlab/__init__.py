@@ -1,0 +1,1 @@
+"""Resources and functions of the provider `gitlab`, on the REST API of GitLab."""

@@ -1,0 +1,84 @@
+"""What can be asked of the API without making anything."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.sandbox.plugins.framework import Call, Field, Fields, Function, Kind, PluginError
+from tests.sandbox.plugins.gitlab.groups import group_state
+from tests.sandbox.plugins.gitlab.projects import find_project, project_state
+from tests.sandbox.plugins.gitlab.session import segment, session_of
+from tests.sandbox.plugins.properties import Properties
+
+
+def _one_of(inputs: Properties, *names: str) -> str:
+    given = [name for name in names if inputs.get(name)]
+    if len(given) != 1:
+        raise PluginError(f"exactly one of {' and '.join(names)} must be given")
+    return str(inputs[given[0]])
+
+
+class GetCurrentUser(Function):
+    """The user of the token."""
+
+    full_name = "gitlab:index/getCurrentUser:getCurrentUser"
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        del inputs
+        user = session_of(call).get("/user")
+        return {
+            "id": str(user["id"]),
+            "globalId": f"gid://gitlab/User/{user['id']}",
+            "name": user["name"],
+            "username": user["username"],
+            "publicEmail": user.get("public_email") or "",
+            "bot": bool(user.get("bot")),
+            "namespaceId": str(user.get("namespace_id") or ""),
+        }
+
+
+class GetProject(Function):
+    """A project by its number or full path."""
+
+    full_name = "gitlab:index/getProject:getProject"
+    inputs: ClassVar[Fields] = {"id": Field(), "pathWithNamespace": Field()}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        key = _one_of(inputs, "id", "pathWithNamespace")
+        project = find_project(call, key)
+        if project is None:
+            raise PluginError(f"project {key} was not found")
+        state = project_state(project)
+        # What is one map in the resource is a list here.
+        policy = state.pop("containerExpirationPolicy", None)
+        return {**state, "id": str(project["id"]), "containerExpirationPolicies": [policy] if policy else []}
+
+
+class GetGroup(Function):
+    """A group by its number or full path."""
+
+    full_name = "gitlab:index/getGroup:getGroup"
+    inputs: ClassVar[Fields] = {"groupId": Field(Kind.INTEGER), "fullPath": Field()}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        key = _one_of(inputs, "groupId", "fullPath")
+        group = session_of(call).find(f"/groups/{segment(key)}", {"with_projects": "false"})
+        if group is None:
+            raise PluginError(f"group {key} was not found")
+        return {**group_state(group), "id": str(group["id"]), "groupId": group["id"]}
+
+
+class GetMetadata(Function):
+    """Version and edition of the instance."""
+
+    full_name = "gitlab:index/getMetadata:getMetadata"
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        del inputs
+        told = session_of(call).get("/metadata")
+        return {
+            "id": "1",
+            "version": told["version"],
+            "revision": told["revision"],
+            "enterprise": bool(told.get("enterprise")),
+        }

@@ -1,0 +1,53 @@
+"""Provider `gitlab`: configuration, and which resources and functions there are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.sandbox.plugins.framework import Field, Fields, Kind, Provider
+from tests.sandbox.plugins.gitlab import branches, ci, functions, groups, members, projects, settings, tokens
+from tests.sandbox.plugins.gitlab.session import Session
+from tests.sandbox.plugins.properties import Properties
+from tests.sandbox.plugins.server import main
+
+
+class GitLab(Provider):
+    """The provider. Configuring it makes no request."""
+
+    name = "gitlab"
+    distribution = "pulumi-gitlab"
+    config: ClassVar[Fields] = {
+        "baseUrl": Field(),
+        "token": Field(),
+        "cacertFile": Field(),
+        "insecure": Field(Kind.BOOLEAN),
+        "earlyAuthCheck": Field(Kind.BOOLEAN),
+        "retries": Field(Kind.INTEGER),
+    }
+    resources = (
+        branches.BranchProtection(),
+        branches.RepositoryFile(),
+        ci.ProjectRunnerEnablement(),
+        ci.ProjectVariable(),
+        ci.UserRunner(),
+        groups.Group(),
+        members.ProjectMembership(),
+        projects.Project(),
+        settings.ApplicationSettings(),
+        tokens.ProjectAccessToken(),
+        tokens.ProjectDeployToken(),
+    )
+    functions = (
+        functions.GetCurrentUser(),
+        functions.GetGroup(),
+        functions.GetMetadata(),
+        functions.GetProject(),
+    )
+
+    def configure(self, config: Properties) -> Session:
+        """Clients for the API."""
+        return Session(config)
+
+
+if __name__ == "__main__":
+    main(GitLab())

@@ -1,0 +1,162 @@
+"""`config.toml`: read, changed, written with all that it holds, and this host's system ID beside it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import secrets
+import string
+import tomllib
+from pathlib import Path
+from typing import Any
+
+DEFAULT_FILE = Path("/etc/gitlab-runner/config.toml")
+NEVER = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+#: What a runner's token starts with when it was made on the server, and how many characters of it are shown.
+CREATED_TOKEN_PREFIX = "glrt-"  # noqa: S105 - no password
+SHORT_TOKEN = 9
+
+Table = dict[str, Any]
+
+
+class ConfigurationError(Exception):
+    """The file cannot be read, or does not say what it must."""
+
+
+def new_document() -> Table:
+    """What a fresh file says."""
+    return {
+        "concurrent": 1,
+        "check_interval": 0,
+        "connection_max_age": "15m0s",
+        "shutdown_timeout": 0,
+        "session_server": {"session_timeout": 1800},
+    }
+
+
+def short_token(token: str) -> str:
+    """What logs and names show of a token."""
+    return token.removeprefix(CREATED_TOKEN_PREFIX).removeprefix("t1_")[:SHORT_TOKEN]
+
+
+class Configuration:
+    """One configuration file and what it says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.document = new_document()
+        self.loaded = False
+
+    def load(self) -> Configuration:
+        """Read the file if there is one. `ConfigurationError` for one that cannot be used."""
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return self
+        except OSError as error:
+            raise ConfigurationError(f"open {self.path}: {error.strerror}") from None
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"decoding {self.path}: toml: {error}") from None
+        self.document = {**new_document(), **document}
+        if not isinstance(self.document.setdefault("runners", []), list):
+            raise ConfigurationError(f"decoding {self.path}: toml: runners is not an array of tables")
+        self.loaded = True
+        return self
+
+    @property
+    def runners(self) -> list[Table]:
+        """The `[[runners]]`, in their order."""
+        found: list[Table] = self.document.setdefault("runners", [])
+        return found
+
+    @runners.setter
+    def runners(self, value: list[Table]) -> None:
+        self.document["runners"] = value
+
+    @property
+    def concurrent(self) -> int:
+        """How many jobs may run at once. `ConfigurationError` when none may."""
+        number = int(self.document["concurrent"])
+        if number < 1:
+            raise ConfigurationError("concurrent limit must be at least 1")
+        return number
+
+    def save(self) -> None:
+        """Write the file, readable by its owner only, in one step."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(as_toml({name: value for name, value in self.document.items() if value != []}))
+        unfinished.replace(self.path)
+        self.loaded = True
+
+    def system_id(self) -> str:
+        """Which host this is: made at the first question and kept beside the configuration."""
+        file = self.path.with_name(".runner_system_id")
+        if file.exists() and (known := file.read_text().strip()):
+            return known
+        made = _machine_id() or "r_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_text(made)
+        file.chmod(0o600)
+        return made
+
+
+def _machine_id() -> str:
+    try:
+        identity = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
+    return "s_" + hashlib.sha256(f"gitlab-runner {identity}".encode()).hexdigest()[:12] if identity else ""
+
+
+def as_toml(document: Table) -> str:
+    """The document as TOML: values before tables, every level two spaces further in."""
+    return "\n".join(_lines(document, (), "")) + "\n"
+
+
+def _lines(table: Table, path: tuple[str, ...], indent: str) -> list[str]:
+    lines = [f"{indent}{_key(name)} = {_value(value)}" for name, value in table.items() if not _is_tables(value)]
+    for name, value in table.items():
+        if not _is_tables(value):
+            continue
+        inner = (*path, name)
+        deeper = indent + "  " if path else "  "
+        outer = "" if not path else indent
+        for one in value if isinstance(value, list) else [value]:
+            brackets = ("[[", "]]") if isinstance(value, list) else ("[", "]")
+            if not path and lines:
+                lines.append("")
+            lines.append(f"{outer}{brackets[0]}{'.'.join(map(_key, inner))}{brackets[1]}")
+            lines += _lines(one, inner, deeper)
+    return lines
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+    )
+
+
+def _key(name: str) -> str:
+    bare = set(string.ascii_letters + string.digits + "-_")
+    return name if name and set(name) <= bare else json.dumps(name)
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case dt.datetime():
+            return value.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+        case list():
+            return "[" + ", ".join(_value(one) for one in value) + "]"
+        case int() | float():
+            return str(value)
+        case _:
+            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,201 @@
+"""What a runner does for a job beside its containers: variables, log, files, archives, images that may be used."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.runner.program.archives import find, make_zip, restore_caches, save_caches, unpack_zip, wanted
+from tests.sandbox.runner.program.executor import service_names
+from tests.sandbox.runner.program.images import is_allowed
+from tests.sandbox.runner.program.payload import Payload, Variable, Variables
+from tests.sandbox.runner.program.script import script
+from tests.sandbox.runner.program.sources import SourcesError, get_sources, inside
+from tests.sandbox.runner.program.trace import Masker
+
+
+def payload(**more: object) -> Payload:
+    return Payload({"id": 1, "token": "glcbt-1", "job_info": {"project_full_path": "root/hello"}, **more})
+
+
+def test_variables_are_expanded_but_for_raw_ones_and_unknown_names_are_empty() -> None:
+    variables = Variables(
+        [
+            Variable("A", "1"),
+            Variable("B", "$A-${A}-$$A-$NONE."),
+            Variable("C", "$A", raw=True),
+            Variable("LOOP", "x$LOOP"),
+        ]
+    )
+    assert variables.get("B") == "1-1-$A-."
+    assert variables.get("C") == "$A"
+    assert variables.get("LOOP").startswith("x")
+    assert variables.expand("$C/${B}") == "$A/1-1-$A-."
+
+
+def test_a_file_variable_is_a_path_for_the_job() -> None:
+    variables = Variables([Variable("KEY", "secret $A", file=True), Variable("A", "1")])
+    assert variables.environment("/builds/x.tmp") == {"KEY": "/builds/x.tmp/KEY", "A": "1"}
+    assert variables.file_values() == {"KEY": "secret $A"}
+
+
+def test_what_depends_on_the_runner_cannot_be_overwritten_by_the_job() -> None:
+    job = payload(variables=[{"key": "CI_PROJECT_DIR", "value": "/etc"}, {"key": "X", "value": "$CI_PROJECT_DIR/x"}])
+    variables = job.variables({"token": "glrt-abcdefghijklmno", "environment": ["X=0", "Y=1"]}, 0, "/builds", "")
+    assert variables.get("X") == "/builds/root/hello/x"
+    assert variables.get("Y") == "1"
+    assert variables.get("CI_RUNNER_SHORT_TOKEN") == "abcdefghi"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_secrets_are_masked_however_the_output_is_cut(size: int) -> None:
+    text = b"a hidden-value b\nglpat-0123456789abcdefghij\nhidden-hidden-value-value hidden-valu"
+    masker = Masker(["hidden-value"], ["glpat-"])
+    pieces = [masker.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    shown = b"".join([*pieces, masker.feed(b"", last=True)])
+    assert shown == b"a [MASKED] b\nglpat-[MASKED]\nhidden-[MASKED]-value hidden-valu"
+
+
+def test_complete_lines_are_shown_at_once() -> None:
+    assert Masker(["hidden-value"]).feed(b"one\ntwo\nthr") == b"one\ntwo\n"
+
+
+def test_a_script_shows_each_command_and_ends_at_the_first_failure(tmp_path: Path) -> None:
+    text = script(str(tmp_path), ["echo it\\'s one", "false | true", "echo two"])
+    for shell, shown in (("sh", True), ("bash", False)):
+        done = subprocess.run([shell, "-c", text], capture_output=True, text=True, check=False)
+        assert "$ echo it\\'s one" in done.stdout
+        assert "it's one" in done.stdout
+        # A shell that knows pipefail fails in the pipe already.
+        assert ("\ntwo\n" in done.stdout) == (done.returncode == 0)
+        assert shown or done.returncode == 1
+
+
+def test_a_command_of_several_lines_is_shown_by_its_first() -> None:
+    text = script("/tmp", ["if true; then\necho yes\nfi"])  # noqa: S108 - not written to
+    assert "$ if true; then # collapsed multi-line command" in text
+
+
+def test_artifacts_are_what_the_patterns_name_and_links_stay_links(tmp_path: Path) -> None:
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "deep" / "a.txt").write_text("a")
+    (tmp_path / "out" / "b.log").write_text("b")
+    (tmp_path / "out" / "link").symlink_to("/etc/shadow")
+    (tmp_path / "other").write_text("c")
+    paths = find(tmp_path, ["out/", "../*", "/etc"], ["out/*.log"])
+    names = {str(path.relative_to(tmp_path)) for path in paths}
+    assert names == {"out", "out/deep", "out/deep/a.txt", "out/link"}
+    archive = io.BytesIO()
+    make_zip(tmp_path, paths, archive)
+    target = tmp_path / "target"
+    target.mkdir()
+    unpack_zip(archive, target)
+    assert (target / "out/deep/a.txt").read_text() == "a"
+    assert (target / "out/link").readlink() == Path("/etc/shadow")
+
+
+def test_an_archive_does_not_get_out_through_a_link_that_a_job_left(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    folder.mkdir()
+    (folder / "way").symlink_to(outside)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        writer.writestr("way/file", "x")
+    with pytest.raises(SourcesError, match="leads out"):
+        unpack_zip(archive, folder)
+    assert list(outside.iterdir()) == []
+    with pytest.raises(SourcesError, match="leads out"):
+        inside(folder, "way/root/hello")
+
+
+def test_a_cache_comes_back_under_its_key_only(tmp_path: Path) -> None:
+    project, caches, said = tmp_path / "project", tmp_path / "caches", list[str]()
+    (project / "node_modules").mkdir(parents=True)
+    (project / "node_modules" / "x").write_text("kept")
+    variables = Variables([Variable("CI_COMMIT_REF_SLUG", "main")])
+    job = payload(cache=[{"key": "$CI_COMMIT_REF_SLUG", "paths": ["node_modules"], "policy": "pull-push"}])
+    save_caches(job, variables, project, caches, said.append, success=True)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    other = Variables([Variable("CI_COMMIT_REF_SLUG", "topic")])
+    restore_caches(job, other, fresh, caches, said.append)
+    assert list(fresh.iterdir()) == []
+    restore_caches(job, variables, fresh, caches, said.append)
+    assert (fresh / "node_modules" / "x").read_text() == "kept"
+
+
+def test_when_decides_about_archives() -> None:
+    assert wanted(None, success=True)
+    assert not wanted("on_success", success=False)
+    assert wanted("on_failure", success=False)
+    assert not wanted("on_failure", success=True)
+    assert wanted("always", success=False)
+
+
+def test_services_have_the_names_of_their_images() -> None:
+    assert service_names("docker:29-dind") == ["docker"]
+    assert service_names("tutum/wordpress:latest") == ["tutum__wordpress", "tutum-wordpress"]
+    assert service_names("gitlab.example.com:5555/a/b@sha256:0") == [
+        "gitlab.example.com__a__b",
+        "gitlab.example.com-a-b",
+    ]
+
+
+def test_an_image_must_be_on_the_list_where_there_is_one() -> None:
+    assert is_allowed("docker:29", None)
+    assert is_allowed("docker:29", ["docker:*"])
+    assert not is_allowed("evil:1", ["docker:*", "node:*"])
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    path = tmp_path / "repository"
+    path.mkdir()
+    for words in (["init", "-q", "-b", "main"], ["add", "file"], ["commit", "-q", "-m", "first"]):
+        (path / "file").write_text("content\n")
+        settings = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", *settings, *words], cwd=path, check=True)
+    return path
+
+
+def head(repository: Path) -> str:
+    asked = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(asked, cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def git_job(repository: Path, sha: str) -> Payload:
+    information = {"repo_url": f"file://{repository}", "sha": sha, "ref": "main", "depth": 20}
+    return payload(git_info=information | {"refspecs": ["+refs/heads/main:refs/remotes/origin/main"]})
+
+
+def test_the_commit_of_the_job_is_cloned_and_what_was_there_is_gone(repository: Path, tmp_path: Path) -> None:
+    folder, said = tmp_path / "builds" / "root" / "hello", list[str]()
+    folder.mkdir(parents=True)
+    (folder / "left").write_text("by a job before")
+    sha = head(repository)
+    get_sources(git_job(repository, sha), Variables([]), folder, "", said.append)
+    assert (folder / "file").read_text() == "content\n"
+    assert not (folder / "left").exists()
+    assert f"Checking out {sha[:8]} as detached HEAD (ref is main)..." in said
+    assert not [line for line in said if str(tmp_path) in line]
+
+
+def test_a_commit_that_is_not_there_fails_the_job(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourcesError, match="git checkout"):
+        get_sources(git_job(repository, "0" * 40), Variables([]), tmp_path / "x", "", list[str]().append)
+
+
+def test_the_token_of_the_job_is_not_left_in_the_clone(tmp_path: Path, repository: Path) -> None:
+    job = git_job(repository, head(repository))
+    job.git["repo_url"] = "https://gitlab-ci-token:glcbt-secret@127.0.0.1:1/root/hello.git"
+    said = list[str]()
+    with pytest.raises(SourcesError, match="git fetch"):
+        get_sources(job, Variables([]), tmp_path / "x", "", said.append)
+    config = (tmp_path / "x" / ".git" / "config").read_text()
+    assert "https://127.0.0.1:1/root/hello.git" in config
+    assert "glcbt-secret" not in config

@@ -1,0 +1,231 @@
+"""Projects, their pipeline and their runners: what is asked of the engine, and what never is."""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+
+from components import versions
+from components.settings import SettingsError
+from tests.unit.engine import ENCRYPTED, ENVELOPE, RecordingEngine, run_program
+
+PROJECT: dict[str, Any] = {"path": "hello"}
+RUNNER: dict[str, Any] = {"name": "docker-builder"}
+
+
+def delivered(project: dict[str, Any] | None = None, runner: dict[str, Any] | None = None) -> RecordingEngine:
+    """The program with one project and one runner."""
+    return run_program(projects=[{**PROJECT, **(project or {})}], runners=[{**RUNNER, **(runner or {})}])
+
+
+@pytest.fixture(scope="module")
+def engine() -> RecordingEngine:
+    """One project and one runner with nothing but their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+        return delivered()
+
+
+def pipeline(engine: RecordingEngine) -> Any:
+    """The pipeline that is committed, as YAML reads it."""
+    file = engine.named("delivery-hello-file-gitlab-ci-yml").inputs
+    return yaml.safe_load(base64.b64decode(file["content"]))
+
+
+def configuration(engine: RecordingEngine) -> Any:
+    """The runner's config.toml, as TOML reads it."""
+    script = engine.script("delivery-docker-builder-1-registration")
+    quoted = script.split("CONFIGURATION='", 1)[1].split("'\nGITLAB_URL", 1)[0]
+    return tomllib.loads(quoted.replace("""'"'"'""", "'"))
+
+
+def test_without_projects_nothing_is_asked_of_gitlab() -> None:
+    engine = run_program()
+    assert not [one for one in engine.registrations if one.type.startswith(("gitlab:", "pulumi:providers:gitlab"))]
+    assert "projects" not in engine.exports
+
+
+def test_nothing_is_asked_of_gitlab_before_its_registry_is_configured(engine: RecordingEngine) -> None:
+    provider = next(one for one in engine.registrations if one.type == "pulumi:providers:gitlab")
+    assert "registry-login" in provider.depends_on
+    assert provider.inputs["earlyAuthCheck"] == "false"
+
+
+def test_no_job_of_the_project_lands_on_a_runner_that_others_use(engine: RecordingEngine) -> None:
+    project = engine.named("delivery-hello-project").inputs
+    assert project["sharedRunnersEnabled"] is False
+    assert project["groupRunnersEnabled"] is False
+    assert project["containerRegistryAccessLevel"] == "enabled"
+
+
+def test_the_cleanup_policy_is_named_in_full_so_that_it_settles(engine: RecordingEngine) -> None:
+    policy = engine.named("delivery-hello-project").inputs["containerExpirationPolicy"]
+    assert policy.keys() == {"enabled", "cadence", "keepN", "olderThan", "nameRegexDelete", "nameRegexKeep"}
+
+
+def test_the_runner_is_of_the_project_and_locked_to_it(engine: RecordingEngine) -> None:
+    runner = engine.named("delivery-docker-builder-registration").inputs
+    assert runner["runnerType"] == "project_type"
+    assert runner["projectId"] == 42
+    assert runner["locked"] is True
+    assert runner["description"] == "docker-builder"
+
+
+def test_a_runner_that_two_projects_name_is_shared_with_the_second_and_not_locked() -> None:
+    engine = run_program(projects=[PROJECT, {"path": "other"}], runners=[RUNNER])
+    assert engine.named("delivery-docker-builder-registration").inputs["locked"] is False
+    assert engine.named("delivery-docker-builder-project-2").inputs["runnerId"] == 7
+
+
+def test_the_runner_has_a_machine_of_its_own_that_only_administrators_reach(engine: RecordingEngine) -> None:
+    droplet = engine.named("delivery-docker-builder-1-droplet")
+    assert droplet.inputs["tags"] == engine.named("network-runner-firewall").inputs["tags"]
+    [rule] = engine.named("network-runner-firewall").inputs["inboundRules"]
+    assert (rule["portRange"], rule["sourceAddresses"]) == ("22", ["192.0.2.10/32"])
+    assert "network-runner-firewall" in droplet.depends_on
+
+
+def test_several_machines_share_one_registration() -> None:
+    engine = delivered(runner={"count": 3})
+    assert len(engine.of_type(":UserRunner")) == 1
+    machines = sorted(one.name for one in engine.of_type(":Droplet") if "docker-builder" in one.name)
+    assert machines == [f"delivery-docker-builder-{number}-droplet" for number in (1, 2, 3)]
+    keys = {engine.named(f"delivery-docker-builder-{number}-host-keys-lasting").name for number in (1, 2, 3)}
+    assert len(keys) == 3
+
+
+def test_the_token_of_the_runner_is_in_its_configuration_and_nowhere_else(engine: RecordingEngine) -> None:
+    token = "glrt-delivery-docker-builder-registration"  # noqa: S105 - what the recording engine makes up
+    holders = [one.name for one in engine.registrations if token in str(one.inputs)]
+    assert holders == ["delivery-docker-builder-1-registration"]
+    assert token not in engine.named("delivery-docker-builder-1-registration").inputs["create"]
+    assert configuration(engine)["runners"][0]["token"] == token
+
+
+def test_the_runner_may_build_images(engine: RecordingEngine) -> None:
+    [runner] = configuration(engine)["runners"]
+    assert runner["executor"] == "docker"
+    assert runner["docker"]["privileged"] is True
+    assert "/certs/client" in runner["docker"]["volumes"]
+    assert runner["docker"]["image"] == f"docker:{versions.DOCKER}-cli"
+
+
+def test_concurrency_changes_the_configuration_and_no_machine(engine: RecordingEngine) -> None:
+    changed = delivered(runner={"concurrency": 7})
+    assert configuration(changed)["concurrent"] == 7
+    for name in ("delivery-docker-builder-1-droplet", "delivery-docker-builder-1-preparation"):
+        assert changed.named(name).inputs == engine.named(name).inputs
+
+
+def test_up_ends_when_gitlab_has_heard_of_every_machine() -> None:
+    engine = delivered(runner={"count": 2})
+    online = engine.named("delivery-docker-builder-online")
+    registrations = {f"delivery-docker-builder-{number}-registration" for number in (1, 2)}
+    assert registrations <= online.depends_on
+    assert online.inputs["connection"]["host"] == "198.51.100.7"
+
+
+def test_client_and_daemon_of_the_pipeline_are_of_one_version_over_tls(engine: RecordingEngine) -> None:
+    text = pipeline(engine)
+    assert text["default"]["image"] == f"docker:{versions.DOCKER}-cli"
+    assert text["default"]["services"] == [{"name": f"docker:{versions.DOCKER}-dind", "alias": "docker"}]
+    assert text["variables"]["DOCKER_TLS_CERTDIR"] == "/certs"
+
+
+def test_what_is_tested_is_what_is_released_and_only_on_the_default_branch(engine: RecordingEngine) -> None:
+    text = pipeline(engine)
+    assert text["stages"] == ["build", "test", "release"]
+    assert '"$(cat image.txt)"' in text["test"]["script"][0]
+    assert text["release"]["script"][-1].endswith('"$CI_REGISTRY_IMAGE:latest" "$(cat image.txt)"')
+    assert text["release"]["rules"] == [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
+    assert "rules" not in text["test"]
+    assert not [line for line in text["release"]["script"] if "pull" in line]
+
+
+def test_passwords_go_to_docker_over_standard_input(engine: RecordingEngine) -> None:
+    [login] = [line for line in pipeline(engine)["default"]["before_script"] if "docker login" in line]
+    assert "--password-stdin" in login
+    assert " -p" not in login
+
+
+def test_a_mirror_of_docker_hub_is_used_by_machine_and_daemon() -> None:
+    engine = delivered(runner={"registryMirror": "https://mirror.example.test"})
+    [service] = pipeline(engine)["default"]["services"]
+    assert service["command"] == ["--registry-mirror=https://mirror.example.test"]
+    assert "REGISTRY_MIRROR=https://mirror.example.test" in engine.script("delivery-docker-builder-1-preparation")
+
+
+def test_extra_stages_come_last_in_their_order() -> None:
+    stages = [{"name": "deploy", "script": ["echo 'to: staging'"]}, {"name": "report", "script": ["true"]}]
+    text = pipeline(delivered({"extraStages": stages}))
+    assert text["stages"] == ["build", "test", "release", "deploy", "report"]
+    assert text["deploy"]["script"] == ["echo 'to: staging'"]
+
+
+def test_files_are_committed_one_after_the_other_and_the_pipeline_last(engine: RecordingEngine) -> None:
+    files = engine.of_type(":RepositoryFile")
+    assert [one.inputs["filePath"] for one in files][-1] == ".gitlab-ci.yml"
+    for before, after in pairwise(files):
+        assert before.name in after.depends_on
+    assert {"Dockerfile", "server.js", "server.test.js"} <= {one.inputs["filePath"] for one in files}
+    owned = [one.name for one in files if not one.request.ignoreChanges]
+    assert owned == ["delivery-hello-file-gitlab-ci-yml"]
+
+
+def test_without_the_sample_only_the_pipeline_is_committed() -> None:
+    files = delivered({"sample": False}).of_type(":RepositoryFile")
+    assert [one.inputs["filePath"] for one in files] == [".gitlab-ci.yml"]
+
+
+def test_the_deploy_token_may_pull_and_no_more(engine: RecordingEngine) -> None:
+    assert engine.named("delivery-hello-deploy-token").inputs["scopes"] == ["read_registry"]
+
+
+def test_a_project_that_is_taken_over_stays_when_the_stack_goes() -> None:
+    project = delivered({"importId": "17"}).named("delivery-hello-project")
+    assert project.request.importId == "17"
+    assert project.request.protect
+    assert project.request.retainOnDelete
+
+
+def test_a_variable_in_plain_text_is_refused_and_an_encrypted_one_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = {"path": "hello", "variables": {"DEPLOY_KEY": {"value": "the-value"}}}
+    with pytest.raises(SettingsError, match=r"projects\.variables\.value: stands in the stack file in plain text"):
+        run_program(projects=[project], runners=[RUNNER])
+    monkeypatch.setattr("tests.unit.engine.ENCRYPTED", [*ENCRYPTED, "slipway:projects"])
+    engine = run_program(projects=[project], runners=[RUNNER])
+    assert (
+        ENVELOPE
+        in json_format.MessageToDict(engine.named("delivery-hello-variable-deploy-key").request.object)["value"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("projects", "runners", "path"),
+    [
+        ([{"path": "hello", "runners": ["nobody"]}], [RUNNER], "projects.0.runners"),
+        ([{"path": "hello", "runners": []}], [RUNNER], "runners"),
+        ([PROJECT, PROJECT], [RUNNER], "projects"),
+        ([PROJECT], [RUNNER, RUNNER], "runners"),
+        ([{"path": "Hello World"}], [RUNNER], "projects.0.path"),
+        (
+            [{"path": "hello", "extraStages": [{"name": "test", "script": ["x"]}]}],
+            [RUNNER],
+            "projects.0.extraStages.0.name",
+        ),
+        ([{"path": "hello", "variables": {"A-B": {"value": "x"}}}], [RUNNER], "projects.0.variables"),
+        ([PROJECT], [{**RUNNER, "untagged": False}], "runners.0"),
+        ([PROJECT], [{**RUNNER, "concurrency": 0}], "runners.0.concurrency"),
+    ],
+)
+def test_every_mistake_names_its_key(projects: list[Any], runners: list[Any], path: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        run_program(projects=projects, runners=runners)
+    [told] = [line for line in caught.value.mistakes if line.startswith(f"{path}: ")]
+    assert "; " in told
