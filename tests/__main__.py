@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".cache" / "reports"
+#: What the README tells a newcomer to type, in an order that makes sense.
+README_COMMANDS = (("up",), ("preview",), ("pulumi", "ARGS=stack output --stack sandbox"), ("down",), ("down",))
 COUNTED = ("tests", "failures", "errors", "skipped")
 
 
@@ -47,6 +49,7 @@ def steps() -> list[Step]:
         _pytest("sandbox"),
         Step("start", [*sandbox, "start"]),
         _pytest("e2e", *sandbox, "exec", "--"),
+        *(Step(f"make-{target}", ["make", target, *words]) for target, *words in README_COMMANDS),
     ]
 
 

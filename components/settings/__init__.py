@@ -114,14 +114,14 @@ def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> lis
         if path.split(".")[0] not in encrypted and _given(values, path.split("."))
     ]
     return [
-        f"{path}: stands in the stack file in plain text; whoever can read that would have it. "
+        f"{path}: is in the stack file in plain text; whoever can read that would have it. "
         f"Change it where it is used, and set it with: pulumi config set --secret --path {path} …"
         for path in plain
     ]
 
 
 def _given(values: Any, path: list[str]) -> bool:
-    """Whether there is anything at `path`, where lists and names of the user's choice may stand in between."""
+    """Whether there is anything at `path`, with lists and names of the user's choice on the way."""
     if not path:
         return values is not None
     if isinstance(values, list):

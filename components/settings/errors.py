@@ -10,8 +10,8 @@ import pulumi
 from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
-#: What pydantic finds, in the words of this project: what is wrong, what would have happened, what to do. The words of
-#: pydantic stand in for `{found}`; what it expected, where it says so, for `{expected}`.
+#: What pydantic finds, in the words of this project: what is wrong, what would have happened, what to do. `{found}` is
+#: what pydantic says itself, `{expected}` what it would have taken.
 _SENTENCES: Final = {
     "bool_parsing": "is neither true nor false; it could not be read. Write true or false",
     "dict_type": "is not a section; its settings could not be read. Indent them below it, one a line",

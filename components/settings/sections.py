@@ -299,7 +299,7 @@ class Registry(Section):
 
 
 class Settings(Section):
-    """One stack file, whole and checked. Defaults of the top level stand in `Pulumi.yaml`."""
+    """One stack file, whole and checked. Defaults of the top level are in `Pulumi.yaml`."""
 
     domain: str
     hostname: str

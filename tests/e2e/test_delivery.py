@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e import verify
@@ -107,6 +108,37 @@ def test_a_push_to_another_branch_builds_and_tests_and_does_not_release(delivery
     pipeline = pipeline_of(project, run(*git, "rev-parse", "HEAD").strip())
     assert jobs_of(pipeline) == {"build": "success", "test": "success"}
     assert latest(outputs) == released
+
+
+def test_the_pipeline_of_the_walk_through_runs_as_it_stands(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    project = project_of(outputs)
+    project.branches.create({"branch": "tutorial", "ref": "main"})
+    text = Path(__file__).with_name("tutorial.gitlab-ci.yml").read_text().replace("REGISTRY", outputs.registry)
+    pipeline = pipeline_of(project, commit(project, "tutorial", ".gitlab-ci.yml", text))
+    assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success"}
+    [repository] = project.repositories.list(get_all=True)
+    assert "tutorial-latest" in {tag.name for tag in repository.tags.list(get_all=True)}
+
+
+def test_a_job_token_pushes_to_its_own_project_only(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    project = project_of(outputs)
+    with temporary_project(outputs) as other:
+        project.branches.create({"branch": "intruder", "ref": "main"})
+        script = [
+            "docker pull docker:cli",
+            f"docker tag docker:cli {outputs.registry}/{other}:mine",
+            f"docker push {outputs.registry}/{other}:mine",
+        ]
+        text = yaml.safe_load(base64.b64decode(project.files.get(".gitlab-ci.yml", ref="main").content))
+        text = {key: text[key] for key in ("default", "variables")} | {"push": {"script": script}}
+        pipeline = pipeline_of(project, commit(project, "intruder", ".gitlab-ci.yml", yaml.safe_dump(text)))
+        [job] = pipeline.jobs.list(get_all=True)
+        assert job.status == "failed"
+        log = project.jobs.get(job.id).trace().decode()
+        assert "denied" in log
+        assert outputs.gitlab().projects.get(other).repositories.list(get_all=True) == []
 
 
 def test_a_deploy_token_pulls_and_can_do_nothing_else(delivery: Stack) -> None:

@@ -117,10 +117,17 @@ def test_the_workstation_gets_nothing_of_its_caller_that_could_be_a_credential(
     assert environment["HOME"].startswith(str(tmp_path))
 
 
-def test_a_real_account_keeps_its_own_pulumi_home_and_backend(tmp_path: Path) -> None:
+def test_a_real_account_keeps_its_login_and_backend_and_gets_the_plugins_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PULUMI_HOME", "PULUMI_CREDENTIALS_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/somebody")
     environment = tool_environment(Layout(tmp_path))
+    assert environment["PULUMI_HOME"] == f"{tmp_path}/.cache/pulumi-home"
+    assert environment["PULUMI_CREDENTIALS_PATH"] == "/home/somebody/.pulumi"
     assert environment["PATH"].startswith(f"{tmp_path}/.cache/bin:{tmp_path}/.cache/venv/bin:")
-    assert not environment.keys() & {"PULUMI_HOME", "PULUMI_BACKEND_URL", "DIGITALOCEAN_TOKEN", "HOME"}
+    assert not environment.keys() & {"PULUMI_BACKEND_URL", "DIGITALOCEAN_TOKEN", "HOME"}
 
 
 def make_lock(layout: Layout, stack: str, pid: int) -> Path:

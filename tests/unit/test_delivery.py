@@ -196,7 +196,7 @@ def test_a_project_that_is_taken_over_stays_when_the_stack_goes() -> None:
 
 def test_a_variable_in_plain_text_is_refused_and_an_encrypted_one_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     project = {"path": "hello", "variables": {"DEPLOY_KEY": {"value": "the-value"}}}
-    with pytest.raises(SettingsError, match=r"projects\.variables\.value: stands in the stack file in plain text"):
+    with pytest.raises(SettingsError, match=r"projects\.variables\.value: is in the stack file in plain text"):
         run_program(projects=[project], runners=[RUNNER])
     monkeypatch.setattr("tests.unit.engine.ENCRYPTED", [*ENCRYPTED, "slipway:projects"])
     engine = run_program(projects=[project], runners=[RUNNER])

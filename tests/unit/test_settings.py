@@ -226,7 +226,7 @@ def test_a_secret_in_plain_text_is_refused_and_told_how_to_encrypt_it() -> None:
     with pytest.raises(SettingsError) as caught:
         load("slipway", "test", config, [], TOKEN)
     [line] = caught.value.mistakes
-    assert line.startswith("registry.s3.secretKey: stands in the stack file in plain text")
+    assert line.startswith("registry.s3.secretKey: is in the stack file in plain text")
     assert "pulumi config set --secret --path registry.s3.secretKey" in line
     assert load("slipway", "test", config, ["slipway:registry"], TOKEN).registry.s3
 
