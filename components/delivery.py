@@ -71,13 +71,14 @@ class Delivery(Component):
 
     def _project(self, settings: ProjectSettings) -> Project:
         args = self._args
-        mirrors = {one.registry_mirror for one in args.runners if one.name in settings.runners}
+        # One pipeline for all its runners: the first mirror in the order of the stack file, the same at every run.
+        mirrors = [one.registry_mirror for one in args.runners if one.name in settings.runners and one.registry_mirror]
         return Project(
             self.child_name(settings.path),
             ProjectArgs(
                 settings=settings,
                 registry=args.registry,
-                registry_mirror=next(iter(mirrors)) if mirrors else None,
+                registry_mirror=mirrors[0] if mirrors else None,
                 dies_with=args.server.droplet,
             ),
             self.child_options(),

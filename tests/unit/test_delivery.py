@@ -161,6 +161,14 @@ def test_a_mirror_of_docker_hub_is_used_by_machine_and_daemon() -> None:
     assert "REGISTRY_MIRROR=https://mirror.example.test" in engine.script("delivery-docker-builder-1-preparation")
 
 
+def test_of_several_mirrors_the_first_one_is_taken_at_every_run() -> None:
+    mirrors = [None, "https://b.example.test", "https://a.example.test"]
+    runners = [{"name": f"r{number}", "registryMirror": mirror} for number, mirror in enumerate(mirrors)]
+    engine = run_program(projects=[{"path": "hello", "runners": ["r2", "r1", "r0"]}], runners=runners)
+    [service] = pipeline(engine)["default"]["services"]
+    assert service["command"] == ["--registry-mirror=https://b.example.test"]
+
+
 def test_extra_stages_come_last_in_their_order() -> None:
     stages = [{"name": "deploy", "script": ["echo 'to: staging'"]}, {"name": "report", "script": ["true"]}]
     text = pipeline(delivered({"extraStages": stages}))

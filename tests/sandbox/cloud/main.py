@@ -112,7 +112,6 @@ def configuration(layout: Layout) -> Config:
     return Config(
         token=layout.token_file.read_text().strip(),
         images=images(layout),
-        spaces_regions=tuple(addresses.SPACES_ADDRESSES),
         resolvers=(str(addresses.DNS_ADDRESS),),
     )
 

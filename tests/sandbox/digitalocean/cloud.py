@@ -32,7 +32,6 @@ class Config:
     rate_limit: int = 5000
     #: Slugs of regions that take no new resources at the moment, besides those that never do.
     closed_regions: tuple[str, ...] = ()
-    spaces_regions: tuple[str, ...] = ("nyc3", "fra1")
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
     #: Name servers that machines are told of.
