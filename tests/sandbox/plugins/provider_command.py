@@ -19,6 +19,8 @@ from tests.sandbox.plugins.properties import Asset, Properties, has_unknown
 from tests.sandbox.plugins.server import main
 
 _T = TypeVar("_T")
+_GRACE = 5.0
+"""Seconds that a command which is asked to end may take."""
 
 _CONNECTION = Field(
     Kind.MAP,
@@ -152,10 +154,19 @@ class LocalCommand(_Command):
             await recorder.follow(process.stdout, process.stderr, _feed(process.stdin, properties.get("stdin", "")))
             status = await process.wait()
         except asyncio.CancelledError:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            await _end(process)
             raise
         return recorder.outcome(command, _failure(status))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ask the command and what it started to end, then make it end."""
+    for way in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, way)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _GRACE)
+            return
 
 
 async def _feed(writer: asyncio.StreamWriter, stdin: str) -> None:

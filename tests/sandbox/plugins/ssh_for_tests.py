@@ -44,6 +44,8 @@ class SshServer:
         self.port = 0
         self.connections = 0
         self.commands: list[str] = []
+        self.running: set[asyncio.Task[None]] = set()
+        self.ended = asyncio.Event()
         self.stop: Callable[[], object] = lambda: None
 
     def connection(self, **changes: Any) -> dict[str, Any]:
@@ -60,7 +62,13 @@ class SshServer:
         }
 
     async def run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        """One command."""
+        """One command. It is waited for to its end, also where the server stops meanwhile."""
+        answer = asyncio.create_task(self._run(process))
+        self.running.add(answer)
+        answer.add_done_callback(self.running.discard)
+        await asyncio.shield(answer)
+
+    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self.commands.append(process.command or "")
         variables = {name: value for name, value in process.env.items() if name.startswith(ACCEPTED)}
         shell = await asyncio.create_subprocess_exec(
@@ -73,20 +81,21 @@ class SshServer:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        tasks = [asyncio.create_task(_answer(process, shell)), asyncio.create_task(process.channel.wait_closed())]
+        ways_to_end = (_answer(process, shell), process.channel.wait_closed(), self.ended.wait())
+        tasks = [asyncio.create_task(way) for way in ways_to_end]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-            if shell.returncode is None:
+            with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)
-                await shell.wait()
+            await shell.wait()
 
     async def serve(self, started: threading.Event) -> None:
         """Serve until `stop` is called."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        self.stop = lambda: loop.call_soon_threadsafe(ended.set)
+        loop, self.ended = asyncio.get_running_loop(), asyncio.Event()
+        self.stop = lambda: loop.call_soon_threadsafe(self.ended.set)
 
         def connected(_: asyncssh.SSHServerConnection) -> None:
             self.connections += 1
@@ -103,9 +112,11 @@ class SshServer:
         )
         self.port = server.sockets[0].getsockname()[1]
         started.set()
-        await ended.wait()
+        await self.ended.wait()
         server.close()
         await server.wait_closed()
+        # A process that is left to a closed loop is never reaped.
+        await asyncio.gather(*self.running, return_exceptions=True)
 
 
 @contextmanager
