@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview down verify test shell pulumi tools ready env
+.PHONY: help up preview verify demo bench down test shell pulumi tools ready env
 
 SANDBOX := .cache/venv/bin/python -m tests.sandbox
 ifeq ($(STACK),sandbox)
@@ -37,6 +37,21 @@ preview: ready ## what `make up` would change
 verify: env ## measure what runs: DNS, ports, TLS, GitLab, registry
 	$(SAY) 'verify: stack $(STACK)'
 	@$(RUN) python -m tests.e2e.verify --stack $(STACK)
+
+demo: ready ## a commit, its pipeline as it runs, and what the released image answers
+ifeq ($(STACK),sandbox)
+	$(SAY) 'pulumi up: stack $(STACK)'
+	@$(RUN) pulumi up --stack $(STACK) --yes --skip-preview
+endif
+	$(SAY) 'demo: stack $(STACK)'
+	@$(RUN) python -m tests.e2e.demo --stack $(STACK)
+
+bench: ready ## the pipeline against the walk-through's own file, in the sandbox: ratios of one run
+ifneq ($(STACK),sandbox)
+	@echo 'error: make bench makes and destroys a stack of its own, in the sandbox alone; leave STACK out' >&2; exit 2
+endif
+	$(SAY) 'bench'
+	@$(RUN) python -m tests.e2e.bench $(ARGS)
 
 down: env ## destroy the stack, all but protected data; with the sandbox, the sandbox as well
 ifeq ($(STACK),sandbox)

@@ -148,6 +148,7 @@ class Runner(Component):
                 "runner-config.toml.j2",
                 name=f"{settings.name}-{number}",
                 concurrency=settings.concurrency,
+                keep_layers=settings.keep_layers,
                 docker_version=versions.DOCKER,
                 authority=args.authority,
                 **known,

@@ -13,7 +13,14 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".cache" / "reports"
 #: What the README tells a newcomer to type, in an order that makes sense.
-README_COMMANDS = (("up",), ("preview",), ("pulumi", "ARGS=stack output --stack sandbox"), ("down",), ("down",))
+README_COMMANDS = (
+    ("up",),
+    ("preview",),
+    ("demo",),
+    ("pulumi", "ARGS=stack output --stack sandbox"),
+    ("down",),
+    ("down",),
+)
 COUNTED = ("tests", "failures", "errors", "skipped")
 
 

@@ -85,6 +85,8 @@ class RunnerSettings(Section):
     concurrency: int = Field(default=2, ge=1, le=50)
     tags: tuple[str, ...] = ()
     untagged: bool = True
+    #: Whether images and layers of a job stay on the machine for later jobs of the same project.
+    keep_layers: bool = True
     version: str = versions.GITLAB_RUNNER
     packages_url: HttpsUrl = "https://packages.gitlab.com/runner/gitlab-runner"
     key_url: HttpsUrl = "https://packages.gitlab.com/gpgkey/gpg.key"

@@ -6,47 +6,15 @@ The tests build on each other: each leaves the project as the next one needs it.
 from __future__ import annotations
 
 import base64
-import time
 from pathlib import Path
 
-import pytest
 import yaml
-from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e import verify
 from tests.e2e.clients import Docker, Outputs, run, temporary_project
 from tests.e2e.control import Control
+from tests.e2e.pipelines import commit, jobs_of, pipeline_of, project_of
 from tests.e2e.stack import Stack
-
-ENDED = {"success", "failed", "canceled", "skipped"}
-
-
-def project_of(outputs: Outputs) -> Project:
-    """The one project of the stack."""
-    return outputs.gitlab().projects.get(outputs.projects[0]["url"].removeprefix(f"{outputs.url}/"))
-
-
-def commit(project: Project, branch: str, path: str, content: str) -> str:
-    """Change one file; the id of the commit."""
-    action = {"action": "update", "file_path": path, "content": content}
-    made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [action]})
-    return str(made.id)
-
-
-def pipeline_of(project: Project, sha: str) -> ProjectPipeline:
-    """The pipeline of a commit, once it has ended."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        found = project.pipelines.list(sha=sha, get_all=True)
-        if found and found[0].status in ENDED:
-            return project.pipelines.get(found[0].id)
-        time.sleep(1)
-    pytest.fail(f"no pipeline of {sha} has ended")
-
-
-def jobs_of(pipeline: ProjectPipeline) -> dict[str, str]:
-    """Status of each job."""
-    return {job.name: job.status for job in pipeline.jobs.list(get_all=True)}
 
 
 def latest(outputs: Outputs) -> str:
@@ -91,6 +59,9 @@ def test_a_commit_that_breaks_the_test_releases_nothing_and_a_fix_does(delivery:
 
     fixed = pipeline_of(project, commit(project, "main", "greeting.js", f"// Greets.\n{source}"))
     assert jobs_of(fixed) == {"build": "success", "test": "success", "release": "success"}
+    [build] = [job for job in fixed.jobs.list(get_all=True) if job.name == "build"]
+    tested = project.jobs.get(build.id).artifact("image.txt").decode().strip()
+    assert f"{outputs.projects[0]['image']}@{latest(outputs)}" == tested
     assert latest(outputs) != released
 
 

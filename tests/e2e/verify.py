@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gitlab.v4.objects import Project, ProjectPipeline
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +31,7 @@ from tests.e2e.clients import (
     run,
     temporary_project,
 )
+from tests.e2e.pipelines import last_pipeline, project_of, times_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Result:
 
 
 Check = Callable[[Outputs], str]
+
+#: What the sample application answers at /hello/test.
+GREETING = "Hello, test!"
 
 
 def dns_answers(outputs: Outputs) -> str:
@@ -117,12 +120,11 @@ def images_travel(outputs: Outputs) -> str:
 
 def pipelines_are_green(outputs: Outputs) -> str:
     """The last pipeline of each project's default branch ends well; each job with its time."""
-    client, lines = outputs.gitlab(), []
+    lines = []
     for told in outputs.projects:
-        project = client.projects.get(told["url"].removeprefix(f"{outputs.url}/"))
-        pipeline = _ended_pipeline(project)
-        jobs = sorted(pipeline.jobs.list(get_all=True), key=lambda job: int(job.id))
-        times = ", ".join(f"{job.name} {job.duration or 0:.0f} s" for job in jobs)
+        project = project_of(outputs, told)
+        pipeline = last_pipeline(project)
+        times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times_of(pipeline).items())
         if pipeline.status != "success":
             raise CheckError(f"{project.path_with_namespace}: pipeline {pipeline.status}: {times}")
         lines.append(f"{project.path_with_namespace}: {times}")
@@ -133,19 +135,25 @@ def images_answer(outputs: Outputs) -> str:
     """The released image, pulled by its digest with the deploy token, greets."""
     lines = []
     for told in outputs.projects:
-        _ended_pipeline(outputs.gitlab().projects.get(told["url"].removeprefix(f"{outputs.url}/")))
-        with Docker.session() as docker:
-            docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
-            digest = docker.pull(f"{told['image']}:latest")
-            pinned = f"{told['image']}@{digest}"
-            docker.pull(pinned)
-            with docker.running(pinned, 3000) as port:
-                address = f"http://127.0.0.1:{port}/hello/test"
-                answer = run("curl", "-sS", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", address)
-        if answer != "Hello, test!":
-            raise CheckError(f"{pinned} answers {answer!r}")
+        last_pipeline(project_of(outputs, told))
+        digest, answer = released(outputs, told)
+        if answer != GREETING:
+            raise CheckError(f"{told['image']}@{digest} answers {answer!r}")
         lines.append(f"{told['image']}@{digest[:19]}… → {answer}")
     return "; ".join(lines)
+
+
+def released(outputs: Outputs, told: dict[str, str]) -> tuple[str, str]:
+    """Digest of what a project has released, and what a container of it, pulled by that digest, says to `test`."""
+    with Docker.session() as docker:
+        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
+        digest = docker.pull(f"{told['image']}:latest")
+        pinned = f"{told['image']}@{digest}"
+        docker.pull(pinned)
+        with docker.running(pinned, 3000) as port:
+            address = f"http://127.0.0.1:{port}/hello/test"
+            answer = run("curl", "-sS", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", address)
+    return digest, answer
 
 
 CHECKS: dict[str, Check] = {
@@ -181,17 +189,6 @@ def _measure(name: str, check: Check, outputs: Outputs) -> Result:
     except FAILURES as error:
         measured, holds = str(error), False
     return Result(name, measured, holds, time.monotonic() - began)
-
-
-def _ended_pipeline(project: Project) -> ProjectPipeline:
-    """The last pipeline of the default branch, once it has ended."""
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline:
-        found = project.pipelines.list(ref=project.default_branch, per_page=1, get_all=False)
-        if found and found[0].status in {"success", "failed", "canceled", "skipped"}:
-            return project.pipelines.get(found[0].id)
-        time.sleep(1)
-    raise CheckError(f"{project.path_with_namespace}: no pipeline has ended within a quarter of an hour")
 
 
 def _ports(report: str) -> list[str]:

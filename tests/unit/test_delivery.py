@@ -116,6 +116,14 @@ def test_the_runner_may_build_images(engine: RecordingEngine) -> None:
     assert runner["docker"]["image"] == f"docker:{versions.DOCKER}-cli"
 
 
+def test_docker_in_jobs_keeps_its_layers_unless_told_otherwise(engine: RecordingEngine) -> None:
+    kept = configuration(engine)["runners"][0]["docker"]["volumes"]
+    fresh = configuration(delivered(runner={"keepLayers": False}))["runners"][0]["docker"]["volumes"]
+    assert kept == [*fresh, "/var/lib/docker"]
+    [clean_up] = [line for line in pipeline(engine)["default"]["before_script"] if "docker rm --force" in line]
+    assert "docker ps --all" in clean_up
+
+
 def test_concurrency_changes_the_configuration_and_no_machine(engine: RecordingEngine) -> None:
     changed = delivered(runner={"concurrency": 7})
     assert configuration(changed)["concurrent"] == 7
@@ -146,6 +154,13 @@ def test_what_is_tested_is_what_is_released_and_only_on_the_default_branch(engin
     assert text["release"]["rules"] == [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
     assert "rules" not in text["test"]
     assert not [line for line in text["release"]["script"] if "pull" in line]
+
+
+def test_an_image_is_an_index_before_its_digest_is_taken_so_that_a_release_leaves_it(engine: RecordingEngine) -> None:
+    made, digest, told = pipeline(engine)["build"]["script"][-3:]
+    assert made.startswith("docker buildx imagetools create")
+    assert "inspect --raw" in digest
+    assert told == 'echo "$CI_REGISTRY_IMAGE@sha256:$digest" | tee image.txt'
 
 
 def test_passwords_go_to_docker_over_standard_input(engine: RecordingEngine) -> None:

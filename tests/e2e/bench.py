@@ -1,0 +1,147 @@
+"""How long our pipeline takes, against the walk-through's own file: `python -m tests.e2e.bench`, in the sandbox.
+
+Each builds the same sample application, in a project of its own on a runner machine of its own, one after the other:
+first with nothing kept anywhere, then again after a change of one line. The walk-through's file is there twice: on a
+runner like the one that the walk-through registers, which keeps nothing between jobs, and on one as this project makes
+it. Only ratios of one run mean something; nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitlab.v4.objects import Project, ProjectPipeline
+from rich.console import Console
+from rich.table import Table
+
+from tests.e2e.clients import FAILURES, CheckError, Outputs
+from tests.e2e.demo import change, started
+from tests.e2e.pipelines import commit, pipeline_of, project_of, times_of
+from tests.e2e.stack import ROOT, Stack
+
+NAME = "bench"
+AIM = 0.5
+_TUTORIAL = Path(__file__).with_name("tutorial.gitlab-ci.yml")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pipeline on a runner. `path` is its project; `own_file` whether the project's own pipeline stays."""
+
+    path: str
+    title: str
+    own_file: bool
+    keep_layers: bool
+
+
+CANDIDATES = (
+    Candidate("ours", "this project", own_file=True, keep_layers=True),
+    Candidate("walk-through", "walk-through, its own runner", own_file=False, keep_layers=False),
+    Candidate("mixed", "walk-through, our runner", own_file=False, keep_layers=True),
+)
+
+
+def settings() -> dict[str, object]:
+    """A project and a runner for each candidate. The runners take no untagged job until they are told to."""
+    runner = {"image": "debian-13-x64", "keyFingerprint": "unpinned", "registryMirror": "https://mirror.gcr.io"}
+    later = {"tags": ["later"], "untagged": False}
+    return {
+        "domain": f"{NAME}.test",
+        "registry": {"storage": "filesystem"},
+        "projects": [{"path": one.path, "runners": [f"builder-{one.path}"]} for one in CANDIDATES],
+        "runners": [
+            {**runner, **later, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES
+        ],
+    }
+
+
+def prepare(outputs: Outputs, candidate: Candidate) -> Project:
+    """The project with its pipeline, nothing built yet, and a runner that now takes its jobs."""
+    told = next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
+    project = project_of(outputs, told)
+    if not candidate.own_file:
+        text = _TUTORIAL.read_text().replace("REGISTRY/root/hello", told["image"]).replace("REGISTRY", outputs.registry)
+        started(project, commit(project, "main", ".gitlab-ci.yml", text.replace("- tutorial", "- main")))
+    for waiting in project.pipelines.list(get_all=True):
+        waiting.cancel()
+    [runner] = project.runners.list(type="project_type", get_all=True)
+    full = outputs.gitlab().runners.get(runner.id)
+    full.run_untagged = True
+    full.save()
+    return project
+
+
+def compare(outputs: Outputs, repeats: int, console: Console) -> Table:
+    """Run all candidates, round by round, so that what else the machine does falls on all of them alike."""
+    projects = {one: prepare(outputs, one) for one in CANDIDATES}
+    seconds: dict[Candidate, list[float]] = {one: [] for one in CANDIDATES}
+    for again in range(repeats + 1):
+        for one, project in projects.items():
+            sha = change(project) if again else project.pipelines.create({"ref": project.default_branch}).sha
+            seconds[one].append(_seconds(_green(project, sha), one, console))
+    return _table({one: (taken[0], statistics.median(taken[1:])) for one, taken in seconds.items()})
+
+
+def _table(seconds: dict[Candidate, tuple[float, float]]) -> Table:
+    ours = seconds[CANDIDATES[0]]
+    table = Table("Pipeline", "First, s", "Again, s", "Ours to it, first", "Ours to it, again")
+    for one, taken in seconds.items():
+        ratios = (f"{our / its:.2f}" for our, its in zip(ours, taken, strict=True))
+        table.add_row(one.title, *(f"{its:.1f}" for its in taken), *ratios)
+    reached = ours[1] / seconds[CANDIDATES[1]][1]
+    table.caption = f"aim: again, at most {AIM} of the walk-through; it is {reached:.2f}"
+    return table
+
+
+def _green(project: Project, sha: str) -> ProjectPipeline:
+    pipeline = pipeline_of(project, sha, 900)
+    if pipeline.status != "success":
+        raise CheckError(f"{project.path_with_namespace}: pipeline {pipeline.status}: {pipeline.web_url}")
+    return pipeline
+
+
+def _seconds(pipeline: ProjectPipeline, candidate: Candidate, console: Console) -> float:
+    """From the commit to the end of the last job, waiting included."""
+    created, finished = (datetime.datetime.fromisoformat(at) for at in (pipeline.created_at, pipeline.finished_at))
+    seconds = (finished - created).total_seconds()
+    jobs = ", ".join(f"{name} {took:.1f}" for name, took in times_of(pipeline).items())
+    console.print(f"{candidate.title}: {seconds:.1f} s ({jobs})", highlight=False)
+    return seconds
+
+
+def main() -> int:
+    """Print the table; 1 if a pipeline was not green."""
+    parser = argparse.ArgumentParser(description="Compare our pipeline with the walk-through's file.")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=3,
+        choices=range(1, 10),
+        metavar="1…9",
+        help="runs after a change; their median counts",
+    )
+    repeats = parser.parse_args().repeats
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with tempfile.TemporaryDirectory() as folder:
+        template = ROOT / "stacks" / "Pulumi.sandbox.yaml"
+        stack = Stack.create(NAME, Path(folder), template, **settings())
+        try:
+            console.print("bringing up a stack with three projects and three runner machines …")
+            stack.up()
+            console.print(compare(stack.outputs(), repeats, console))
+        except FAILURES as error:
+            console.print(f"error: {error}", style="red", markup=False, highlight=False)
+            return 1
+        finally:
+            stack.remove()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Pipelines of a project, as a client of GitLab's API sees them."""
+
+from __future__ import annotations
+
+import time
+
+from gitlab.v4.objects import Project, ProjectPipeline
+
+from tests.e2e.clients import CheckError, Outputs
+
+ENDED = frozenset({"success", "failed", "canceled", "skipped"})
+
+
+def project_of(outputs: Outputs, told: dict[str, str] | None = None) -> Project:
+    """A project of the stack: the one that `told`, of its outputs, is about, or the first."""
+    url = (told or outputs.projects[0])["url"]
+    return outputs.gitlab().projects.get(url.removeprefix(f"{outputs.url}/"))
+
+
+def commit(project: Project, branch: str, path: str, content: str) -> str:
+    """Change one file; the id of the commit."""
+    action = {"action": "update", "file_path": path, "content": content}
+    made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [action]})
+    return str(made.id)
+
+
+def pipeline_of(project: Project, sha: str, seconds: float = 300) -> ProjectPipeline:
+    """The pipeline of a commit, once it has ended.
+
+    Raises:
+        CheckError: none has within `seconds`.
+    """
+    return _ended(project, seconds, sha=sha)
+
+
+def last_pipeline(project: Project, seconds: float = 900) -> ProjectPipeline:
+    """The last pipeline of the default branch, once it has ended.
+
+    Raises:
+        CheckError: it has not within `seconds`.
+    """
+    return _ended(project, seconds, ref=project.default_branch)
+
+
+def jobs_of(pipeline: ProjectPipeline) -> dict[str, str]:
+    """Status of each job."""
+    return {job.name: job.status for job in pipeline.jobs.list(get_all=True)}
+
+
+def times_of(pipeline: ProjectPipeline) -> dict[str, float]:
+    """Seconds that each job ran, in the order of the jobs."""
+    jobs = sorted(pipeline.jobs.list(get_all=True), key=lambda job: int(job.id))
+    return {job.name: float(job.duration or 0) for job in jobs}
+
+
+def _ended(project: Project, seconds: float, **which: str) -> ProjectPipeline:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = project.pipelines.list(get_all=False, query_parameters={**which, "per_page": "1"})
+        if found and found[0].status in ENDED:
+            return project.pipelines.get(found[0].id)
+        time.sleep(1)
+    message = f"{project.path_with_namespace}: no pipeline of {' '.join(which.values())} has ended in {seconds:.0f} s"
+    raise CheckError(message)
