@@ -51,7 +51,7 @@ def steps() -> list[Step]:
         Step("lint", [*python, "ruff", "check", "."]),
         Step("format", [*python, "ruff", "format", "--check", "."]),
         Step("types", [*python, "mypy", "."]),
-        Step("tools", [*sandbox, "prepare"]),
+        Step("tools", [*sandbox, "prepare", "--tests"]),
         _pytest("unit"),
         _pytest("sandbox"),
         Step("start", [*sandbox, "start"]),

@@ -26,6 +26,7 @@ COMMAND = Annotated[list[str], typer.Argument(help="command and its arguments, a
 def prepare(
     tools_only: Annotated[bool, typer.Option(help="only what a real account needs: Pulumi")] = False,
     image: Annotated[list[str] | None, typer.Option(help="machine image, several times for several")] = None,
+    tests: Annotated[bool, typer.Option("--tests", help="also what only the tests use")] = False,
 ) -> None:
     """Have the tools, packages and machine images that a sandbox is made of."""
     # Not at the top: every other command would wait half a second for it.
@@ -34,7 +35,7 @@ def prepare(
     if tools_only:
         bootstrap.prepare_tools(current())
     else:
-        bootstrap.prepare(current(), tuple(image) if image else bootstrap.IMAGES)
+        bootstrap.prepare(current(), tuple(image) if image else bootstrap.IMAGES, tests=tests)
 
 
 @app.command()

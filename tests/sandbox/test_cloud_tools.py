@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from tests.sandbox.cloud import versions
 from tests.sandbox.cloud.namespaces import Init
 from tests.sandbox.cloud.services import Program
 from tests.sandbox.cloud.stacks import backend, remove_stale_locks
-from tests.sandbox.cloud.tools import debian, golang, progress, pulumi
+from tests.sandbox.cloud.tools import debian, golang, nodejs, progress, pulumi
 from tests.sandbox.cloud.workstation import command_environment, tool_environment
 from tests.sandbox.layout import Layout
 
@@ -55,6 +56,36 @@ def test_a_go_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytest.Mon
     own = fake_program(tmp_path / "go", "go version go1.99.1 linux/amd64")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert golang.find_go(tmp_path / "cache", lambda _: None) == own
+
+
+def test_what_only_the_tests_need_is_installed_for_them_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[list[str]] = []
+
+    def run(what: str, command: list[str], *_: object) -> None:
+        if what == "apt: packages":
+            installed.append(command)
+
+    monkeypatch.setattr(debian, "_there", lambda _: bool(installed))
+    monkeypatch.setattr(debian, "nothing_starts", contextlib.nullcontext)
+    monkeypatch.setattr(debian, "_keep_docker_off", lambda: None)
+    monkeypatch.setattr(debian, "run", run)
+    debian.install(tmp_path, lambda _: None)
+    assert "docker.io" in installed[0]
+    assert not {"chromium", "chromium-driver", "certbot", "shellcheck", "ruby"} & {*installed[0]}
+    installed.clear()
+    debian.install(tmp_path, lambda _: None, tests=True)
+    assert {"docker.io", "chromium", "chromium-driver", "certbot", "shellcheck", "ruby"} <= {*installed[0]}
+
+
+def test_a_program_of_npm_that_is_missing_is_told_with_the_command_that_brings_it(tmp_path: Path) -> None:
+    with pytest.raises(progress.ToolError, match="prepare --tests"):
+        nodejs.command(tmp_path, "gitlab-ci-local", "dist/index.js")
+
+
+def test_the_lock_of_npm_names_no_registry() -> None:
+    lock = (nodejs.PACKAGE / "package-lock.json").read_text()
+    assert "sha512-" in lock
+    assert "http" not in lock
 
 
 def test_services_are_kept_from_starting_only_while_packages_are_installed(tmp_path: Path) -> None:

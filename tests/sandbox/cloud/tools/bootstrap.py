@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.sandbox.cloud import versions
 from tests.sandbox.cloud.archive import mirror
-from tests.sandbox.cloud.tools import debian, golang, pulumi
+from tests.sandbox.cloud.tools import debian, golang, nodejs, pulumi
 from tests.sandbox.cloud.tools.progress import Say, say, sparse
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
@@ -24,16 +24,20 @@ from tests.sandbox.runner.build import build as build_runner
 IMAGES = ("debian-13-x64",)
 
 
-def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = say) -> None:
-    """Have all tools, packages and images. What is there and right is left alone: then this takes about a second."""
+def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = say, *, tests: bool = False) -> None:
+    """Have all tools, packages and images. What is there and right is left alone: then this takes about a second.
+
+    With `tests`, also what nothing but the tests uses.
+    """
     cache = layout.cache
-    debian.install(cache, progress)
+    debian.install(cache, progress, tests=tests)
     mirror.make_keys(cache)
     # One line of work for the processor, two that mostly wait for the network and for disks.
     steps = [
         lambda: _programs(cache, progress),
         lambda: _packages(cache, images, progress),
         lambda: hub.build(cache, progress),
+        *([lambda: nodejs.install_programs(cache, progress)] if tests else []),
     ]
     with ThreadPoolExecutor(len(steps)) as pool:
         tasks = [pool.submit(step) for step in steps]

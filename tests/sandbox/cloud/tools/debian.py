@@ -15,24 +15,32 @@ from pathlib import Path
 
 from tests.sandbox.cloud.tools.progress import Say, ToolError, run, say
 
-LIST = Path(__file__).with_name("debian-packages.txt")
+#: What a sandbox needs, and what only its tests need.
+SANDBOX = Path(__file__).with_name("debian-packages.txt")
+TESTS = Path(__file__).with_name("debian-packages-tests.txt")
 #: Asked by Debian's package scripts before they start a service; 101 means "do not".
 POLICY = Path("/usr/sbin/policy-rc.d")
 _OURS = "#!/bin/sh\n# Temporary, while packages for a sandbox are installed: starts nothing.\nexit 101\n"
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
-def missing() -> list[str]:
-    """Packages of the list whose command or file is not on this machine."""
-    wanted = [line.split() for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
+def missing(*lists: Path) -> list[str]:
+    """Packages of the lists whose command or file is not on this machine."""
+    lines = [line for one in lists for line in one.read_text().splitlines()]
+    wanted = [line.split() for line in lines if line and not line.startswith("#")]
     return sorted({package for what, package in wanted if not _there(what)})
 
 
-def install(cache: Path, progress: Say = say) -> None:
-    """Have all packages of the list, and package lists to find others with. `ToolError` says what to do by hand."""
+def install(cache: Path, progress: Say = say, *, tests: bool = False) -> None:
+    """Have all packages of the list, those of tests as well if asked for, and the archive's own lists to find others.
+
+    Raises:
+        ToolError: it cannot be done; says what to do by hand.
+    """
     if shutil.which("apt-get") is None:
         raise ToolError("the sandbox needs Debian or a system with apt; for a real account alone use another STACK")
-    packages = missing()
+    wanted = (SANDBOX, TESTS) if tests else (SANDBOX,)
+    packages = missing(*wanted)
     log = cache / "logs" / "apt.log"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     if packages or not _has_lists():
@@ -49,7 +57,7 @@ def install(cache: Path, progress: Say = say) -> None:
         run("apt: packages", command, log, environment)
     if "docker.io" in packages:
         _keep_docker_off()
-    still = missing()
+    still = missing(*wanted)
     if still:
         raise ToolError(f"installed, and yet without their commands: {' '.join(still)}; see {log}")
 

@@ -1,0 +1,158 @@
+"""Our pipeline, and that of the walk-through, as `gitlab-ci-local` reads them: a program that we did not write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components import versions
+from components.project import pipeline
+from components.settings import ExtraStage
+from tests.sandbox.cloud.tools import nodejs
+from tests.sandbox.layout import current
+
+TUTORIAL = Path(__file__).parents[1] / "e2e" / "tutorial.gitlab-ci.yml"
+MIRROR = "https://mirror.example.com"
+DEPLOY = ExtraStage.model_validate({"name": "deploy", "script": ["echo 'to: staging'"]})
+REPORT = ExtraStage.model_validate({"name": "report", "script": ["true"], "defaultBranchOnly": False})
+ON_SUCCESS, NEVER = "on_success", "never"
+
+THREE = ["build", "test", "release"]
+
+#: Every kind of pipeline that settings can ask for.
+KINDS = {
+    "plain": pipeline([], None),
+    "mirrored": pipeline([], MIRROR),
+    "extended": pipeline([DEPLOY, REPORT], MIRROR),
+}
+#: Those with Docker in Docker, and what the engine is told.
+PRIVILEGED = {"plain": [], "mirrored": [f"--registry-mirror={MIRROR}"], "extended": [f"--registry-mirror={MIRROR}"]}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the witness makes of a push of one file to one branch."""
+
+    jobs: dict[str, dict[str, Any]]
+    whole: dict[str, Any]
+
+    @property
+    def times(self) -> list[tuple[str, str, str]]:
+        """Name and stage of each job, and when it runs; in the order of the list."""
+        return [(name, job["stage"], job["when"]) for name, job in self.jobs.items()]
+
+
+class Repository:
+    """A repository whose default branch is `main`. Each question is asked once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[tuple[str, str], Reading] = {}
+        self._run("git", "init", "-q", "-b", "main")
+        who = ("-c", "user.name=root", "-c", "user.email=root@example.com")
+        self._run("git", *who, "commit", "-q", "--allow-empty", "-m", "Begin")
+        self._run("git", "remote", "add", "origin", "https://gitlab.example.com/root/hello.git")
+        self._run("git", "update-ref", "refs/remotes/origin/main", "HEAD")
+        self._run("git", "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+
+    def read(self, text: str, branch: str = "main") -> Reading:
+        """List the jobs of a file, and have it with all defaults in their places."""
+        if (text, branch) not in self._known:
+            self._run("git", "checkout", "-q", "-B", branch)
+            (self._folder / ".gitlab-ci.yml").write_text(text)
+            jobs = {str(job["name"]): job for job in json.loads(self._witness("--list-json"))}
+            # The branch changes nothing of this one.
+            other = next((known.whole for (same, _), known in self._known.items() if same == text), None)
+            self._known[text, branch] = Reading(jobs, other or yaml.safe_load(self._witness("--preview")))
+        return self._known[text, branch]
+
+    def _witness(self, *words: str) -> str:
+        return self._run(*nodejs.command(current().cache, "gitlab-ci-local", "dist/index.js"), *words)
+
+    def _run(self, *command: str) -> str:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self._folder)}
+        done = subprocess.run(command, cwd=self._folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository(tmp_path_factory.mktemp("hello"))
+
+
+@every_kind
+def test_the_default_branch_builds_tests_and_releases_in_this_order(repository: Repository, kind: str) -> None:
+    assert repository.read(KINDS[kind]).times[:3] == [(name, name, ON_SUCCESS) for name in THREE]
+
+
+@every_kind
+def test_another_branch_builds_and_tests_and_does_not_release(repository: Repository, kind: str) -> None:
+    assert repository.read(KINDS[kind], "topic").times[:3] == [
+        ("build", "build", ON_SUCCESS),
+        ("test", "test", ON_SUCCESS),
+        ("release", "release", NEVER),
+    ]
+
+
+@every_kind
+def test_no_job_overtakes_its_stage_fails_unnoticed_or_waits_for_a_person(repository: Repository, kind: str) -> None:
+    for job in repository.read(KINDS[kind]).jobs.values():
+        assert not job.keys() & {"needs", "environment"}
+        assert not job["allow_failure"]
+        assert job["when"] == ON_SUCCESS
+
+
+@every_kind
+def test_only_the_release_asks_for_the_branch(repository: Repository, kind: str) -> None:
+    jobs = repository.read(KINDS[kind]).jobs
+    assert [name for name in THREE if "rules" in jobs[name]] == ["release"]
+    assert jobs["release"]["rules"] == [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
+
+
+def test_stages_of_ones_own_come_last_and_say_themselves_for_which_branch_they_are(repository: Repository) -> None:
+    on_main, on_topic = (repository.read(KINDS["extended"], branch) for branch in ("main", "topic"))
+    assert on_main.times[3:] == [("deploy", "deploy", ON_SUCCESS), ("report", "report", ON_SUCCESS)]
+    assert on_topic.times[3:] == [("deploy", "deploy", NEVER), ("report", "report", ON_SUCCESS)]
+    assert on_main.whole["stages"] == [".pre", *THREE, "deploy", "report", ".post"]
+    assert list(repository.read(KINDS["plain"]).jobs) == THREE
+
+
+@pytest.mark.parametrize("kind", PRIVILEGED)
+def test_every_job_has_the_pinned_client_and_a_docker_engine_of_the_same_version(
+    repository: Repository, kind: str
+) -> None:
+    read = repository.read(KINDS[kind])
+    for name in read.jobs:
+        job = read.whole[name]
+        assert job["image"]["name"] == f"docker:{versions.DOCKER}-cli"
+        [service] = job["services"]
+        assert service["name"] == f"docker:{versions.DOCKER}-dind"
+        assert service.get("command", []) == PRIVILEGED[kind]
+        [login] = [line for line in job["before_script"] if "docker login" in line]
+        assert login.endswith('--password-stdin "$CI_REGISTRY"')
+
+
+def test_the_walk_throughs_own_file_has_the_three_jobs_and_releases_from_its_branch_alone(
+    repository: Repository,
+) -> None:
+    read = repository.read(TUTORIAL.read_text())
+    assert read.times == [(name, name, ON_SUCCESS) for name in THREE]
+    # The witness does not weigh this old keyword, it only hands it on: whether it is obeyed is seen on the sandbox.
+    assert {name: read.whole[name].get("only") for name in THREE} == {
+        "build": None,
+        "test": None,
+        "release": ["tutorial"],
+    }
+
+
+def test_the_witness_would_tell(repository: Repository) -> None:
+    with pytest.raises(AssertionError, match="report must have script"):
+        repository.read(KINDS["plain"] + "\nreport:\n  stage: test\n  scripts: [x]\n")
