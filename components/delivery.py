@@ -15,7 +15,7 @@ from components.network import Network
 from components.project import Project, ProjectArgs
 from components.remote import Machine
 from components.runner import Runner, RunnerArgs
-from components.settings import ProjectSettings, RunnerSettings
+from components.settings import Builder, ProjectSettings, RunnerSettings
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ class Delivery(Component):
 
     def _project(self, settings: ProjectSettings) -> Project:
         args = self._args
+        runners = [one for one in args.runners if one.name in settings.runners]
         # One pipeline for all its runners: the first mirror in the order of the stack file, the same at every run.
-        mirrors = [one.registry_mirror for one in args.runners if one.name in settings.runners and one.registry_mirror]
+        mirrors = [one.registry_mirror for one in runners if one.registry_mirror]
         return Project(
             self.child_name(settings.path),
             ProjectArgs(
                 settings=settings,
+                # The settings refuse runners of several kinds.
+                builder=runners[0].builder if runners else Builder.DOCKER,
                 registry=args.registry,
                 registry_mirror=mirrors[0] if mirrors else None,
                 dies_with=args.server.droplet,

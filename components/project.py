@@ -15,7 +15,7 @@ import pulumi_gitlab as gitlab
 from components import versions
 from components.component import Component
 from components.rendering import render
-from components.settings import ExtraStage, ProjectSettings
+from components.settings import Builder, ExtraStage, ProjectSettings
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
 _BRANCH: Final = "main"
@@ -28,6 +28,7 @@ class ProjectArgs:
     """Inputs of `Project`. `registry` is `host:port`; `dies_with` is the machine that GitLab's data lives on."""
 
     settings: ProjectSettings
+    builder: Builder
     registry: pulumi.Input[str]
     registry_mirror: str | None
     dies_with: pulumi.Resource
@@ -169,14 +170,16 @@ class Project(Component):
         )
 
     def _pipeline(self) -> str:
-        return pipeline(self._args.settings.extra_stages, self._args.registry_mirror)
+        args = self._args
+        return pipeline(args.builder, args.settings.extra_stages, args.registry_mirror)
 
 
-def pipeline(extra_stages: Sequence[ExtraStage], registry_mirror: str | None) -> str:
+def pipeline(builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirror: str | None) -> str:
     """The text of `.gitlab-ci.yml`: build, test and release one image, then whatever else is wanted."""
     return render(
-        "gitlab-ci.yml.j2",
+        f"gitlab-ci.{builder}.yml.j2",
         docker_version=versions.DOCKER,
+        buildah_image=versions.BUILDAH_IMAGE,
         registry_mirror=registry_mirror,
         extra_stages=extra_stages,
     )

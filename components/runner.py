@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,17 +125,21 @@ class Runner(Component):
             libraries=["hardening.sh", "packages.sh"],
             values={
                 "ADMIN_USER": machine.user,
+                "APPARMOR_PROFILE": script("runner/apparmor-profile"),
                 "AUTHORIZED_KEYS": args.admin_key.public_key.apply(lambda key: "\n".join([key, *args.authorized_keys])),
+                "BUILDER": args.settings.builder,
                 "HOSTNAME": name,
                 "JOB_FIREWALL_SERVICE": script("runner/job-firewall.service"),
                 "PRUNE_SERVICE": script("runner/prune.service"),
                 "PRUNE_TIMER": script("runner/prune.timer"),
                 "PUBLIC_PORTS": "",
+                "REGISTRIES_CONF": render("registries.conf.j2", registry_mirror=args.settings.registry_mirror),
                 "REGISTRY_MIRROR": args.settings.registry_mirror or "",
                 "RUNNER_PACKAGES_URL": args.settings.packages_url,
                 "RUNNER_KEY_URL": args.settings.key_url,
                 "KEY_FINGERPRINT": args.settings.key_fingerprint,
                 "RUNNER_VERSION": args.settings.version,
+                "STORAGE_CONF": script("runner/storage.conf"),
             },
             timeout_seconds=1800,
         )
@@ -149,7 +154,10 @@ class Runner(Component):
                 name=f"{settings.name}-{number}",
                 concurrency=settings.concurrency,
                 keep_layers=settings.keep_layers,
+                builder=settings.builder,
                 docker_version=versions.DOCKER,
+                buildah_image=versions.BUILDAH_IMAGE,
+                seccomp=_on_one_line(script("runner/seccomp.json")),
                 authority=args.authority,
                 **known,
             )
@@ -187,3 +195,8 @@ class Runner(Component):
             timeout_seconds=300,
             depends_on=list(registered),
         )
+
+
+def _on_one_line(document: str) -> str:
+    """A JSON document as short as it can be."""
+    return json.dumps(json.loads(document), separators=(",", ":"))

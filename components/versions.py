@@ -30,5 +30,8 @@ GITLAB_RUNNER: Final = "19.3.0-1"
 #: Docker in jobs, client and daemon: they have to be of one version. Daemons from 29 on refuse clients before 25.
 DOCKER: Final = "29"
 
+#: Buildah in jobs without privileges; of the release that Debian 13 has.
+BUILDAH_IMAGE: Final = "quay.io/buildah/stable:v1.39.3"
+
 #: Node.js of the sample application: long-term support until 2028.
 NODE: Final = "24"

@@ -1,12 +1,14 @@
 # Harden a machine for jobs and give it Docker and gitlab-runner, pinned.
-# Input: ADMIN_USER, AUTHORIZED_KEYS, HOSTNAME, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT, PRUNE_SERVICE, PRUNE_TIMER,
-# PUBLIC_PORTS, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION.
+# Input: ADMIN_USER, APPARMOR_PROFILE, AUTHORIZED_KEYS, BUILDER, HOSTNAME, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT,
+# PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL,
+# RUNNER_VERSION, STORAGE_CONF.
 main() {
   forget_first_contact
   harden_ssh
   hostnamectl set-hostname "$HOSTNAME"
   close_ports
   install_docker
+  [ "$BUILDER" != buildah ] || allow_buildah
   install_runner
   keep_house
   say "runner: machine ready"
@@ -36,6 +38,19 @@ install_docker() {
   fi
   rm -f "$settings.wanted"
   systemctl enable --quiet --now docker
+}
+
+# What containers of jobs get, so that they can build without privileges.
+allow_buildah() {
+  install -d -m 755 /etc/slipway
+  write_file /etc/slipway/registries.conf 644 <<<"$REGISTRIES_CONF"
+  write_file /etc/slipway/storage.conf 644 <<<"$STORAGE_CONF"
+  # Without AppArmor in the kernel Docker does not look for the profile.
+  [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] || return 0
+  # An older AppArmor neither knows the rule nor needs it.
+  [ -e /etc/apparmor.d/abi/4.0 ] || APPARMOR_PROFILE=$(grep -vE '^abi |userns,' <<<"$APPARMOR_PROFILE")
+  write_file /etc/apparmor.d/slipway-builder 644 <<<"$APPARMOR_PROFILE"
+  apparmor_parser --replace /etc/apparmor.d/slipway-builder || die "AppArmor does not take the profile slipway-builder; no job could be started"
 }
 
 install_runner() {

@@ -15,7 +15,7 @@ from typing import Any
 import pulumi
 from pydantic import ValidationError
 
-from components.settings.delivery import ExtraStage, ProjectSettings, RunnerSettings
+from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings
 from components.settings.errors import SettingsError, secret_paths, told
 from components.settings.sections import (
     S3,
@@ -30,6 +30,7 @@ from components.settings.sections import (
 
 __all__ = [
     "S3",
+    "Builder",
     "Certificate",
     "CertificateSource",
     "ExtraStage",

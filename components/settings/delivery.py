@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -22,8 +23,15 @@ Name = Annotated[
 ]
 
 
+class Builder(StrEnum):
+    """What jobs build images with: Docker in Docker, which needs privileges, or Buildah, which does without."""
+
+    DOCKER = "docker"
+    BUILDAH = "buildah"
+
+
 class ExtraStage(Section):
-    """A stage of the pipeline after the three that are always there: shell lines, run with Docker at hand."""
+    """A stage of the pipeline after the three that are always there: shell lines, run with the builder at hand."""
 
     name: Name
     script: tuple[str, ...] = Field(min_length=1)
@@ -76,9 +84,10 @@ class ProjectSettings(Section):
 
 
 class RunnerSettings(Section):
-    """A runner on machines of its own, with Docker in Docker. `concurrency` is jobs at a time on each machine."""
+    """A runner on machines of its own. `concurrency` is jobs at a time on each machine."""
 
     name: Name = "docker-builder"
+    builder: Builder = Builder.DOCKER
     count: int = Field(default=1, ge=1, le=10)
     size: str = "s-2vcpu-4gb"
     image: str = versions.SERVER_IMAGE

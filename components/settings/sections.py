@@ -383,6 +383,18 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _projects_have_one_builder(self) -> Self:
+        for number, project in enumerate(self.projects):
+            builders = {runner.builder for runner in self.runners if runner.name in project.runners}
+            if len(builders) > 1:
+                message = (
+                    f"projects.{number}.runners: they build with {' and '.join(sorted(builders))}; the project has one "
+                    "pipeline, and its jobs would fail on some of them. Give them the same builder, or name fewer"
+                )
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _name_fits(self) -> Self:
         if len(self.fqdn) > _LONGEST_NAME:
             message = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.control import Control
 from tests.e2e.stack import ROOT, Stack
@@ -47,6 +48,23 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         ROOT / "stacks" / "Pulumi.sandbox.yaml",
         domain="delivery.test",
         registry={"storage": "filesystem"},
+    )
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with a project that two machines build for without privileges; destroyed at the end."""
+    template = ROOT / "stacks" / "Pulumi.sandbox.yaml"
+    [runner] = yaml.safe_load(template.read_text())["config"]["slipway:runners"]
+    made = Stack.create(
+        "builders",
+        tmp_path_factory.mktemp("builders"),
+        template,
+        domain="builders.test",
+        registry={"storage": "filesystem"},
+        runners=[{**runner, "builder": "buildah", "count": 2}],
     )
     yield made
     made.remove()

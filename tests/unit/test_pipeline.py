@@ -13,7 +13,7 @@ import yaml
 
 from components import versions
 from components.project import pipeline
-from components.settings import ExtraStage
+from components.settings import Builder, ExtraStage
 from tests.sandbox.cloud.tools import nodejs
 from tests.sandbox.layout import current
 
@@ -27,9 +27,10 @@ THREE = ["build", "test", "release"]
 
 #: Every kind of pipeline that settings can ask for.
 KINDS = {
-    "plain": pipeline([], None),
-    "mirrored": pipeline([], MIRROR),
-    "extended": pipeline([DEPLOY, REPORT], MIRROR),
+    "plain": pipeline(Builder.DOCKER, [], None),
+    "mirrored": pipeline(Builder.DOCKER, [], MIRROR),
+    "extended": pipeline(Builder.DOCKER, [DEPLOY, REPORT], MIRROR),
+    "unprivileged": pipeline(Builder.BUILDAH, [], MIRROR),
 }
 #: Those with Docker in Docker, and what the engine is told.
 PRIVILEGED = {"plain": [], "mirrored": [f"--registry-mirror={MIRROR}"], "extended": [f"--registry-mirror={MIRROR}"]}

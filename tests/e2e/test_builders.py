@@ -1,0 +1,175 @@
+"""Without privileged mode: two machines that build with Buildah, and how they share what there is to do.
+
+The tests build on each other: each leaves the project as the next one needs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from gitlab.v4.objects import Project, ProjectPipeline
+
+from tests.e2e import verify
+from tests.e2e.clients import run
+from tests.e2e.pipelines import commit, jobs_of, pipeline_of, project_of
+from tests.e2e.stack import Stack
+from tests.e2e.test_delivery import latest
+
+MACHINES, AT_A_TIME, JOBS = 2, 2, 8
+#: A job that runs until a branch is there.
+HELD = 'until git ls-remote --exit-code "$CI_REPOSITORY_URL" refs/heads/go; do sleep 1; done'
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that runs jobs, reached over a connection that is pinned to its host key."""
+
+    address: str
+    host_key: str
+    private_key: str
+
+    def ssh(self, command: str) -> str:
+        """Run a command on it."""
+        with tempfile.TemporaryDirectory() as folder:
+            identity, known = Path(folder, "id"), Path(folder, "known_hosts")
+            identity.touch(mode=0o600)
+            identity.write_text(self.private_key)
+            known.write_text(f"{self.address} {self.host_key}\n")
+            options = ("StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=10", f"UserKnownHostsFile={known}")
+            settings = [word for option in options for word in ("-o", option)]
+            return run("ssh", "-F", "none", "-i", str(identity), *settings, f"slipway@{self.address}", command)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The containers of its jobs, as its Docker engine tells of them."""
+        listed = self.ssh("sudo docker ps --quiet --filter name=-build").split()
+        return list(json.loads(self.ssh(f"sudo docker inspect {' '.join(listed)}"))) if listed else []
+
+
+def machines_of(stack: Stack) -> list[Machine]:
+    """The machines of the one runner, from what the engine keeps."""
+    kept = json.loads(stack.run("stack", "export", "--show-secrets", settings_file=False))
+    found = {one["urn"].rsplit("::", 1)[1]: one.get("outputs", {}) for one in kept["deployment"]["resources"]}
+    private_key = str(stack.outputs().values["server_ssh_private_key"])
+    names = [f"delivery-docker-builder-{number}" for number in range(1, MACHINES + 1)]
+    return [
+        Machine(
+            found[f"{name}-droplet"]["ipv4Address"],
+            found[f"{name}-host-keys-lasting"]["publicKeyOpenssh"].strip(),
+            private_key,
+        )
+        for name in names
+    ]
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Come back once something holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.5)
+
+
+def branch(project: Project, name: str, message: str, pipeline: str) -> str:
+    """Begin a branch with a commit of its own pipeline; the id of the commit."""
+    action = {"action": "update", "file_path": ".gitlab-ci.yml", "content": pipeline}
+    told = {"branch": name, "start_branch": "main", "commit_message": message, "actions": [action]}
+    return str(project.commits.create(told).id)
+
+
+def started(project: Project, sha: str) -> ProjectPipeline:
+    """The pipeline of a commit, as soon as there is one."""
+    eventually(lambda: bool(project.pipelines.list(sha=sha, get_all=True)), f"a pipeline of {sha}")
+    return project.pipelines.get(project.pipelines.list(sha=sha, get_all=True)[0].id)
+
+
+def tested(project: Project) -> str:
+    """The image, by its digest, that the last pipeline has tested."""
+    pipeline = project.pipelines.list(ref="main", get_all=False)[0]
+    [build] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "build"]
+    return project.jobs.get(build.id).artifact("image.txt").decode().strip()
+
+
+def most_at_once(spans: list[tuple[str, str]]) -> int:
+    """How many of these times, each from a beginning to an end, overlap at most."""
+    return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
+
+
+def test_a_project_is_built_tested_and_released_without_privileged_mode(builders: Stack) -> None:
+    builders.up()
+    outputs = builders.outputs()
+    results = {name: verify.PROJECT_CHECKS[name](outputs) for name in ("Pipeline", "Released")}
+    assert "release" in results["Pipeline"]
+    assert results["Released"].endswith("→ Hello, test!")
+    assert tested(project_of(outputs)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
+    found = {repository.path for repository in project_of(outputs).repositories.list(get_all=True)}
+    assert found == {"root/hello", "root/hello/cache"}
+
+
+def test_nothing_on_the_machines_is_configured_with_privileges(builders: Stack) -> None:
+    for machine in machines_of(builders):
+        text = machine.ssh("sudo cat /etc/gitlab-runner/config.toml")
+        [runner] = tomllib.loads(text)["runners"]
+        assert runner["docker"]["privileged"] is False
+        assert "privileged = true" not in text
+        assert (
+            machine.ssh("sudo docker volume ls --quiet --filter dangling=true | grep -vc -- -cache- || true") == "0\n"
+        )
+
+
+def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builders: Stack) -> None:
+    project, machines = project_of(builders.outputs()), machines_of(builders)
+    text = yaml.safe_load(base64.b64decode(project.files.get(".gitlab-ci.yml", ref="main").content))
+    jobs = {"default": {"image": text["default"]["image"]}, "share": {"parallel": JOBS, "script": [HELD]}}
+    pipeline = started(project, branch(project, "share", "Share", yaml.safe_dump(jobs)))
+
+    def count(status: str) -> int:
+        return Counter(job.status for job in pipeline.jobs.list(get_all=True))[status]
+
+    eventually(lambda: count("running") == MACHINES * AT_A_TIME, "as many jobs run as there is room for")
+    eventually(lambda: all(len(one.jobs()) == AT_A_TIME for one in machines), "each machine runs two of them")
+    containers = [container for machine in machines for container in machine.jobs()]
+    for host in [container["HostConfig"] for container in containers]:
+        assert (host["Privileged"], host["CapAdd"] or [], host["Devices"] or []) == (False, [], [])
+        assert "seccomp=unconfined" not in host["SecurityOpt"]
+    assert count("pending") == JOBS - MACHINES * AT_A_TIME
+
+    branch(project, "go", "Go [skip ci]", "")
+    eventually(lambda: count("success") == JOBS, "all of them succeed", 120)
+    taken: dict[str, list[tuple[str, str]]] = {}
+    for job in pipeline.jobs.list(get_all=True):
+        taken.setdefault(job.runner_manager["system_id"], []).append((job.started_at, job.finished_at))
+    assert len(taken) == MACHINES
+    assert {most_at_once(spans) for spans in taken.values()} == {AT_A_TIME}
+
+
+def test_a_test_that_fails_without_privileges_fails_its_job_and_releases_nothing(builders: Stack) -> None:
+    outputs = builders.outputs()
+    project, released = project_of(outputs), latest(outputs)
+    source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
+    broken = pipeline_of(project, commit(project, "main", "greeting.js", source.replace("Hello, ", "Good-bye, ")))
+    assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped"}
+    assert latest(outputs) == released
+
+
+def test_another_builder_is_an_update_of_pipeline_and_configuration(builders: Stack) -> None:
+    [runner] = yaml.safe_load(builders.file.read_text())["config"]["slipway:runners"]
+    builders.set(runners=[{**runner, "builder": "docker"}])
+    changes = builders.changes()
+    assert set(changes.values()) == {"update"}
+    steps = [f"{number}-{step}" for number in range(1, MACHINES + 1) for step in ("preparation", "registration")]
+    updated = {f"delivery-docker-builder-{step}" for step in [*steps, "online"]}
+    assert changes.keys() == updated | {"delivery-hello-file-gitlab-ci-yml"}
+    builders.set(runners=[runner])
+    builders.up("--expect-no-changes")
