@@ -22,7 +22,7 @@ from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e import verify
 from tests.e2e.clients import run
-from tests.e2e.pipelines import commit, jobs_of, pipeline_of, project_of
+from tests.e2e.pipelines import commit, jobs_of, last_pipeline, pipeline_of, project_of, tested_image
 from tests.e2e.stack import Stack
 from tests.e2e.test_delivery import latest
 
@@ -94,13 +94,6 @@ def started(project: Project, sha: str) -> ProjectPipeline:
     return project.pipelines.get(project.pipelines.list(sha=sha, get_all=True)[0].id)
 
 
-def tested(project: Project) -> str:
-    """The image, by its digest, that the last pipeline has tested."""
-    pipeline = project.pipelines.list(ref="main", get_all=False)[0]
-    [build] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "build"]
-    return project.jobs.get(build.id).artifact("image.txt").decode().strip()
-
-
 def most_at_once(spans: list[tuple[str, str]]) -> int:
     """How many of these times, each from a beginning to an end, overlap at most."""
     return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
@@ -112,8 +105,9 @@ def test_a_project_is_built_tested_and_released_without_privileged_mode(builders
     results = {name: verify.PROJECT_CHECKS[name](outputs) for name in ("Pipeline", "Released")}
     assert "release" in results["Pipeline"]
     assert results["Released"].endswith("→ Hello, test!")
-    assert tested(project_of(outputs)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
-    found = {repository.path for repository in project_of(outputs).repositories.list(get_all=True)}
+    project = project_of(outputs)
+    assert tested_image(project, last_pipeline(project)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
+    found = {repository.path for repository in project.repositories.list(get_all=True)}
     assert found == {"root/hello", "root/hello/cache"}
 
 
