@@ -51,8 +51,9 @@ class Delivery(Component):
         super().__init__("Delivery", name, opts)
         self._args = args
         self.projects = {settings.path: self._project(settings) for settings in args.projects}
-        for settings in args.runners:
-            self._runner(settings)
+        runners = {settings.name: self._runner(settings) for settings in args.runners}
+        for settings in args.projects:
+            self.projects[settings.path].begin([runners[name] for name in settings.runners])
         self.register_outputs({"projects": sorted(self.projects)})
 
     def as_output(self) -> list[dict[str, Any]]:

@@ -49,14 +49,14 @@ class Project(Component):
     deploy_token: pulumi.Output[str]
 
     def __init__(self, name: str, args: ProjectArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Declare the project; the commit of its pipeline is the last of its children and starts it."""
+        """Declare the project; what is left to do is `begin`."""
         super().__init__("Project", name, opts)
         self._args = args
         project = self._project()
         self._protect_branch(project)
         self._set_variables(project)
         token = self._deploy_token(project)
-        self._commit(project)
+        self._resource, self._last_commit = project, self._commit(project)
 
         self.project_id = project.id.apply(int)
         self.url = project.web_url
@@ -140,20 +140,24 @@ class Project(Component):
             opts=self.child_options(deleted_with=project, additional_secret_outputs=["token"]),
         )
 
-    def _commit(self, project: gitlab.Project) -> None:
+    def begin(self, runners: Sequence[pulumi.Resource]) -> None:
+        """Commit the pipeline, which starts it, once these runners can take its jobs as it means them."""
+        self._file(self._resource, ".gitlab-ci.yml", self._pipeline(), [self._last_commit, *runners])
+
+    def _commit(self, project: gitlab.Project) -> pulumi.Resource:
         """One commit a file, one after the other: GitLab refuses a commit on a branch that has moved meanwhile."""
         previous: pulumi.Resource = project
         if self._args.settings.sample:
             for path, content in sample_application().items():
-                previous = self._file(project, path, content, previous, ignore_changes=["content", "encoding"])
-        self._file(project, ".gitlab-ci.yml", self._pipeline(), previous)
+                previous = self._file(project, path, content, [previous], ignore_changes=["content", "encoding"])
+        return previous
 
     def _file(
         self,
         project: gitlab.Project,
         path: str,
         content: str,
-        previous: pulumi.Resource,
+        depends_on: Sequence[pulumi.Resource],
         ignore_changes: list[str] | None = None,
     ) -> gitlab.RepositoryFile:
         return gitlab.RepositoryFile(
@@ -166,7 +170,7 @@ class Project(Component):
             commit_message=f"Add {path}",
             overwrite_on_create=True,
             # Removed with the project and not one by one, each a commit that starts a pipeline.
-            opts=self.child_options(deleted_with=project, depends_on=[previous], ignore_changes=ignore_changes),
+            opts=self.child_options(deleted_with=project, depends_on=depends_on, ignore_changes=ignore_changes),
         )
 
     def _pipeline(self) -> str:

@@ -2,13 +2,15 @@
 # Input: ADMIN_USER, APPARMOR_PROFILE, AUTHORIZED_KEYS, BUILDER, HOSTNAME, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT,
 # PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL,
 # RUNNER_VERSION, STORAGE_CONF.
+readonly JOBS_SECONDS=900
+
 main() {
   forget_first_contact
   harden_ssh
   hostnamectl set-hostname "$HOSTNAME"
   close_ports
   install_docker
-  [ "$BUILDER" != buildah ] || allow_buildah
+  settle_builder
   install_runner
   keep_house
   say "runner: machine ready"
@@ -40,7 +42,17 @@ install_docker() {
   systemctl enable --quiet --now docker
 }
 
-# What containers of jobs get, so that they can build without privileges.
+# settle_builder: with another builder than before no job may start until the runner is configured for it.
+settle_builder() {
+  local configuration=/etc/gitlab-runner/config.toml privileged=true
+  [ "$BUILDER" = docker ] || privileged=false
+  if [ -e "$configuration" ] && ! grep -qE "^ *privileged = $privileged\$" "$configuration"; then
+    end_jobs
+  fi
+  [ "$BUILDER" != buildah ] || allow_buildah
+}
+
+# allow_buildah: what containers of jobs get, so that they can build without privileges.
 allow_buildah() {
   install -d -m 755 /etc/slipway
   write_file /etc/slipway/registries.conf 644 <<<"$REGISTRIES_CONF"
@@ -63,6 +75,26 @@ install_runner() {
     install_pinned gitlab-runner "$RUNNER_VERSION" "gitlab-runner-helper-images=$RUNNER_VERSION"
   fi
   apt-mark hold gitlab-runner gitlab-runner-helper-images >/dev/null
+}
+
+# end_jobs: have the runner take no more jobs and finish those that it has.
+end_jobs() {
+  local service
+  service=$(systemctl show --property MainPID --value gitlab-runner)
+  [ "${service:-0}" != 0 ] || return 0
+  say "runner: no new jobs; those that run may take $((JOBS_SECONDS / 60)) minutes to end"
+  kill -QUIT "$service"
+  patiently "runner: waiting for its jobs" gone "$service" ||
+    say "runner: a job has not ended; it is aborted, its log says so, and it can be run again in GitLab"
+  systemctl stop gitlab-runner
+}
+
+gone() {
+  local deadline=$((SECONDS + JOBS_SECONDS))
+  while kill -0 "$1" 2>/dev/null; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.5
+  done
 }
 
 keep_house() {

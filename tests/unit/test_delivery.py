@@ -301,6 +301,17 @@ def test_extra_stages_come_last_in_their_order() -> None:
     assert text["deploy"]["script"] == ["echo 'to: staging'"]
 
 
+def test_a_pipeline_starts_when_its_runners_can_take_its_jobs() -> None:
+    engine = run_program(
+        projects=[{"path": "hello", "runners": ["one", "two"]}, {"path": "other", "runners": ["two"]}],
+        runners=[{"name": "one"}, {"name": "two"}],
+    )
+    awaited = {path: engine.named(f"delivery-{path}-file-gitlab-ci-yml").depends_on for path in ("hello", "other")}
+    assert {"delivery-one-online", "delivery-two-online"} <= awaited["hello"]
+    assert "delivery-two-online" in awaited["other"]
+    assert "delivery-one-online" not in awaited["other"]
+
+
 def test_files_are_committed_one_after_the_other_and_the_pipeline_last(engine: RecordingEngine) -> None:
     files = engine.of_type(":RepositoryFile")
     assert [one.inputs["filePath"] for one in files][-1] == ".gitlab-ci.yml"
