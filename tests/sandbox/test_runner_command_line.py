@@ -136,7 +136,7 @@ def test_a_wrong_token_is_refused_and_nothing_is_written(config: Path, url: str)
 def test_a_server_that_cannot_be_reached_is_named(config: Path) -> None:
     done = register(config, "http://127.0.0.1:1", token=ANOTHER)
     assert done.returncode == 1
-    assert "couldn't execute against http://127.0.0.1:1" in done.stderr
+    assert "couldn't execute POST against http://127.0.0.1:1/api/v4/runners" in done.stderr
 
 
 def test_an_unknown_flag_a_missing_value_and_an_unknown_executor_are_refused_by_name(

@@ -84,7 +84,7 @@ class Coordinator:
             reply = self._send("POST", "runners/verify", json=body)
             if reply.status == FORBIDDEN:
                 if created:
-                    tell(log.error, "is not valid")
+                    tell(log.info, "is not valid")
                 else:
                     tell(log.error, "is removed", status=reply.text)
                 return None
@@ -202,7 +202,8 @@ class Coordinator:
         try:
             answer = self._client.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise UnreachableError(_reason(error)) from None
+            where = f"{self.url}/api/v4/{path.partition('?')[0]}"
+            raise UnreachableError(f"couldn't execute {method} against {where}: {_reason(error)}") from None
         try:
             body = answer.json() if answer.content else None
         except ValueError:
@@ -217,7 +218,7 @@ class Coordinator:
         try:
             yield tell
         except UnreachableError as error:
-            tell(log.error, "client error", status=f"couldn't execute against {self.url}: {error}")
+            tell(log.error, "failed", status=error)
 
     def _trust(self) -> ssl.SSLContext:
         context = ssl.create_default_context()

@@ -91,11 +91,7 @@ class Feeder:
         try:
             reply = self._coordinator.request_job()
         except UnreachableError as error:
-            log.warning(
-                "Checking for jobs... failed",
-                runner=runner,
-                status=f"couldn't execute POST against {self._coordinator.url}/api/v4/jobs/request: {error}",
-            )
+            log.warning("Checking for jobs... failed", runner=runner, status=error)
             return None
         if reply.status == FORBIDDEN:
             self._refusals += 1
