@@ -1,7 +1,11 @@
 # Wait until GitLab has heard of the runner. Input: API_TOKEN, GITLAB_URL, REGISTRATIONS, RUNNER_ID.
+ONLINE='"status": *"online"'
+
 main() {
-  local deadline=$((SECONDS + 120))
-  until [ "$(status)" = online ]; do
+  local deadline=$((SECONDS + 120)) answer
+  until answer=$(ask) && [[ $answer =~ $ONLINE ]]; do
+    [[ $answer != *" 404" ]] ||
+      die "GitLab knows no runner $RUNNER_ID: it was deleted there. Bring it back with: pulumi refresh, then pulumi up"
     [ "$SECONDS" -lt "$deadline" ] || die "runner $RUNNER_ID has not contacted GitLab within two minutes; on its machine see: sudo journalctl -u gitlab-runner"
     sleep 1
   done
@@ -9,8 +13,8 @@ main() {
   printf 'online\n'
 }
 
-status() {
+# ask: what GitLab answers, then the status of the answer.
+ask() {
   printf 'header = "PRIVATE-TOKEN: %s"\n' "$API_TOKEN" |
-    curl --silent --max-time 15 --config - "$GITLAB_URL/api/v4/runners/$RUNNER_ID" |
-    sed -n 's/.*"status": *"\([a-z_]*\)".*/\1/p'
+    curl --silent --max-time 15 --config - --write-out ' %{http_code}' "$GITLAB_URL/api/v4/runners/$RUNNER_ID"
 }

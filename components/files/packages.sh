@@ -26,12 +26,18 @@ deb [signed-by=/etc/apt/keyrings/$3.asc] $2/$ID/$VERSION_CODENAME $VERSION_CODEN
 SOURCE
 }
 
+# see_offered NAME VERSION: see that it can be had, before anything is touched.
+see_offered() {
+  local offered
+  unlocked apt-get -qq update || die "the package lists could not be fetched; nothing was installed"
+  offered=$(apt-cache madison "$1" | awk '{ print $3 }')
+  grep -qxF "$2" <<<"$offered" || die "$1 $2 is not in the repository; nothing was installed"
+}
+
 # install_pinned NAME VERSION [OTHER=VERSION…]
 install_pinned() {
-  local name=$1 version=$2 offered
+  local name=$1 version=$2
   shift 2
-  unlocked apt-get -qq update || die "the package lists could not be fetched; nothing was installed"
-  offered=$(apt-cache madison "$name" | awk '{ print $3 }')
-  grep -qxF "$version" <<<"$offered" || die "$name $version is not in the repository; nothing was installed"
+  see_offered "$name" "$version"
   patiently "installation of $name" install_packages "$name=$version" "$@" || die "$name $version could not be installed"
 }

@@ -1,18 +1,19 @@
 # Harden a machine for jobs and give it Docker and gitlab-runner, pinned.
-# Input: ADMIN_USER, APPARMOR_PROFILE, AUTHORIZED_KEYS, BUILDER, HOSTNAME, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT,
-# PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL,
-# RUNNER_VERSION, STORAGE_CONF.
+# Input: ADMIN_USER, APPARMOR_PROFILE, AUTHORIZED_KEYS, BUILDER, HOSTNAME, JOB_FIREWALL, JOB_FIREWALL_SERVICE,
+# KEY_FINGERPRINT, PRUNE, PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL,
+# RUNNER_PACKAGES_URL, RUNNER_VERSION, STORAGE_CONF.
 readonly JOBS_SECONDS=900
 
 main() {
+  see_room
   forget_first_contact
   harden_ssh
   hostnamectl set-hostname "$HOSTNAME"
   close_ports
   install_docker
   settle_builder
-  install_runner
   keep_house
+  install_runner
   say "runner: machine ready"
 }
 
@@ -36,7 +37,8 @@ install_docker() {
     write_file "$settings.wanted" 644
   if ! cmp --silent "$settings.wanted" "$settings"; then
     cp "$settings.wanted" "$settings"
-    systemctl restart docker
+    # Mirrors are among what a running engine reads anew; a restart would end the containers of jobs.
+    systemctl reload-or-restart docker
   fi
   rm -f "$settings.wanted"
   systemctl enable --quiet --now docker
@@ -70,9 +72,13 @@ install_runner() {
   declare_source gitlab-runner "$RUNNER_PACKAGES_URL" runner_gitlab-runner
   if [ "$(installed_version gitlab-runner)" != "$RUNNER_VERSION" ]; then
     say "runner: installing gitlab-runner $RUNNER_VERSION"
+    see_offered gitlab-runner "$RUNNER_VERSION"
+    end_jobs
     # Without it the package removes Docker data that it takes for unused.
     export NO_DOCKER_PRUNE=1
-    install_pinned gitlab-runner "$RUNNER_VERSION" "gitlab-runner-helper-images=$RUNNER_VERSION"
+    # In a shell of its own, which ends in place of this one. A step back loses nothing: a runner keeps no data.
+    (install_pinned gitlab-runner "$RUNNER_VERSION" "gitlab-runner-helper-images=$RUNNER_VERSION" --allow-downgrades) ||
+      { systemctl start gitlab-runner 2>/dev/null || true; exit 1; }
   fi
   apt-mark hold gitlab-runner gitlab-runner-helper-images >/dev/null
 }
@@ -98,9 +104,13 @@ gone() {
 }
 
 keep_house() {
+  write_file /usr/local/sbin/slipway-job-firewall 755 <<<"$JOB_FIREWALL"
+  write_file /usr/local/sbin/slipway-prune 755 <<<"$PRUNE"
+  write_file /etc/systemd/system/slipway-job-firewall.service 644 <<<"$JOB_FIREWALL_SERVICE"
   write_file /etc/systemd/system/slipway-prune.service 644 <<<"$PRUNE_SERVICE"
   write_file /etc/systemd/system/slipway-prune.timer 644 <<<"$PRUNE_TIMER"
-  write_file /etc/systemd/system/slipway-job-firewall.service 644 <<<"$JOB_FIREWALL_SERVICE"
   systemctl daemon-reload
-  systemctl enable --quiet --now slipway-prune.timer slipway-job-firewall.service
+  systemctl enable --quiet slipway-prune.timer slipway-job-firewall.service
+  # Also where they run already: they may be other ones now.
+  systemctl restart slipway-prune.timer slipway-job-firewall.service
 }

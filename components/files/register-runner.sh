@@ -2,22 +2,35 @@
 # Input: AUTHORITY, CONFIGURATION, GITLAB_URL, REGISTRY, RUNNER_VERSION (of the package that reads the configuration).
 main() {
   install -d -m 700 /etc/gitlab-runner
+  see_room
   trust_authority
   await_gitlab
   write_file /etc/gitlab-runner/config.toml 600 <<<"$CONFIGURATION"
-  local said
-  said=$(gitlab-runner verify 2>&1) || refused "$said"
-  ! grep -qE 'is removed|is not valid|is not alive|Forbidden' <<<"$said" || refused "$said"
+  see_token
   # A service that runs reads a changed configuration by itself, within seconds.
   systemctl enable --quiet --now gitlab-runner
   say "runner: registered at $GITLAB_URL"
   sha256sum /etc/gitlab-runner/config.toml | cut -d' ' -f1
 }
 
-refused() {
-  grep -iE 'error|fatal|removed|not valid|not alive|forbidden' <<<"$1" | tail -n 3 >&2 || true
-  die "GitLab at $GITLAB_URL refuses the runner's token. If the runner was deleted there, bring it back with: pulumi refresh, then pulumi up"
+# see_token: the program ends well, too, when it could not ask.
+see_token() {
+  local said
+  said=$(gitlab-runner verify 2>&1) || true
+  case $said in
+    *"is not valid"* | *"is removed"*)
+      quote "$said"
+      die "GitLab at $GITLAB_URL refuses the runner's token. If the runner was deleted there, bring it back with: pulumi refresh, then pulumi up"
+      ;;
+    *"is valid"* | *"is alive"*) ;;
+    *)
+      quote "$said"
+      die "GitLab at $GITLAB_URL could not be asked whether it knows the runner; this step can be run again"
+      ;;
+  esac
 }
+
+quote() { grep -iE 'error|fatal|verifying' <<<"$1" | tail -n 3 >&2 || true; }
 
 trust_authority() {
   [ -n "$AUTHORITY" ] || return 0
@@ -27,7 +40,7 @@ trust_authority() {
 }
 
 await_gitlab() {
-  local deadline=$((SECONDS + 60)) cause
+  local deadline=$((SECONDS + 30)) cause
   until cause=$(curl --silent --show-error --max-time 10 --output /dev/null ${AUTHORITY:+--cacert /etc/gitlab-runner/authority.crt} "$GITLAB_URL/users/sign_in" 2>&1); do
     [ "$SECONDS" -lt "$deadline" ] || die "this machine cannot reach $GITLAB_URL ($cause); no job could be fetched"
     sleep 2

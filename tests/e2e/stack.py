@@ -69,6 +69,12 @@ class Stack:
         steps = self.preview()["steps"]
         return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in steps if step["op"] not in {"same", "read"}}
 
+    def urn(self, name: str) -> str:
+        """What the engine calls the resource with a logical name."""
+        state = json.loads(self.run("stack", "export", settings_file=False))
+        [urn] = [one["urn"] for one in state["deployment"]["resources"] if one["urn"].endswith(f"::{name}")]
+        return str(urn)
+
     def outputs(self) -> Outputs:
         """The stack's outputs, secrets included."""
         return Outputs(json.loads(self.run("stack", "output", "--json", "--show-secrets", settings_file=False)))

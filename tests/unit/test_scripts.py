@@ -97,6 +97,38 @@ def test_a_step_that_runs_out_of_time_says_so() -> None:
     assert "did not end within its limit of 7 seconds" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("Verifying runner... is valid  runner=abc", None),
+        ("Verifying runner... is not valid  runner=abc\nFATAL: Failed to verify runners", "refuses the runner's token"),
+        ("ERROR: Verifying runner... is removed  runner=abc", "refuses the runner's token"),
+        # The real program ends with 0 here.
+        ("ERROR: Verifying runner... failed  status=502 Bad Gateway", "could not be asked whether it knows the runner"),
+        ("", "could not be asked whether it knows the runner"),
+    ],
+)
+def test_a_runner_is_registered_only_when_gitlab_takes_its_token(answer: str, told: str | None) -> None:
+    program = f"gitlab-runner() {{ printf '%s\\n' {shlex.quote(answer)}; }}"
+    done = shell(f"{script('register-runner.sh')}\nGITLAB_URL=https://g.test\n{program}\nsee_token; echo after")
+    assert (done.stdout == "after\n") is (told is None)
+    assert done.returncode == (1 if told else 0)
+    assert (told or "") in done.stderr
+
+
+@pytest.mark.parametrize(("before", "after", "told"), [(5000, 5000, ""), (9, 5000, "removing"), (9, 9, "disk of box")])
+def test_a_disk_without_room_is_cleared_first_and_named_if_that_does_not_help(
+    before: int, after: int, told: str
+) -> None:
+    world = f"""
+        HOSTNAME=box; left={before}
+        docker() {{ echo /; }}; systemctl() {{ left={after}; }}; df() {{ printf 'Avail\\n%s\\n' "$left"; }}
+    """
+    done = shell(f"{script('room.sh')}\n{world}\nsee_room; echo after")
+    assert (done.stdout == "after\n") is (after > 1024)
+    assert told in done.stderr
+
+
 @pytest.mark.parametrize("value", ["plain", "it's", "back\\slash", "#{1 + 1}", 'say "hello"', "\\'"])
 def test_ruby_reads_a_quoted_string_as_it_was(value: str) -> None:
     done = subprocess.run(["ruby", "-e", f"print {ruby_string(value)}"], capture_output=True, text=True, check=True)

@@ -1,0 +1,55 @@
+"""Machines of a stack other than the server, reached as their administrator reaches them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.e2e.clients import run
+from tests.e2e.stack import Stack
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine, over connections that are pinned to the host key that the stack gave it."""
+
+    droplet: int
+    address: str
+    host_key: str
+    user: str
+    private_key: str
+
+    @classmethod
+    def of(cls, stack: Stack, name: str) -> Self:
+        """The machine whose droplet has the logical name `<name>-droplet`, as the stack's state knows it."""
+        state = json.loads(stack.run("stack", "export", settings_file=False))
+        found = {one["urn"].rsplit("::", 1)[1]: one for one in state["deployment"]["resources"]}
+        droplet, outputs = found[f"{name}-droplet"], stack.outputs()
+        return cls(
+            droplet=int(droplet["id"]),
+            address=str(droplet["outputs"]["ipv4Address"]),
+            host_key=str(found[f"{name}-host-keys-lasting"]["outputs"]["publicKeyOpenssh"]).strip(),
+            user=str(outputs.values["server_ssh_user"]),
+            private_key=str(outputs.values["server_ssh_private_key"]),
+        )
+
+    def root(self, script: str, timeout: float = 120) -> str:
+        """Standard output of a script that runs as root and has to succeed.
+
+        Raises:
+            CheckError: it failed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            identity, known = Path(folder, "id"), Path(folder, "known_hosts")
+            identity.touch(mode=0o600)
+            identity.write_text(self.private_key)
+            known.write_text(f"{self.address} {self.host_key}\n")
+            options = [
+                *("-F", "none", "-i", str(identity), "-o", f"UserKnownHostsFile={known}", "-o", "IdentitiesOnly=yes"),
+                *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
+            ]
+            target = f"{self.user}@{self.address}"
+            return run("ssh", *options, target, "sudo bash -seuo pipefail", stdin=script, timeout=timeout)
