@@ -9,11 +9,12 @@ import base64
 import io
 import json
 import secrets
+import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import yaml
 from gitlab.v4.objects import Project, ProjectJob, Runner
 
-from tests.e2e.clients import Outputs, run
+from tests.e2e.clients import CheckError, Outputs, run
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
 from tests.e2e.stack import ROOT, Stack
@@ -138,6 +139,21 @@ def refused(stack: Stack) -> str:
     return done.stdout + done.stderr
 
 
+def reboot(host: Host) -> None:
+    """Start the machine anew, until its runner's service is there again."""
+    look = "cut -d' ' -f22 /proc/1/stat; systemctl is-active gitlab-runner"
+    before = host.root(look)
+
+    def started() -> bool:
+        with suppress(CheckError, subprocess.TimeoutExpired):
+            return host.root(look, timeout=15) != before
+        return False
+
+    with suppress(CheckError):
+        host.root("systemctl reboot")
+    until(started)
+
+
 @contextmanager
 def full_disk(host: Host) -> Iterator[None]:
     """A small and full file system where Docker keeps its data, for the time of the block."""
@@ -146,7 +162,8 @@ def full_disk(host: Host) -> Iterator[None]:
         systemctl stop docker docker.socket
         mount -t tmpfs -o size=48m tmpfs /var/lib/docker
         systemctl start docker
-        fallocate -l 40M /var/lib/docker/filler
+        docker volume create cache-of-a-job
+        fallocate -l 45M /var/lib/docker/filler
         """
     )
     try:
@@ -222,8 +239,8 @@ def test_an_upgrade_waits_for_the_job_that_runs_and_keeps_the_runner(life: Stack
 
 
 def test_a_job_reaches_neither_the_metadata_service_nor_the_machine_that_it_runs_on(life: Stack, host: Host) -> None:
-    # Both have been made anew: the rules are there all the same.
-    host.root("systemctl restart docker; ip6tables -S INPUT | grep -c -- '-i docker0 .*REJECT'")
+    reboot(host)
+    assert "-i docker0 -m conntrack --ctstate NEW -j REJECT" in host.root("ip6tables -S INPUT")
     own = host.root("ip -4 -o address | awk '$2 != \"lo\" { print $4 }' | cut -d/ -f1").split()
     assert len(own) == 4, own
     assert host.root("curl -sS --max-time 10 http://169.254.169.254/metadata/v1/id").strip() == str(host.droplet)
@@ -280,9 +297,12 @@ def test_a_full_disk_is_named_by_the_job_and_by_up(life: Stack, host: Host) -> N
     with full_disk(host):
         job = ended(project, start_job(project, {"script": ["true"]}))
         said = refused(life)
+        left = host.root("docker volume ls -q")
     assert job.status == "failed"
     assert "no space left on device" in log_of(job)
     assert f"error: the disk of slipway-{life.name}-docker-builder-1 is full: /var/lib/docker has" in said
+    # All that could go has gone before that was said.
+    assert "cache-of-a-job" not in left
 
 
 def test_a_machine_that_cannot_reach_gitlab_says_so_in_its_log_and_at_up(life: Stack, host: Host) -> None:
