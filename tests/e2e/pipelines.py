@@ -53,7 +53,7 @@ def times_of(pipeline: ProjectPipeline) -> dict[str, float]:
     return {job.name: float(job.duration or 0) for job in jobs}
 
 
-def tested_image(project: Project, pipeline: ProjectPipeline) -> str:
+def image_tested(project: Project, pipeline: ProjectPipeline) -> str:
     """The image, by its digest, that a pipeline hands on from build to test and release."""
     [build] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "build"]
     return project.jobs.get(build.id).artifact("image.txt").decode().strip()

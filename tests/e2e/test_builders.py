@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +18,8 @@ import yaml
 from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e import verify
-from tests.e2e.clients import run
-from tests.e2e.pipelines import commit, jobs_of, last_pipeline, pipeline_of, project_of, tested_image
+from tests.e2e.hosts import Host
+from tests.e2e.pipelines import commit, image_tested, jobs_of, last_pipeline, pipeline_of, project_of
 from tests.e2e.stack import Stack
 from tests.e2e.test_delivery import latest
 
@@ -31,45 +28,15 @@ MACHINES, AT_A_TIME, JOBS = 2, 2, 8
 HELD = 'until git ls-remote --exit-code "$CI_REPOSITORY_URL" refs/heads/go; do sleep 1; done'
 
 
-@dataclass(frozen=True)
-class Machine:
-    """A machine that runs jobs, reached over a connection that is pinned to its host key."""
-
-    address: str
-    host_key: str
-    private_key: str
-
-    def ssh(self, command: str) -> str:
-        """Run a command on it."""
-        with tempfile.TemporaryDirectory() as folder:
-            identity, known = Path(folder, "id"), Path(folder, "known_hosts")
-            identity.touch(mode=0o600)
-            identity.write_text(self.private_key)
-            known.write_text(f"{self.address} {self.host_key}\n")
-            options = ("StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=10", f"UserKnownHostsFile={known}")
-            settings = [word for option in options for word in ("-o", option)]
-            return run("ssh", "-F", "none", "-i", str(identity), *settings, f"slipway@{self.address}", command)
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """The containers of its jobs, as its Docker engine tells of them."""
-        listed = self.ssh("sudo docker ps --quiet --filter name=-build").split()
-        return list(json.loads(self.ssh(f"sudo docker inspect {' '.join(listed)}"))) if listed else []
+def machines_of(stack: Stack) -> list[Host]:
+    """The machines of the one runner."""
+    return [Host.of(stack, f"delivery-docker-builder-{number}") for number in range(1, MACHINES + 1)]
 
 
-def machines_of(stack: Stack) -> list[Machine]:
-    """The machines of the one runner, from what the engine keeps."""
-    kept = json.loads(stack.run("stack", "export", "--show-secrets", settings_file=False))
-    found = {one["urn"].rsplit("::", 1)[1]: one.get("outputs", {}) for one in kept["deployment"]["resources"]}
-    private_key = str(stack.outputs().values["server_ssh_private_key"])
-    names = [f"delivery-docker-builder-{number}" for number in range(1, MACHINES + 1)]
-    return [
-        Machine(
-            found[f"{name}-droplet"]["ipv4Address"],
-            found[f"{name}-host-keys-lasting"]["publicKeyOpenssh"].strip(),
-            private_key,
-        )
-        for name in names
-    ]
+def jobs_on(machine: Host) -> list[dict[str, Any]]:
+    """The containers of its jobs, as its Docker engine tells of them."""
+    listed = machine.root("docker ps --quiet --filter name=-build").split()
+    return list(json.loads(machine.root(f"docker inspect {' '.join(listed)}"))) if listed else []
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -106,20 +73,18 @@ def test_a_project_is_built_tested_and_released_without_privileged_mode(builders
     assert "release" in results["Pipeline"]
     assert results["Released"].endswith("→ Hello, test!")
     project = project_of(outputs)
-    assert tested_image(project, last_pipeline(project)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
+    assert image_tested(project, last_pipeline(project)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
     found = {repository.path for repository in project.repositories.list(get_all=True)}
     assert found == {"root/hello", "root/hello/cache"}
 
 
 def test_nothing_on_the_machines_is_configured_with_privileges(builders: Stack) -> None:
     for machine in machines_of(builders):
-        text = machine.ssh("sudo cat /etc/gitlab-runner/config.toml")
+        text = machine.root("cat /etc/gitlab-runner/config.toml")
         [runner] = tomllib.loads(text)["runners"]
         assert runner["docker"]["privileged"] is False
         assert "privileged = true" not in text
-        assert (
-            machine.ssh("sudo docker volume ls --quiet --filter dangling=true | grep -vc -- -cache- || true") == "0\n"
-        )
+        assert machine.root("docker volume ls --quiet --filter dangling=true | grep -vc -- -cache- || true") == "0\n"
 
 
 def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builders: Stack) -> None:
@@ -132,8 +97,8 @@ def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builder
         return Counter(job.status for job in pipeline.jobs.list(get_all=True))[status]
 
     eventually(lambda: count("running") == MACHINES * AT_A_TIME, "as many jobs run as there is room for")
-    eventually(lambda: all(len(one.jobs()) == AT_A_TIME for one in machines), "each machine runs two of them")
-    containers = [container for machine in machines for container in machine.jobs()]
+    eventually(lambda: all(len(jobs_on(one)) == AT_A_TIME for one in machines), "each machine runs two of them")
+    containers = [container for machine in machines for container in jobs_on(machine)]
     for host in [container["HostConfig"] for container in containers]:
         assert (host["Privileged"], host["CapAdd"] or [], host["Devices"] or []) == (False, [], [])
         assert "seccomp=unconfined" not in host["SecurityOpt"]

@@ -13,7 +13,7 @@ import yaml
 from tests.e2e import verify
 from tests.e2e.clients import Docker, Outputs, run, temporary_project
 from tests.e2e.control import Control
-from tests.e2e.pipelines import commit, jobs_of, pipeline_of, project_of, tested_image
+from tests.e2e.pipelines import commit, image_tested, jobs_of, pipeline_of, project_of
 from tests.e2e.stack import Stack
 
 
@@ -59,7 +59,7 @@ def test_a_commit_that_breaks_the_test_releases_nothing_and_a_fix_does(delivery:
 
     fixed = pipeline_of(project, commit(project, "main", "greeting.js", f"// Greets.\n{source}"))
     assert jobs_of(fixed) == {"build": "success", "test": "success", "release": "success"}
-    assert f"{outputs.projects[0]['image']}@{latest(outputs)}" == tested_image(project, fixed)
+    assert f"{outputs.projects[0]['image']}@{latest(outputs)}" == image_tested(project, fixed)
     assert latest(outputs) != released
 
 

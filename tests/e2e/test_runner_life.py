@@ -26,8 +26,8 @@ from gitlab.v4.objects import Project, ProjectJob, Runner
 from tests.e2e.clients import CheckError, Outputs, run
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
+from tests.e2e.pipelines import ENDED, project_of
 from tests.e2e.stack import ROOT, Stack
-from tests.e2e.test_delivery import ENDED, project_of
 
 RUNNER = {
     "name": "docker-builder",

@@ -6,7 +6,7 @@ docker system prune --all --force --filter until=72h
 docker volume prune --force
 root=$(docker info --format '{{.DockerRootDir}}')
 used=$(df --output=pcent "$root" | tail -n 1 | tr -dc 0-9)
-[ "$used" -ge 90 ] || exit 0
+[ "$used" -ge 80 ] || exit 0
 echo "$root is $used % full: removing everything that no container uses, the caches of jobs as well"
 docker system prune --all --force
 # Volumes with a name too. Engines before 23 remove those anyway, and do not know the filter.
