@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starlette.types import ASGIApp
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.sandbox.gitlab.web import db, tokens, users
@@ -69,7 +71,7 @@ def _registry_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
 
 
-def write_config(directory: Path, url: str) -> Config:
+def write_config(directory: Path, url: str, registry_api: str) -> Config:
     """The files that reconfigure would write."""
     settings: dict[str, Any] = {
         "external_url": url,
@@ -79,7 +81,7 @@ def write_config(directory: Path, url: str) -> Config:
         "socket": str(directory / "gitlab.socket"),
         "monitoring_allowlist": ["127.0.0.0/8"],
         "ssh_port": 22,
-        "registry": {"host": "gitlab.example.com:5555", "api_url": "http://127.0.0.1:1", "issuer": "issuer"},
+        "registry": {"host": "gitlab.example.com:5555", "api_url": registry_api, "issuer": "issuer"},
     }
     hidden = {
         "db_key_base": secrets.token_hex(16),
@@ -92,13 +94,36 @@ def write_config(directory: Path, url: str) -> Config:
     return Config.load(directory, directory / "version")
 
 
-@contextmanager
-def running(directory: Path) -> Iterator[Instance]:
-    """Serve an instance with the user `root` until the end of the block."""
+def listen() -> tuple[socket.socket, str]:
+    """A socket on loopback, and its URL."""
     probe = uvicorn.Config(lambda *_: None, port=0, log_level="warning")
     sock = probe.bind_socket()
-    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    config = write_config(directory, url)
+    return sock, f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@contextmanager
+def serving(app: ASGIApp, sock: socket.socket) -> Iterator[None]:
+    """Serve an application until the end of the block; closes the socket."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        wait = Retrying(
+            retry=retry_if_result(lambda started: not started), stop=stop_after_delay(10), wait=wait_fixed(0.02)
+        )
+        wait(lambda: server.started)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        sock.close()
+
+
+@contextmanager
+def running(directory: Path, registry_api: str = "http://127.0.0.1:1") -> Iterator[Instance]:
+    """Serve an instance with the user `root` until the end of the block. Its registry does not answer unless named."""
+    sock, url = listen()
+    config = write_config(directory, url, registry_api)
     db.migrate(config.database)
     with db.connect(config.database) as connection:
         root = users.create(
@@ -107,16 +132,5 @@ def running(directory: Path) -> Iterator[Instance]:
         _, token = tokens.create(
             connection, config.db_key_base, root, name="first", scopes=["api", "sudo"], expires=None
         )
-    server = uvicorn.Server(uvicorn.Config(create_app(config), log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    try:
-        wait = Retrying(
-            retry=retry_if_result(lambda started: not started), stop=stop_after_delay(10), wait=wait_fixed(0.02)
-        )
-        wait(lambda: server.started)
+    with serving(create_app(config), sock):
         yield Instance(url, config, directory, token)
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        sock.close()

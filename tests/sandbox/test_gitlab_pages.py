@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import gitlab
 import httpx
 import pytest
 
-from tests.sandbox.browser import Browser
 from tests.sandbox.gitlab.web.ci.logs import render
+from tests.sandbox.gitlab.web.pages import ago
 from tests.sandbox.gitlab_instance import PASSWORD, Instance, running
 from tests.sandbox.test_gitlab_ci import TUTORIAL, commit, make_project, make_runner, newest
 
@@ -113,23 +112,12 @@ def test_a_log_is_shown_in_its_colours_and_never_as_markup() -> None:
     assert render(text) == '<span class="bold green">$ echo &lt;b&gt;</span>\n100%\n&lt;script&gt;'
 
 
-def test_a_browser_sees_a_pipeline_and_its_log_grow(
-    client: gitlab.Gitlab, instance: Instance, project: Any, tmp_path: Path
-) -> None:
-    runner = make_runner(client, project, locked=True)
-    commit(project, {".gitlab-ci.yml": TUTORIAL})
-    browser = Browser(tmp_path / "profile")
-    browser.sign_in(instance.url, "root", PASSWORD)
-    job = runner.take()
-    job.log("first line\n")
-    later = threading.Timer(0.5, lambda: job.log("second line\n", start=len("first line\n")))
-    later.start()
-    text = browser.read(f"{instance.url}/root/hello/-/jobs/{job.payload['id']}", milliseconds=8000)
-    later.join()
-    assert "first line" in text
-    job.succeed()
-    assert "second line" in browser.read(f"{instance.url}/root/hello/-/jobs/{job.payload['id']}")
-    assert "docker-builder" in browser.read(f"{instance.url}/admin/runners")
-    picture = tmp_path / "pipeline.png"
-    browser.picture(f"{instance.url}/root/hello/-/pipelines/{newest(project).id}", picture)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_a_time_is_told_in_words_and_exactly_to_who_asks() -> None:
+    now = datetime.now(UTC)
+    assert ago(None) == "never"
+    assert ">1 minute ago<" in ago((now - timedelta(seconds=90)).isoformat())
+    assert ">3 hours ago<" in ago((now - timedelta(hours=3, minutes=59)).isoformat())
+    told = ago("2026-01-02T04:05:06.789+01:00")
+    assert ">2 Jan 2026<" in told
+    assert 'title="2 Jan 2026, 03:05:06 UTC"' in told
+    assert 'datetime="2026-01-02T03:05:06+00:00"' in told

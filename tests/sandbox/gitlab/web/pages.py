@@ -324,16 +324,21 @@ def _pipeline(page: Page, row: db.Row) -> dict[str, Any]:
     return shown | {"title": commit.title if commit else ""}
 
 
-def ago(moment: str | None) -> str:
-    """How long something is in the past."""
+def ago(moment: str | None) -> Markup:
+    """How long something is in the past, or its day; the exact time is told to who asks."""
     if not moment:
-        return "never"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    for size, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return "just now"
+        return Markup("never")
+    then = datetime.fromisoformat(moment).astimezone(UTC)
+    seconds = (datetime.now(UTC) - then).total_seconds()
+    words = f"{then:%-d %b %Y}" if seconds >= DAY else "just now"
+    for unit, name in ((HOUR, "hour"), (MINUTE, "minute")):
+        if unit <= seconds < DAY:
+            count = int(seconds // unit)
+            words = f"{count} {name}{'s' if count > 1 else ''} ago"
+            break
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        then.isoformat(timespec="seconds"), f"{then:%-d %b %Y, %H:%M:%S} UTC", words
+    )
 
 
 def span(seconds: float) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -92,26 +93,40 @@ class RegistryClient:
         return digest
 
     def details(self, tag: str) -> dict[str, Any] | None:
-        """What GitLab tells of a tag; sizes of an index are those of its manifests."""
-        answer = self._http.get(f"manifests/{tag}", headers={"Accept": ", ".join(MANIFESTS)})
-        if answer.status_code == MISSING:
+        """What GitLab tells of a tag; of an index, the sizes of its images and the time of the first."""
+        answer = self._manifest(tag)
+        if answer is None:
             return None
-        answer.raise_for_status()
         manifest = answer.json()
-        config = manifest.get("config", {})
-        layers = manifest.get("layers", manifest.get("manifests", []))
-        created = None
-        if "digest" in config:
-            blob = self._http.get(f"blobs/{config['digest']}", follow_redirects=True)
-            created = blob.json().get("created") if blob.status_code == OK else None
-        revision = config.get("digest", "").removeprefix("sha256:")
+        images = list(self._images(manifest)) if "manifests" in manifest else [manifest]
+        revision = manifest.get("config", {}).get("digest", "").removeprefix("sha256:")
         return {
             "revision": revision,
             "short_revision": revision[:9],
             "digest": answer.headers["docker-content-digest"],
-            "created_at": created,
-            "total_size": sum(layer["size"] for layer in layers),
+            "created_at": next((self._created(image) for image in images), None),
+            "total_size": sum(layer["size"] for image in images for layer in image.get("layers", [])),
         }
+
+    def _manifest(self, reference: str) -> httpx.Response | None:
+        answer = self._http.get(f"manifests/{reference}", headers={"Accept": ", ".join(MANIFESTS)})
+        if answer.status_code == MISSING:
+            return None
+        answer.raise_for_status()
+        return answer
+
+    def _images(self, index: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Manifests of an index; those of no platform are notes about the others."""
+        for entry in index["manifests"]:
+            if entry.get("platform", {}).get("architecture") == "unknown":
+                continue
+            answer = self._manifest(entry["digest"])
+            if answer is not None:
+                yield answer.json()
+
+    def _created(self, image: dict[str, Any]) -> str | None:
+        blob = self._http.get(f"blobs/{image['config']['digest']}", follow_redirects=True)
+        return blob.json().get("created") if blob.status_code == OK else None
 
     def delete_tag(self, tag: str) -> bool:
         """Delete the manifest of a tag; the distribution has no other way, so tags of the same manifest go too."""

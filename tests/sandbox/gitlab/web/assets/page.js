@@ -2,21 +2,34 @@
 "use strict";
 
 const INTERVAL = 1500;
+const COPIED = 2000;
+const FOCUSABLE = "a, button, .log";
 
 function atEnd() {
   return window.innerHeight + window.scrollY >= document.body.scrollHeight - 40;
+}
+
+// Put what is new in place of what is there, and leave the reader where they are.
+function show(main, page) {
+  const fresh = page.querySelector("main");
+  const follow = main.querySelector(".log") && atEnd();
+  const focus = [...main.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+  main.replaceWith(fresh);
+  document.title = page.title;
+  fresh.querySelectorAll(FOCUSABLE)[focus]?.focus({ preventScroll: true });
+  if (follow) window.scrollTo(0, document.body.scrollHeight);
 }
 
 async function renew() {
   const main = document.querySelector("main[data-live]");
   if (!main) return;
   try {
-    const answer = await fetch(location.href, { headers: { "X-Requested-With": "fetch" } });
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-    if (answer.ok && fresh && fresh.innerHTML !== main.innerHTML && !document.getSelection().toString()) {
-      const follow = main.querySelector(".log") && atEnd();
-      main.replaceWith(fresh);
-      if (follow) window.scrollTo(0, document.body.scrollHeight);
+    const answer = document.hidden ? null : await fetch(location.href, { headers: { "X-Requested-With": "fetch" } });
+    if (answer?.redirected) location.reload();
+    if (answer?.ok) {
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const changed = page.querySelector("main").innerHTML !== main.innerHTML || page.title !== document.title;
+      if (changed && !document.getSelection().toString()) show(main, page);
     }
   } catch {
     // The server may be starting anew: the next round will tell.
@@ -24,11 +37,20 @@ async function renew() {
   setTimeout(renew, INTERVAL);
 }
 
-document.addEventListener("click", async (event) => {
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, COPIED);
+  } catch {
+    // Without TLS or leave there is no clipboard: the line is marked, to be copied by hand.
+    document.getSelection().selectAllChildren(button.parentElement.querySelector("code"));
+  }
+}
+
+document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-copy]");
-  if (!button) return;
-  await navigator.clipboard.writeText(button.dataset.copy);
-  button.textContent = "Copied";
+  if (button) copy(button);
 });
 
 setTimeout(renew, INTERVAL);
