@@ -105,7 +105,7 @@ def root(visitor: Browser, instance: Instance) -> Browser:
 
 def test_a_wrong_password_is_told_and_the_right_one_leads_in(visitor: Browser, instance: Instance) -> None:
     visitor.sign_in(instance.url, "root", "wrong")
-    assert "Invalid login or password." in visitor.text()
+    assert visitor.text("[role=alert]") == "Invalid login or password."
     assert visitor.driver.title.startswith("Sign in")
     assert not visitor.driver.get_cookies()
     visitor.sign_in(instance.url, "root", PASSWORD)

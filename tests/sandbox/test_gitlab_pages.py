@@ -74,7 +74,9 @@ def test_a_page_shows_what_is_there_and_what_is_not_is_not_found(visitor: httpx.
     assert "&lt;script&gt;.js" in text
     assert "<script>.js" not in text
     assert visitor.get("/root/absent").status_code == 404
-    assert visitor.get("/root/hello/-/jobs/999").status_code == 404
+    absent = visitor.get("/root/hello/-/jobs/999")
+    assert (absent.status_code, "<title>Not found" in absent.text) == (404, True)
+    assert "Sign out" in absent.text
     assert visitor.get("/api/v4/no/such").json() == {"error": "404 Not Found"}
     for path in ("/-/pipelines", "/-/jobs", "/container_registry", "/-/settings/ci_cd"):
         assert visitor.get(f"/root/hello{path}").status_code == 200

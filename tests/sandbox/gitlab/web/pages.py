@@ -27,6 +27,7 @@ from .registry_client import RegistryClient
 
 HERE = Path(__file__).parent
 PAGE_SIZE = 50
+ABSENT = 404
 MINUTE, HOUR, DAY = 60, 3600, 86400
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'",
@@ -112,7 +113,7 @@ class Page:
         """Not there, or not for this visitor; who has not signed in may try that first."""
         if self.session.who is None:
             return HTTPException(302, headers={"Location": f"{self.config.external_url}/users/sign_in"})
-        return HTTPException(404)
+        return HTTPException(ABSENT)
 
 
 def home(page: Page) -> Response:
@@ -384,7 +385,13 @@ def _run(handler: Handler, request: Request, form: dict[str, str]) -> Response:
         open_to_all = handler is signed_in
         if request.method == "POST" and not open_to_all and not session.check(form.get("authenticity_token", "")):
             raise HTTPException(422)
-        return handler(Page(request, config, connection, session, form))
+        page = Page(request, config, connection, session, form)
+        try:
+            return handler(page)
+        except HTTPException as refusal:
+            if refusal.status_code != ABSENT:
+                raise
+            return page.render("absent.html", ABSENT)
 
 
 def pages(path: str, **handlers: Handler) -> list[Route]:
