@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview verify demo bench down test shell pulumi tools ready env
+.PHONY: help up preview verify demo bench screenshots down test shell pulumi tools ready env
 
 SANDBOX := .cache/venv/bin/python -m tests.sandbox
 ifeq ($(STACK),sandbox)
@@ -52,6 +52,10 @@ ifneq ($(STACK),sandbox)
 endif
 	$(SAY) 'bench'
 	@$(RUN) python -m tests.e2e.bench $(ARGS)
+
+screenshots: ready ## pictures of the sandbox's pages for the README, of a stack that runs
+	@$(SANDBOX) prepare --tests
+	@$(RUN) python -m tests.sandbox.screenshots
 
 down: env ## destroy the stack, all but protected data; with the sandbox, the sandbox as well
 ifeq ($(STACK),sandbox)
