@@ -23,7 +23,7 @@ SAY := @printf '\n==> %s\n'
 
 help: ## this list
 	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [ARGS="…"]'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
 up: ready ## everything: tools, sandbox, pulumi up, then verify
 	$(SAY) 'pulumi up: stack $(STACK)'
