@@ -19,6 +19,7 @@ from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
 from components.keys import AdminKey
 from components.network import Network, NetworkArgs
+from components.public_access import PublicAccess, PublicAccessArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
 
@@ -27,7 +28,7 @@ config = settings.of_stack()
 planned = Deployment.next(config, Deployment.read())
 
 prefix = f"{pulumi.get_project()}-{pulumi.get_stack()}"
-public_ports = (80, 443, config.registry.port)
+public_ports = (443, config.registry.port)
 
 # No resource has a provider that is not named here. The API token stays in the environment: neither the program nor
 # the state has it.
@@ -52,7 +53,6 @@ network = Network(
         region=config.region,
         vpc_cidr=config.server.vpc_cidr,
         admin_cidrs=config.admin_cidrs,
-        public_ports=public_ports,
     ),
     options,
 )
@@ -68,7 +68,7 @@ server = GitLabServer(
         admin_key=admin_key,
         ssh_key=ssh_key,
         network=network,
-        public_ports=public_ports,
+        public_ports=(80, *public_ports),
         authorized_keys=config.server.authorized_keys,
         keep_data=config.keep_data,
     ),
@@ -101,6 +101,17 @@ git = GitLab(
     ),
     options,
 )
+access = PublicAccess(
+    "public-access",
+    PublicAccessArgs(
+        prefix=prefix,
+        network=network,
+        droplet=server.machine.droplet,
+        ports=public_ports,
+        closed_until=[git.sign_up_off],
+    ),
+    options,
+)
 
 storage = ObjectStorage.given(config.registry.s3) if config.registry.s3 else None
 if planned.has_bucket:
@@ -124,13 +135,13 @@ registry = RegistryConfiguration(
 )
 
 if config.projects:
-    # GitLab restarts when its registry is configured: nothing is asked of it before.
+    # GitLab restarts when its registry is configured, and answers when its port is open: nothing is asked before.
     forge = Provider(
         "gitlab",
         base_url=pulumi.Output.concat(git.url, "/api/v4/"),
         token=git.api_token,
         early_auth_check=False,
-        opts=pulumi.ResourceOptions(depends_on=[registry]),
+        opts=pulumi.ResourceOptions(depends_on=[registry, access]),
     )
     delivery = Delivery(
         "delivery",

@@ -53,8 +53,8 @@ class GitLab(Component):
     """GitLab CE: the pinned package, its configuration, and an API token.
 
     Owns the package, `gitlab.rb`, the password of `root` and one API token; sign-up is turned off as soon as GitLab
-    answers. Refuses to own the registry's settings, which are in a file of their own that `gitlab.rb` reads, and
-    anything inside GitLab that its API can declare.
+    answers, and what has to wait for that depends on `sign_up_off`. Refuses to own the registry's settings, which are
+    in a file of their own that `gitlab.rb` reads, and anything inside GitLab that its API can declare.
     """
 
     url: pulumi.Output[str]
@@ -62,6 +62,7 @@ class GitLab(Component):
     admin_password: pulumi.Output[str]
     api_token: pulumi.Output[str]
     ready: tuple[pulumi.Resource, ...]
+    sign_up_off: pulumi.Resource
 
     def __init__(self, name: str, args: GitLabArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare GitLab; `api_token` is known when GitLab answers and accepts it."""
@@ -73,15 +74,17 @@ class GitLab(Component):
         password: pulumi.Output[str] = pulumi.Output.secret(made.result)
         package = self._package()
         configured = self._configure(package)
-        token = self._token(configured, password)
+        token, provisioned = self._provision(configured, password)
 
         self.url = pulumi.Output.concat("https://", args.fqdn)
         # Unknown until the package is installed: a failed upgrade is not remembered as done.
         installed = pulumi.Output.all(args.version, package.stdout).apply(lambda both: str(both[0]))
         self.version = pulumi.Output.unsecret(installed)
         self.admin_password = password
-        self.api_token = token
+        # Whoever uses the token waits until GitLab knows it.
+        self.api_token = pulumi.Output.all(token, provisioned.stdout).apply(lambda both: str(both[0]))
         self.ready = (configured,)
+        self.sign_up_off = provisioned
         self.register_outputs({"url": self.url})
 
     def _package(self) -> remote.Command:
@@ -126,7 +129,9 @@ class GitLab(Component):
             depends_on=[package],
         )
 
-    def _token(self, configured: remote.Command, password: pulumi.Output[str]) -> pulumi.Output[str]:
+    def _provision(
+        self, configured: remote.Command, password: pulumi.Output[str]
+    ) -> tuple[pulumi.Output[str], remote.Command]:
         period, expires = token_period(self._args.today)
         digits = random.RandomPassword(
             self.child_name("api-token-digits"),
@@ -136,7 +141,7 @@ class GitLab(Component):
             opts=self.child_options(),
         )
         token: pulumi.Output[str] = pulumi.Output.secret(pulumi.Output.concat("glpat-", digits.result))
-        minted = run_script(
+        provisioned = run_script(
             self,
             "api-token",
             machine=self._args.machine,
@@ -154,8 +159,7 @@ class GitLab(Component):
             timeout_seconds=900,
             depends_on=[configured],
         )
-        # Whoever uses the token waits until GitLab knows it.
-        return pulumi.Output.all(token, minted.stdout).apply(lambda both: str(both[0]))
+        return token, provisioned
 
 
 def _secret(certificate: Certificate) -> pulumi.Output[str]:

@@ -1,4 +1,4 @@
-"""The private network and the firewall around the server."""
+"""The private network and the firewalls around the machines in it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pulumi_digitalocean as digitalocean
 from components.component import Component
 
 _ANYWHERE = ["0.0.0.0/0", "::/0"]
+_HTTP = 80
 
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """Inputs of `Network`: where it is, its range, who may use SSH, and the ports that anybody may reach."""
+    """Inputs of `Network`: where it is, its range, and who may use SSH."""
 
     prefix: str
     region: str
     vpc_cidr: IPv4Network | None
     admin_cidrs: Sequence[str]
-    public_ports: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Network(Component):
     """A VPC, and the cloud firewalls of the machines in it.
 
     Owns the VPC, a tag for each kind of machine and a firewall on each tag. The server: SSH from the administrators'
-    networks, the public ports from anywhere. Runners: SSH from the administrators' networks. Outbound everything. A
-    firewall is on the tag, so that a droplet has it from its first second. Refuses to own the firewalls inside the
-    machines; those are the machines'.
+    networks, and port 80 from anywhere, where Let's Encrypt looks for its proof. Runners: SSH from the administrators'
+    networks. Outbound everything. A firewall is on the tag, so that a droplet has it from its first second. Refuses to
+    own the public ports, which open later, and the firewalls inside the machines; those are the machines'.
     """
 
     vpc_id: pulumi.Output[str]
@@ -60,17 +60,18 @@ class Network(Component):
             opts=self.child_options(delete_before_replace=True),
         )
         ssh = _inbound(22, args.admin_cidrs)
-        public = [_inbound(port, _ANYWHERE) for port in args.public_ports]
         self.vpc_id = vpc.id
-        self.server = self._zone("server", args.prefix, [ssh, *public])
-        self.runners = self._zone("runner", args.prefix, [ssh])
+        self.server = self._zone("server", args.prefix, "server-base", [ssh, open_to_anybody(_HTTP)])
+        self.runners = self._zone("runner", args.prefix, "runner", [ssh])
         self.register_outputs({"vpcId": self.vpc_id})
 
-    def _zone(self, kind: str, prefix: str, inbound: list[digitalocean.FirewallInboundRuleArgs]) -> Zone:
+    def _zone(
+        self, kind: str, prefix: str, firewall_name: str, inbound: list[digitalocean.FirewallInboundRuleArgs]
+    ) -> Zone:
         tag = digitalocean.Tag(self.child_name(f"{kind}-tag"), name=f"{prefix}-{kind}", opts=self.child_options())
         firewall = digitalocean.Firewall(
-            self.child_name(f"{kind}-firewall"),
-            name=f"{prefix}-{kind}",
+            self.child_name(f"{firewall_name}-firewall"),
+            name=f"{prefix}-{firewall_name}",
             tags=[tag.name],
             inbound_rules=inbound,
             # What no rule allows is dropped, outbound too.
@@ -78,6 +79,11 @@ class Network(Component):
             opts=self.child_options(),
         )
         return Zone(tag.name, firewall)
+
+
+def open_to_anybody(port: int) -> digitalocean.FirewallInboundRuleArgs:
+    """The rule that lets everybody reach a port."""
+    return _inbound(port, _ANYWHERE)
 
 
 def _inbound(port: int, sources: Sequence[str]) -> digitalocean.FirewallInboundRuleArgs:

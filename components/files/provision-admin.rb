@@ -2,7 +2,7 @@
 # Run again with the same input it changes nothing.
 username, password, name, scopes, expires_at, text = $stdin.each_line(chomp: true).to_a
 
-# Anybody could sign up in the time between the first start and this.
+# GitLab begins with sign-up open to everybody. The cloud firewall opens its port when this has been done.
 if Gitlab::CurrentSettings.signup_enabled?
   Gitlab::CurrentSettings.update!(signup_enabled: false)
 end

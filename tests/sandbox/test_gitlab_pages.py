@@ -57,6 +57,17 @@ def test_a_stranger_is_asked_to_sign_in_and_a_wrong_password_is_refused(instance
     assert "set-cookie" not in refused.headers
 
 
+def test_the_page_for_new_accounts_is_there_only_while_anybody_may_sign_up(
+    instance: Instance, client: gitlab.Gitlab
+) -> None:
+    assert httpx.get(f"{instance.url}/users/sign_up").status_code == 200
+    client.settings.update(new_data={"signup_enabled": False})
+    closed = httpx.get(f"{instance.url}/users/sign_up")
+    client.settings.update(new_data={"signup_enabled": True})
+    assert closed.status_code == 302
+    assert closed.headers["location"] == f"{instance.url}/users/sign_in"
+
+
 def test_the_cookie_is_kept_from_scripts_and_a_forged_one_is_nothing(instance: Instance, visitor: httpx.Client) -> None:
     answer = httpx.post(f"{instance.url}/users/sign_in", data={"login": "root", "password": PASSWORD})
     cookie = answer.headers["set-cookie"].lower()

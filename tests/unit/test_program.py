@@ -46,6 +46,7 @@ def test_every_component_registers_its_outputs(engine: RecordingEngine) -> None:
         "gitlab",
         "registry",
         "registry-bucket",
+        "public-access",
     }
     assert components <= engine.outputs.keys()
 
@@ -85,17 +86,47 @@ def test_volume_and_address_outlive_a_droplet_that_is_replaced(engine: Recording
 
 
 def test_a_droplet_never_comes_up_without_its_firewall(engine: RecordingEngine) -> None:
-    assert "network-server-firewall" in engine.named("server-droplet").depends_on
-    assert engine.named("server-droplet").inputs["tags"] == engine.named("network-server-firewall").inputs["tags"]
+    base = engine.named("network-server-base-firewall")
+    assert base.name in engine.named("server-droplet").depends_on
+    assert engine.named("server-droplet").inputs["tags"] == base.inputs["tags"]
+
+
+def open_ports(engine: RecordingEngine, firewall: str) -> dict[str, list[str]]:
+    """Which ports a firewall opens, and to whom."""
+    return {rule["portRange"]: rule["sourceAddresses"] for rule in engine.named(firewall).inputs["inboundRules"]}
 
 
 def test_only_ssh_is_limited_to_the_administrators(engine: RecordingEngine) -> None:
-    rules = {
-        rule["portRange"]: rule["sourceAddresses"]
-        for rule in engine.named("network-server-firewall").inputs["inboundRules"]
-    }
     everybody = ["0.0.0.0/0", "::/0"]
-    assert rules == {"22": ["192.0.2.10/32"], "80": everybody, "443": everybody, "5555": everybody}
+    assert open_ports(engine, "network-server-base-firewall") == {"22": ["192.0.2.10/32"], "80": everybody}
+    assert open_ports(engine, "public-access-firewall") == {"443": everybody, "5555": everybody}
+
+
+def test_the_public_ports_open_when_nobody_can_sign_up_any_more(engine: RecordingEngine) -> None:
+    assert "gitlab-api-token" in engine.named("public-access-firewall").depends_on
+    assert "signup_enabled: false" in engine.script("gitlab-api-token")
+    assert not set(open_ports(engine, "network-server-base-firewall")) & {"443", "5555"}
+
+
+def test_the_public_ports_of_a_droplet_that_is_new_are_closed(engine: RecordingEngine) -> None:
+    access = engine.named("public-access-firewall").inputs
+    assert access["dropletIds"] == [4711]
+    assert "tags" not in access
+
+
+def test_the_one_firewall_of_old_becomes_the_public_one_so_that_no_port_closes_meanwhile(
+    engine: RecordingEngine,
+) -> None:
+    [alias] = engine.named("public-access-firewall").request.aliases
+    assert alias.spec.name == "network-server-firewall"
+    assert alias.spec.parentUrn.endswith("::network")
+
+
+def test_no_step_on_the_server_needs_a_public_port_before_it_opens(engine: RecordingEngine) -> None:
+    for name in ("gitlab-configuration", "gitlab-api-token", "registry-storage", "registry-login"):
+        for call in re.findall(r'"https://\$FQDN[^"]*"', engine.script(name)):
+            line = engine.script(name).split(call)[0].rsplit("curl ", 1)[1]
+            assert "--resolve" in line, (name, call)
 
 
 def test_user_data_holds_the_first_contact_key_and_no_other_secret(engine: RecordingEngine) -> None:

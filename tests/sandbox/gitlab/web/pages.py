@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from . import access, auth, db, projects, repositories, sessions
+from . import access, auth, db, projects, repositories, sessions, settings
 from .ci import actions, logs, progress, runners, storage, views
 from .config import Config
 from .registry_client import RegistryClient
@@ -131,6 +131,13 @@ def home(page: Page) -> Response:
 def sign_in(page: Page) -> Response:
     """Says what this is, and asks who comes."""
     return page.render("sign_in.html")
+
+
+def sign_up(page: Page) -> Response:
+    """For those who have no account, for as long as they may make one."""
+    if not settings.read(page.connection)["signup_enabled"]:
+        return RedirectResponse(f"{page.config.external_url}/users/sign_in", 302)
+    return page.render("sign_up.html")
 
 
 def signed_in(page: Page) -> Response:
@@ -410,6 +417,7 @@ async def asset(request: Request) -> Response:
 routes = [
     *pages("/", GET=home),
     *pages("/users/sign_in", GET=sign_in, POST=signed_in),
+    *pages("/users/sign_up", GET=sign_up),
     *pages("/users/sign_out", POST=signed_out),
     Route("/assets/{name}", asset, methods=["GET"]),
     *pages("/admin/runners", GET=all_runners),
