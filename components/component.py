@@ -30,11 +30,13 @@ class Component(pulumi.ComponentResource):
         provider: pulumi.ProviderResource | None = None,
         deleted_with: pulumi.Resource | None = None,
         keep: bool = False,
+        retain: bool = False,
         **extra: object,
     ) -> pulumi.ResourceOptions:
         """Options of a child: its parent is this component, and what is given here.
 
         `keep` marks data that outlives the stack: it is protected, and retained should it leave the graph all the same.
+        `retain` marks what is somebody else's by then: it leaves the graph and stays where it is.
         """
         return pulumi.ResourceOptions(
             parent=self,
@@ -42,6 +44,6 @@ class Component(pulumi.ComponentResource):
             provider=provider,
             deleted_with=deleted_with,
             protect=True if keep else None,
-            retain_on_delete=True if keep else None,
+            retain_on_delete=True if keep or retain else None,
             **extra,  # type: ignore[arg-type]
         )

@@ -41,7 +41,8 @@ class Delivery(Component):
     """All projects and all runners, and who builds for whom.
 
     Owns that assignment and nothing else. A runner is made in the first project that names it, and locked to it if it
-    is the only one.
+    is the only one. When that project leaves the stack, the runner is registered anew in the next one, on the same
+    machines.
     """
 
     projects: Mapping[str, Project]
@@ -90,7 +91,7 @@ class Delivery(Component):
 
     def _runner(self, settings: RunnerSettings) -> Runner:
         args = self._args
-        served = [self.projects[one.path].project_id for one in args.projects if settings.name in one.runners]
+        first, *further = [one.path for one in args.projects if settings.name in one.runners]
         return Runner(
             self.child_name(settings.name),
             RunnerArgs(
@@ -104,8 +105,8 @@ class Delivery(Component):
                 gitlab_url=args.gitlab_url,
                 registry=args.registry,
                 api_token=args.api_token,
-                project_id=served[0],
-                further_project_ids=served[1:],
+                project_id=self.projects[first].project_id,
+                further_project_ids={path: self.projects[path].project_id for path in further},
                 server=args.server,
                 authority=args.authority,
             ),

@@ -18,7 +18,6 @@ from components.rendering import render
 from components.settings import Builder, ExtraStage, ProjectSettings
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
-_BRANCH: Final = "main"
 #: Access levels by the names that GitLab's API takes.
 _MAINTAINER: Final = "maintainer"
 
@@ -39,7 +38,10 @@ class Project(Component):
 
     Owns the project, the protection of its default branch, its variables, a deploy token that can do nothing but pull
     images, the sample application where it is asked for, and the pipeline. The application is put there once and
-    belongs to its developers from then on; the pipeline is kept as declared. Refuses to own runners and people.
+    belongs to its developers from then on; the pipeline is kept as declared. Files stay when they leave the stack.
+
+    One that is adopted is never removed: it leaves the stack without its variables and its deploy token, and keeps all
+    else. Refuses to own runners and people.
     """
 
     project_id: pulumi.Output[int]
@@ -74,9 +76,9 @@ class Project(Component):
             path=settings.path,
             namespace_id=self._namespace(),
             description=settings.description,
-            visibility_level=settings.visibility,
-            default_branch=_BRANCH,
-            initialize_with_readme=settings.import_id is None,
+            visibility_level=settings.visibility or (None if settings.adopted else "private"),
+            default_branch=settings.default_branch,
+            initialize_with_readme=None if settings.adopted else True,
             # A job must not land on a runner that cannot build images, or that others use.
             shared_runners_enabled=False,
             group_runners_enabled=False,
@@ -88,29 +90,38 @@ class Project(Component):
                 keep_n=settings.keep_images,
                 older_than="30d",
                 name_regex_delete=".*",
-                name_regex_keep=f"latest|{_BRANCH}",
+                name_regex_keep=f"latest|{re.escape(settings.default_branch)}",
             ),
             opts=self.child_options(
                 deleted_with=self._args.dies_with,
                 import_=settings.import_id,
+                ignore_changes=self._left_alone(),
                 # What was there before the stack stays when the stack goes.
-                keep=settings.import_id is not None,
+                retain=settings.adopted,
             ),
         )
+
+    def _left_alone(self) -> list[str]:
+        """What an adopted project keeps as it was, because the stack file does not say otherwise."""
+        settings = self._args.settings
+        if not settings.adopted:
+            return []
+        said = {"description": settings.description, "visibilityLevel": settings.visibility}
+        return ["name", *(name for name, value in said.items() if value is None)]
 
     def _namespace(self) -> pulumi.Output[int] | None:
         group = self._args.settings.group
         if group is None:
             return None
-        return gitlab.get_group_output(full_path=group, opts=pulumi.InvokeOptions(parent=self)).apply(
-            lambda found: int(found.group_id or 0)
-        )
+        # Searched for, because what is asked for by name and is not there ends the program with a traceback.
+        found = gitlab.get_groups_output(search=group, opts=pulumi.InvokeOptions(parent=self))
+        return found.apply(lambda answer: _number(group, {one.full_path: one.group_id for one in answer.groups}))
 
     def _protect_branch(self, project: gitlab.Project) -> None:
         gitlab.BranchProtection(
             self.child_name("protection"),
             project=project.id,
-            branch=_BRANCH,
+            branch=self._args.settings.default_branch,
             push_access_level=_MAINTAINER,
             merge_access_level=_MAINTAINER,
             allow_force_push=False,
@@ -121,13 +132,15 @@ class Project(Component):
     def _set_variables(self, project: gitlab.Project) -> None:
         for key, variable in self._args.settings.variables.items():
             gitlab.ProjectVariable(
-                self.child_name(f"variable-{_dashed(key)}"),
+                self.child_name(f"variable-{key}"),
                 project=project.id,
                 key=key,
                 value=pulumi.Output.secret(variable.value.get_secret_value()),
                 masked=variable.masked,
                 protected=variable.protected,
-                opts=self.child_options(deleted_with=project),
+                # A dollar sign in a password is a dollar sign.
+                raw=True,
+                opts=self.child_options(deleted_with=self._owner(project)),
             )
 
     def _deploy_token(self, project: gitlab.Project) -> gitlab.ProjectDeployToken:
@@ -137,17 +150,18 @@ class Project(Component):
             name="pull",
             username=f"{self._args.settings.path}-pull",
             scopes=["read_registry"],
-            opts=self.child_options(deleted_with=project, additional_secret_outputs=["token"]),
+            opts=self.child_options(deleted_with=self._owner(project), additional_secret_outputs=["token"]),
         )
 
     def begin(self, runners: Sequence[pulumi.Resource]) -> None:
         """Commit the pipeline, which starts it, once these runners can take its jobs as it means them."""
-        self._file(self._resource, ".gitlab-ci.yml", self._pipeline(), [self._last_commit, *runners])
+        if self._args.settings.has_pipeline:
+            self._file(self._resource, ".gitlab-ci.yml", self._pipeline(), [self._last_commit, *runners])
 
     def _commit(self, project: gitlab.Project) -> pulumi.Resource:
         """One commit a file, one after the other: GitLab refuses a commit on a branch that has moved meanwhile."""
         previous: pulumi.Resource = project
-        if self._args.settings.sample:
+        if self._args.settings.has_sample:
             for path, content in sample_application().items():
                 previous = self._file(project, path, content, [previous], ignore_changes=["content", "encoding"])
         return previous
@@ -163,15 +177,21 @@ class Project(Component):
         return gitlab.RepositoryFile(
             self.child_name(f"file-{_dashed(path)}"),
             project=project.id,
-            branch=_BRANCH,
+            branch=self._args.settings.default_branch,
             file_path=path,
             content=base64.b64encode(content.encode()).decode(),
             encoding="base64",
             commit_message=f"Add {path}",
             overwrite_on_create=True,
-            # Removed with the project and not one by one, each a commit that starts a pipeline.
-            opts=self.child_options(deleted_with=project, depends_on=depends_on, ignore_changes=ignore_changes),
+            # A file that leaves the stack is its developers': it is not removed by a commit of ours.
+            opts=self.child_options(
+                deleted_with=project, depends_on=depends_on, ignore_changes=ignore_changes, retain=True
+            ),
         )
+
+    def _owner(self, project: gitlab.Project) -> pulumi.Resource:
+        """What takes a thing of the stack with it: not a project that stays."""
+        return self._args.dies_with if self._args.settings.adopted else project
 
     def _pipeline(self) -> str:
         args = self._args
@@ -193,6 +213,18 @@ def sample_application() -> Mapping[str, str]:
     """The files of the sample application by their paths, in the order in which they are committed."""
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(_APPLICATION.iterdir()) if path.is_file()}
     return {**files, "Dockerfile": render("Dockerfile.j2", node_version=versions.NODE)}
+
+
+def _number(group: str, numbers: Mapping[str, int]) -> int:
+    """The number of a group among those that a search has found; letters of either case are the same in GitLab."""
+    for full_path, number in numbers.items():
+        if full_path.lower() == group.lower():
+            return number
+    message = (
+        f"There is no group {group} in GitLab; a project could not be made in it. "
+        "Make the group first, or take its full path as its address shows it"
+    )
+    raise pulumi.RunError(message)
 
 
 def _dashed(text: str) -> str:

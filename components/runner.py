@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -23,7 +23,10 @@ from components.settings import RunnerSettings
 
 @dataclass(frozen=True)
 class RunnerArgs:
-    """Inputs of `Runner`. `server` is the machine that GitLab is on; `authority` the PEM of a private one, if any."""
+    """Inputs of `Runner`. `server` is the machine that GitLab is on; `authority` the PEM of a private one, if any.
+
+    The runner is made in the project `project_id` and given to further ones, by their paths.
+    """
 
     prefix: str
     region: str
@@ -36,7 +39,7 @@ class RunnerArgs:
     registry: pulumi.Input[str]
     api_token: pulumi.Input[str]
     project_id: pulumi.Input[int]
-    further_project_ids: Sequence[pulumi.Input[int]]
+    further_project_ids: Mapping[str, pulumi.Input[int]]
     server: Machine
     authority: str | None
 
@@ -44,9 +47,10 @@ class RunnerArgs:
 class Runner(Component):
     """One runner of GitLab on one or several machines of its own.
 
-    Owns the runner as GitLab knows it (of one project, locked to it), its machines, Docker and `gitlab-runner` on
-    them, and their registration; it is ready when GitLab has heard of it. The machines are apart from the server,
-    because a job with privileges owns the machine that it runs on. Refuses to own the project, and to take other jobs.
+    Owns the runner as GitLab knows it (of one project and locked to it, or of those that share it), its machines,
+    Docker and `gitlab-runner` on them, and their registration; it is ready when GitLab has heard of it. The machines
+    are apart from the server, because a job with privileges owns the machine that it runs on. Refuses to own the
+    project, and to take other jobs.
     """
 
     runner_id: pulumi.Output[str]
@@ -72,15 +76,15 @@ class Runner(Component):
             description=settings.name,
             tag_lists=list(settings.tags),
             untagged=settings.untagged,
-            # Locked, it can be given to no other project.
+            # A locked one can be given to no other project, but by an administrator: GitLab asks for it unlocked.
             locked=not args.further_project_ids,
             opts=self.child_options(deleted_with=args.server.droplet, additional_secret_outputs=["token"]),
         )
 
     def _share(self, runner: gitlab.UserRunner) -> None:
-        for number, project_id in enumerate(self._args.further_project_ids, start=2):
+        for path, project_id in self._args.further_project_ids.items():
             gitlab.ProjectRunnerEnablement(
-                self.child_name(f"project-{number}"),
+                self.child_name(f"project-{path}"),
                 project=pulumi.Output.from_input(project_id).apply(str),
                 runner_id=runner.id.apply(int),
                 opts=self.child_options(deleted_with=self._args.server.droplet),

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pulumi
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings
+from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings, mistakes_between
 from components.settings.errors import SettingsError, secret_paths, told
 from components.settings.sections import (
     S3,
@@ -85,9 +86,21 @@ def load(
         settings = Settings.model_validate(values)
     except ValidationError as error:
         mistakes += [told(detail, Settings) for detail in error.errors(include_url=False, include_input=False)]
+    mistakes += _mistakes_of_delivery(values)
     if mistakes:
         raise SettingsError(mistakes)
     return settings
+
+
+def _mistakes_of_delivery(values: Mapping[str, Any]) -> list[str]:
+    """What projects and runners have wrong with each other, told beside what is wrong elsewhere."""
+    try:
+        projects = TypeAdapter(tuple[ProjectSettings, ...]).validate_python(values.get("projects"))
+        runners = TypeAdapter(tuple[RunnerSettings, ...]).validate_python(values.get("runners"))
+    except ValidationError:
+        # One is wrong by itself, which is told already: with it nothing can be compared.
+        return []
+    return list(mistakes_between(projects, runners))
 
 
 def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
@@ -110,28 +123,34 @@ def _bad_stack_name(stack: str) -> list[str]:
 
 def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> list[str]:
     plain = [
-        path
+        place
         for path in secret_paths(Settings)
-        if path.split(".")[0] not in encrypted and _given(values, path.split("."))
+        if path.split(".")[0] not in encrypted
+        for place in _places(values, path.split("."))
     ]
     return [
-        f"{path}: is in the stack file in plain text; whoever can read that would have it. "
-        f"Change it where it is used, and set it with: pulumi config set --secret --path {path} …"
-        for path in plain
+        f"{place}: is in the stack file in plain text; whoever can read that would have it. "
+        f"Change it where it is used, and set it with: pulumi config set --secret --path {shlex.quote(place)} …"
+        for place in plain
     ]
 
 
-def _given(values: Any, path: list[str]) -> bool:
-    """Whether there is anything at `path`, with lists and names of the user's choice on the way."""
+def _places(values: Any, path: list[str], place: str = "") -> Iterator[str]:
+    """Where there is anything at `path`, with lists and names of the user's choice on the way, as Pulumi writes it."""
     if not path:
-        return values is not None
-    if isinstance(values, list):
-        return any(_given(value, path) for value in values)
-    if not isinstance(values, Mapping):
-        return False
-    if path[0] in values:
-        return _given(values[path[0]], path[1:])
-    return any(_given(value, path) for value in values.values() if isinstance(value, Mapping))
+        if values is not None:
+            yield place
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from _places(value, path, f"{place}[{number}]")
+    elif isinstance(values, Mapping):
+        dot = "." if place else ""
+        if path[0] in values:
+            yield from _places(values[path[0]], path[1:], f"{place}{dot}{path[0]}")
+        else:
+            for name, value in values.items():
+                if isinstance(value, Mapping):
+                    yield from _places(value, path, f"{place}{dot}{name}")
 
 
 def _parsed(key: str, value: str) -> Any:

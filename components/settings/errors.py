@@ -21,6 +21,7 @@ _SENTENCES: Final = {
     "int_from_float": "is not a whole number; it could not be read. Write it without a fraction",
     "int_parsing": "is not a whole number; it could not be read. Write digits only",
     "int_type": "is not a whole number; it could not be read. Write digits only",
+    "literal_error": "is none of the choices; it would be refused. Take {expected}",
     "less_than_equal": "is too large; it would be refused. Take {le} or less",
     "string_type": "is not a text; it would be read as something else. Put it in quotes",
     "tuple_type": "is not a list; it could not be read. Write one entry a line, each after a dash",

@@ -362,39 +362,6 @@ class Settings(Section):
         return value
 
     @model_validator(mode="after")
-    def _runners_fit_projects(self) -> Self:
-        names = [runner.name for runner in self.runners]
-        for number, project in enumerate(self.projects):
-            for name in project.runners:
-                if name not in names:
-                    message = (
-                        f"projects.{number}.runners: there is no runner {name}; its jobs would wait for ever. "
-                        f"Add it to runners, or take one of {', '.join(names) or 'none, as there are none'}"
-                    )
-                    raise ValueError(message)
-        idle = [name for name in names if not any(name in project.runners for project in self.projects)]
-        if idle:
-            message = f"runners: {idle[0]} is named by no project; it would stand idle. Name it there, or remove it"
-            raise ValueError(message)
-        for kind, found in (("runners", names), ("projects", [project.path for project in self.projects])):
-            if len(set(found)) != len(found):
-                message = f"{kind}: two have the same name; one would take the place of the other. Rename one"
-                raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _projects_have_one_builder(self) -> Self:
-        for number, project in enumerate(self.projects):
-            builders = {runner.builder for runner in self.runners if runner.name in project.runners}
-            if len(builders) > 1:
-                message = (
-                    f"projects.{number}.runners: they build with {' and '.join(sorted(builders))}; the project has one "
-                    "pipeline, and its jobs would fail on some of them. Give them the same builder, or name fewer"
-                )
-                raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
     def _name_fits(self) -> Self:
         if len(self.fqdn) > _LONGEST_NAME:
             message = (

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.e2e.clients import Outputs, run
+from tests.e2e.watch import Watch
 
 
 def secret_values(outputs: Outputs) -> dict[str, str]:
@@ -34,32 +32,19 @@ def _longest_line(pem: str) -> str:
 
 
 @dataclass
-class ProcessWatch:
+class ProcessWatch(Watch):
     """Command lines and environments of processes, collected while something runs.
 
     The workstation sees the processes of all machines of the sandbox beside its own.
     """
 
     seen: set[str] = field(default_factory=set)
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Collect until the block ends."""
-        thread = threading.Thread(target=self._collect)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            thread.join()
 
     @property
     def text(self) -> str:
         """All that was seen."""
         return "\n".join(self.seen)
 
-    def _collect(self) -> None:
-        # A sampling interval, not a wait for something.
-        while not self._done.wait(0.1):
-            self.seen.update(run("ps", "axeww").splitlines())
+    def look(self) -> None:
+        """Collect those that there are now."""
+        self.seen.update(run("ps", "axeww").splitlines())

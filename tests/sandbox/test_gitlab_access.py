@@ -137,6 +137,8 @@ def test_a_variable_is_made_changed_and_removed(project: Project) -> None:
         ({"key": "A-B", "value": "x"}, "can contain only letters, digits and '_'."),
         ({"key": "A", "value": "short", "masked": True}, "is invalid"),
         ({"key": "A", "value": "has a space", "masked": True}, "is invalid"),
+        ({"key": "A", "value": "with-a-$dollar", "masked": True}, "is invalid"),
+        ({"key": "A", "value": "two-long\nlines-of-it", "masked": True, "raw": True}, "is invalid"),
         ({"key": "A", "value": "x", "variable_type": "other"}, "does not have a valid value"),
         ({"key": "TAKEN", "value": "x"}, r"\(TAKEN\) has already been taken"),
     ],
@@ -149,6 +151,10 @@ def test_a_variable_that_could_not_be_is_refused(project: Project, body: dict[st
 
 
 def test_a_hidden_variable_is_never_shown_again(project: Project) -> None:
+    # Where nothing is expanded, any character can be masked.
+    project.variables.create({"key": "RAW", "value": "with-a-$dollar", "masked": True, "raw": True})
+    with pytest.raises(gitlab.GitlabUpdateError, match="is invalid"):
+        project.variables.update("RAW", {"raw": False})
     project.variables.create({"key": "NAME", "value": "hidden-value", "masked_and_hidden": True})
     found = project.variables.get("NAME")
     assert (found.value, found.hidden, found.masked) == (None, True, True)

@@ -67,6 +67,7 @@ class RecordingEngine(mocks.Mocks):
     sent_outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     previous_outputs: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that only its service knows."""
@@ -79,6 +80,11 @@ class RecordingEngine(mocks.Mocks):
         if args.token.endswith(":readStackOutputs"):
             return {"name": args.args["name"], "outputs": self.previous_outputs}, []
         self.calls.append((args.token, dict(args.args)))
+        if args.token.endswith(":getGroups"):
+            found = {
+                path: number for path, number in self.groups.items() if args.args["search"].lower() in path.lower()
+            }
+            return {"groups": [{"fullPath": path, "groupId": number} for path, number in found.items()]}, []
         return dict(args.args), []
 
     def of_type(self, suffix: str) -> list[Registration]:
@@ -134,9 +140,11 @@ class _RecordingLog(mocks.MockEngine):
             self._engine.messages.append(request.message)
 
 
-def run_program(previous_outputs: dict[str, Any] | None = None, **changes: Any) -> RecordingEngine:
+def run_program(
+    previous_outputs: dict[str, Any] | None = None, groups: dict[str, int] | None = None, **changes: Any
+) -> RecordingEngine:
     """Run the whole program, as the engine would, with the required settings and `changes`."""
-    engine = RecordingEngine(previous_outputs=previous_outputs or {})
+    engine = RecordingEngine(previous_outputs=previous_outputs or {}, groups=groups or {})
     monitor = _RecordingMonitor(engine)
     features = monitor.GetDeploymentInfo(empty_pb2.Empty())  # type: ignore[no-untyped-call]
     settings.configure(
@@ -153,8 +161,20 @@ def run_program(previous_outputs: dict[str, Any] | None = None, **changes: Any) 
     settings.set_root_resource(None)  # type: ignore[arg-type]
     settings_of_stack = as_config({**project_defaults(), **REQUIRED, **changes})
     config.set_all_config(settings_of_stack, ENCRYPTED)
-    _LOOP.run_until_complete(run_in_stack(_program))
+    try:
+        _LOOP.run_until_complete(run_in_stack(_program))
+    finally:
+        _forget_what_is_unfinished()
     return engine
+
+
+def _forget_what_is_unfinished() -> None:
+    """A program that has failed leaves tasks behind, which the next one would wait for."""
+    if tasks := asyncio.all_tasks(_LOOP):
+        for task in tasks:
+            task.cancel()
+        _LOOP.run_until_complete(asyncio.wait(tasks))
+    settings.SETTINGS.outputs.clear()
 
 
 def _program() -> None:

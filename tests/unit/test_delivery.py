@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from google.protobuf import json_format
+from pulumi import RunError
 
 from components import versions
 from components.settings import SettingsError
@@ -81,7 +82,35 @@ def test_the_runner_is_of_the_project_and_locked_to_it(engine: RecordingEngine) 
 def test_a_runner_that_two_projects_name_is_shared_with_the_second_and_not_locked() -> None:
     engine = run_program(projects=[PROJECT, {"path": "other"}], runners=[RUNNER])
     assert engine.named("delivery-docker-builder-registration").inputs["locked"] is False
-    assert engine.named("delivery-docker-builder-project-2").inputs["runnerId"] == 7
+    assert engine.named("delivery-docker-builder-project-other").inputs["runnerId"] == 7
+
+
+def test_of_three_that_share_a_runner_the_second_goes_without_a_trace_on_the_third() -> None:
+    three = run_program(projects=[PROJECT, {"path": "second"}, {"path": "third"}], runners=[RUNNER])
+    two = run_program(projects=[PROJECT, {"path": "third"}], runners=[RUNNER])
+    shares = {one.name for one in three.of_type(":ProjectRunnerEnablement")}
+    assert shares == {"delivery-docker-builder-project-second", "delivery-docker-builder-project-third"}
+    left = two.named("delivery-docker-builder-project-third")
+    assert left.inputs == three.named("delivery-docker-builder-project-third").inputs
+    assert len(two.of_type(":ProjectRunnerEnablement")) == 1
+
+
+def test_a_runner_of_several_projects_belongs_to_the_first_and_is_locked_once_it_is_alone() -> None:
+    engine = run_program(projects=[{"path": "other", "runners": []}, PROJECT], runners=[RUNNER])
+    assert engine.named("delivery-docker-builder-registration").inputs["locked"] is True
+    assert not engine.of_type(":ProjectRunnerEnablement")
+
+
+def test_a_project_in_a_group_is_made_there_whatever_the_case_of_its_path() -> None:
+    groups = {"team": 7, "team/sub": 8, "steam": 9}
+    engine = run_program(groups=groups, projects=[{**PROJECT, "group": "Team/Sub"}], runners=[RUNNER])
+    assert engine.named("delivery-hello-project").inputs["namespaceId"] == 8
+    assert "namespaceId" not in delivered().named("delivery-hello-project").inputs
+
+
+def test_a_group_that_does_not_exist_is_told_in_one_sentence() -> None:
+    with pytest.raises(RunError, match=r"There is no group team in GitLab; .*\. Make the group first"):
+        run_program(groups={"steam": 9}, projects=[{**PROJECT, "group": "team"}], runners=[RUNNER])
 
 
 def test_the_runner_has_a_machine_of_its_own_that_only_administrators_reach(engine: RecordingEngine) -> None:
@@ -331,23 +360,82 @@ def test_the_deploy_token_may_pull_and_no_more(engine: RecordingEngine) -> None:
     assert engine.named("delivery-hello-deploy-token").inputs["scopes"] == ["read_registry"]
 
 
-def test_a_project_that_is_taken_over_stays_when_the_stack_goes() -> None:
-    project = delivered({"importId": "17"}).named("delivery-hello-project")
+def test_an_adopted_project_leaves_the_stack_and_stays_in_gitlab() -> None:
+    engine = delivered({"importId": "17"})
+    project = engine.named("delivery-hello-project")
     assert project.request.importId == "17"
-    assert project.request.protect
     assert project.request.retainOnDelete
+    # A protected one could not leave: `up` would refuse.
+    assert not project.request.protect
+    assert not delivered().named("delivery-hello-project").request.retainOnDelete
 
 
-def test_a_variable_in_plain_text_is_refused_and_an_encrypted_one_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    project = {"path": "hello", "variables": {"DEPLOY_KEY": {"value": "the-value"}}}
-    with pytest.raises(SettingsError, match=r"projects\.variables\.value: is in the stack file in plain text"):
-        run_program(projects=[project], runners=[RUNNER])
+@pytest.mark.usefixtures("encrypted")
+def test_what_the_stack_put_into_an_adopted_project_goes_without_it() -> None:
+    for settings, owner in (({"importId": "17"}, "server-droplet"), ({}, "delivery-hello-project")):
+        engine = delivered({**settings, "variables": {"KEY": {"value": "the-value"}}})
+        assert engine.named("delivery-hello-deploy-token").deleted_with == owner
+        assert engine.named("delivery-hello-variable-KEY").deleted_with == owner
+        assert engine.named("delivery-hello-protection").deleted_with == "delivery-hello-project"
+
+
+def test_an_adopted_project_keeps_what_the_stack_file_does_not_say() -> None:
+    engine = delivered({"importId": "17"})
+    project = engine.named("delivery-hello-project")
+    assert list(project.request.ignoreChanges) == ["name", "description", "visibilityLevel"]
+    assert not {"description", "visibilityLevel", "initializeWithReadme"} & project.inputs.keys()
+    assert not engine.of_type(":RepositoryFile")
+    said = delivered({"importId": "17", "description": "Ours", "visibility": "internal", "pipeline": True})
+    assert list(said.named("delivery-hello-project").request.ignoreChanges) == ["name"]
+    assert said.named("delivery-hello-project").inputs["visibilityLevel"] == "internal"
+    assert [one.inputs["filePath"] for one in said.of_type(":RepositoryFile")] == [".gitlab-ci.yml"]
+
+
+def test_a_new_project_is_private_unless_told_otherwise(engine: RecordingEngine) -> None:
+    project = engine.named("delivery-hello-project")
+    assert project.inputs["visibilityLevel"] == "private"
+    assert not project.request.ignoreChanges
+    assert delivered({"visibility": "public"}).named("delivery-hello-project").inputs["visibilityLevel"] == "public"
+
+
+def test_a_file_that_leaves_the_stack_is_not_removed_by_a_commit(engine: RecordingEngine) -> None:
+    files = engine.of_type(":RepositoryFile")
+    assert files
+    assert all(one.request.retainOnDelete for one in files)
+
+
+def test_the_default_branch_is_the_one_that_is_protected_and_kept_and_committed_to() -> None:
+    engine = delivered({"defaultBranch": "trunk"})
+    assert engine.named("delivery-hello-project").inputs["defaultBranch"] == "trunk"
+    policy = engine.named("delivery-hello-project").inputs["containerExpirationPolicy"]
+    assert policy["nameRegexKeep"] == "latest|trunk"
+    assert engine.named("delivery-hello-protection").inputs["branch"] == "trunk"
+    assert {one.inputs["branch"] for one in engine.of_type(":RepositoryFile")} == {"trunk"}
+
+
+@pytest.fixture
+def encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projects with something encrypted in them."""
     monkeypatch.setattr("tests.unit.engine.ENCRYPTED", [*ENCRYPTED, "slipway:projects"])
-    engine = run_program(projects=[project], runners=[RUNNER])
-    assert (
-        ENVELOPE
-        in json_format.MessageToDict(engine.named("delivery-hello-variable-deploy-key").request.object)["value"]
-    )
+
+
+def test_a_variable_in_plain_text_is_refused_with_the_command_that_encrypts_it() -> None:
+    projects = [{"path": "first"}, {"path": "hello", "variables": {"DEPLOY_KEY": {"value": "the-value"}}}]
+    with pytest.raises(SettingsError) as caught:
+        run_program(projects=projects, runners=[RUNNER])
+    [line] = caught.value.mistakes
+    assert line.startswith("projects[1].variables.DEPLOY_KEY.value: is in the stack file in plain text")
+    assert "pulumi config set --secret --path 'projects[1].variables.DEPLOY_KEY.value' …" in line
+
+
+@pytest.mark.usefixtures("encrypted")
+def test_an_encrypted_variable_stays_secret_and_is_taken_as_it_stands() -> None:
+    variables = {"DEPLOY_KEY": {"value": "pa$$word"}, "deploy_key": {"value": "x y", "masked": False}}
+    engine = delivered({"variables": variables})
+    variable = engine.named("delivery-hello-variable-DEPLOY_KEY")
+    assert ENVELOPE in json_format.MessageToDict(variable.request.object)["value"]
+    assert (variable.inputs["raw"], variable.inputs["masked"], variable.inputs["protected"]) == (True, True, False)
+    assert engine.named("delivery-hello-variable-deploy_key").inputs["masked"] is False
 
 
 @pytest.mark.parametrize(
@@ -355,7 +443,23 @@ def test_a_variable_in_plain_text_is_refused_and_an_encrypted_one_stays_secret(m
     [
         ([{"path": "hello", "runners": ["nobody"]}], [RUNNER], "projects.0.runners"),
         ([{"path": "hello", "runners": []}], [RUNNER], "runners"),
-        ([PROJECT, PROJECT], [RUNNER], "projects"),
+        ([PROJECT, PROJECT], [RUNNER], "projects.1.path"),
+        ([PROJECT, {**PROJECT, "group": "team"}], [RUNNER], "projects.1.path"),
+        ([{**PROJECT, "group": "Root"}], [RUNNER], "projects.0.group"),
+        ([{**PROJECT, "group": "/team"}], [RUNNER], "projects.0.group"),
+        ([{**PROJECT, "importId": "17"}, {"path": "b", "importId": "17"}], [RUNNER], "projects.1.importId"),
+        ([{**PROJECT, "importId": "root/hello"}], [RUNNER], "projects.0.importId"),
+        ([{**PROJECT, "importId": "17", "sample": True}], [RUNNER], "projects.0"),
+        ([{**PROJECT, "pipeline": False, "extraStages": [{"name": "x", "script": ["x"]}]}], [RUNNER], "projects.0"),
+        ([{**PROJECT, "path": "badges"}], [RUNNER], "projects.0.path"),
+        ([{**PROJECT, "path": "hello-"}], [RUNNER], "projects.0.path"),
+        ([{**PROJECT, "defaultBranch": "a b"}], [RUNNER], "projects.0.defaultBranch"),
+        ([{**PROJECT, "keepImages": 7}], [RUNNER], "projects.0.keepImages"),
+        ([{**PROJECT, "visibility": "secret"}], [RUNNER], "projects.0.visibility"),
+        ([{**PROJECT, "variables": {"CI_COMMIT_SHA": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
+        ([{**PROJECT, "variables": {"DOCKER_HOST": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
+        ([{**PROJECT, "variables": {"KEY": {"value": "1234567"}}}], [RUNNER], "projects.0.variables.KEY"),
+        ([{**PROJECT, "variables": {"KEY": {"value": "two\nlines"}}}], [RUNNER], "projects.0.variables.KEY"),
         ([PROJECT], [RUNNER, RUNNER], "runners"),
         ([{"path": "Hello World"}], [RUNNER], "projects.0.path"),
         (
@@ -363,7 +467,7 @@ def test_a_variable_in_plain_text_is_refused_and_an_encrypted_one_stays_secret(m
             [RUNNER],
             "projects.0.extraStages.0.name",
         ),
-        ([{"path": "hello", "variables": {"A-B": {"value": "x"}}}], [RUNNER], "projects.0.variables"),
+        ([{"path": "hello", "variables": {"A-B": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
         ([PROJECT], [{**RUNNER, "untagged": False}], "runners.0"),
         ([PROJECT], [{**RUNNER, "concurrency": 0}], "runners.0.concurrency"),
         ([PROJECT], [{**RUNNER, "builder": "kaniko"}], "runners.0.builder"),
@@ -374,3 +478,26 @@ def test_every_mistake_names_its_key(projects: list[Any], runners: list[Any], pa
         run_program(projects=projects, runners=runners)
     [told] = [line for line in caught.value.mistakes if line.startswith(f"{path}: ")]
     assert "; " in told
+    assert ". " in told
+    assert "1234567" not in told
+
+
+@pytest.mark.usefixtures("encrypted")
+@pytest.mark.parametrize("key", ["CI_DEBUG_TRACE", "DOCKER_AUTH_CONFIG", "_x"])
+def test_a_variable_that_takes_the_place_of_no_other_is_let_through(key: str) -> None:
+    engine = delivered({"variables": {key: {"value": "true", "masked": False}}})
+    assert engine.named(f"delivery-hello-variable-{key}").inputs["key"] == key
+
+
+def test_mistakes_of_projects_and_runners_are_told_together_with_all_others() -> None:
+    projects = [PROJECT, {**PROJECT, "runners": ["nobody"]}, {"path": "third", "group": "root"}]
+    with pytest.raises(SettingsError) as caught:
+        run_program(adminCidrs=["nowhere"], projects=projects, runners=[RUNNER, {"name": "idle"}])
+    paths = {line.split(":")[0] for line in caught.value.mistakes}
+    assert paths == {"adminCidrs", "projects.1.path", "projects.1.runners", "projects.2.group", "runners"}
+
+
+def test_a_list_that_is_wrong_by_itself_is_not_compared() -> None:
+    with pytest.raises(SettingsError) as caught:
+        run_program(projects=[{"path": "Hello"}], runners=[RUNNER])
+    assert [line.split(":")[0] for line in caught.value.mistakes] == ["projects.0.path"]

@@ -40,6 +40,7 @@ class GitLab(Provider):
     functions = (
         functions.GetCurrentUser(),
         functions.GetGroup(),
+        functions.GetGroups(),
         functions.GetMetadata(),
         functions.GetProject(),
     )

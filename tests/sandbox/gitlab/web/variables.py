@@ -10,8 +10,10 @@ from .config import Config
 from .errors import ApiError, rejected
 
 KEY = re.compile(r"[a-zA-Z0-9_]{1,255}\Z")
-#: What can be hidden in a log: one line without spaces, not too short.
-MASKABLE = re.compile(r"[^\s]{8,}\Z")
+#: What can be hidden in a log: one line without spaces, not too short; where variables in it are expanded, also none
+#: of the characters that these are written with.
+MASKABLE = re.compile(r"[a-zA-Z0-9_+=/@:.~-]{8,}\Z")
+MASKABLE_RAW = re.compile(r"\S{8,}\Z")
 TYPES = ("env_var", "file")
 
 
@@ -62,11 +64,11 @@ def check_key(key: str) -> None:
         raise rejected("key", "can contain only letters, digits and '_'.")
 
 
-def check_value(value: str, masked: bool) -> None:
+def check_value(value: str, masked: bool, raw: bool) -> None:
     """Refuse a value that could not be masked, or is too long."""
     if len(value) > 10_000:
         raise rejected("value", "is too long (maximum is 10000 characters)")
-    if masked and not MASKABLE.match(value):
+    if masked and not (MASKABLE_RAW if raw else MASKABLE).match(value):
         raise rejected("value", "is invalid")
 
 

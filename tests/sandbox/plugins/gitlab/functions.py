@@ -68,6 +68,30 @@ class GetGroup(Function):
         return {**group_state(group), "id": str(group["id"]), "groupId": group["id"]}
 
 
+class GetGroups(Function):
+    """Groups by a part of their name or path. Of what the official one tells it has that of a group, and its number."""
+
+    full_name = "gitlab:index/getGroups:getGroups"
+    inputs: ClassVar[Fields] = {
+        "search": Field(),
+        "orderBy": Field(choices=("name", "path", "id", "similarity")),
+        "sort": Field(choices=("asc", "desc")),
+        "topLevelOnly": Field(Kind.BOOLEAN),
+    }
+    _queries: ClassVar = {
+        "search": "search",
+        "orderBy": "order_by",
+        "sort": "sort",
+        "topLevelOnly": "top_level_only",
+    }
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        query = {self._queries[name]: value for name, value in inputs.items() if value is not None}
+        found = session_of(call).every("/groups", query)
+        groups = [{**group_state(group), "groupId": group["id"]} for group in found]
+        return {**inputs, "id": "groups", "groups": groups}
+
+
 class GetMetadata(Function):
     """Version and edition of the instance."""
 

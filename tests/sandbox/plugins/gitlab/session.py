@@ -130,10 +130,10 @@ class Session:
             if error.code != 404:
                 raise
 
-    def every(self, path: str) -> Iterator[Any]:
+    def every(self, path: str, query: Properties | None = None) -> Iterator[Any]:
         """All items of a list, page by page."""
         page = 1
-        while items := self.get(path, {"page": page, "per_page": _PAGE}):
+        while items := self.get(path, {**(query or {}), "page": page, "per_page": _PAGE}):
             yield from items
             if len(items) < _PAGE:
                 return

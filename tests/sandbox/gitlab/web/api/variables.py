@@ -35,7 +35,8 @@ def create(call: Call) -> Response:
     hidden = bool(call.flag("masked_and_hidden", False))
     masked = bool(call.flag("masked", False)) or hidden
     variables.check_key(key)
-    variables.check_value(value, masked)
+    raw = bool(call.flag("raw", False))
+    variables.check_value(value, masked, raw)
     scope = call.text("environment_scope", "*") or "*"
     if any(row["environment_scope"] == scope for row in _named(call, key)):
         raise variables.taken(key)
@@ -49,7 +50,7 @@ def create(call: Call) -> Response:
         protected=int(bool(call.flag("protected", False))),
         masked=int(masked),
         hidden=int(hidden),
-        raw=int(bool(call.flag("raw", False))),
+        raw=int(raw),
         environment_scope=scope,
         description=call.text("description"),
     )
@@ -65,7 +66,8 @@ def update(call: Call) -> dict[str, Any]:
         raise rejected("masked", "Masked and Hidden variables can't be unmasked.")
     value = call.text("value")
     known = sealing.unseal(call.config, row["encrypted_value"])
-    variables.check_value(known if value is None else value, bool(changes.get("masked", row["masked"])))
+    masked, raw = (bool(changes.get(name, row[name])) for name in ("masked", "raw"))
+    variables.check_value(known if value is None else value, masked, raw)
     if value is not None:
         changes["encrypted_value"] = sealing.seal(call.config, value)
     if kind := call.choice("variable_type", variables.TYPES):
