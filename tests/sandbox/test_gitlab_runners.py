@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import gitlab
@@ -11,11 +14,15 @@ import httpx
 import pytest
 from gitlab.exceptions import GitlabCreateError, GitlabDeleteError, GitlabError, GitlabGetError, GitlabHttpError
 
+from tests.sandbox.gitlab.web import access
 from tests.sandbox.gitlab_instance import PASSWORD, Instance, running
 from tests.sandbox.gitlab_runner_client import Runner
 from tests.sandbox.test_gitlab_ci import commit, make_project, make_runner, newest, statuses
+from tests.sandbox.test_runner_command_line import gitlab_runner
 
 ONE = {".gitlab-ci.yml": "job: {script: make}"}
+#: A registration token of the right shape that nobody has.
+NOBODYS = "GR1348941" + "x" * 20
 TAGGED = {".gitlab-ci.yml": "job: {script: make, tags: [docker, linux]}"}
 
 
@@ -36,6 +43,19 @@ def client(instance: Instance) -> Iterator[gitlab.Gitlab]:
 def only(client: gitlab.Gitlab) -> Any:
     [found] = client.runners.list(get_all=True)
     return client.runners.get(found.id)
+
+
+def member(client: gitlab.Gitlab, level: int, *projects: Any) -> gitlab.Gitlab:
+    """A client of somebody who has this access to the projects and is no administrator."""
+    name = f"user-{secrets.token_hex(4)}"
+    user = client.users.create(
+        {"username": name, "name": name, "email": f"{name}@example.com", "password": "pQ4-wmd-Ksj-19"}
+    )
+    for project in projects:
+        project.members.create({"user_id": user.id, "access_level": level})
+    token = client.http_post(f"/users/{user.id}/personal_access_tokens", post_data={"name": "test", "scopes": ["api"]})
+    assert isinstance(token, dict)
+    return gitlab.Gitlab(client.url, private_token=token["token"])
 
 
 def stuck(instance: Instance, project: Any) -> str:
@@ -110,10 +130,121 @@ def test_a_runners_token_where_a_users_would_be_is_not_mistaken_for_one(client: 
     assert httpx.post(f"{client.url}/api/v4/runners/verify", json=body, headers=headers).status_code == 200
 
 
-def test_the_old_way_to_register_is_refused(client: gitlab.Gitlab) -> None:
-    answer = httpx.post(f"{client.url}/api/v4/runners", json={"token": "GR1348941aaaaaaaaaaaaaaaaaaaa"})
-    assert answer.status_code == 403
-    assert "registration disallowed" in answer.json()["message"]
+def allow_registration(client: gitlab.Gitlab, **more: Any) -> None:
+    client.settings.update(new_data={"allow_runner_registration_token": True, **more})
+
+
+@pytest.fixture
+def registering(client: gitlab.Gitlab) -> Iterator[gitlab.Gitlab]:
+    """A client of an instance that lets runners register themselves."""
+    allow_registration(client)
+    yield client
+    off = {"allow_runner_registration_token": False, "valid_runner_registrars": ["project", "group"]}
+    client.settings.update(new_data=off)
+
+
+def register(client: gitlab.Gitlab, **parameters: Any) -> httpx.Response:
+    return httpx.post(f"{client.url}/api/v4/runners", json=parameters)
+
+
+def test_the_old_way_to_register_is_gone_until_the_settings_allow_it(client: gitlab.Gitlab) -> None:
+    answer = register(client, token=NOBODYS)
+    assert (answer.status_code, answer.json()["message"]) == (410, "410 Gone - runner registration disallowed")
+    assert register(client).status_code == 400
+    project = client.projects.get(make_project(client).id)
+    assert project.runners_token is None
+    with pytest.raises(GitlabHttpError, match="403"):
+        client.http_post(f"/projects/{project.id}/runners/reset_registration_token")
+
+
+def test_a_runner_registers_itself_for_a_project_a_group_or_the_instance(registering: gitlab.Gitlab) -> None:
+    project = registering.projects.get(make_project(registering).id)
+    group = registering.groups.create({"name": "Old", "path": "old"})
+    instance = registering.http_post("/runners/reset_registration_token")
+    assert isinstance(instance, dict)
+    kinds = {
+        "project_type": project.runners_token,
+        "group_type": registering.groups.get(group.id).runners_token,
+        "instance_type": instance["token"],
+    }
+    for kind, token in kinds.items():
+        answer = register(registering, token=token, description=kind, tag_list="old", run_untagged=False)
+        assert answer.status_code == 201
+        made = answer.json()
+        assert made["token"].startswith("glrtr-")
+        runner = registering.runners.get(made["id"])
+        assert (runner.runner_type, runner.description, runner.tag_list) == (kind, kind, ["old"])
+        assert (runner.locked, runner.run_untagged) == (False, False)
+        assert Runner(registering.url, made["token"]).verify().status_code == 200
+    assert kinds["project_type"].startswith("GR1348941")
+    assert [found.description for found in project.runners.list(get_all=True)] == ["project_type"]
+    group.delete()
+
+
+def test_a_runner_that_registered_itself_does_the_jobs_of_its_project(registering: gitlab.Gitlab) -> None:
+    project = registering.projects.get(make_project(registering).id)
+    made = register(registering, token=project.runners_token).json()
+    commit(project, ONE)
+    assert Runner(registering.url, made["token"]).drain() == ["job"]
+    gone = httpx.request("DELETE", f"{registering.url}/api/v4/runners", json={"token": made["token"]})
+    assert gone.status_code == 204
+    assert registering.runners.list(get_all=True) == []
+
+
+def test_gitlab_runner_registers_with_a_token_of_the_old_way(registering: gitlab.Gitlab, tmp_path: Path) -> None:
+    project = registering.projects.get(make_project(registering).id)
+    file = tmp_path / "config.toml"
+    words = ("register", "--non-interactive", "--config", file, "--url", registering.url, "--executor", "docker")
+    more = ("--docker-image", "docker:29", "--description", "old way", "--tag-list", "a,b")
+    refused = gitlab_runner(*words, *more, "--registration-token", NOBODYS)
+    assert refused.returncode != 0
+    assert "forbidden (check registration token)" in refused.stderr
+    done = gitlab_runner(*words, *more, "--registration-token", project.runners_token)
+    assert done.returncode == 0
+    runner = only(registering)
+    assert (runner.description, runner.tag_list, runner.locked) == ("old way", ["a", "b"], True)
+    [kept] = tomllib.loads(file.read_text())["runners"]
+    assert kept["token"].startswith("glrtr-")
+    assert kept["id"] == runner.id
+    assert Runner(registering.url, kept["token"]).verify().status_code == 200
+    assert gitlab_runner("unregister", "--config", file, "--all-runners").returncode == 0
+    assert registering.runners.list(get_all=True) == []
+
+
+def test_a_registration_token_that_was_reset_is_forbidden_as_one_that_nobody_has(registering: gitlab.Gitlab) -> None:
+    project = registering.projects.get(make_project(registering).id)
+    fresh = registering.http_post(f"/projects/{project.id}/runners/reset_registration_token")
+    assert isinstance(fresh, dict)
+    assert fresh["token_expires_at"] is None
+    for token, status in ((project.runners_token, 403), (NOBODYS, 403), (fresh["token"], 201)):
+        assert register(registering, token=token).status_code == status
+    assert registering.projects.get(project.id).runners_token == fresh["token"]
+    answer = register(registering, token=project.runners_token)
+    assert answer.json()["message"] == "403 Forbidden - invalid token supplied"
+
+
+def test_only_those_register_runners_whom_the_settings_name(registering: gitlab.Gitlab) -> None:
+    project = registering.projects.get(make_project(registering).id)
+    allow_registration(registering, valid_runner_registrars=["group"])
+    assert register(registering, token=project.runners_token).status_code == 403
+    allow_registration(registering, valid_runner_registrars=["project"])
+    assert register(registering, token=project.runners_token).status_code == 201
+
+
+def test_a_registration_without_tags_that_takes_no_untagged_job_is_refused(registering: gitlab.Gitlab) -> None:
+    project = registering.projects.get(make_project(registering).id)
+    answer = register(registering, token=project.runners_token, run_untagged=False)
+    assert answer.status_code == 400
+    assert "tags_list" in answer.json()["message"]
+
+
+def test_a_registration_token_is_for_maintainers_to_see_and_to_reset(registering: gitlab.Gitlab) -> None:
+    project = make_project(registering)
+    hers = member(registering, access.DEVELOPER, project)
+    assert "runners_token" not in hers.projects.get(project.id).attributes
+    for path in (f"/projects/{project.id}/runners", "/runners"):
+        with pytest.raises(GitlabHttpError, match="403"):
+            hers.http_post(f"{path}/reset_registration_token")
 
 
 def test_a_runner_works_only_for_its_projects_and_a_locked_one_gets_no_more(client: gitlab.Gitlab) -> None:
@@ -121,11 +252,18 @@ def test_a_runner_works_only_for_its_projects_and_a_locked_one_gets_no_more(clie
     runner = make_runner(client, mine, locked=True)
     commit(other, ONE)
     assert runner.request() is None
+    maintainer = member(client, access.MAINTAINER, mine, other)
     with pytest.raises(GitlabCreateError, match="Runner is locked"):
-        other.runners.create({"runner_id": only(client).id})
+        maintainer.projects.get(other.id).runners.create({"runner_id": only(client).id})
     client.runners.update(only(client).id, {"locked": False})
-    other.runners.create({"runner_id": only(client).id})
+    maintainer.projects.get(other.id).runners.create({"runner_id": only(client).id})
     assert runner.take().payload["job_info"]["project_name"] == "other"
+    other.runners.delete(only(client).id)
+    client.runners.update(only(client).id, {"locked": True})
+    # An administrator may do what the lock keeps from others.
+    other.runners.create({"runner_id": only(client).id})
+    with pytest.raises(GitlabDeleteError, match="Runner is locked"):
+        maintainer.projects.get(other.id).runners.delete(only(client).id)
     other.runners.delete(only(client).id)
     with pytest.raises(GitlabDeleteError, match="Only one project"):
         mine.runners.delete(only(client).id)

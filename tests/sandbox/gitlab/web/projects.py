@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from . import access, db, namespaces, repositories
+from . import access, db, namespaces, registration, repositories
 from .auth import Principal
 from .config import Config
 
@@ -104,8 +104,7 @@ def present(connection: db.Connection, config: Config, row: db.Row, level: int) 
         **_derived(chosen, row),
     }
     if level >= access.MAINTAINER:
-        # Registration tokens are off.
-        shown["runners_token"] = None
+        shown["runners_token"] = registration.token(connection, config, project_id=row["id"])
     if config.registry:
         shown["container_registry_image_prefix"] = f"{config.registry.host}/{path.lower()}"
     return shown

@@ -157,7 +157,8 @@ def _with_registration_token(configuration: Configuration, said: Options, runner
         "paused": said.switch("paused"),
     }
     result = _coordinator(configuration, runner).register(
-        {name: value for name, value in parameters.items() if value != ""}
+        # Texts and numbers that were not given are left out.
+        {name: value for name, value in parameters.items() if isinstance(value, bool) or value}
     )
     if result is None:
         raise log.panic("Failed to register the runner.")

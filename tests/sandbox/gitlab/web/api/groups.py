@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, namespaces, projects, repositories
+from .. import access, db, namespaces, projects, registration, repositories
 from ..call import Call, accepted, created, page, route
 from ..errors import ApiError, not_found
 
@@ -181,7 +181,7 @@ def find(call: Call, least: int) -> db.Row:
 
 def present(call: Call, row: db.Row) -> dict[str, Any]:
     """A group as the API shows it."""
-    return {
+    shown = {
         "id": row["id"],
         "web_url": f"{call.config.external_url}/groups/{row['full_path']}",
         "name": row["name"],
@@ -197,6 +197,9 @@ def present(call: Call, row: db.Row) -> dict[str, Any]:
         **OPTIONS,
         **json.loads(row["options"]),
     }
+    if call.who is not None and access.namespace_level(call.connection, call.who, row) >= access.OWNER:
+        shown["runners_token"] = registration.token(call.connection, call.config, namespace_id=row["id"])
+    return shown
 
 
 def list_namespaces(call: Call) -> Response:

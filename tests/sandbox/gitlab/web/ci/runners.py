@@ -12,14 +12,16 @@ from ..config import Config
 from ..errors import forbidden
 
 PREFIX = "glrt-"
+#: Of those that have made themselves with a registration token.
+REGISTERED_PREFIX = "glrtr-"
 TYPES = ("instance_type", "group_type", "project_type")
 ONLINE, STALE = timedelta(hours=2), timedelta(days=7)
 LEVELS = ("not_protected", "ref_protected")
 
 
-def create(connection: db.Connection, config: Config, **values: object) -> tuple[db.Row, str]:
+def create(connection: db.Connection, config: Config, prefix: str = PREFIX, **values: object) -> tuple[db.Row, str]:
     """Make a runner; its token is known only now."""
-    token = tokens.generate(PREFIX)
+    token = tokens.generate(prefix)
     digest = tokens.digest(token, config.db_key_base)
     identity = db.insert(connection, "ci_runners", token_digest=digest, created_at=db.now(), **values)
     return get(connection, identity), token

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ... import db, settings
+from ... import db, registration
 from ...call import Call, created, no_content, open_route
 from ...config import Config
 from ...errors import ApiError, forbidden, missing
 from ...health import client_address
 from .. import job_tokens, payload, progress, runners, storage
+from .runners import attributes
 
 #: Seconds between two parts of a log: as GitLab asks for while somebody looks.
 LOG_INTERVAL = "3"
@@ -29,11 +30,22 @@ LARGEST_LOG = 100 * 1024 * 1024
 
 
 def register(call: Call) -> Response:
-    """The old way, with a registration token: only when the settings allow it, and there is none to be had here."""
+    """The old way, with the registration token of a project, a group or the instance: the runner makes itself."""
     call.require("token")
-    if not settings.read(call.connection)["allow_runner_registration_token"]:
-        raise forbidden("runner registration disallowed")
-    raise forbidden("invalid token supplied")
+    progress.lock(call.connection)
+    owner = registration.owner(call.connection, call.config, call.text("token") or "")
+    kind = "project_type" if owner["project_id"] else "group_type" if owner["namespace_id"] else "instance_type"
+    row, token = runners.create(
+        call.connection,
+        call.config,
+        runners.REGISTERED_PREFIX,
+        runner_type=kind,
+        group_id=owner["namespace_id"],
+        **attributes(call, new=True, locked=False),
+    )
+    if owner["project_id"]:
+        db.insert(call.connection, "ci_runner_projects", runner_id=row["id"], project_id=owner["project_id"])
+    return created({"id": row["id"], "token": token, "token_expires_at": None})
 
 
 def verify(call: Call) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ... import access, db, namespaces, projects
+from ... import access, db, namespaces, projects, registration
+from ...api.groups import find as find_group
 from ...api.projects import find as find_project
 from ...auth import Principal
 from ...call import Call, created, no_content, page, route
@@ -32,12 +33,7 @@ def create(call: Call) -> Response:
     else:
         project = _project(call, who)
     progress.lock(call.connection)
-    values = _attributes(call, new=True)
-    if not values["run_untagged"] and values["tags"] == "[]":
-        raise ApiError(
-            400,
-            {"message": {"tags_list": ["can not be empty when runner is not allowed to pick untagged jobs"]}},
-        )
+    values = attributes(call, new=True)
     row, token = runners.create(
         call.connection,
         call.config,
@@ -91,13 +87,9 @@ def update(call: Call) -> dict[str, Any]:
     """Change a runner."""
     row = _find(call)
     progress.lock(call.connection)
-    values = _attributes(call, new=False)
+    values = attributes(call, new=False)
     untagged, tags = values.get("run_untagged", row["run_untagged"]), values.get("tags", row["tags"])
-    if not untagged and tags == "[]":
-        raise ApiError(
-            400,
-            {"message": {"tags_list": ["can not be empty when runner is not allowed to pick untagged jobs"]}},
-        )
+    _takes_jobs(bool(untagged), tags)
     for name, value in values.items():
         call.connection.execute(f"UPDATE ci_runners SET {name} = ? WHERE id = ?", (value, row["id"]))  # noqa: S608
     return views.runner_details(call.connection, call.config, runners.get(call.connection, row["id"]))
@@ -134,7 +126,7 @@ def reset(call: Call) -> Response:
 
 
 def assign(call: Call) -> Response:
-    """Let a project runner work for one more project; not a locked one."""
+    """Let a project runner work for one more project; a locked one only where an administrator says so."""
     who = call.user()
     project, _ = find_project(call, access.MAINTAINER)
     call.require("runner_id")
@@ -148,8 +140,6 @@ def assign(call: Call) -> Response:
         raise forbidden("Runner is locked")
     if not _may(call, who, row):
         raise forbidden("No access granted")
-    if row["locked"]:
-        raise forbidden("Runner is locked")
     if project["id"] in runners.project_ids(call.connection, row):
         raise ApiError(400, {"message": {"runner_projects.runner": ["has already been taken"]}})
     db.insert(call.connection, "ci_runner_projects", runner_id=row["id"], project_id=project["id"])
@@ -157,14 +147,16 @@ def assign(call: Call) -> Response:
 
 
 def unassign(call: Call) -> Response:
-    """Take a runner from a project; not from the one that it belongs to."""
-    call.user()
+    """Take a runner from a project; not from the one that it belongs to, and a locked one only as an administrator."""
+    who = call.user()
     project, _ = find_project(call, access.MAINTAINER)
     progress.lock(call.connection)
     row = db.one(call.connection, "SELECT * FROM ci_runners WHERE id = ?", call.path("runner"))
     served = runners.project_ids(call.connection, row) if row else []
     if row is None or project["id"] not in served:
         raise not_found("Runner")
+    if row["locked"] and not who.admin:
+        raise forbidden("Runner is locked")
     if len(served) == 1:
         raise forbidden("Only one project associated with the runner. Please remove the runner instead")
     if served[0] == project["id"]:
@@ -242,13 +234,38 @@ def _project(call: Call, who: Principal) -> db.Row:
     return row
 
 
-def _attributes(call: Call, new: bool) -> dict[str, Any]:
-    """Columns that the parameters ask for; of a new runner all of them."""
+def reset_instance(call: Call) -> Response:
+    """A new registration token of the instance."""
+    call.admin()
+    return _renewed(call)
+
+
+def reset_project(call: Call) -> Response:
+    """A new registration token of a project."""
+    call.user()
+    project, _ = find_project(call, access.MAINTAINER)
+    return _renewed(call, project_id=project["id"])
+
+
+def reset_group(call: Call) -> Response:
+    """A new registration token of a group."""
+    call.user()
+    return _renewed(call, namespace_id=find_group(call, access.OWNER)["id"])
+
+
+def _renewed(call: Call, project_id: int | None = None, namespace_id: int | None = None) -> Response:
+    progress.lock(call.connection)
+    token = registration.reset(call.connection, call.config, project_id, namespace_id)
+    return created({"token": token, "token_expires_at": None})
+
+
+def attributes(call: Call, new: bool, locked: bool = True) -> dict[str, Any]:
+    """Columns that the parameters ask for; of a new runner all of them, `locked` if they do not say."""
     values: dict[str, Any] = {}
     for name in ("description", "maintenance_note"):
         if new or name in call.params:
             values[name] = call.text(name)
-    for name, default in (("paused", False), ("locked", new), ("run_untagged", True)):
+    for name, default in (("paused", False), ("locked", new and locked), ("run_untagged", True)):
         if new or name in call.params:
             values[name] = int(bool(call.flag(name, default)))
     if "active" in call.params and "paused" not in call.params:
@@ -261,13 +278,26 @@ def _attributes(call: Call, new: bool) -> dict[str, Any]:
         values["maximum_timeout"] = call.integer("maximum_timeout")
         if values["maximum_timeout"] is not None and values["maximum_timeout"] < SHORTEST_TIMEOUT:
             raise ApiError(400, {"message": {"maximum_timeout": ["needs to be at least 10 minutes"]}})
+    if new:
+        _takes_jobs(bool(values["run_untagged"]), values["tags"])
     return values
+
+
+def _takes_jobs(untagged: bool, tags: str) -> None:
+    if not untagged and tags == "[]":
+        raise ApiError(
+            400,
+            {"message": {"tags_list": ["can not be empty when runner is not allowed to pick untagged jobs"]}},
+        )
 
 
 routes = [
     *route("/user/runners", POST=create),
     *route("/runners", GET=own),
     *route("/runners/all", GET=everyone),
+    *route("/runners/reset_registration_token", POST=reset_instance),
+    *route("/projects/{id}/runners/reset_registration_token", POST=reset_project),
+    *route("/groups/{id}/runners/reset_registration_token", POST=reset_group),
     *route("/runners/{runner:int}", GET=get, PUT=update, DELETE=delete),
     *route("/runners/{runner:int}/jobs", GET=jobs),
     *route("/runners/{runner:int}/managers", GET=machines),
