@@ -45,7 +45,50 @@ def _wrong_scopes(inputs: Properties, known: tuple[str, ...]) -> Iterable[Failur
             yield Failure(f"scopes[{place}]", f"expected one of {', '.join(known)}, got {scope!r}")
 
 
-class ProjectDeployToken(Resource):
+class _Token(Resource):
+    """What the tokens of a project have in common: the secret comes with the first answer, and nothing can change."""
+
+    secret_outputs = frozenset({"token"})
+    #: The part of the API's path, and the names of the API's own.
+    kind: ClassVar[str]
+    scopes: ClassVar[tuple[str, ...]]
+    names: ClassVar[dict[str, str]]
+
+    def validate(self, inputs: Properties) -> Iterable[Failure]:
+        return _wrong_scopes(inputs, self.scopes)
+
+    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
+        project = inputs["project"]
+        given = {name: value for name, value in self.body(inputs).items() if value is not None}
+        made = session_of(call).post(project_path(project, self.kind), given)
+        return f"{project}:{made['id']}", {**self.state(project, made), "token": made["token"]}
+
+    def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
+        del state
+        project, number = split(identifier, "project", "token id")
+        found = session_of(call).find(project_path(project, self.kind, number))
+        return found and (identifier, self.state(project, found))
+
+    def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
+        # Only how the provider checks the date can have changed.
+        del call, identifier, old, inputs
+        return {}
+
+    def delete(self, call: Call, identifier: str, state: Properties) -> None:
+        del state
+        project, number = split(identifier, "project", "token id")
+        session_of(call).delete(project_path(project, self.kind, number))
+
+    def body(self, inputs: Properties) -> Properties:
+        """What the API is sent; what is None is left out."""
+        return {"name": inputs["name"], "scopes": inputs["scopes"], "expires_at": inputs.get("expiresAt")}
+
+    def state(self, project: str, token: Properties) -> Properties:
+        """Inputs and outputs of a token that the API has told."""
+        return {"project": project, **from_api(self.names, token)}
+
+
+class ProjectDeployToken(_Token):
     """A name and password for what a project has in its repository and registries. No change is possible."""
 
     full_name = "gitlab:index/projectDeployToken:ProjectDeployToken"
@@ -59,8 +102,9 @@ class ProjectDeployToken(Resource):
         "validatePastExpirationDate": Field(Kind.BOOLEAN, default=False),
     }
     outputs = ("expired", "expiresAt", "revoked", "token", "username")
-    secret_outputs = frozenset({"token"})
-    _names: ClassVar = {
+    kind = "deploy_tokens"
+    scopes = _DEPLOY_SCOPES
+    names: ClassVar = {
         "name": "name",
         "username": "username",
         "scopes": "scopes",
@@ -69,39 +113,11 @@ class ProjectDeployToken(Resource):
         "revoked": "revoked",
     }
 
-    def validate(self, inputs: Properties) -> Iterable[Failure]:
-        return _wrong_scopes(inputs, _DEPLOY_SCOPES)
-
-    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        project = inputs["project"]
-        body = {"name": inputs["name"], "scopes": inputs["scopes"]}
-        for name in ("username", "expiresAt"):
-            if inputs.get(name) is not None:
-                body[self._names[name]] = inputs[name]
-        made = session_of(call).post(project_path(project, "deploy_tokens"), body)
-        return f"{project}:{made['id']}", {**self._state(project, made), "token": made["token"]}
-
-    def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
-        del state
-        project, number = split(identifier, "project", "token id")
-        found = session_of(call).find(project_path(project, "deploy_tokens", number))
-        return found and (identifier, self._state(project, found))
-
-    def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
-        # Only how the provider checks the date can have changed.
-        del call, identifier, old, inputs
-        return {}
-
-    def delete(self, call: Call, identifier: str, state: Properties) -> None:
-        del state
-        project, number = split(identifier, "project", "token id")
-        session_of(call).delete(project_path(project, "deploy_tokens", number))
-
-    def _state(self, project: str, token: Properties) -> Properties:
-        return {"project": project, **from_api(self._names, token)}
+    def body(self, inputs: Properties) -> Properties:
+        return {**super().body(inputs), "username": inputs.get("username")}
 
 
-class ProjectAccessToken(Resource):
+class ProjectAccessToken(_Token):
     """A token of a bot that is a member of a project.
 
     The official plugin rotates the token when its date changes. A rotated one has another ID, so this plugin makes a
@@ -120,8 +136,9 @@ class ProjectAccessToken(Resource):
         "validatePastExpirationDate": Field(Kind.BOOLEAN, default=False),
     }
     outputs = ("active", "createdAt", "description", "expiresAt", "revoked", "token", "userId")
-    secret_outputs = frozenset({"token"})
-    _names: ClassVar = {
+    kind = "access_tokens"
+    scopes = _ACCESS_SCOPES
+    names: ClassVar = {
         "name": "name",
         "scopes": "scopes",
         "description": "description",
@@ -132,38 +149,14 @@ class ProjectAccessToken(Resource):
         "userId": "user_id",
     }
 
-    def validate(self, inputs: Properties) -> Iterable[Failure]:
-        return _wrong_scopes(inputs, _ACCESS_SCOPES)
-
-    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
-        project = inputs["project"]
-        body = {
-            "name": inputs["name"],
-            "scopes": inputs["scopes"],
-            "access_level": ACCESS_LEVELS[inputs["accessLevel"]],
-            "description": inputs.get("description"),
-            "expires_at": inputs.get("expiresAt"),
-        }
-        given = {name: value for name, value in body.items() if value is not None}
-        made = session_of(call).post(project_path(project, "access_tokens"), given)
-        return f"{project}:{made['id']}", {**self._state(project, made), "token": made["token"]}
-
-    def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
-        del state
-        project, number = split(identifier, "project", "token id")
-        found = session_of(call).find(project_path(project, "access_tokens", number))
-        return found and (identifier, self._state(project, found))
-
-    def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
-        # Only how the provider checks the date can have changed.
-        del call, identifier, old, inputs
-        return {}
+    def body(self, inputs: Properties) -> Properties:
+        level = ACCESS_LEVELS[inputs["accessLevel"]]
+        return {**super().body(inputs), "access_level": level, "description": inputs.get("description")}
 
     def delete(self, call: Call, identifier: str, state: Properties) -> None:
-        del state
+        super().delete(call, identifier, state)
         project, number = split(identifier, "project", "token id")
-        session, path = session_of(call), project_path(project, "access_tokens", number)
-        session.delete(path)
+        session, path = session_of(call), project_path(project, self.kind, number)
 
         def revoked() -> bool:
             found = session.find(path)
@@ -171,9 +164,5 @@ class ProjectAccessToken(Resource):
 
         call.wait_until(f"access token {number} to be revoked", revoked, timeout=300)
 
-    def _state(self, project: str, token: Properties) -> Properties:
-        return {
-            "project": project,
-            "accessLevel": level_name(token["access_level"]),
-            **from_api(self._names, token),
-        }
+    def state(self, project: str, token: Properties) -> Properties:
+        return {**super().state(project, token), "accessLevel": level_name(token["access_level"])}
