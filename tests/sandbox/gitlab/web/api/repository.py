@@ -88,10 +88,7 @@ def branches(call: Call) -> Response:
 def get_branch(call: Call) -> dict[str, Any]:
     """One branch."""
     project = reader(call)
-    name = call.path("branch")
-    sha = repositories.branches(call.config, project["id"]).get(name)
-    if sha is None:
-        raise not_found("Branch")
+    name, sha = _found(call, project, "branch")
     return present_branch(call, project, name, sha)
 
 
@@ -116,10 +113,7 @@ def create_branch(call: Call) -> Response:
 def delete_branch(call: Call) -> Response:
     """Remove a branch, unless it is the default one; a protected one, when one may."""
     project, level = writer(call)
-    name = call.path("branch")
-    sha = repositories.branches(call.config, project["id"]).get(name)
-    if sha is None:
-        raise not_found("Branch")
+    name, sha = _found(call, project, "branch")
     if not may_push(call, project, level, name):
         raise ApiError(405, {"message": "You dont have push access to repo"})
     if name == (project["default_branch"] or "main"):
@@ -140,10 +134,7 @@ def tags(call: Call) -> Response:
 def get_tag(call: Call) -> dict[str, Any]:
     """One tag."""
     project = reader(call)
-    name = call.path("tag")
-    sha = repositories.tags(call.config, project["id"]).get(name)
-    if sha is None:
-        raise not_found("Tag")
+    name, sha = _found(call, project, "tag")
     return present_tag(call, project, name, sha)
 
 
@@ -169,14 +160,21 @@ def create_tag(call: Call) -> Response:
 def delete_tag(call: Call) -> Response:
     """Remove a tag."""
     project, level = writer(call)
-    name = call.path("tag")
-    sha = repositories.tags(call.config, project["id"]).get(name)
-    if sha is None:
-        raise not_found("Tag")
+    name, sha = _found(call, project, "tag")
     if protection.tag_rules(call.connection, project["id"], name) and level < access.MAINTAINER:
         raise forbidden()
     _move(call, project, f"{repositories.TAGS}{name}", sha, None)
     return no_content()
+
+
+def _found(call: Call, project: db.Row, kind: str) -> tuple[str, str]:
+    """Name and commit of the branch or the tag that the path means."""
+    known = repositories.branches if kind == "branch" else repositories.tags
+    name = call.path(kind)
+    sha = known(call.config, project["id"]).get(name)
+    if sha is None:
+        raise not_found(kind.capitalize())
+    return name, sha
 
 
 def present_commit(call: Call, project: db.Row, one: repositories.Commit) -> dict[str, Any]:
