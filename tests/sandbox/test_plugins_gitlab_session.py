@@ -54,6 +54,9 @@ def test_functions_answer(hands: Hands) -> None:
     assert ask_function(hands, "getProject", pathWithNamespace=state["pathWithNamespace"])["id"] == project
     assert ask_function(hands, "getProject", id=project)["webUrl"] == state["webUrl"]
     assert ask_function(hands, "getGroup", fullPath="asked")["groupId"] == int(group)
+    found = ask_function(hands, "getGroups", search="ask", sort="asc")["groups"]
+    assert [(one["fullPath"], one["groupId"]) for one in found] == [("asked", int(group))]
+    assert ask_function(hands, "getGroups", search="nobody-asked")["groups"] == []
     assert ask_function(hands, "getMetadata")["enterprise"] is False
 
 
