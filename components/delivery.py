@@ -58,18 +58,24 @@ class Delivery(Component):
         self.register_outputs({"projects": sorted(self.projects)})
 
     def as_output(self) -> list[dict[str, Any]]:
-        """What to do with each project: where it is, what its image is called, how to pull and run it."""
-        return [
-            {
-                "url": project.url,
-                "image": project.image,
-                "docker_pull": pulumi.Output.concat("docker pull ", project.image, ":latest"),
-                "docker_run": pulumi.Output.concat("docker run --rm --publish 3000:3000 ", project.image, ":latest"),
-                "deploy_username": project.deploy_username,
-                "deploy_token": project.deploy_token,
-            }
-            for project in self.projects.values()
-        ]
+        """What to do with each project: where it is, what its image is called, how to pull and run it.
+
+        Without the pipeline of the stack there may be no image to pull, and only the sample is known to serve a port.
+        """
+        return [self._told(settings, self.projects[settings.path]) for settings in self._args.projects]
+
+    @staticmethod
+    def _told(settings: ProjectSettings, project: Project) -> dict[str, Any]:
+        latest = pulumi.Output.concat(project.image, ":latest")
+        run = pulumi.Output.concat("docker run --rm --publish 3000:3000 ", latest)
+        return {
+            "url": project.url,
+            "image": project.image,
+            "docker_pull": pulumi.Output.concat("docker pull ", latest) if settings.has_pipeline else None,
+            "docker_run": run if settings.has_pipeline and settings.has_sample else None,
+            "deploy_username": project.deploy_username,
+            "deploy_token": project.deploy_token,
+        }
 
     def _project(self, settings: ProjectSettings) -> Project:
         args = self._args

@@ -1,6 +1,6 @@
 """A commit, its pipeline as it runs, and what the released image answers.
 
-`python -m tests.e2e.demo` changes the sample application of the stack's first project by a commit on its default
+`python -m tests.e2e.demo` changes the sample application of the first project that has it by a commit on its default
 branch (a comment in one file; it takes out that of the last time), prints every job and its log while it runs, reads
 the image back from the registry, pulls it by its digest with the deploy token and asks it. The last line is the answer.
 The exit code is 0 only if the pipeline is green and the answer is right.
@@ -133,9 +133,11 @@ def demonstrate(outputs: Outputs, console: Console) -> None:
     Raises:
         CheckError: something is not as promised.
     """
-    if not outputs.projects:
-        raise CheckError("the stack has no projects: name one in its stack file, then run pulumi up")
-    told = outputs.projects[0]
+    told = next((told for told in outputs.projects if told.get("docker_run")), None)
+    if told is None:
+        raise CheckError(
+            "no project of the stack has the sample application: add one to the stack file, then pulumi up"
+        )
     project = project_of(outputs, told)
     watch = Watch(project, console)
     sha = change(project)

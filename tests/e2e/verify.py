@@ -119,9 +119,11 @@ def images_travel(outputs: Outputs) -> str:
 
 
 def pipelines_are_green(outputs: Outputs) -> str:
-    """The last pipeline of each project's default branch ends well; each job with its time."""
+    """The last pipeline of each default branch that the stack declares one for ends well; each job with its time."""
     lines = []
     for told in outputs.projects:
+        if not told.get("docker_pull"):
+            continue
         project = project_of(outputs, told)
         pipeline = last_pipeline(project)
         times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times_of(pipeline).items())
@@ -132,9 +134,11 @@ def pipelines_are_green(outputs: Outputs) -> str:
 
 
 def images_answer(outputs: Outputs) -> str:
-    """The released image, pulled by its digest with the deploy token, greets."""
+    """The released image of each sample application, pulled by its digest with the deploy token, greets."""
     lines = []
     for told in outputs.projects:
+        if not told.get("docker_run"):
+            continue
         last_pipeline(project_of(outputs, told))
         digest, answer = released(outputs, told)
         if answer != GREETING:
@@ -166,13 +170,13 @@ CHECKS: dict[str, Check] = {
 }
 
 
-#: For stacks that have projects.
+#: For stacks that have projects with a pipeline.
 PROJECT_CHECKS: dict[str, Check] = {"Pipeline": pipelines_are_green, "Released": images_answer}
 
 
 def checks_of(outputs: Outputs) -> dict[str, Check]:
     """The checks that a stack is due."""
-    return CHECKS | PROJECT_CHECKS if outputs.projects else CHECKS
+    return CHECKS | PROJECT_CHECKS if any(told.get("docker_pull") for told in outputs.projects) else CHECKS
 
 
 def measure(outputs: Outputs) -> Iterator[Result]:
@@ -234,7 +238,8 @@ def main() -> int:
     due = len(checks_of(outputs))
     console.print(f"{due - failed} of {due} hold")
     for told in [] if failed else outputs.projects:
-        console.print(f"Next: {told['docker_pull']} && {told['docker_run']}", soft_wrap=True)
+        if told.get("docker_run"):
+            console.print(f"Next: {told['docker_pull']} && {told['docker_run']}", soft_wrap=True)
     return 1 if failed else 0
 
 

@@ -501,3 +501,11 @@ def test_a_list_that_is_wrong_by_itself_is_not_compared() -> None:
     with pytest.raises(SettingsError) as caught:
         run_program(projects=[{"path": "Hello"}], runners=[RUNNER])
     assert [line.split(":")[0] for line in caught.value.mistakes] == ["projects.0.path"]
+
+
+def test_a_project_tells_how_to_pull_and_run_only_what_the_stack_knows_to_be_there() -> None:
+    plain = {"sample": False, "pipeline": False}
+    for settings, expected in (({}, (True, True)), ({"sample": False}, (True, False)), (plain, (False, False))):
+        [told] = delivered(settings).exports["projects"]
+        assert (bool(told.get("docker_pull")), bool(told.get("docker_run"))) == expected
+        assert told["image"] == "gitlab.example.test:5555/root/hello"
