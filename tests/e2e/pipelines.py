@@ -6,7 +6,7 @@ import time
 
 from gitlab.v4.objects import Project, ProjectPipeline
 
-from tests.e2e.clients import CheckError, Outputs
+from tests.e2e.clients import CheckError, Docker, Outputs
 
 ENDED = frozenset({"success", "failed", "canceled", "skipped"})
 
@@ -57,6 +57,14 @@ def image_tested(project: Project, pipeline: ProjectPipeline) -> str:
     """The image, by its digest, that a pipeline hands on from build to test and release."""
     [build] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "build"]
     return project.jobs.get(build.id).artifact("image.txt").decode().strip()
+
+
+def latest(outputs: Outputs) -> str:
+    """Digest of what is released now."""
+    told = outputs.projects[0]
+    with Docker.session() as docker:
+        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
+        return docker.pull(f"{told['image']}:latest")
 
 
 def _ended(project: Project, seconds: float, **which: str) -> ProjectPipeline:

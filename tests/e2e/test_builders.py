@@ -19,9 +19,8 @@ from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e import verify
 from tests.e2e.hosts import Host
-from tests.e2e.pipelines import commit, image_tested, jobs_of, last_pipeline, pipeline_of, project_of
+from tests.e2e.pipelines import commit, image_tested, jobs_of, last_pipeline, latest, pipeline_of, project_of
 from tests.e2e.stack import Stack
-from tests.e2e.test_delivery import latest
 
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
 #: A job that runs until a branch is there.

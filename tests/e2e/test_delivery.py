@@ -11,18 +11,10 @@ from pathlib import Path
 import yaml
 
 from tests.e2e import verify
-from tests.e2e.clients import Docker, Outputs, run, temporary_project
+from tests.e2e.clients import Docker, run, temporary_project
 from tests.e2e.control import Control
-from tests.e2e.pipelines import commit, image_tested, jobs_of, pipeline_of, project_of
+from tests.e2e.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
 from tests.e2e.stack import Stack
-
-
-def latest(outputs: Outputs) -> str:
-    """Digest of what is released now."""
-    told = outputs.projects[0]
-    with Docker.session() as docker:
-        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
-        return docker.pull(f"{told['image']}:latest")
 
 
 def test_up_ends_with_a_green_pipeline_and_an_image_that_greets(delivery: Stack) -> None:

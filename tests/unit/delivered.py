@@ -1,0 +1,32 @@
+"""The program with one project and one runner, and how to read what it makes of them."""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from typing import Any
+
+import yaml
+
+from tests.unit.engine import RecordingEngine, run_program
+
+PROJECT: dict[str, Any] = {"path": "hello"}
+RUNNER: dict[str, Any] = {"name": "docker-builder"}
+
+
+def delivered(project: dict[str, Any] | None = None, runner: dict[str, Any] | None = None) -> RecordingEngine:
+    """The program with one project and one runner."""
+    return run_program(projects=[{**PROJECT, **(project or {})}], runners=[{**RUNNER, **(runner or {})}])
+
+
+def pipeline(engine: RecordingEngine) -> Any:
+    """The pipeline that is committed, as YAML reads it."""
+    file = engine.named("delivery-hello-file-gitlab-ci-yml").inputs
+    return yaml.safe_load(base64.b64decode(file["content"]))
+
+
+def configuration(engine: RecordingEngine) -> Any:
+    """The runner's config.toml, as TOML reads it."""
+    script = engine.script("delivery-docker-builder-1-registration")
+    quoted = script.split("CONFIGURATION='", 1)[1].split("'\nGITLAB_URL", 1)[0]
+    return tomllib.loads(quoted.replace("""'"'"'""", "'"))

@@ -1,0 +1,130 @@
+"""The two builders: what their jobs may do, and that their pipelines promise the same."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+
+from components import versions
+from components.settings import SettingsError
+from tests.unit.delivered import PROJECT, RUNNER, configuration, delivered, pipeline
+from tests.unit.engine import RecordingEngine, run_program
+
+
+@pytest.fixture(scope="module")
+def engine() -> RecordingEngine:
+    """One project and one runner with nothing but their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+        return delivered()
+
+
+@pytest.fixture(scope="module")
+def unprivileged() -> RecordingEngine:
+    """One project and one runner that builds with Buildah, a mirror of Docker Hub beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+        return delivered(runner={"builder": "buildah", "registryMirror": "https://mirror.example.test"})
+
+
+def test_without_a_choice_the_builder_is_docker(engine: RecordingEngine) -> None:
+    chosen = delivered(runner={"builder": "docker"})
+    assert pipeline(chosen) == pipeline(engine)
+    assert configuration(chosen) == configuration(engine)
+    assert "security_opt" not in configuration(engine)["runners"][0]["docker"]
+
+
+def test_a_job_of_buildah_has_no_privileges_no_capabilities_and_no_devices(unprivileged: RecordingEngine) -> None:
+    [runner] = configuration(unprivileged)["runners"]
+    docker = runner["docker"]
+    assert docker["privileged"] is False
+    assert docker["image"] == versions.BUILDAH_IMAGE
+    assert docker.keys() == {"image", "privileged", "security_opt", "volumes", "pull_policy", "shm_size"}
+    assert [volume for volume in docker["volumes"] if ":" in volume and not volume.endswith(":ro")] == []
+
+
+def test_a_job_of_buildah_may_make_namespaces_and_still_not_everything(unprivileged: RecordingEngine) -> None:
+    seccomp, apparmor = configuration(unprivileged)["runners"][0]["docker"]["security_opt"]
+    assert apparmor == "apparmor=slipway-builder"
+    rules = json.loads(seccomp.removeprefix("seccomp="))
+    refused = {name for rule in rules["syscalls"] for name in rule["names"] if rule["action"] == "SCMP_ACT_ERRNO"}
+    assert {"bpf", "init_module", "kexec_load", "keyctl", "perf_event_open"} <= refused
+    assert refused & {"clone", "unshare", "mount", "pivot_root", "setns"} == set()
+    assert "profile slipway-builder " in unprivileged.script("delivery-docker-builder-1-preparation")
+
+
+def test_both_builders_have_the_same_stages_rules_and_artifacts(
+    engine: RecordingEngine, unprivileged: RecordingEngine
+) -> None:
+    ours, other = pipeline(engine), pipeline(unprivileged)
+    assert ours["stages"] == other["stages"]
+    for job in ("build", "test", "release"):
+        assert {key: ours[job][key] for key in ours[job] if key != "script"} == {
+            key: other[job][key] for key in other[job] if key != "script"
+        }
+
+
+def test_buildah_tests_and_releases_the_image_by_its_digest(unprivileged: RecordingEngine) -> None:
+    text = pipeline(unprivileged)
+    assert text["default"]["image"] == versions.BUILDAH_IMAGE
+    assert "services" not in text["default"]
+    assert text["build"]["script"][-1] == 'echo "$CI_REGISTRY_IMAGE@$(cat digest.txt)" | tee image.txt'
+    assert '"$(cat image.txt)"' in text["test"]["script"][0]
+    assert '"docker://$(cat image.txt)"' in text["release"]["script"][0]
+    assert not [line for line in text["release"]["script"] if "build " in line or "pull" in line]
+    assert "docker " not in str([text[job]["script"] for job in text["stages"]])
+
+
+def test_buildah_keeps_its_layers_in_the_registry(unprivileged: RecordingEngine) -> None:
+    build = pipeline(unprivileged)["build"]["script"][0]
+    for part in ("--layers", '--cache-from "$CI_REGISTRY_IMAGE/cache"', '--cache-to "$CI_REGISTRY_IMAGE/cache"'):
+        assert part in build
+
+
+def test_passwords_go_to_buildah_over_standard_input(unprivileged: RecordingEngine) -> None:
+    [login] = [line for line in pipeline(unprivileged)["default"]["before_script"] if "buildah login" in line]
+    assert login.startswith('echo "$CI_REGISTRY_PASSWORD" | buildah login ')
+    assert "--password-stdin" in login
+    assert " -p" not in login.replace("--password-stdin", "")
+
+
+@pytest.mark.parametrize("mirror", [None, "https://mirror.example.test"])
+def test_buildah_takes_short_names_for_docker_hubs_and_uses_its_mirror(mirror: str | None) -> None:
+    engine = delivered(runner={"builder": "buildah", "registryMirror": mirror})
+    script = engine.script("delivery-docker-builder-1-preparation")
+    found = tomllib.loads(script.split("REGISTRIES_CONF='", 1)[1].split("'\nREGISTRY_MIRROR", 1)[0])
+    assert found["unqualified-search-registries"] == ["docker.io"]
+    assert [one["location"] for one in found.get("registry", [])] == (["docker.io"] if mirror else [])
+    mirrors = [each["location"] for one in found.get("registry", []) for each in one["mirror"]]
+    assert mirrors == (["mirror.example.test"] if mirror else [])
+    assert "/etc/slipway/registries.conf:/etc/containers/registries.conf:ro" in str(configuration(engine))
+
+
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+def test_both_builders_trust_a_private_authority(builder: str) -> None:
+    certificate = {"authority": "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}
+    engine = run_program(projects=[PROJECT], runners=[{**RUNNER, "builder": builder}], certificate=certificate)
+    [runner] = configuration(engine)["runners"]
+    assert "/etc/docker/certs.d:/etc/docker/certs.d:ro" in runner["docker"]["volumes"]
+    assert runner["tls-ca-file"] == "/etc/gitlab-runner/authority.crt"
+
+
+def test_another_builder_changes_pipeline_and_configuration_and_no_machine(
+    engine: RecordingEngine, unprivileged: RecordingEngine
+) -> None:
+    for name in ("docker-builder-1-droplet", "docker-builder-registration", "hello-project"):
+        assert unprivileged.named(f"delivery-{name}").inputs == engine.named(f"delivery-{name}").inputs
+    assert pipeline(unprivileged) != pipeline(engine)
+
+
+def test_runners_of_one_project_that_build_with_different_things_are_refused() -> None:
+    runners = [{"name": "one"}, {"name": "two", "builder": "buildah"}]
+    with pytest.raises(SettingsError) as caught:
+        run_program(projects=[{"path": "hello", "runners": ["one", "two"]}], runners=runners)
+    [told] = caught.value.mistakes
+    assert told.startswith("projects.0.runners: they build with buildah and docker; ")
+    projects = [{"path": "hello", "runners": ["one"]}, {"path": "other", "runners": ["two"]}]
+    engine = run_program(projects=projects, runners=runners)
+    assert engine.named("delivery-two-1-droplet")
