@@ -11,9 +11,9 @@ main() {
   hostnamectl set-hostname "$HOSTNAME"
   close_ports
   install_docker
-  settle_builder
   keep_house
   install_runner
+  settle_builder
   say "runner: machine ready"
 }
 

@@ -34,7 +34,9 @@ _ADMINISTRATOR: Final = "root"
 #: GitLab masks no other (Ci::Maskable, for values in which nothing is expanded).
 _MASKABLE: Final = re.compile(r"\S{8,}")
 #: What the pipeline's own jobs rely on; a variable of the project would win over it.
-_TAKEN_VARIABLES: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI|DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR)")
+_TAKEN_VARIABLES: Final = re.compile(
+    r"CI|CI_(?!DEBUG_).*|GITLAB_CI|DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR)|BUILDAH_(ISOLATION|FORMAT)"
+)
 Group = Annotated[
     str,
     AfterValidator(

@@ -47,10 +47,11 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = 60) -> Non
         time.sleep(0.5)
 
 
-def branch(project: Project, name: str, message: str, pipeline: str) -> str:
-    """Begin a branch with a commit of its own pipeline; the id of the commit."""
-    action = {"action": "update", "file_path": ".gitlab-ci.yml", "content": pipeline}
-    told = {"branch": name, "start_branch": "main", "commit_message": message, "actions": [action]}
+def put(project: Project, branch: str, path: str, content: str, message: str) -> str:
+    """Change a file on a branch, which may be a new one; the id of the commit."""
+    action = {"action": "update", "file_path": path, "content": content}
+    start = {} if branch == "main" else {"start_branch": "main"}
+    told = {"branch": branch, "commit_message": message, "actions": [action], **start}
     return str(project.commits.create(told).id)
 
 
@@ -90,7 +91,7 @@ def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builder
     project, machines = project_of(builders.outputs()), machines_of(builders)
     text = yaml.safe_load(base64.b64decode(project.files.get(".gitlab-ci.yml", ref="main").content))
     jobs = {"default": {"image": text["default"]["image"]}, "share": {"parallel": JOBS, "script": [HELD]}}
-    pipeline = started(project, branch(project, "share", "Share", yaml.safe_dump(jobs)))
+    pipeline = started(project, put(project, "share", ".gitlab-ci.yml", yaml.safe_dump(jobs), "Share"))
 
     def count(status: str) -> int:
         return Counter(job.status for job in pipeline.jobs.list(get_all=True))[status]
@@ -103,7 +104,7 @@ def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builder
         assert "seccomp=unconfined" not in host["SecurityOpt"]
     assert count("pending") == JOBS - MACHINES * AT_A_TIME
 
-    branch(project, "go", "Go [skip ci]", "")
+    put(project, "go", "README.md", "", "Go [skip ci]")
     eventually(lambda: count("success") == JOBS, "all of them succeed", 120)
     taken: dict[str, list[tuple[str, str]]] = {}
     for job in pipeline.jobs.list(get_all=True):
@@ -119,9 +120,10 @@ def test_a_test_that_fails_without_privileges_fails_its_job_and_releases_nothing
     broken = pipeline_of(project, commit(project, "main", "greeting.js", source.replace("Hello, ", "Good-bye, ")))
     assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped"}
     assert latest(outputs) == released
+    put(project, "main", "greeting.js", source, "Mend it [skip ci]")
 
 
-def test_another_builder_is_an_update_of_pipeline_and_configuration(builders: Stack) -> None:
+def test_another_builder_is_an_update_of_pipeline_and_configuration_and_no_job_fails_for_it(builders: Stack) -> None:
     [runner] = yaml.safe_load(builders.file.read_text())["config"]["slipway:runners"]
     builders.set(runners=[{**runner, "builder": "docker"}])
     changes = builders.changes()
@@ -129,5 +131,10 @@ def test_another_builder_is_an_update_of_pipeline_and_configuration(builders: St
     steps = [f"{number}-{step}" for number in range(1, MACHINES + 1) for step in ("preparation", "registration")]
     updated = {f"delivery-docker-builder-{step}" for step in [*steps, "online"]}
     assert changes.keys() == updated | {"delivery-hello-file-gitlab-ci-yml"}
-    builders.set(runners=[runner])
+
+    builders.up()
+    [configured] = tomllib.loads(machines_of(builders)[0].root("cat /etc/gitlab-runner/config.toml"))["runners"]
+    assert configured["docker"]["privileged"] is True
+    pipeline = last_pipeline(project_of(builders.outputs()))
+    assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success"}
     builders.up("--expect-no-changes")

@@ -66,6 +66,13 @@ def test_both_builders_have_the_same_stages_rules_and_artifacts(
         }
 
 
+def test_buildah_keeps_its_layers_on_the_machine_unless_told_otherwise(unprivileged: RecordingEngine) -> None:
+    kept = configuration(unprivileged)["runners"][0]["docker"]["volumes"]
+    fresh = delivered(runner={"builder": "buildah", "keepLayers": False})
+    assert set(kept) - set(configuration(fresh)["runners"][0]["docker"]["volumes"]) == {"/var/lib/containers"}
+    assert "buildah rm --all >/dev/null" in pipeline(unprivileged)["default"]["before_script"]
+
+
 def test_buildah_tests_and_releases_the_image_by_its_digest(unprivileged: RecordingEngine) -> None:
     text = pipeline(unprivileged)
     assert text["default"]["image"] == versions.BUILDAH_IMAGE

@@ -325,6 +325,7 @@ def test_an_encrypted_variable_stays_secret_and_is_taken_as_it_stands() -> None:
         ([{**PROJECT, "visibility": "secret"}], [RUNNER], "projects.0.visibility"),
         ([{**PROJECT, "variables": {"CI_COMMIT_SHA": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
         ([{**PROJECT, "variables": {"DOCKER_HOST": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
+        ([{**PROJECT, "variables": {"BUILDAH_FORMAT": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
         ([{**PROJECT, "variables": {"KEY": {"value": "1234567"}}}], [RUNNER], "projects.0.variables.KEY"),
         ([{**PROJECT, "variables": {"KEY": {"value": "two\nlines"}}}], [RUNNER], "projects.0.variables.KEY"),
         ([PROJECT], [RUNNER, RUNNER], "runners"),
