@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
@@ -12,6 +13,7 @@ import pulumi
 from components.settings import Settings, SettingsError, Storage, Zone
 from components.versions import GITLAB_LAST_KNOWN_MAJOR, GITLAB_REQUIRED_STOPS
 
+_READ_AGAIN_SECONDS: Final = 5
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.(\d+)")
 
 
@@ -39,8 +41,7 @@ class Deployment:
         resource, with a copy of all outputs in the state and a drift at every refresh after an update.
         """
         stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": stack}).value
-        found: Mapping[str, Any] | None = answer["outputs"].get("deployed")
+        found: Mapping[str, Any] | None = _outputs_of(stack).get("deployed")
         return cls(**found) if found else None
 
     @classmethod
@@ -87,6 +88,18 @@ class Deployment:
             f"{path}: {wanted} cannot follow {now}; {what} would have to be made anew, and is protected. Set it back "
             f"to {now}; or, if the data may be lost, bring removal: everything up first"
         ]
+
+
+def _outputs_of(stack: str) -> Mapping[str, Any]:
+    deadline = time.monotonic() + _READ_AGAIN_SECONDS
+    while True:
+        try:
+            return dict(pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": stack}).value["outputs"])
+        except Exception as error:
+            # An engine whose state is a file writes it as an update begins, and may not be done with it.
+            if "failed to load checkpoint: EOF" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def upgrade_mistakes(deployed: str, wanted: str) -> list[str]:

@@ -145,6 +145,7 @@ class Runner(Component):
                 "RUNNER_KEY_URL": args.settings.key_url,
                 "KEY_FINGERPRINT": args.settings.key_fingerprint,
                 "RUNNER_VERSION": args.settings.version,
+                "SERVICE_DROP_IN": script("runner/gitlab-runner.conf"),
                 "STORAGE_CONF": script("runner/storage.conf"),
             },
             timeout_seconds=1800,

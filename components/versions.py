@@ -28,10 +28,10 @@ SERVER_IMAGE: Final = "ubuntu-24-04-x64"
 GITLAB_RUNNER: Final = "19.3.0-1"
 
 #: Docker in jobs, client and daemon: they have to be of one version. Daemons from 29 on refuse clients before 25.
-DOCKER: Final = "29"
+DOCKER: Final = "29.8.1"
 
-#: Buildah in jobs without privileges; of the release that Debian 13 has.
-BUILDAH_IMAGE: Final = "quay.io/buildah/stable:v1.39.3"
+#: Buildah in jobs without privileges. `--pull=newer` and an index made by the build itself are known from 1.39 on.
+BUILDAH_IMAGE: Final = "quay.io/buildah/stable:v1.43.1"
 
 #: Node.js of the sample application: long-term support until 2028.
 NODE: Final = "24"

@@ -2,7 +2,7 @@
 main() {
   mountpoint --quiet /var/opt/gitlab || die "the data volume is not mounted; GitLab would keep its data on the droplet"
   trust_key "$KEY_URL" gitlab-keyring
-  declare_source gitlab-ce "$PACKAGES_URL" gitlab-keyring
+  declare_source gitlab-ce "$PACKAGES_URL/$(distribution)/$(codename)" gitlab-keyring
   if [ "$(installed_version gitlab-ce)" = "$GITLAB_VERSION" ]; then
     say "gitlab: $GITLAB_VERSION is installed"
   else

@@ -17,14 +17,13 @@ trust_key() {
   rm "$key"
 }
 
-# declare_source NAME URL KEY: an apt source for this distribution, signed by that key.
+# declare_source NAME URL KEY: an apt source for this release of the distribution, signed by that key.
 declare_source() {
-  # shellcheck source=/dev/null
-  . /etc/os-release
-  write_file "/etc/apt/sources.list.d/$1.list" 644 <<SOURCE
-deb [signed-by=/etc/apt/keyrings/$3.asc] $2/$ID/$VERSION_CODENAME $VERSION_CODENAME main
-SOURCE
+  write_file "/etc/apt/sources.list.d/$1.list" 644 <<<"deb [signed-by=/etc/apt/keyrings/$3.asc] $2 $(codename) main"
 }
+
+distribution() { sed -n 's/^ID=//p' /etc/os-release; }
+codename() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
 
 # see_offered NAME VERSION: see that it can be had, before anything is touched.
 see_offered() {

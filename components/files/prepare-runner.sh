@@ -1,7 +1,7 @@
 # Harden a machine for jobs and give it Docker and gitlab-runner, pinned.
 # Input: ADMIN_USER, APPARMOR_PROFILE, AUTHORIZED_KEYS, BUILDER, HOSTNAME, JOB_FIREWALL, JOB_FIREWALL_SERVICE,
 # KEY_FINGERPRINT, PRUNE, PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL,
-# RUNNER_PACKAGES_URL, RUNNER_VERSION, STORAGE_CONF.
+# RUNNER_PACKAGES_URL, RUNNER_VERSION, SERVICE_DROP_IN, STORAGE_CONF.
 readonly JOBS_SECONDS=900
 
 main() {
@@ -61,6 +61,7 @@ allow_buildah() {
   write_file /etc/slipway/storage.conf 644 <<<"$STORAGE_CONF"
   # Without AppArmor in the kernel Docker does not look for the profile.
   [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] || return 0
+  command -v apparmor_parser >/dev/null || install_packages apparmor || die "AppArmor's tools could not be installed"
   # An older AppArmor neither knows the rule nor needs it.
   [ -e /etc/apparmor.d/abi/4.0 ] || APPARMOR_PROFILE=$(grep -vE '^abi |userns,' <<<"$APPARMOR_PROFILE")
   write_file /etc/apparmor.d/slipway-builder 644 <<<"$APPARMOR_PROFILE"
@@ -69,7 +70,8 @@ allow_buildah() {
 
 install_runner() {
   trust_key "$RUNNER_KEY_URL" runner_gitlab-runner
-  declare_source gitlab-runner "$RUNNER_PACKAGES_URL" runner_gitlab-runner
+  # One repository for all releases of a distribution (docs.gitlab.com, install/mirror).
+  declare_source gitlab-runner "$RUNNER_PACKAGES_URL/$(distribution)" runner_gitlab-runner
   if [ "$(installed_version gitlab-runner)" != "$RUNNER_VERSION" ]; then
     say "runner: installing gitlab-runner $RUNNER_VERSION"
     see_offered gitlab-runner "$RUNNER_VERSION"
@@ -104,6 +106,8 @@ gone() {
 }
 
 keep_house() {
+  install -d -m 755 /etc/systemd/system/gitlab-runner.service.d
+  write_file /etc/systemd/system/gitlab-runner.service.d/slipway.conf 644 <<<"$SERVICE_DROP_IN"
   write_file /usr/local/sbin/slipway-job-firewall 755 <<<"$JOB_FIREWALL"
   write_file /usr/local/sbin/slipway-prune 755 <<<"$PRUNE"
   write_file /etc/systemd/system/slipway-job-firewall.service 644 <<<"$JOB_FIREWALL_SERVICE"

@@ -284,6 +284,16 @@ def test_housekeeping_removes_what_is_old_and_unused_and_leaves_a_job_alone(life
     host.root("docker rm user; docker rmi --force old-used new-unused")
 
 
+def test_what_a_killed_runner_has_left_is_gone_before_the_next_one_takes_jobs(life: Stack, host: Host) -> None:
+    project = project_of(life.outputs())
+    job = start_job(project, WAITING)
+    container = container_of(host, job)
+    host.root("systemctl kill --signal KILL gitlab-runner; systemctl restart gitlab-runner")
+    assert container not in host.root("docker ps --all --quiet")
+    job.cancel()
+    assert ended(project, start_job(project, {"script": ["true"]})).status == "success"
+
+
 def test_a_job_whose_image_does_not_exist_fails_and_names_it(life: Stack) -> None:
     project = project_of(life.outputs())
     job = ended(project, start_job(project, {"image": "docker:no-such-tag", "script": ["true"]}))

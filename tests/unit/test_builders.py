@@ -85,7 +85,7 @@ def test_buildah_tests_and_releases_the_image_by_its_digest(unprivileged: Record
 
 
 def test_buildah_keeps_its_layers_in_the_registry(unprivileged: RecordingEngine) -> None:
-    build = pipeline(unprivileged)["build"]["script"][0]
+    build = pipeline(unprivileged)["build"]["script"][1]
     for part in ("--layers", '--cache-from "$CI_REGISTRY_IMAGE/cache"', '--cache-to "$CI_REGISTRY_IMAGE/cache"'):
         assert part in build
 
@@ -116,6 +116,20 @@ def test_both_builders_trust_a_private_authority(builder: str) -> None:
     [runner] = configuration(engine)["runners"]
     assert "/etc/docker/certs.d:/etc/docker/certs.d:ro" in runner["docker"]["volumes"]
     assert runner["tls-ca-file"] == "/etc/gitlab-runner/authority.crt"
+
+
+def test_the_docker_client_trusts_it_as_well_where_it_asks_the_registry_without_the_engine() -> None:
+    certificate = {"authority": "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}
+    trusting = configuration(run_program(projects=[PROJECT], runners=[RUNNER], certificate=certificate))["runners"]
+    place = "/etc/gitlab-runner/authority.crt:/etc/ssl/certs/slipway-authority.pem:ro"
+    assert place in trusting[0]["docker"]["volumes"]
+    assert place not in configuration(delivered())["runners"][0]["docker"]["volumes"]
+
+
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+def test_a_branch_named_like_what_is_released_is_not_built(builder: str) -> None:
+    refused, *_ = pipeline(delivered(runner={"builder": builder}))["build"]["script"]
+    assert refused.startswith('test "$CI_COMMIT_REF_SLUG" != latest || ')
 
 
 def test_another_builder_changes_pipeline_and_configuration_and_no_machine(

