@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.e2e.clients import FAILURES, CheckError, Outputs
-from tests.e2e.demo import change, started
-from tests.e2e.pipelines import commit, pipeline_of, project_of, times_of
+from tests.e2e.demo import change
+from tests.e2e.pipelines import commit, pipeline_of, project_of, started, times_of
 from tests.e2e.stack import ROOT, Stack
 
 NAME = "bench"

@@ -21,7 +21,7 @@ from gitlab.v4.objects import Project, ProjectPipeline, ProjectPipelineJob
 from rich.console import Console
 
 from tests.e2e.clients import FAILURES, CheckError, Outputs
-from tests.e2e.pipelines import ENDED, commit, project_of
+from tests.e2e.pipelines import ENDED, commit, project_of, started
 from tests.e2e.verify import GREETING, released
 
 #: What the demo changes: a file that is in the image, so that there is something to build.
@@ -104,20 +104,6 @@ def change(project: Project) -> str:
     kept = [line for line in source.splitlines() if not line.startswith(MARK)]
     now = datetime.datetime.now(tz=datetime.UTC).isoformat(sep=" ", timespec="seconds")
     return commit(project, project.default_branch, SOURCE, "\n".join([*kept, f"{MARK}{now}.", ""]))
-
-
-def started(project: Project, sha: str) -> ProjectPipeline:
-    """The pipeline that a commit starts.
-
-    Raises:
-        CheckError: there is none within a minute.
-    """
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for found in project.pipelines.list(sha=sha, get_all=False):
-            return project.pipelines.get(found.id)
-        time.sleep(0.5)
-    raise CheckError(f"commit {sha[:8]} of {project.path_with_namespace} starts no pipeline")
 
 
 def tags_of(project: Project, digest: str) -> list[str]:

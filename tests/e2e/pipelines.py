@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e.clients import CheckError, Docker, Outputs
+
+T = TypeVar("T")
 
 ENDED = frozenset({"success", "failed", "canceled", "skipped"})
 
@@ -22,6 +26,17 @@ def commit(project: Project, branch: str, path: str, content: str) -> str:
     action = {"action": "update", "file_path": path, "content": content}
     made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [action]})
     return str(made.id)
+
+
+def started(project: Project, sha: str) -> ProjectPipeline:
+    """The pipeline that a commit starts, as soon as there is one.
+
+    Raises:
+        CheckError: there is none within a minute.
+    """
+    what = f"commit {sha[:8]} of {project.path_with_namespace} starts a pipeline"
+    [found] = until(lambda: project.pipelines.list(sha=sha, per_page=1, get_all=False), what, 60)
+    return project.pipelines.get(found.id)
 
 
 def pipeline_of(project: Project, sha: str, seconds: float = 300) -> ProjectPipeline:
@@ -67,12 +82,24 @@ def latest(outputs: Outputs) -> str:
         return docker.pull(f"{told['image']}:latest")
 
 
-def _ended(project: Project, seconds: float, **which: str) -> ProjectPipeline:
+def until(found: Callable[[], T | None], what: str, seconds: float = 120) -> T:
+    """What `found` gives as soon as it gives something.
+
+    Raises:
+        CheckError: it has not within `seconds`.
+    """
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while not (result := found()):
+        if time.monotonic() > deadline:
+            raise CheckError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.5)
+    return result
+
+
+def _ended(project: Project, seconds: float, **which: str) -> ProjectPipeline:
+    def newest() -> ProjectPipeline | None:
         found = project.pipelines.list(get_all=False, query_parameters={**which, "per_page": "1"})
-        if found and found[0].status in ENDED:
-            return project.pipelines.get(found[0].id)
-        time.sleep(1)
-    message = f"{project.path_with_namespace}: no pipeline of {' '.join(which.values())} has ended in {seconds:.0f} s"
-    raise CheckError(message)
+        return project.pipelines.get(found[0].id) if found and found[0].status in ENDED else None
+
+    what = f"{project.path_with_namespace}: a pipeline of {' '.join(which.values())} has ended"
+    return until(newest, what, seconds)

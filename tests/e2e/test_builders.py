@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 import yaml
-from gitlab.v4.objects import Project, ProjectPipeline
+from gitlab.v4.objects import Project
 
 from tests.e2e import verify
 from tests.e2e.hosts import Host
-from tests.e2e.pipelines import commit, image_tested, jobs_of, last_pipeline, latest, pipeline_of, project_of
+from tests.e2e.pipelines import (
+    commit,
+    image_tested,
+    jobs_of,
+    last_pipeline,
+    latest,
+    pipeline_of,
+    project_of,
+    started,
+    until,
+)
 from tests.e2e.stack import Stack
 
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
@@ -38,27 +45,12 @@ def jobs_on(machine: Host) -> list[dict[str, Any]]:
     return list(json.loads(machine.root(f"docker inspect {' '.join(listed)}"))) if listed else []
 
 
-def eventually(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Come back once something holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.5)
-
-
 def put(project: Project, branch: str, path: str, content: str, message: str) -> str:
     """Change a file on a branch, which may be a new one; the id of the commit."""
     action = {"action": "update", "file_path": path, "content": content}
     start = {} if branch == "main" else {"start_branch": "main"}
     told = {"branch": branch, "commit_message": message, "actions": [action], **start}
     return str(project.commits.create(told).id)
-
-
-def started(project: Project, sha: str) -> ProjectPipeline:
-    """The pipeline of a commit, as soon as there is one."""
-    eventually(lambda: bool(project.pipelines.list(sha=sha, get_all=True)), f"a pipeline of {sha}")
-    return project.pipelines.get(project.pipelines.list(sha=sha, get_all=True)[0].id)
 
 
 def most_at_once(spans: list[tuple[str, str]]) -> int:
@@ -96,8 +88,8 @@ def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builder
     def count(status: str) -> int:
         return Counter(job.status for job in pipeline.jobs.list(get_all=True))[status]
 
-    eventually(lambda: count("running") == MACHINES * AT_A_TIME, "as many jobs run as there is room for")
-    eventually(lambda: all(len(jobs_on(one)) == AT_A_TIME for one in machines), "each machine runs two of them")
+    until(lambda: count("running") == MACHINES * AT_A_TIME, "as many jobs run as there is room for")
+    until(lambda: all(len(jobs_on(one)) == AT_A_TIME for one in machines), "each machine runs two of them")
     containers = [container for machine in machines for container in jobs_on(machine)]
     for host in [container["HostConfig"] for container in containers]:
         assert (host["Privileged"], host["CapAdd"] or [], host["Devices"] or []) == (False, [], [])
@@ -105,7 +97,7 @@ def test_two_machines_share_eight_jobs_of_which_each_takes_two_at_a_time(builder
     assert count("pending") == JOBS - MACHINES * AT_A_TIME
 
     put(project, "go", "README.md", "", "Go [skip ci]")
-    eventually(lambda: count("success") == JOBS, "all of them succeed", 120)
+    until(lambda: count("success") == JOBS, "all of them succeed", 120)
     taken: dict[str, list[tuple[str, str]]] = {}
     for job in pipeline.jobs.list(get_all=True):
         taken.setdefault(job.runner_manager["system_id"], []).append((job.started_at, job.finished_at))

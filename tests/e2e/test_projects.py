@@ -5,7 +5,6 @@ The tests build on each other: each leaves the projects as the next one needs th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from gitlab.v4.objects import Project, ProjectJob
 from tests.e2e.clients import Outputs
 from tests.e2e.control import Control
 from tests.e2e.doors import DoorWatch
+from tests.e2e.pipelines import pipeline_of
 from tests.e2e.secrecy import found_in
 from tests.e2e.stack import ROOT, Stack
 
@@ -94,14 +94,8 @@ def project_of(outputs: Outputs, path: str) -> Project:
 
 def ended_job(project: Project, sha: str) -> ProjectJob:
     """The one job of a commit's pipeline, once it has ended."""
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        found = project.pipelines.list(sha=sha, get_all=True)
-        if found and found[0].status in {"success", "failed", "canceled", "skipped"}:
-            [job] = found[0].jobs.list(get_all=True)
-            return project.jobs.get(job.id)
-        time.sleep(0.5)
-    pytest.fail(f"no pipeline of {sha} has ended")
+    [job] = pipeline_of(project, sha).jobs.list(get_all=True)
+    return project.jobs.get(job.id)
 
 
 def shown(project: Project, branch: str) -> ProjectJob:

@@ -12,7 +12,6 @@ import secrets
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -26,7 +25,7 @@ from gitlab.v4.objects import Project, ProjectJob, Runner
 from tests.e2e.clients import CheckError, Outputs, run
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
-from tests.e2e.pipelines import ENDED, project_of
+from tests.e2e.pipelines import ENDED, project_of, started, until
 from tests.e2e.stack import ROOT, Stack
 
 RUNNER = {
@@ -80,18 +79,8 @@ def start_job(project: Project, job: dict[str, Any]) -> ProjectJob:
     branch = f"try-{secrets.token_hex(4)}"
     about = {"branch": branch, "start_branch": "main", "commit_message": "Try something", "actions": [action]}
     sha = project.commits.create(about).id
-    [job_id] = [one.id for one in until(lambda: project.jobs.list(get_all=True)) if one.commit["id"] == sha]
-    return project.jobs.get(job_id)
-
-
-def until(found: Any, seconds: float = 120) -> Any:
-    """What `found` gives as soon as it gives something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.5)
-    pytest.fail(f"not within {seconds} s: {found}")
+    [one] = started(project, sha).jobs.list(get_all=True)
+    return project.jobs.get(one.id)
 
 
 def ended(project: Project, job: ProjectJob) -> ProjectJob:
@@ -101,8 +90,7 @@ def ended(project: Project, job: ProjectJob) -> ProjectJob:
         seen = project.jobs.get(job.id)
         return seen if seen.status in ENDED else None
 
-    seen: ProjectJob = until(look)
-    return seen
+    return until(look, f"job {job.id} has ended")
 
 
 def log_of(job: ProjectJob) -> str:
@@ -113,7 +101,7 @@ def log_of(job: ProjectJob) -> str:
 def container_of(host: Host, job: ProjectJob) -> str:
     """The build container of a job that runs."""
     query = f"docker ps -q --filter label=com.gitlab.gitlab-runner.job.id={job.id} --filter name=-build"
-    return str(until(lambda: host.root(query).strip()))
+    return str(until(lambda: host.root(query).strip(), f"a container of job {job.id}"))
 
 
 @contextmanager
@@ -144,14 +132,14 @@ def reboot(host: Host) -> None:
     look = "cut -d' ' -f22 /proc/1/stat; systemctl is-active gitlab-runner"
     before = host.root(look)
 
-    def started() -> bool:
+    def is_back() -> bool:
         with suppress(CheckError, subprocess.TimeoutExpired):
             return host.root(look, timeout=15) != before
         return False
 
     with suppress(CheckError):
         host.root("systemctl reboot")
-    until(started)
+    until(is_back, "the machine is there again")
 
 
 @contextmanager
