@@ -134,6 +134,7 @@ registry = RegistryConfiguration(
     options,
 )
 
+project_ids = pulumi.Output.from_input(dict[str, str]())
 if config.projects:
     # GitLab restarts when its registry is configured, and answers when its port is open: nothing is asked before.
     forge = Provider(
@@ -159,12 +160,15 @@ if config.projects:
             api_token=git.api_token,
             registry=registry.address,
             authority=config.certificate.authority,
+            keep_data=config.keep_data,
+            known_projects=planned.projects,
         ),
         pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(providers=[forge])),
     )
+    project_ids = delivery.project_ids()
     pulumi.export("projects", delivery.as_output())
 
-pulumi.export("deployed", git.version.apply(planned.remember))
+pulumi.export("deployed", pulumi.Output.all(git.version, project_ids).apply(lambda both: planned.remember(*both)))
 pulumi.export("gitlab_url", git.url)
 pulumi.export("gitlab_version", git.version)
 pulumi.export("gitlab_admin_user", gitlab.ADMIN_USER)

@@ -20,7 +20,10 @@ from components.settings import Builder, ProjectSettings, RunnerSettings
 
 @dataclass(frozen=True)
 class DeliveryArgs:
-    """Inputs of `Delivery`. `registry` is `host:port`; `authority` the PEM of a private authority, if any."""
+    """Inputs of `Delivery`. `registry` is `host:port`; `authority` the PEM of a private authority, if any.
+
+    `keep_data` tells that projects outlive a destroy; `known_projects` are the numbers of those that have, by path.
+    """
 
     prefix: str
     region: str
@@ -35,6 +38,8 @@ class DeliveryArgs:
     api_token: pulumi.Input[str]
     registry: pulumi.Input[str]
     authority: str | None
+    keep_data: bool
+    known_projects: Mapping[str, str]
 
 
 class Delivery(Component):
@@ -64,6 +69,10 @@ class Delivery(Component):
         """
         return [self._told(settings, self.projects[settings.path]) for settings in self._args.projects]
 
+    def project_ids(self) -> pulumi.Output[dict[str, str]]:
+        """The number of each project, by its path."""
+        return pulumi.Output.all(**{path: one.project_id.apply(str) for path, one in self.projects.items()})
+
     @staticmethod
     def _told(settings: ProjectSettings, project: Project) -> dict[str, Any]:
         latest = pulumi.Output.concat(project.image, ":latest")
@@ -88,9 +97,13 @@ class Delivery(Component):
                 settings=settings,
                 # The settings refuse runners of several kinds.
                 builder=runners[0].builder if runners else Builder.DOCKER,
+                gitlab_url=args.gitlab_url,
+                api_token=args.api_token,
                 registry=args.registry,
                 registry_mirror=mirrors[0] if mirrors else None,
-                dies_with=args.server.droplet,
+                server=args.server,
+                keep_data=args.keep_data,
+                known_id=args.known_projects.get(settings.path),
             ),
             self.child_options(),
         )
@@ -115,6 +128,7 @@ class Delivery(Component):
                 further_project_ids={path: self.projects[path].project_id for path in further},
                 server=args.server,
                 authority=args.authority,
+                keep_data=args.keep_data,
             ),
             self.child_options(),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Self
 
 import pulumi
@@ -22,7 +22,7 @@ class Deployment:
     """The settings of the last update that came to its end, as far as later ones depend on them.
 
     `kept` tells whether volume, bucket and domain are protected; `has_bucket` and `has_domain` whether the stack made
-    them.
+    them. `projects` are the numbers of its projects by their paths, `adopted` those that were there before it.
     """
 
     gitlab_version: str
@@ -32,6 +32,8 @@ class Deployment:
     has_bucket: bool
     spaces_region: str
     kept: bool
+    projects: Mapping[str, str] = field(default_factory=dict)
+    adopted: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Self | None:
@@ -62,14 +64,24 @@ class Deployment:
             has_bucket=settings.registry.storage is Storage.SPACES or (protected is not None and protected.has_bucket),
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
             kept=settings.keep_data,
+            projects=protected.projects if protected else {},
+            adopted={project.path: project.import_id for project in settings.projects if project.import_id},
         )
 
-    def remember(self, gitlab_version: str) -> dict[str, Any]:
-        """For `pulumi.export`, once it is known which version of GitLab is installed."""
-        return asdict(replace(self, gitlab_version=gitlab_version))
+    def remember(self, gitlab_version: str, projects: Mapping[str, str]) -> dict[str, Any]:
+        """For `pulumi.export`, once it is known which GitLab is installed, and what it calls its projects."""
+        return asdict(replace(self, gitlab_version=gitlab_version, projects=dict(projects)))
 
     def _check(self, settings: Settings) -> None:
         mistakes = upgrade_mistakes(self.gitlab_version, settings.gitlab.version)
+        for number, project in enumerate(settings.projects):
+            adopted = self.adopted.get(project.path, project.import_id)
+            if project.import_id != adopted:
+                mistakes.append(
+                    f"projects.{number}.importId: {project.path} was adopted as {adopted}; without that number its "
+                    "pipeline and settings would be written over, and it would be removed with the stack. "
+                    f'Put importId: "{adopted}" back, or take the project out for one update first'
+                )
         if self.kept:
             mistakes += self._moved("region", self.region, settings.region, "the volume and all that GitLab keeps")
             if self.has_domain:

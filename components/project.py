@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pulumi_gitlab as gitlab
 
 from components import versions
 from components.component import Component
+from components.remote import Machine, run_script
 from components.rendering import render
 from components.settings import Builder, ExtraStage, ProjectSettings
 
@@ -24,13 +26,21 @@ _MAINTAINER: Final = "maintainer"
 
 @dataclass(frozen=True)
 class ProjectArgs:
-    """Inputs of `Project`. `registry` is `host:port`; `dies_with` is the machine that GitLab's data lives on."""
+    """Inputs of `Project`. `registry` is `host:port`; `server` is the machine that GitLab is on.
+
+    `keep_data` tells that the project outlives a destroy; `known_id` is its number where an earlier update has made
+    it, by which it is found again.
+    """
 
     settings: ProjectSettings
     builder: Builder
+    gitlab_url: pulumi.Input[str]
+    api_token: pulumi.Input[str]
     registry: pulumi.Input[str]
     registry_mirror: str | None
-    dies_with: pulumi.Resource
+    server: Machine
+    keep_data: bool
+    known_id: str | None
 
 
 class Project(Component):
@@ -58,7 +68,7 @@ class Project(Component):
         self._protect_branch(project)
         self._set_variables(project)
         token = self._deploy_token(project)
-        self._resource, self._last_commit = project, self._commit(project)
+        self._resource, self._seeded = project, self._seed(project)
 
         self.project_id = project.id.apply(int)
         self.url = project.web_url
@@ -79,6 +89,8 @@ class Project(Component):
             visibility_level=settings.visibility or (None if settings.adopted else "private"),
             default_branch=settings.default_branch,
             initialize_with_readme=None if settings.adopted else True,
+            # GitLab would begin with a pipeline of its own at the first file that it knows how to build.
+            auto_devops_enabled=False,
             # A job must not land on a runner that cannot build images, or that others use.
             shared_runners_enabled=False,
             group_runners_enabled=False,
@@ -90,14 +102,14 @@ class Project(Component):
                 keep_n=settings.keep_images,
                 older_than="30d",
                 name_regex_delete=".*",
-                name_regex_keep=f"latest|{re.escape(settings.default_branch)}",
+                name_regex_keep=f"latest|{_slug(settings.default_branch)}",
             ),
             opts=self.child_options(
-                deleted_with=self._args.dies_with,
-                import_=settings.import_id,
+                deleted_with=self._args.server.droplet,
+                import_=settings.import_id or self._args.known_id,
                 ignore_changes=self._left_alone(),
-                # What was there before the stack stays when the stack goes.
-                retain=settings.adopted,
+                # What was there before the stack stays when the stack goes, and what is data as well.
+                retain=settings.adopted or self._args.keep_data,
             ),
         )
 
@@ -105,7 +117,8 @@ class Project(Component):
         """What an adopted project keeps as it was, because the stack file does not say otherwise."""
         settings = self._args.settings
         if not settings.adopted:
-            return []
+            # It says how a project begins, and nothing of one that is found again.
+            return ["initializeWithReadme"]
         said = {"description": settings.description, "visibilityLevel": settings.visibility}
         return ["name", *(name for name, value in said.items() if value is None)]
 
@@ -156,42 +169,53 @@ class Project(Component):
     def begin(self, runners: Sequence[pulumi.Resource]) -> None:
         """Commit the pipeline, which starts it, once these runners can take its jobs as it means them."""
         if self._args.settings.has_pipeline:
-            self._file(self._resource, ".gitlab-ci.yml", self._pipeline(), [self._last_commit, *runners])
+            gitlab.RepositoryFile(
+                self.child_name("file-gitlab-ci-yml"),
+                project=self._resource.id,
+                branch=self._args.settings.default_branch,
+                file_path=".gitlab-ci.yml",
+                content=base64.b64encode(self._pipeline().encode()).decode(),
+                encoding="base64",
+                create_commit_message="Add the pipeline",
+                update_commit_message="Change the pipeline",
+                overwrite_on_create=True,
+                # When it leaves the stack it is its developers': it is not removed by a commit of ours.
+                opts=self.child_options(deleted_with=self._resource, depends_on=[*self._seeded, *runners], retain=True),
+            )
 
-    def _commit(self, project: gitlab.Project) -> pulumi.Resource:
-        """One commit a file, one after the other: GitLab refuses a commit on a branch that has moved meanwhile."""
-        previous: pulumi.Resource = project
-        if self._args.settings.has_sample:
-            for path, content in sample_application().items():
-                previous = self._file(project, path, content, [previous], ignore_changes=["content", "encoding"])
-        return previous
-
-    def _file(
-        self,
-        project: gitlab.Project,
-        path: str,
-        content: str,
-        depends_on: Sequence[pulumi.Resource],
-        ignore_changes: list[str] | None = None,
-    ) -> gitlab.RepositoryFile:
-        return gitlab.RepositoryFile(
-            self.child_name(f"file-{_dashed(path)}"),
-            project=project.id,
-            branch=self._args.settings.default_branch,
-            file_path=path,
-            content=base64.b64encode(content.encode()).decode(),
-            encoding="base64",
-            commit_message=f"Add {path}",
-            overwrite_on_create=True,
-            # A file that leaves the stack is its developers': it is not removed by a commit of ours.
-            opts=self.child_options(
-                deleted_with=project, depends_on=depends_on, ignore_changes=ignore_changes, retain=True
-            ),
+    def _seed(self, project: gitlab.Project) -> list[pulumi.Resource]:
+        """Put the sample application there, and over nothing: a machine that was replaced finds what it had."""
+        if not self._args.settings.has_sample:
+            return []
+        first_commit = json.dumps(
+            {
+                "branch": self._args.settings.default_branch,
+                "commit_message": "Add the sample application",
+                "actions": [_action(path, content) for path, content in sample_application().items()],
+            }
         )
+        values = {
+            "API_TOKEN": self._args.api_token,
+            "COMMIT": first_commit,
+            "GITLAB_URL": self._args.gitlab_url,
+            "PROJECT_ID": project.id,
+        }
+        return [
+            run_script(
+                self,
+                "sample",
+                machine=self._args.server,
+                file="seed-project.sh",
+                values=values,
+                timeout_seconds=300,
+            )
+        ]
 
-    def _owner(self, project: gitlab.Project) -> pulumi.Resource:
-        """What takes a thing of the stack with it: not a project that stays."""
-        return self._args.dies_with if self._args.settings.adopted else project
+    def _owner(self, project: gitlab.Project) -> pulumi.Resource | None:
+        """What takes a thing of the stack with it: not a project that stays, nor a machine whose data does."""
+        if self._args.keep_data:
+            return None
+        return self._args.server.droplet if self._args.settings.adopted else project
 
     def _pipeline(self) -> str:
         args = self._args
@@ -227,6 +251,11 @@ def _number(group: str, numbers: Mapping[str, int]) -> int:
     raise pulumi.RunError(message)
 
 
-def _dashed(text: str) -> str:
-    """A part of a logical name: small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def _action(path: str, content: str) -> dict[str, str]:
+    # GitLab begins a project with one file.
+    return {"action": "update" if path == "README.md" else "create", "file_path": path, "content": content}
+
+
+def _slug(branch: str) -> str:
+    """A branch as GitLab writes it where only small letters, digits and dashes may be (`CI_COMMIT_REF_SLUG`)."""
+    return re.sub(r"[^a-z0-9]", "-", branch.lower())[:63].strip("-")

@@ -42,6 +42,7 @@ class RunnerArgs:
     further_project_ids: Mapping[str, pulumi.Input[int]]
     server: Machine
     authority: str | None
+    keep_data: bool
 
 
 class Runner(Component):
@@ -78,7 +79,7 @@ class Runner(Component):
             untagged=settings.untagged,
             # A locked one can be given to no other project, but by an administrator: GitLab asks for it unlocked.
             locked=not args.further_project_ids,
-            opts=self.child_options(deleted_with=args.server.droplet, additional_secret_outputs=["token"]),
+            opts=self.child_options(deleted_with=self._owner(), additional_secret_outputs=["token"]),
         )
 
     def _share(self, runner: gitlab.UserRunner) -> None:
@@ -87,8 +88,12 @@ class Runner(Component):
                 self.child_name(f"project-{path}"),
                 project=pulumi.Output.from_input(project_id).apply(str),
                 runner_id=runner.id.apply(int),
-                opts=self.child_options(deleted_with=self._args.server.droplet),
+                opts=self.child_options(deleted_with=self._owner()),
             )
+
+    def _owner(self) -> pulumi.Resource | None:
+        """What takes the runner with it: a server whose data goes as well."""
+        return None if self._args.keep_data else self._args.server.droplet
 
     def _machine(self, number: int, runner: gitlab.UserRunner) -> remote.Command:
         args, settings = self._args, self._args.settings

@@ -56,7 +56,8 @@ def steps() -> list[Step]:
         _pytest("sandbox"),
         Step("start", [*sandbox, "start"]),
         _pytest("e2e", *sandbox, "exec", "--"),
-        *(Step(f"make-{target}", ["make", target, *words]) for target, *words in README_COMMANDS),
+        # Whatever stack the caller has named: these make and destroy.
+        *(Step(f"make-{target}", ["make", target, "STACK=sandbox", *words]) for target, *words in README_COMMANDS),
     ]
 
 

@@ -27,7 +27,11 @@ install_docker() {
     patiently "runner: installation of Docker" install_packages docker.io "${client[@]}" iptables jq ||
       die "Docker could not be installed"
   fi
-  apt-mark hold docker.io >/dev/null
+  # Of the version that the distribution has; no upgrade of it may end the containers of jobs.
+  local package
+  for package in docker.io docker-cli containerd runc; do
+    [ -z "$(installed_version "$package")" ] || apt-mark hold "$package" >/dev/null
+  done
   # What else the machine has set for Docker stays.
   local settings=/etc/docker/daemon.json wanted='{}'
   install -d -m 755 /etc/docker

@@ -9,8 +9,22 @@ main() {
   see_token
   # A service that runs reads a changed configuration by itself, within seconds.
   systemctl enable --quiet --now gitlab-runner
+  see_service
   say "runner: registered at $GITLAB_URL"
   sha256sum /etc/gitlab-runner/config.toml | cut -d' ' -f1
+}
+
+# see_service: that GitLab takes the token does not tell that jobs are asked for.
+see_service() {
+  local main look
+  main=$(systemctl show --property MainPID --value gitlab-runner)
+  # No event tells that a program goes on: one that cannot ends within its first moments.
+  for look in 1 2 3 4; do
+    if [ "$main" = 0 ] || [ "$(systemctl show --property MainPID --value gitlab-runner)" != "$main" ]; then
+      die "gitlab-runner does not keep running; on its machine see: sudo journalctl -u gitlab-runner"
+    fi
+    sleep 0.5
+  done
 }
 
 # see_token: the program ends well, too, when it could not ask.

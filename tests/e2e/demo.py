@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import gitlab
 from gitlab.v4.objects import Project, ProjectPipeline, ProjectPipelineJob
 from rich.console import Console
+from rich.prompt import Confirm
 
 from tests.e2e.clients import FAILURES, CheckError, Outputs
 from tests.e2e.pipelines import ENDED, commit, project_of, started
@@ -113,8 +114,8 @@ def tags_of(project: Project, digest: str) -> list[str]:
     return sorted(name for one, name in pairs if one.tags.get(name).digest == digest)
 
 
-def demonstrate(outputs: Outputs, console: Console) -> None:
-    """Show it all.
+def demonstrate(outputs: Outputs, console: Console, *, confirmed: bool) -> None:
+    """Show it all; unless it is `confirmed`, ask before the commit.
 
     Raises:
         CheckError: something is not as promised.
@@ -125,6 +126,8 @@ def demonstrate(outputs: Outputs, console: Console) -> None:
             "no project of the stack has the sample application: add one to the stack file, then pulumi up"
         )
     project = project_of(outputs, told)
+    if not (confirmed or Confirm.ask(f"Commit to {project.default_branch} of {told['url']}, and release it?")):
+        raise CheckError("nothing was committed")
     watch = Watch(project, console)
     sha = change(project)
     watch.say(f"commit {sha[:8]} on {project.default_branch} of {told['url']}")
@@ -146,9 +149,10 @@ def main() -> int:
     """0 if all went well; else one line says what did not."""
     parser = argparse.ArgumentParser(description="Commit a change, watch its pipeline, run the image that it releases.")
     parser.add_argument("--stack", help="the stack to use; the selected one if left out")
-    console = Console(soft_wrap=True)
+    parser.add_argument("--yes", action="store_true", help="do not ask before the commit")
+    console, wanted = Console(soft_wrap=True), parser.parse_args()
     try:
-        demonstrate(Outputs.of_stack(parser.parse_args().stack), console)
+        demonstrate(Outputs.of_stack(wanted.stack), console, confirmed=wanted.yes)
     except FAILURES as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1

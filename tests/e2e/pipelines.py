@@ -82,7 +82,7 @@ def latest(outputs: Outputs) -> str:
         return docker.pull(f"{told['image']}:latest")
 
 
-def until(found: Callable[[], T | None], what: str, seconds: float = 120) -> T:
+def until(found: Callable[[], T | None], what: str, seconds: float = 300) -> T:
     """What `found` gives as soon as it gives something.
 
     Raises:

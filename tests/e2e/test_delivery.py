@@ -140,6 +140,32 @@ def test_concurrency_is_an_update_of_the_configuration_alone(delivery: Stack) ->
     delivery.up("--expect-no-changes")
 
 
+def test_a_kept_project_is_found_again_as_its_developers_left_it(delivery: Stack) -> None:
+    before = delivery.outputs()
+    project, released = project_of(before), latest(before)
+    source = project.files.raw(file_path="greeting.js", ref="main")
+    delivery.set(removal="keep-data")
+    delivery.up()
+    delivery.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+    delivery.up()
+    delivery.up("--expect-no-changes")
+
+    outputs = delivery.outputs()
+    found, told = project_of(outputs), outputs.projects[0]
+    assert found.id == project.id
+    assert found.files.raw(file_path="greeting.js", ref="main") == source
+    with Docker.session() as docker:
+        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
+        assert docker.pull(f"{told['image']}@{released}") == released
+    # Nothing of the stack before is left that could still be used.
+    assert told["deploy_token"] != before.projects[0]["deploy_token"]
+    assert len(found.deploytokens.list(get_all=True)) == 1
+    [listed] = found.runners.list(type="project_type", get_all=True)
+    assert outputs.gitlab().runners.get(listed.id).status == "online"
+    delivery.set(removal="everything")
+    delivery.up()
+
+
 def test_destroy_takes_runner_and_project_with_the_machines(delivery: Stack, control: Control) -> None:
     delivery.run("destroy", "--yes", "--skip-preview")
     assert "delivery" not in str(control.resources())

@@ -14,9 +14,11 @@ PROJECT: dict[str, Any] = {"path": "hello"}
 RUNNER: dict[str, Any] = {"name": "docker-builder"}
 
 
-def delivered(project: dict[str, Any] | None = None, runner: dict[str, Any] | None = None) -> RecordingEngine:
+def delivered(
+    project: dict[str, Any] | None = None, runner: dict[str, Any] | None = None, **settings: Any
+) -> RecordingEngine:
     """The program with one project and one runner."""
-    return run_program(projects=[{**PROJECT, **(project or {})}], runners=[{**RUNNER, **(runner or {})}])
+    return run_program(projects=[{**PROJECT, **(project or {})}], runners=[{**RUNNER, **(runner or {})}], **settings)
 
 
 def pipeline(engine: RecordingEngine) -> Any:

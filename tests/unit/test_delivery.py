@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
 from typing import Any
 
 import pytest
@@ -208,19 +208,28 @@ def test_a_pipeline_starts_when_its_runners_can_take_its_jobs() -> None:
     assert "delivery-one-online" not in awaited["other"]
 
 
-def test_files_are_committed_one_after_the_other_and_the_pipeline_last(engine: RecordingEngine) -> None:
-    files = engine.of_type(":RepositoryFile")
-    assert [one.inputs["filePath"] for one in files][-1] == ".gitlab-ci.yml"
-    for before, after in pairwise(files):
-        assert before.name in after.depends_on
-    assert {"Dockerfile", "server.js", "server.test.js"} <= {one.inputs["filePath"] for one in files}
-    owned = [one.name for one in files if not one.request.ignoreChanges]
-    assert owned == ["delivery-hello-file-gitlab-ci-yml"]
+def test_the_sample_is_one_commit_on_top_of_what_the_project_begins_with(engine: RecordingEngine) -> None:
+    script = engine.script("delivery-hello-sample")
+    commit = json.loads(script.split("COMMIT='", 1)[1].split("'\nGITLAB_URL", 1)[0].replace("""'"'"'""", "'"))
+    actions = {one["file_path"]: one["action"] for one in commit["actions"]}
+    assert {"Dockerfile", "package.json", "server.js", "server.test.js"} <= actions.keys()
+    # Only a file that GitLab has put there is written over; where another one is there, GitLab refuses them all.
+    assert [path for path, action in actions.items() if action != "create"] == ["README.md"]
+    assert commit["branch"] == "main"
+
+
+def test_the_pipeline_is_committed_after_the_sample(engine: RecordingEngine) -> None:
+    [file] = engine.of_type(":RepositoryFile")
+    assert file.inputs["filePath"] == ".gitlab-ci.yml"
+    assert "delivery-hello-sample" in file.depends_on
+    # Without a pipeline of its own GitLab would make one up for the files of the sample.
+    assert engine.named("delivery-hello-project").inputs["autoDevopsEnabled"] is False
 
 
 def test_without_the_sample_only_the_pipeline_is_committed() -> None:
-    files = delivered({"sample": False}).of_type(":RepositoryFile")
-    assert [one.inputs["filePath"] for one in files] == [".gitlab-ci.yml"]
+    engine = delivered({"sample": False})
+    assert [one.inputs["filePath"] for one in engine.of_type(":RepositoryFile")] == [".gitlab-ci.yml"]
+    assert not [one for one in engine.registrations if one.name == "delivery-hello-sample"]
 
 
 def test_the_deploy_token_may_pull_and_no_more(engine: RecordingEngine) -> None:
@@ -234,16 +243,44 @@ def test_an_adopted_project_leaves_the_stack_and_stays_in_gitlab() -> None:
     assert project.request.retainOnDelete
     # A protected one could not leave: `up` would refuse.
     assert not project.request.protect
-    assert not delivered().named("delivery-hello-project").request.retainOnDelete
+    assert not delivered(removal="everything").named("delivery-hello-project").request.retainOnDelete
 
 
 @pytest.mark.usefixtures("encrypted")
 def test_what_the_stack_put_into_an_adopted_project_goes_without_it() -> None:
     for settings, owner in (({"importId": "17"}, "server-droplet"), ({}, "delivery-hello-project")):
-        engine = delivered({**settings, "variables": {"KEY": {"value": "the-value"}}})
+        engine = delivered({**settings, "variables": {"KEY": {"value": "the-value"}}}, removal="everything")
         assert engine.named("delivery-hello-deploy-token").deleted_with == owner
         assert engine.named("delivery-hello-variable-KEY").deleted_with == owner
         assert engine.named("delivery-hello-protection").deleted_with == "delivery-hello-project"
+
+
+def test_a_project_is_data_and_outlives_a_destroy_without_its_tokens(engine: RecordingEngine) -> None:
+    assert engine.named("delivery-hello-project").request.retainOnDelete
+    for name in ("delivery-hello-deploy-token", "delivery-docker-builder-registration"):
+        # Told to GitLab, which is still there: a credential that nobody knows of would stay good.
+        assert engine.named(name).deleted_with == ""
+    gone = delivered(removal="everything")
+    assert gone.named("delivery-docker-builder-registration").deleted_with == "server-droplet"
+
+
+def test_a_project_that_an_earlier_update_has_made_is_found_again(engine: RecordingEngine) -> None:
+    remembered = {**engine.exports["deployed"], "projects": {"hello": "12"}}
+    found = delivered(previous_outputs={"deployed": remembered}).named("delivery-hello-project")
+    assert found.request.importId == "12"
+    assert not engine.named("delivery-hello-project").request.importId
+    lost = delivered(previous_outputs={"deployed": {**remembered, "kept": False}}).named("delivery-hello-project")
+    assert not lost.request.importId
+
+
+def test_an_adopted_project_stays_adopted() -> None:
+    before = delivered({"importId": "17"}).exports["deployed"]
+    assert before["adopted"] == {"hello": "17"}
+    with pytest.raises(SettingsError) as caught:
+        delivered(previous_outputs={"deployed": before})
+    [line] = caught.value.mistakes
+    assert line.startswith("projects.0.importId: hello was adopted as 17; ")
+    assert run_program(previous_outputs={"deployed": before}).exports["deployed"]["adopted"] == {}
 
 
 def test_an_adopted_project_keeps_what_the_stack_file_does_not_say() -> None:
@@ -261,7 +298,7 @@ def test_an_adopted_project_keeps_what_the_stack_file_does_not_say() -> None:
 def test_a_new_project_is_private_unless_told_otherwise(engine: RecordingEngine) -> None:
     project = engine.named("delivery-hello-project")
     assert project.inputs["visibilityLevel"] == "private"
-    assert not project.request.ignoreChanges
+    assert list(project.request.ignoreChanges) == ["initializeWithReadme"]
     assert delivered({"visibility": "public"}).named("delivery-hello-project").inputs["visibilityLevel"] == "public"
 
 

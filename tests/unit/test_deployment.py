@@ -21,6 +21,8 @@ KEPT: dict[str, Any] = {
     "has_bucket": True,
     "spaces_region": "nyc3",
     "kept": True,
+    "projects": {},
+    "adopted": {},
 }
 
 
