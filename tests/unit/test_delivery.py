@@ -232,6 +232,11 @@ def test_without_the_sample_only_the_pipeline_is_committed() -> None:
     assert not [one for one in engine.registrations if one.name == "delivery-hello-sample"]
 
 
+def test_the_images_of_a_branch_are_kept_by_the_name_that_its_tag_has() -> None:
+    policy = delivered({"defaultBranch": "Release/1.0"}).named("delivery-hello-project").inputs
+    assert policy["containerExpirationPolicy"]["nameRegexKeep"] == "latest|release-1-0"
+
+
 def test_the_deploy_token_may_pull_and_no_more(engine: RecordingEngine) -> None:
     assert engine.named("delivery-hello-deploy-token").inputs["scopes"] == ["read_registry"]
 
