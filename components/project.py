@@ -178,6 +178,7 @@ class Project(Component):
                 encoding="base64",
                 create_commit_message="Add the pipeline",
                 update_commit_message="Change the pipeline",
+                delete_commit_message="Remove the pipeline",
                 overwrite_on_create=True,
                 # When it leaves the stack it is its developers': it is not removed by a commit of ours.
                 opts=self.child_options(deleted_with=self._resource, depends_on=[*self._seeded, *runners], retain=True),
