@@ -359,5 +359,7 @@ def _rebooted(outputs: Outputs, boot: str) -> bool:
 
 
 def _serves(outputs: Outputs) -> bool:
-    answer = try_run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"https://{outputs.registry}/v2/")
-    return answer.stdout == "401"
+    """Whether registry and GitLab answer, which start one after the other."""
+    ways = ((f"https://{outputs.registry}/v2/", "401"), (f"{outputs.url}/users/sign_in", "200"))
+    asked = [try_run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url) for url, _ in ways]
+    return [answer.stdout for answer in asked] == [expected for _, expected in ways]
