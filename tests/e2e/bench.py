@@ -23,7 +23,7 @@ from rich.table import Table
 from tests.e2e.clients import FAILURES, CheckError, Outputs
 from tests.e2e.demo import change
 from tests.e2e.pipelines import commit, pipeline_of, project_of, started, times_of
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 
 NAME = "bench"
 AIM = 0.5
@@ -49,14 +49,13 @@ CANDIDATES = (
 
 def settings() -> dict[str, object]:
     """A project and a runner for each candidate. The runners take no untagged job until they are told to."""
-    runner = {"image": "debian-13-x64", "keyFingerprint": "unpinned", "registryMirror": "https://mirror.gcr.io"}
     later = {"tags": ["later"], "untagged": False}
     return {
         "domain": f"{NAME}.test",
         "registry": {"storage": "filesystem"},
         "projects": [{"path": one.path, "runners": [f"builder-{one.path}"]} for one in CANDIDATES],
         "runners": [
-            {**runner, **later, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES
+            {**RUNNER, **later, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES
         ],
     }
 
@@ -129,8 +128,7 @@ def main() -> int:
     repeats = parser.parse_args().repeats
     console = Console(width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory() as folder:
-        template = ROOT / "stacks" / "Pulumi.sandbox.yaml"
-        stack = Stack.create(NAME, Path(folder), template, **settings())
+        stack = Stack.create(NAME, Path(folder), SANDBOX, **settings())
         try:
             console.print("bringing up a stack with three projects and three runner machines …")
             stack.up()

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.e2e.control import Control
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, Any]) -> 
     """An empty stack with the settings of the sandbox and a domain of its own; destroyed at the end."""
     assert "e2e" not in str(foreign)
     folder = tmp_path_factory.mktemp("stack")
-    made = Stack.create(
-        "e2e", folder, ROOT / "stacks" / "Pulumi.sandbox.yaml", domain="e2e.test", projects=[], runners=[]
-    )
+    made = Stack.create("e2e", folder, SANDBOX, domain="e2e.test", projects=[], runners=[])
     yield made
     made.remove()
 
@@ -45,7 +42,7 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack.create(
         "delivery",
         folder,
-        ROOT / "stacks" / "Pulumi.sandbox.yaml",
+        SANDBOX,
         domain="delivery.test",
         registry={"storage": "filesystem"},
     )
@@ -56,15 +53,13 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack with a project that two machines build for without privileges; destroyed at the end."""
-    template = ROOT / "stacks" / "Pulumi.sandbox.yaml"
-    [runner] = yaml.safe_load(template.read_text())["config"]["slipway:runners"]
     made = Stack.create(
         "builders",
         tmp_path_factory.mktemp("builders"),
-        template,
+        SANDBOX,
         domain="builders.test",
         registry={"storage": "filesystem"},
-        runners=[{**runner, "builder": "buildah", "count": 2}],
+        runners=[{**RUNNER, "builder": "buildah", "count": 2}],
     )
     yield made
     made.remove()

@@ -13,6 +13,9 @@ import yaml
 from tests.e2e.clients import Outputs, try_run
 
 ROOT = Path(__file__).resolve().parents[2]
+#: The settings that tests begin with, and the runner in them.
+SANDBOX = ROOT / "stacks" / "Pulumi.sandbox.yaml"
+RUNNER: dict[str, Any] = yaml.safe_load(SANDBOX.read_text())["config"]["slipway:runners"][0]
 
 
 class PulumiError(AssertionError):

@@ -14,7 +14,7 @@ from tests.e2e import verify
 from tests.e2e.clients import Docker, run, temporary_project
 from tests.e2e.control import Control
 from tests.e2e.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
-from tests.e2e.stack import Stack
+from tests.e2e.stack import RUNNER, Stack
 
 
 def test_up_ends_with_a_green_pipeline_and_an_image_that_greets(delivery: Stack) -> None:
@@ -131,8 +131,7 @@ def test_a_job_of_another_project_is_not_taken_by_the_locked_runner(delivery: St
 
 
 def test_concurrency_is_an_update_of_the_configuration_alone(delivery: Stack) -> None:
-    runner = {"name": "docker-builder", "image": "debian-13-x64", "keyFingerprint": "unpinned", "concurrency": 3}
-    delivery.set(runners=[{**runner, "registryMirror": "https://mirror.gcr.io"}])
+    delivery.set(runners=[{**RUNNER, "concurrency": 3}])
     changes = delivery.changes()
     assert changes.pop("delivery-docker-builder-1-registration") == "update"
     assert changes == {"delivery-docker-builder-online": "update"}

@@ -17,14 +17,9 @@ from tests.e2e.control import Control
 from tests.e2e.doors import DoorWatch
 from tests.e2e.pipelines import pipeline_of
 from tests.e2e.secrecy import found_in
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 
-SHARED: dict[str, Any] = {
-    "name": "shared",
-    "image": "debian-13-x64",
-    "keyFingerprint": "unpinned",
-    "registryMirror": "https://mirror.gcr.io",
-}
+SHARED: dict[str, Any] = {**RUNNER, "name": "shared"}
 OWN: dict[str, Any] = {**SHARED, "name": "own", "tags": ["own"], "untagged": False}
 SECRET = "pa$$word-of-the-database"  # noqa: S105 - made up
 GUARDED = "for-protected-branches"
@@ -66,7 +61,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack.create(
         "projects",
         tmp_path_factory.mktemp("projects"),
-        ROOT / "stacks" / "Pulumi.sandbox.yaml",
+        SANDBOX,
         domain="projects.test",
         registry={"storage": "filesystem"},
         projects=[plain("first", "shared")],

@@ -26,14 +26,8 @@ from tests.e2e.clients import CheckError, Outputs, run
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
 from tests.e2e.pipelines import ENDED, project_of, started, until
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 
-RUNNER = {
-    "name": "docker-builder",
-    "image": "debian-13-x64",
-    "keyFingerprint": "unpinned",
-    "registryMirror": "https://mirror.gcr.io",
-}
 OLD, NEW = "19.2.1-1", "19.3.0-1"
 MACHINE = "delivery-docker-builder-1"
 REGISTRATION, ONLINE = f"{MACHINE}-registration", "delivery-docker-builder-online"
@@ -47,7 +41,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack.create(
         "life",
         tmp_path_factory.mktemp("life"),
-        ROOT / "stacks" / "Pulumi.sandbox.yaml",
+        SANDBOX,
         domain="life.test",
         registry={"storage": "filesystem"},
         projects=[{"path": "hello", "sample": False}],

@@ -134,11 +134,12 @@ def test_a_runner_that_cannot_be_is_refused_before_anything_is_asked(
     assert [failure.path for failure in hands.failures("UserRunner", inputs)] == [path]
 
 
-def test_a_runner_is_shared_with_another_project_and_taken_away(hands: Hands) -> None:
+def test_a_runner_is_shared_with_another_project_and_taken_away(instance: Instance, hands: Hands) -> None:
     project, _ = make(hands)
     other, _ = make(hands)
     runner, _ = hands.create("UserRunner", runnerType="project_type", projectId=int(project), locked=False)
     comes_and_goes(hands, "ProjectRunnerEnablement", project=other, runnerId=int(runner))
+    assert [str(one["id"]) for one in ask(instance, "GET", f"/runners/{runner}")["projects"]] == [project]
 
 
 def test_settings_change_only_where_the_program_says_and_stay_when_it_ends(instance: Instance, hands: Hands) -> None:
