@@ -28,6 +28,8 @@ ENVELOPE = "4dabf18193072939515e22adb298388d"
 #: Sections that hold secrets, encrypted as they have to be.
 ENCRYPTED = ["slipway:certificate", "slipway:registry"]
 
+_STACK = "pulumi:pulumi:Stack"
+
 #: One for all runs: the SDK keeps references to the loop that it first saw.
 _LOOP = asyncio.new_event_loop()
 
@@ -36,6 +38,7 @@ _LOOP = asyncio.new_event_loop()
 class Registration:
     """One resource that the program registered: its resolved inputs and the request as it went over the wire."""
 
+    urn: str
     type: str
     name: str
     inputs: dict[str, Any]
@@ -112,11 +115,18 @@ class _RecordingMonitor(mocks.MockMonitor):
         super().__init__(engine)
         self._engine = engine
 
+    def make_urn(self, parent: str, type_: str, name: str) -> str:
+        """The URN that the real engine gives: with the types of all ancestors, but for the stack's."""
+        ancestors = parent.split("::")[2] if parent else _STACK
+        chain = type_ if ancestors == _STACK else f"{ancestors}${type_}"
+        return f"urn:pulumi:test::slipway::{chain}::{name}"
+
     def RegisterResource(  # noqa: N802 - the name is the protocol's
         self, request: resource_pb2.RegisterResourceRequest
     ) -> resource_pb2.RegisterResourceResponse:
-        inputs = rpc.deserialize_properties(request.object)
-        self._engine.registrations.append(Registration(request.type, request.name, _plain(inputs), request))
+        inputs = _plain(rpc.deserialize_properties(request.object))
+        urn = self.make_urn(request.parent, request.type, request.name)
+        self._engine.registrations.append(Registration(urn, request.type, request.name, inputs, request))
         return super().RegisterResource(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def RegisterResourceOutputs(  # noqa: N802
@@ -185,6 +195,12 @@ def project_defaults() -> dict[str, Any]:
     """The defaults that `Pulumi.yaml` declares, as the engine hands them on."""
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     return {key: value["default"] for key, value in declared.items() if "default" in value}
+
+
+def stack_file(name: str) -> dict[str, Any]:
+    """The settings of a stack file, to be given to `run_program`."""
+    declared = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())["config"]
+    return {key.removeprefix("slipway:"): value for key, value in declared.items()}
 
 
 def as_config(values: Mapping[str, Any]) -> dict[str, str]:
