@@ -95,7 +95,7 @@ def adopt(
         parent,
         suffix,
         machine=booting,
-        file="adopt-host-key.sh",
+        file="install-host-key.sh",
         values={
             "HOST_PRIVATE_KEY": host_keys.lasting_private_key,
             "HOST_PUBLIC_KEY": host_keys.lasting_public_key,

@@ -131,7 +131,7 @@ class Runner(Component):
             f"{number}-preparation",
             machine=machine,
             file="prepare-runner.sh",
-            libraries=["hardening.sh", "packages.sh", "room.sh"],
+            libraries=["hardening.sh", "packages.sh", "disk-space.sh"],
             values={
                 "ADMIN_USER": machine.user,
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),
@@ -179,7 +179,7 @@ class Runner(Component):
             f"{number}-registration",
             machine=machine,
             file="register-runner.sh",
-            libraries=["room.sh"],
+            libraries=["disk-space.sh"],
             values={
                 "AUTHORITY": args.authority or "",
                 "CONFIGURATION": pulumi.Output.secret(configuration),

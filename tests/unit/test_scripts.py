@@ -124,7 +124,7 @@ def test_a_disk_without_room_is_cleared_first_and_named_if_that_does_not_help(
         HOSTNAME=box; left={before}
         docker() {{ echo /; }}; systemctl() {{ left={after}; }}; df() {{ printf 'Avail\\n%s\\n' "$left"; }}
     """
-    done = shell(f"{script('room.sh')}\n{world}\nsee_room; echo after")
+    done = shell(f"{script('disk-space.sh')}\n{world}\nsee_room; echo after")
     assert (done.stdout == "after\n") is (after > 1024)
     assert told in done.stderr
 
