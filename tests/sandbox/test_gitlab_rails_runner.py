@@ -20,6 +20,22 @@ token.set_token($stdin.read.strip)
 token.save!
 """
 
+#: Sets the clock of one Ruby process.
+AT = "moment = Time.iso8601('{}'); Time.define_singleton_method(:now) {{ moment }}"
+
+
+def _ruby(tree: Path, code: str, moment: str, zone: str = "UTC") -> str:
+    """What a script prints that uses the durations alone, at a moment of our choice."""
+    support = tree / "opt/gitlab/embedded/rails/support.rb"
+    run = subprocess.run(
+        ["ruby", "-r", support, "-e", f"{AT.format(moment)}; {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "TZ": zone},
+    )
+    return run.stdout.strip()
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,12 +68,79 @@ def test_code_comes_as_an_argument_or_on_stdin(instance: Instance, tree: Path) -
 def test_a_token_made_without_a_value_gets_one_of_the_real_shape(instance: Instance, tree: Path) -> None:
     run = instance.runner(
         tree,
-        "puts User.first.personal_access_tokens.create!(name: 'x', scopes: ['api'], expires_at: 1.year.from_now).token",
+        "puts User.first.personal_access_tokens.create!(name: 'x', scopes: ['api'], expires_at: 1.week.from_now).token",
     )
     token = run.stdout.strip()
     assert token.startswith("glpat-")
     assert len(token) == 26
     gitlab.Gitlab(instance.url, private_token=token).auth()
+
+
+@pytest.mark.parametrize(
+    ("moment", "duration", "after"),
+    [
+        ("2026-11-26T23:20:00Z", "1.year", "2027-11-26T23:20:00Z"),
+        ("2027-03-31T18:30:00Z", "1.year", "2028-03-31T18:30:00Z"),
+        ("2028-02-29T12:00:00Z", "1.year", "2029-02-28T12:00:00Z"),
+        ("2028-02-29T12:00:00Z", "4.years", "2032-02-29T12:00:00Z"),
+        ("2027-12-31T23:59:30Z", "2.months", "2028-02-29T23:59:30Z"),
+        ("2027-01-31T00:00:00Z", "(1.month + 1.day)", "2027-03-01T00:00:00Z"),
+        ("2027-01-31T00:00:00Z", "(1.day + 1.month)", "2027-03-01T00:00:00Z"),
+        ("2027-01-30T00:00:00Z", "(1.day + 1.month)", "2027-02-28T00:00:00Z"),
+        ("2028-02-28T23:59:50Z", "10.seconds", "2028-02-29T00:00:00Z"),
+        ("2028-02-28T23:59:50Z", "365.days", "2029-02-27T23:59:50Z"),
+        ("2027-12-31T23:59:30Z", "(1.week - 1.day)", "2028-01-06T23:59:30Z"),
+    ],
+)
+def test_months_and_years_are_steps_of_the_calendar(tree: Path, moment: str, duration: str, after: str) -> None:
+    # What ActiveSupport 6.1 answers, in its own words.
+    assert _ruby(tree, f"puts {duration}.from_now.iso8601", moment) == after
+    assert _ruby(tree, f"puts (Time.current + {duration}).iso8601", moment) == after
+
+
+@pytest.mark.parametrize(
+    ("expression", "day"),
+    [
+        ("1.month.ago.to_date", "2027-02-28"),
+        ("1.year.until(Date.new(2028, 2, 29))", "2027-02-28"),
+        ("Date.current + 1.month", "2027-04-30"),
+        ("Date.current - 1.week", "2027-03-24"),
+        ("(Date.tomorrow + 5.hours).iso8601", "2027-04-01T05:00:00Z"),
+        ("DateTime.new(2027, 1, 31, 12) + 1.month", "2027-02-28 12:00:00 +0000"),
+        ("-1.month.from_now.to_date", "2027-02-28"),
+        ("1.year.to_i", "31556952"),
+    ],
+)
+def test_a_duration_counts_from_a_day_and_backwards_too(tree: Path, expression: str, day: str) -> None:
+    assert _ruby(tree, f"puts({expression})", "2027-03-31T18:30:00Z") == day
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
+def test_the_zone_of_the_machine_changes_no_day(tree: Path, zone: str) -> None:
+    # 31 December in Los Angeles, 1 January in UTC and on Kiritimati, where it is afternoon.
+    code = "puts Date.current, Time.zone.today, 1.month.from_now.iso8601"
+    days = _ruby(tree, code, "2028-01-01T01:00:00Z", zone).splitlines()
+    assert days == ["2028-01-01", "2028-01-01", "2028-02-01T01:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "period", "fits"),
+    [
+        ("2026-11-26T23:20:00Z", "1.year", True),
+        ("2026-11-26T23:20:00Z", "365.days", True),
+        ("2026-11-26T00:00:00Z", "366.days", False),
+        ("2027-03-31T18:30:00Z", "1.year", False),  # 29 February 2028 is in it: 366 days
+        ("2027-03-31T18:30:00Z", "365.days", True),
+        ("2028-02-29T12:00:00Z", "1.year", True),
+    ],
+)
+def test_a_token_lasts_365_days_at_most_at_any_hour(
+    instance: Instance, tree: Path, moment: str, period: str, fits: bool
+) -> None:
+    code = f"User.first.personal_access_tokens.create!(name: 'x', scopes: ['api'], expires_at: {period}.from_now)"
+    run = instance.runner(tree, f"{AT.format(moment)}; {code}")
+    assert run.returncode == (0 if fits else 1)
+    assert ("Expiration date must be before" in run.stderr) is not fits
 
 
 def test_a_token_is_found_by_its_value_and_revoked(instance: Instance, tree: Path) -> None:

@@ -269,9 +269,8 @@ class Record
 
     def as_date(value)
       case value
+      when DateTime, Time then value.to_time.utc.to_date
       when Date then value
-      when Time then value.utc.to_date
-      when Durations::Span then value.from_now.to_date
       else Date.parse(value.to_s)
       end
     end
