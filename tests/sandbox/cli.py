@@ -14,7 +14,7 @@ from tests.sandbox.cloud.stacks import remove_stale_locks
 from tests.sandbox.cloud.supervision import Supervisor
 from tests.sandbox.cloud.tools.progress import ToolError
 from tests.sandbox.cloud.workstation import command_environment, prepare_folders, tool_environment
-from tests.sandbox.layout import current
+from tests.sandbox.layout import InstanceNameError, current
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -126,7 +126,7 @@ def main() -> None:
     """Run the command line; expected mistakes end in one line and exit code 1."""
     try:
         app()
-    except (lifecycle.SandboxError, ToolError) as error:
+    except (lifecycle.SandboxError, ToolError, InstanceNameError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

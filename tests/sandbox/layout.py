@@ -1,13 +1,16 @@
 """Names, paths and addresses of one sandbox.
 
 The one place that knows them. Everything that a sandbox makes on the host is named after `Layout.name`, which is
-derived from the path of the checkout, so that several checkouts can each have a sandbox at the same time. The
-addresses can be the same in all of them: each sandbox lives in network namespaces of its own.
+derived from the path of the checkout and the name of the instance, so that several checkouts can each have several
+sandboxes at the same time. The addresses can be the same in all of them: each sandbox lives in network namespaces of
+its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
@@ -46,20 +49,41 @@ HUB_MIRROR_HOST = "mirror.gcr.io"
 MIRROR_HOST = "mirrors.digitalocean.com"
 SPACES_SUFFIX = "digitaloceanspaces.com"
 
+#: Environment variable with the name of the instance to use; unset or empty for the default sandbox of the checkout.
+INSTANCE_VARIABLE = "SLIPWAY_SANDBOX"
+
+
+class InstanceNameError(ValueError):
+    """The name of an instance cannot be part of a path, a control group and a machine's name."""
+
 
 @dataclass(frozen=True)
 class Layout:
     """Where one sandbox keeps its things.
 
-    Owns nothing but names. `cache` outlives the sandbox (tools, images, packages); `state` is gone after `make down`.
+    Owns nothing but names. `cache` outlives the sandbox (tools, images, packages) and is shared by all instances of the
+    checkout; `state` is gone after `make down`. `instance` is empty for the default sandbox.
+
+    Raises:
+        InstanceNameError: `instance` is not up to 20 lowercase letters, digits and hyphens, starting with a letter or
+            a digit.
     """
 
     root: Path
+    instance: str = ""
+
+    def __post_init__(self) -> None:
+        if self.instance and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,19}", self.instance):
+            raise InstanceNameError(
+                f"{INSTANCE_VARIABLE}: {self.instance!r} is not a name for a sandbox. Use up to 20 lowercase letters, "
+                "digits and hyphens"
+            )
 
     @property
     def name(self) -> str:
         """The prefix of everything that the sandbox makes."""
-        return f"slipway-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
+        checkout = f"slipway-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
+        return f"{checkout}-{self.instance}" if self.instance else checkout
 
     @property
     def cache(self) -> Path:
@@ -69,7 +93,12 @@ class Layout:
     @property
     def state(self) -> Path:
         """What this sandbox is made of; removed with it."""
-        return self.cache / "sandbox"
+        return self.cache / (f"sandbox-{self.instance}" if self.instance else "sandbox")
+
+    @property
+    def lock(self) -> Path:
+        """Held while this sandbox starts or stops."""
+        return self.cache / f"{self.state.name}.lock"
 
     @property
     def run(self) -> Path:
@@ -103,5 +132,5 @@ class Layout:
 
 
 def current() -> Layout:
-    """The layout of the checkout that this file stands in."""
-    return Layout(Path(__file__).resolve().parents[2])
+    """The layout of the checkout that this file stands in, and of the instance that the environment names."""
+    return Layout(Path(__file__).resolve().parents[2], os.environ.get(INSTANCE_VARIABLE, ""))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.cloud import namespaces
-from tests.sandbox.layout import Layout, current
+from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox.machines.network import WORKSTATION_NAMESPACE
 
 HOST_FILES = [Path(name) for name in ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/etc/docker")]
@@ -33,10 +33,19 @@ class Checkout:
         for shared in ("venv", "bin", "mirror"):
             (self.layout.cache / shared).symlink_to(current().cache / shared)
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, instance: str = "") -> subprocess.CompletedProcess[str]:
         """`python -m tests.sandbox …` in the copy."""
         command = [sys.executable, "-m", "tests.sandbox", *words]
-        return subprocess.run(command, cwd=self.layout.root, capture_output=True, text=True, check=False, timeout=180)
+        environment = os.environ | {INSTANCE_VARIABLE: instance}
+        return subprocess.run(
+            command,
+            cwd=self.layout.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
 
     def init(self) -> namespaces.Init:
         """The running sandbox."""
@@ -111,8 +120,58 @@ def test_two_starts_at_once_make_one_sandbox(tmp_path: Path) -> None:
         other.run("stop")
 
 
+def test_two_instances_of_one_checkout_share_nothing_but_the_cache(checkout: Checkout) -> None:
+    default, second = checkout.layout, Layout(checkout.layout.root, "second")
+    init = checkout.init()
+    assert checkout.run("start", instance="second").returncode == 0
+    try:
+        other = namespaces.find(second)
+        assert other is not None
+        assert other.alive
+        for command in (("printenv", "DIGITALOCEAN_TOKEN"), ("printenv", "PULUMI_BACKEND_URL"), ("printenv", "HOME")):
+            answers = [checkout.run("exec", "--", *command, instance=instance) for instance in ("", "second")]
+            assert [answer.returncode for answer in answers] == [0, 0]
+            assert answers[0].stdout != answers[1].stdout
+        seen = checkout.run("exec", "--", "ps", "-ww", "-eo", "args", instance="second").stdout
+        assert f"--configuration {second.state}/" in seen
+        assert f"--configuration {default.state}/" not in seen
+    finally:
+        stopped = checkout.run("stop", instance="second")
+    assert stopped.returncode == 0
+    assert not other.alive
+    assert not second.state.exists()
+    assert not list(Path("/sys/fs/cgroup").rglob(second.name))
+    assert checkout.init() == init
+    assert checkout.run("status").returncode == 0
+
+
+def test_ending_what_no_record_names_leaves_other_instances_running(tmp_path: Path) -> None:
+    other = Checkout(tmp_path / "slipway")
+    second = Layout(other.layout.root, "second")
+    try:
+        assert [other.run("start", instance=name).returncode for name in ("", "second")] == [0, 0]
+        default, init = other.init(), namespaces.find(second)
+        namespaces.record_file(other.layout).unlink()
+        assert other.run("stop").returncode == 0
+        assert not default.alive
+        assert init is not None
+        assert init.alive
+        assert other.run("status", instance="second").returncode == 0
+    finally:
+        for name in ("", "second"):
+            other.run("stop", instance=name)
+
+
+@pytest.mark.parametrize("name", ["../up", "Second", "a b", "-x", "a" * 21])
+def test_a_name_that_cannot_be_part_of_a_path_is_refused_without_a_traceback(checkout: Checkout, name: str) -> None:
+    refused = checkout.run("status", instance=name)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"error: SLIPWAY_SANDBOX: {name!r} is not a name for a sandbox.")
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_start_waits_for_one_that_is_under_way(checkout: Checkout) -> None:
-    with (checkout.layout.cache / "sandbox.lock").open("w") as lock:
+    with checkout.layout.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = [sys.executable, "-m", "tests.sandbox", "start"]
         process = subprocess.Popen(command, cwd=checkout.layout.root, stdout=subprocess.DEVNULL)

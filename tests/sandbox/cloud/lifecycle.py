@@ -28,7 +28,7 @@ from tests.sandbox.layout import Layout
 
 #: Longest that services may take to become healthy, in seconds. A warm start takes about five.
 PATIENCE = 120
-PYTHON_MODULE = ("-m", "tests.sandbox.cloud.init")
+INIT_MODULE = "tests.sandbox.cloud.init"
 
 
 class SandboxError(Exception):
@@ -37,9 +37,9 @@ class SandboxError(Exception):
 
 @contextlib.contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Only one start or stop of this checkout's sandbox at a time. Let go by the kernel when the holder dies."""
+    """Only one start or stop of this sandbox at a time. Let go by the kernel when the holder dies."""
     layout.cache.mkdir(exist_ok=True)
-    with (layout.cache / "sandbox.lock").open("w") as file:
+    with layout.lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -113,7 +113,8 @@ def _spawn(layout: Layout) -> namespaces.Init:
     write_configuration(layout, authority)
     python = layout.cache / "venv" / "bin" / "python"
     with (layout.state / "logs" / "init.log").open("ab") as log:
-        return namespaces.spawn(layout, [str(python), *PYTHON_MODULE], log, service_environment(layout))
+        # The name is there for `ps` and for `strays`: other instances of the checkout run the same module.
+        return namespaces.spawn(layout, [str(python), "-m", INIT_MODULE, layout.name], log, service_environment(layout))
 
 
 def _wait(init: namespaces.Init, layout: Layout, progress: Say) -> None:
@@ -159,7 +160,8 @@ def _tail(layout: Layout, name: str) -> str:
 def _end_leftovers(layout: Layout) -> None:
     """End the process tree, if it runs, and what outlives it in the kernel: loop devices and control groups."""
     known = namespaces.find(layout)
-    marks = ("tests.sandbox.cloud.init", str(configuration_file(layout)))
+    # Arguments of a command line end with a zero: one instance's name may be the beginning of another's.
+    marks = (f"{INIT_MODULE}\0{layout.name}\0", str(configuration_file(layout)))
     for init in [*([known] if known else []), *(init for mark in marks for init in namespaces.strays(layout, mark))]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(init.pid, signal.SIGKILL)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from tests.sandbox.cloud.stacks import backend
-from tests.sandbox.layout import Layout
+from tests.sandbox.layout import INSTANCE_VARIABLE, Layout
 
 #: Variables that come from the caller: terminal and language. Nothing that could hold a credential or an agent.
 INHERITED = ("TERM", "COLORTERM", "NO_COLOR", "COLUMNS", "LINES", "LANG", "LC_ALL", "TZ", "CI", "FORCE_COLOR")
@@ -43,6 +44,7 @@ def service_environment(layout: Layout) -> dict[str, str]:
         "SHELL": "/bin/bash",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        INSTANCE_VARIABLE: layout.instance,
         **dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), str(TRUST)),
     }
 
@@ -54,6 +56,7 @@ def command_environment(layout: Layout) -> dict[str, str]:
     return {
         **service_environment(layout),
         **tools,
+        "PULUMI_HOME": str(_pulumi_home(layout)),
         "AWS_CA_BUNDLE": str(TRUST),
         "GIT_SSL_CAINFO": str(TRUST),
         "DIGITALOCEAN_TOKEN": layout.token_file.read_text().strip(),
@@ -66,5 +69,13 @@ def command_environment(layout: Layout) -> dict[str, str]:
 
 def prepare_folders(layout: Layout) -> None:
     """Folders that the environment names."""
-    for folder in (layout.state / "home", backend(layout), layout.cache / "pulumi-home"):
+    plugins = layout.cache / "pulumi-home" / "plugins"
+    for folder in (layout.state / "home", backend(layout), _pulumi_home(layout), plugins):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (_pulumi_home(layout) / "plugins").symlink_to(plugins)
+
+
+def _pulumi_home(layout: Layout) -> Path:
+    """Which stack is selected belongs to one sandbox, as the stack does; the plugins belong to the checkout."""
+    return layout.state / "pulumi-home"
