@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from starlette.types import ASGIApp
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tests.sandbox.gitlab.web import db, tokens, users
 from tests.sandbox.gitlab.web.app import create_app
-from tests.sandbox.gitlab.web.config import Config
+from tests.sandbox.gitlab.web.core import db, tokens, users
+from tests.sandbox.gitlab.web.core.config import Config
 
 PASSWORD = "kX9-vbq-Trz-72"  # noqa: S105 - of a user that lives as long as a test
 

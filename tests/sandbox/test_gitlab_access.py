@@ -16,11 +16,10 @@ import pytest
 from gitlab.exceptions import GitlabAuthenticationError, GitlabCreateError, GitlabGetError, GitlabUpdateError
 from gitlab.v4.objects import Project
 
-from tests.sandbox.gitlab.web import db, events, projects, variables
-from tests.sandbox.gitlab.web.ci import job_tokens
-from tests.sandbox.gitlab.web.config import Config
-from tests.sandbox.gitlab.web.db import today
-from tests.sandbox.gitlab.web.events import Push
+from tests.sandbox.gitlab.web.core import db, events, job_tokens, projects, variables
+from tests.sandbox.gitlab.web.core.config import Config
+from tests.sandbox.gitlab.web.core.db import today
+from tests.sandbox.gitlab.web.core.events import Push
 from tests.sandbox.gitlab_instance import Instance, running
 
 SOON = (today() + timedelta(days=30)).isoformat()

@@ -16,7 +16,7 @@ from gitlab.exceptions import (
     GitlabGetError,
 )
 
-from tests.sandbox.gitlab.web.db import today
+from tests.sandbox.gitlab.web.core.db import today
 from tests.sandbox.gitlab_instance import PASSWORD, Instance, running
 
 

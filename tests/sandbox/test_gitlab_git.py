@@ -12,9 +12,9 @@ from urllib.parse import quote
 import gitlab
 import pytest
 
-from tests.sandbox.gitlab.web import db, events
-from tests.sandbox.gitlab.web.config import Config
-from tests.sandbox.gitlab.web.events import NO_COMMIT, Push
+from tests.sandbox.gitlab.web.core import db, events
+from tests.sandbox.gitlab.web.core.config import Config
+from tests.sandbox.gitlab.web.core.events import NO_COMMIT, Push
 from tests.sandbox.gitlab_instance import PASSWORD, Instance, running
 
 OTHER = "pQ4-wmd-Ksj-19"

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.sandbox.gitlab.web.registry_client import key_id
+from tests.sandbox.gitlab.web.core.registry_client import key_id
 from tests.sandbox.gitlab_instance import PASSWORD, Instance, running
 
 DEMO = "repository:root/demo:pull,push"

@@ -12,9 +12,9 @@ import pytest
 from gitlab.exceptions import GitlabCreateError, GitlabDeleteError, GitlabError, GitlabGetError, GitlabUpdateError
 from gitlab.v4.objects import Project
 
-from tests.sandbox.gitlab.web import db, events
-from tests.sandbox.gitlab.web.config import Config
-from tests.sandbox.gitlab.web.events import NO_COMMIT, Push
+from tests.sandbox.gitlab.web.core import db, events
+from tests.sandbox.gitlab.web.core.config import Config
+from tests.sandbox.gitlab.web.core.events import NO_COMMIT, Push
 from tests.sandbox.gitlab_instance import Instance, running
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from gitlab.exceptions import GitlabCreateError, GitlabDeleteError, GitlabError, GitlabGetError, GitlabHttpError
 
-from tests.sandbox.gitlab.web import access
+from tests.sandbox.gitlab.web.core import access
 from tests.sandbox.gitlab_instance import PASSWORD, Instance, running
 from tests.sandbox.gitlab_runner_client import Runner
 from tests.sandbox.test_gitlab_ci import commit, make_project, make_runner, newest, statuses

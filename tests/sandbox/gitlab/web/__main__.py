@@ -7,10 +7,10 @@ import sys
 
 import uvicorn
 
-from . import db, users
 from .app import create_app
-from .config import Config
-from .errors import ApiError
+from .core import db, users
+from .core.config import Config
+from .core.errors import ApiError
 
 
 def migrate(config: Config) -> None:

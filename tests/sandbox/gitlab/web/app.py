@@ -8,9 +8,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import api, git_http, health, jwt_auth, pages
-from .ci import routes as ci
-from .config import Config
-from .errors import ApiError
+from .core.config import Config
+from .core.errors import ApiError
 
 NOT_FOUND, NOT_ALLOWED = 404, 405
 
@@ -54,7 +53,7 @@ class EncodedPaths:
 def create_app(config: Config) -> ASGIApp:
     """The application for one configuration."""
     app = Starlette(
-        routes=[*health.routes, *jwt_auth.routes, *git_http.routes, *pages.routes, *api.routes, *ci.routes],
+        routes=[*health.routes, *jwt_auth.routes, *git_http.routes, *pages.routes, *api.routes],
         exception_handlers={
             ApiError: _api_error,
             NOT_FOUND: _absent,

@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from . import access, db, projects, protection, repositories
-from .config import Config
-from .credentials import CODE, DENIED, READ_CODE, WRITE_CODE, Visitor, basic, git_by_password, rights, visitor
-from .events import NO_COMMIT, Push, push_accepted
+from .core import access, db, projects, protection, repositories
+from .core.config import Config
+from .core.credentials import CODE, DENIED, READ_CODE, WRITE_CODE, Visitor, basic, git_by_password, rights, visitor
+from .core.events import NO_COMMIT, Push, push_accepted
 
 HOOKS = Path(__file__).parent / "hooks"
 UPLOAD, RECEIVE = "git-upload-pack", "git-receive-pack"

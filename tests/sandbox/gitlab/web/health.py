@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from . import db
-from .config import Config
+from .core import db
+from .core.config import Config
 
 
 def client_address(request: Request) -> str:

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import db, settings
-from .config import Config
-from .credentials import DELETE, DENIED, IMAGES, Visitor, basic, rights, visitor
-from .registry_client import SERVICE, sign
+from .core import db, settings
+from .core.config import Config
+from .core.credentials import DELETE, DENIED, IMAGES, Visitor, basic, rights, visitor
+from .core.registry_client import SERVICE, sign
 
 #: What the registry calls a right to do everything.
 _NEEDS = {"*": DELETE}

@@ -20,10 +20,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from . import access, auth, db, projects, repositories, sessions, settings
+from . import sessions
 from .ci import actions, logs, progress, runners, storage, views
-from .config import Config
-from .registry_client import RegistryClient
+from .core import access, auth, db, projects, repositories, settings
+from .core.config import Config
+from .core.registry_client import RegistryClient
 
 HERE = Path(__file__).parent
 PAGE_SIZE = 50

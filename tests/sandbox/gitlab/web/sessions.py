@@ -11,9 +11,9 @@ import jwt
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import auth, db, settings, users
-from .auth import Principal
-from .config import Config
+from .core import auth, db, settings, users
+from .core.auth import Principal
+from .core.config import Config
 
 COOKIE = "_gitlab_session"
 ALGORITHM = "HS256"

@@ -1,4 +1,4 @@
-"""REST API v4, one module for each kind of thing."""
+"""REST API v4, one module for each kind of thing, and the protocol that runners speak."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from starlette.routing import Route
 
 from . import (
     access_tokens,
+    artifacts,
     deploy_tokens,
     files,
     groups,
     instance,
+    jobs,
+    lint,
     members,
+    pipelines,
     projects,
     protected,
+    protocol,
     registry,
     repository,
+    runners,
     tokens,
     users,
     variables,
@@ -34,4 +40,10 @@ routes: list[Route] = [
     *files.routes,
     *repository.routes,
     *registry.routes,
+    *protocol.routes,
+    *artifacts.routes,
+    *runners.routes,
+    *pipelines.routes,
+    *jobs.routes,
+    *lint.routes,
 ]

@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, passwords, tokens, users
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, forbidden, invalid, missing, not_found
+from ..core import access, db, passwords, tokens, users
+from ..core.errors import ApiError, forbidden, invalid, missing, not_found
+from .call import Call, created, no_content, page, route
 from .projects import find as find_project
 
 LEVELS = (access.GUEST, 15, access.REPORTER, access.DEVELOPER, access.MAINTAINER, access.OWNER)

@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, deploy_tokens
-from ..call import Call, created, no_content, page, route
-from ..errors import invalid, missing, not_found
+from ..core import access, db, deploy_tokens
+from ..core.errors import invalid, missing, not_found
+from .call import Call, created, no_content, page, route
 from .groups import find as find_group
 from .projects import find as find_project
 

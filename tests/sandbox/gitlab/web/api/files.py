@@ -9,10 +9,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, commits, db, projects, protection, repositories
-from ..call import Call, created, no_content, route
-from ..errors import ApiError, forbidden, invalid, missing, not_found
-from ..events import NO_COMMIT, Push, push_accepted
+from ..core import access, commits, db, projects, protection, repositories
+from ..core.errors import ApiError, forbidden, invalid, missing, not_found
+from ..core.events import NO_COMMIT, Push, push_accepted
+from .call import Call, created, no_content, route
 from .projects import find as find_project
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, namespaces, projects, registration, repositories
-from ..call import Call, accepted, created, page, route
-from ..errors import ApiError, not_found
+from ..core import access, db, namespaces, projects, registration, repositories
+from ..core.errors import ApiError, not_found
+from .call import Call, accepted, created, page, route
 
 OPTIONS: dict[str, Any] = {
     "request_access_enabled": True,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import settings
-from ..call import Call, route
-from ..errors import ApiError
+from ..core import settings
+from ..core.errors import ApiError
+from .call import Call, route
 
 REVISION = "standin"
 

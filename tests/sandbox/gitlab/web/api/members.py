@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, users
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, forbidden, invalid, not_found
+from ..core import access, db, users
+from ..core.errors import ApiError, forbidden, invalid, not_found
+from .call import Call, created, no_content, page, route
 from .groups import find as find_group
 from .projects import find as find_project
 

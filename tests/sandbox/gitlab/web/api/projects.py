@@ -7,10 +7,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, commits, db, namespaces, projects, protection, repositories, settings
-from ..auth import Principal
-from ..call import Call, accepted, created, page, route
-from ..errors import ApiError, forbidden, missing, not_found, rejected
+from ..core import access, commits, db, namespaces, projects, protection, repositories, settings
+from ..core.auth import Principal
+from ..core.errors import ApiError, forbidden, missing, not_found, rejected
+from .call import Call, accepted, created, page, route
 
 #: What can be open to everybody, also when the project is not.
 WITH_PUBLIC = ("pages_access_level", "package_registry_access_level")

@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, protection
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, invalid, not_found
+from ..core import access, db, protection
+from ..core.errors import ApiError, invalid, not_found
+from .call import Call, created, no_content, page, route
 from .projects import find as find_project
 
 BRANCHES, TAGS = "protected_branches", "protected_tags"

@@ -7,13 +7,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, projects
-from ..auth import Principal
-from ..call import Call, accepted, page, route
-from ..ci.job_tokens import JobToken
-from ..config import Registry
-from ..errors import ApiError, forbidden, invalid, not_found
-from ..registry_client import RegistryClient
+from ..core import access, db, projects
+from ..core.auth import Principal
+from ..core.config import Registry
+from ..core.errors import ApiError, forbidden, invalid, not_found
+from ..core.job_tokens import JobToken
+from ..core.registry_client import RegistryClient
+from .call import Call, accepted, page, route
 from .projects import find as find_project
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, commits, db, protection, repositories
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, forbidden, invalid, missing, not_found
-from ..events import NO_COMMIT, Push, push_accepted
+from ..core import access, commits, db, protection, repositories
+from ..core.errors import ApiError, forbidden, invalid, missing, not_found
+from ..core.events import NO_COMMIT, Push, push_accepted
+from .call import Call, created, no_content, page, route
 from .files import commit, decode, may_push, reader, writer
 
 NOT_YOURS_TO_DELETE = (

@@ -7,10 +7,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import db, tokens, users
-from ..auth import Principal, require_admin
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, forbidden, missing, not_found, unauthorized
+from ..core import db, tokens, users
+from ..core.auth import Principal, require_admin
+from ..core.errors import ApiError, forbidden, missing, not_found, unauthorized
+from .call import Call, created, no_content, page, route
 from .users import find as find_user
 
 WEEK = timedelta(days=7)

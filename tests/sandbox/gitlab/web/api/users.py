@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import db, passwords, users
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, not_found, rejected
+from ..core import db, passwords, users
+from ..core.errors import ApiError, not_found, rejected
+from .call import Call, created, no_content, page, route
 
 
 def current(call: Call) -> dict[str, Any]:

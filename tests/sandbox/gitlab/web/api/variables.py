@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .. import access, db, sealing, variables
-from ..call import Call, created, no_content, page, route
-from ..errors import ApiError, not_found, rejected
+from ..core import access, db, sealing, variables
+from ..core.errors import ApiError, not_found, rejected
+from .call import Call, created, no_content, page, route
 from .groups import find as find_group
 from .projects import find as find_project
 

@@ -7,6 +7,5 @@ progress     which job may start, what a pipeline comes to, what follows when a 
 runners      which runner may take which job, and why none does
 payload      a job as a runner gets it; with predefined (variables) and caches (keys)
 storage      logs and artifacts as files; logs: a log as HTML
-job_tokens   who comes with the token of a running job
-routes       REST API and runner protocol; views: how things are shown there
+views        how pipelines, jobs and runners are shown in the API
 """

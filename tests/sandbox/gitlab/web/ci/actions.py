@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import db
-from ..errors import ApiError, forbidden
+from ..core import db
+from ..core.errors import ApiError, forbidden
 from . import progress
 
 

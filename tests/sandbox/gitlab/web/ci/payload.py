@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from .. import db, deploy_tokens, projects, repositories, users
-from .. import variables as settings
-from ..config import Config
-from . import caches, job_tokens, predefined, runners, storage
+from ..core import db, deploy_tokens, job_tokens, projects, repositories, users
+from ..core import variables as settings
+from ..core.config import Config
+from . import caches, predefined, runners, storage
 from .conditions import expand_all
 
 FAILURE_REASONS = [

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import db, events, projects, protection, repositories, users
-from .. import variables as settings
-from ..config import Config
+from ..core import db, events, projects, protection, repositories, users
+from ..core import variables as settings
+from ..core.config import Config
 from . import caches, predefined, progress, reader
 from .conditions import Context
 from .documents import ConfigurationError, Files

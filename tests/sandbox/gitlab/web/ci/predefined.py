@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from .. import db, projects
-from ..config import Config
-from ..repositories import Commit
-from .job_tokens import USERNAME
+from ..core import db, projects
+from ..core.config import Config
+from ..core.job_tokens import USERNAME
+from ..core.repositories import Commit
 
 SLUG_LENGTH = 63
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from .. import db
+from ..core import db
 
 ACTIVE = ("pending", "running", "canceling")
 FINISHED = ("success", "failed", "canceled", "skipped")

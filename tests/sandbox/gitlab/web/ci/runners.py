@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .. import db, projects, tokens
-from ..config import Config
-from ..errors import forbidden
+from ..core import db, projects, tokens
+from ..core.config import Config
+from ..core.errors import forbidden
 
 PREFIX = "glrt-"
 #: Of those that have made themselves with a registration token.

@@ -7,8 +7,8 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from .. import db
-from ..config import Config
+from ..core import db
+from ..core.config import Config
 
 #: Names of files of reports.
 REPORTS = {

@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from .. import db, namespaces, projects, repositories, users
-from ..config import Config
+from ..core import db, namespaces, projects, repositories, users
+from ..core.config import Config
 from . import runners, storage
 
 

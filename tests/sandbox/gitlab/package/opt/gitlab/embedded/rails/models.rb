@@ -10,7 +10,7 @@ require_relative 'record'
 module Passwords
   ROUNDS = 20_000
   FORBIDDEN = %w[gitlab devops].freeze
-  COMMON = File.expand_path('../service/gitlab-rails/gitlab_web/common_passwords.txt', __dir__)
+  COMMON = File.expand_path('../service/gitlab-rails/gitlab_web/core/common_passwords.txt', __dir__)
 
   module_function
 
@@ -188,7 +188,7 @@ end
 
 # Settings of the instance; their names and defaults are those that the web application knows.
 class ApplicationSetting
-  NAMES = File.expand_path('../service/gitlab-rails/gitlab_web/application_settings.json', __dir__)
+  NAMES = File.expand_path('../service/gitlab-rails/gitlab_web/core/application_settings.json', __dir__)
 
   class << self
     def current

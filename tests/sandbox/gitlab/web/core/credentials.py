@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from . import access, auth, db, deploy_tokens, projects, settings
+from . import access, auth, db, deploy_tokens, job_tokens, projects, settings
 from .auth import Principal
-from .ci import job_tokens
-from .ci.job_tokens import JobToken
 from .config import Config
 from .errors import ApiError
+from .job_tokens import JobToken
 
 READ_CODE, WRITE_CODE, PULL, PUSH, DELETE = "read_code", "write_code", "pull", "push", "delete"
 CODE, IMAGES = frozenset({READ_CODE, WRITE_CODE}), frozenset({PULL, PUSH, DELETE})

@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from ... import access, db, events, repositories
-from ...api.projects import find as find_project
-from ...call import Call, route
-from ...errors import not_found
-from .. import pipelines, predefined, reader
-from ..conditions import Context
-from ..documents import ConfigurationError, Files, load
+from ..ci import pipelines, predefined, reader
+from ..ci.conditions import Context
+from ..ci.documents import ConfigurationError, Files, load
+from ..core import access, db, events, repositories
+from ..core.errors import not_found
+from .call import Call, route
+from .projects import find as find_project
 
 
 def of_project(call: Call) -> dict[str, Any]:

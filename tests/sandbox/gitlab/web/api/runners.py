@@ -7,13 +7,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ... import access, db, namespaces, projects, registration
-from ...api.groups import find as find_group
-from ...api.projects import find as find_project
-from ...auth import Principal
-from ...call import Call, created, no_content, page, route
-from ...errors import ApiError, forbidden, missing, not_found
-from .. import progress, runners, views
+from ..ci import progress, runners, views
+from ..core import access, db, namespaces, projects, registration
+from ..core.auth import Principal
+from ..core.errors import ApiError, forbidden, missing, not_found
+from .call import Call, created, no_content, page, route
+from .groups import find as find_group
+from .projects import find as find_project
 
 SHORTEST_TIMEOUT = 600
 STATES = ("online", "offline", "stale", "never_contacted", "active", "paused")

@@ -7,11 +7,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ... import access, db, events, projects, repositories
-from ...api.projects import find as find_project
-from ...call import Call, created, no_content, page, route
-from ...errors import ApiError, forbidden, missing, not_found
-from .. import actions, pipelines, progress, storage, views
+from ..ci import actions, pipelines, progress, storage, views
+from ..core import access, db, events, projects, repositories
+from ..core.errors import ApiError, forbidden, missing, not_found
+from .call import Call, created, no_content, page, route
+from .projects import find as find_project
 
 STATUSES = (
     "created", "waiting_for_resource", "preparing", "pending", "running", "success", "failed", "canceled", "canceling",

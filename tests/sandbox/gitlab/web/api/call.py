@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import auth, db
-from .ci.job_tokens import JobToken
-from .config import Config
-from .errors import ApiError, invalid, missing
+from ..core import auth, db
+from ..core.config import Config
+from ..core.errors import ApiError, invalid, missing
+from ..core.job_tokens import JobToken
 
 MAXIMUM_PER_PAGE = 100
 

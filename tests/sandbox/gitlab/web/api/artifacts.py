@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ... import access, db, settings
-from ...api.projects import find as find_project
-from ...call import Call, no_content, route
-from ...config import Config
-from ...errors import ApiError, forbidden, not_found
-from .. import job_tokens, keywords, progress, storage
-from ..documents import ConfigurationError
+from ..ci import keywords, progress, storage
+from ..ci.documents import ConfigurationError
+from ..core import access, db, job_tokens, settings
+from ..core.config import Config
+from ..core.errors import ApiError, forbidden, not_found
+from .call import Call, no_content, route
+from .projects import find as find_project
 from .protocol import owner
 
 MEBIBYTE = 1024 * 1024

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import db, tokens, users
-from ..config import Config
+from . import db, tokens, users
+from .config import Config
 
 PREFIX = "glcbt-"
 #: Name to go with the token where there has to be one: git over HTTPS, `docker login`.

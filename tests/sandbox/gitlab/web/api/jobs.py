@@ -7,11 +7,11 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
-from ... import access, db
-from ...call import Call, created, open_route, page, route
-from ...errors import forbidden, not_found, unauthorized
-from .. import actions, job_tokens, progress, storage, views
+from ..ci import actions, progress, storage, views
+from ..core import access, db, job_tokens
+from ..core.errors import forbidden, not_found, unauthorized
 from .artifacts import _of_project as find_in
+from .call import Call, created, open_route, page, route
 from .pipelines import _project as find_project
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from . import db, passwords, tokens, users
-from .ci import job_tokens
-from .ci.job_tokens import JobToken
+from . import db, job_tokens, passwords, tokens, users
 from .config import Config
 from .errors import ApiError, forbidden, insufficient_scope, invalid_token, unauthorized
+from .job_tokens import JobToken
 
 READING = ("GET", "HEAD")
 EXPIRED = "Token is expired. You can either do re-authorization or token refresh."

@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ... import db, registration
-from ...call import Call, created, no_content, open_route
-from ...config import Config
-from ...errors import ApiError, forbidden, missing
-from ...health import client_address
-from .. import job_tokens, payload, progress, runners, storage
+from ..ci import payload, progress, runners, storage
+from ..core import db, job_tokens, registration
+from ..core.config import Config
+from ..core.errors import ApiError, forbidden, missing
+from ..health import client_address
+from .call import Call, created, no_content, open_route
 from .runners import attributes
 
 #: Seconds between two parts of a log: as GitLab asks for while somebody looks.
