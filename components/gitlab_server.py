@@ -122,7 +122,7 @@ class GitLabServer(Component):
             "preparation",
             machine=machine,
             file="prepare-server.sh",
-            libraries=["hardening.sh"],
+            libraries=["apt.sh", "hardening.sh"],
             values={
                 "ADMIN_USER": ADMIN_USER,
                 "AUTHORIZED_KEYS": args.admin_key.public_key.apply(lambda key: "\n".join([key, *args.authorized_keys])),

@@ -207,6 +207,7 @@ class Project(Component):
                 "sample",
                 machine=self._args.server,
                 file="seed-project.sh",
+                libraries=["gitlab.sh"],
                 values=values,
                 timeout_seconds=300,
             )

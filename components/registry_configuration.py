@@ -97,6 +97,7 @@ class RegistryConfiguration(Component):
             "storage",
             machine=args.machine,
             file="configure-registry.sh",
+            libraries=["gitlab.sh"],
             values={
                 "FQDN": args.fqdn,
                 "PORT": str(args.port),

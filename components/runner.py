@@ -131,7 +131,7 @@ class Runner(Component):
             f"{number}-preparation",
             machine=machine,
             file="prepare-runner.sh",
-            libraries=["hardening.sh", "packages.sh", "disk-space.sh"],
+            libraries=["apt.sh", "hardening.sh", "packages.sh", "disk-space.sh"],
             values={
                 "ADMIN_USER": machine.user,
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),
@@ -181,7 +181,7 @@ class Runner(Component):
             file="register-runner.sh",
             libraries=["disk-space.sh"],
             values={
-                "AUTHORITY": args.authority or "",
+                "CA_CERTIFICATE": args.authority or "",
                 "CONFIGURATION": pulumi.Output.secret(configuration),
                 "GITLAB_URL": args.gitlab_url,
                 "REGISTRY": args.registry,
@@ -198,6 +198,7 @@ class Runner(Component):
             "online",
             machine=args.server,
             file="await-runner.sh",
+            libraries=["gitlab.sh"],
             values={
                 "API_TOKEN": args.api_token,
                 "GITLAB_URL": args.gitlab_url,

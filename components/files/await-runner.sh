@@ -1,23 +1,18 @@
-# Wait until GitLab has heard of the runner. Input: API_TOKEN, GITLAB_URL, REGISTRATIONS, RUNNER_ID.
-ONLINE='"status": *"online"'
-
+# Wait until the runner has contacted GitLab. Input: API_TOKEN, GITLAB_URL, RUNNER_ID.
 main() {
-  local deadline=$((SECONDS + 120)) host=${GITLAB_URL#https://} answer
-  until answer=$(ask) && [[ $answer =~ $ONLINE ]]; do
-    case $answer in
-      *" 404") die "GitLab knows no runner $RUNNER_ID: it was deleted there. Bring it back with: pulumi refresh, then pulumi up" ;;
-      *" 401" | *" 403") die "GitLab refuses the stack's own API token; make it anew with: pulumi up --replace URN of gitlab-api-token-digits" ;;
+  local deadline=$((SECONDS + 120)) body status
+  body=$(mktemp)
+  until status=$(gitlab_api "runners/$RUNNER_ID" "$body" --max-time 15) && [ "$status" = 200 ] && is_online "$body"; do
+    case $status in
+      404) die "GitLab has no runner $RUNNER_ID: it was deleted there. To create it again, run: pulumi refresh, then pulumi up" ;;
+      401 | 403) die "GitLab rejects the stack's own API token; replace it with: pulumi up --replace URN of gitlab-api-token-digits" ;;
     esac
-    [ "$SECONDS" -lt "$deadline" ] || die "runner $RUNNER_ID has not contacted GitLab within two minutes; on its machine see: sudo journalctl -u gitlab-runner"
+    [ "$SECONDS" -lt "$deadline" ] || die "runner $RUNNER_ID has not contacted GitLab within two minutes; on its machine, run: sudo journalctl -u gitlab-runner"
     sleep 1
   done
+  rm -f "$body"
   say "runner: $RUNNER_ID is online"
   printf 'online\n'
 }
 
-# ask: what GitLab answers, then the status of the answer.
-ask() {
-  printf 'header = "PRIVATE-TOKEN: %s"\n' "$API_TOKEN" |
-    curl --silent --max-time 15 --config - --write-out ' %{http_code}' --resolve "$host:443:127.0.0.1" \
-      "$GITLAB_URL/api/v4/runners/$RUNNER_ID"
-}
+is_online() { grep -qE '"status": *"online"' "$1"; }

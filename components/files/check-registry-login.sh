@@ -1,22 +1,22 @@
-# Log in to the registry as a Docker client does: with a token that is good, and with one that is not. The token and not
-# the password: that is no longer enough once the administrator asks for a second factor.
+# Log in to the registry as a Docker client does, once with a valid token and once with an invalid one. With the token
+# rather than the password, because a password no longer works once the administrator turns on two-factor authentication.
 # Input: ADMIN_USER, API_TOKEN, FQDN, PORT.
 main() {
-  local right wrong
-  right=$(login "$API_TOKEN")
-  [ "$right" = 200 ] || die "the registry refuses $ADMIN_USER with a good token (status $right)"
-  wrong=$(login "not-$API_TOKEN")
-  [ "$wrong" = 401 ] || die "the registry does not refuse $ADMIN_USER with a wrong token (status $wrong)"
+  local valid invalid
+  valid=$(login_status "$API_TOKEN")
+  [ "$valid" = 200 ] || die "the registry rejects $ADMIN_USER with a valid token (status $valid)"
+  invalid=$(login_status "not-$API_TOKEN")
+  [ "$invalid" = 401 ] || die "the registry does not reject $ADMIN_USER with an invalid token (status $invalid)"
   say "registry: $ADMIN_USER can log in at $FQDN:$PORT"
   printf 'checked\n'
 }
 
-# login SECRET: the status that ends a login, 200 where it succeeds.
-login() {
+# login_status SECRET: log in and print the final HTTP status, 200 on success.
+login_status() {
   local challenge realm service answer status token
   answer=$(mktemp)
   challenge=$(curl --silent --max-time 30 --head --resolve "$FQDN:$PORT:127.0.0.1" "https://$FQDN:$PORT/v2/" |
-    tr -d '\r' | grep -i '^www-authenticate: bearer') || die "https://$FQDN:$PORT/v2/ asks for no token; is it a registry?"
+    tr -d '\r' | grep -i '^www-authenticate: bearer') || die "https://$FQDN:$PORT/v2/ does not ask for a token; is it a registry?"
   realm=$(sed -n 's/.*realm="\([^"]*\)".*/\1/p' <<<"$challenge")
   service=$(sed -n 's/.*service="\([^"]*\)".*/\1/p' <<<"$challenge")
   status=$(printf 'user = "%s:%s"\n' "$ADMIN_USER" "$1" |

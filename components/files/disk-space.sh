@@ -1,15 +1,15 @@
-# Functions for a disk that runs full. Input: HOSTNAME, which the shell sets where nobody else does.
-readonly ROOM_MB=1024
+# Functions that make sure the disk has space for jobs. Input: HOSTNAME; the shell sets it where the stack does not.
+readonly REQUIRED_MB=1024
 
-# see_room: end here if jobs, or the packages for them, would not fit. What nobody uses is removed first.
-see_room() {
+# require_disk_space: stop if jobs, or the packages that they need, would not fit. Removes what is unused first.
+require_disk_space() {
   local path
   path=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null) && [ -d "$path" ] || path=/var/lib
-  [ "$(free_mb "$path")" -lt "$ROOM_MB" ] || return 0
+  [ "$(free_mb "$path")" -lt "$REQUIRED_MB" ] || return 0
   say "runner: $path has $(free_mb "$path") MB left; removing what no container uses"
-  systemctl start slipway-prune.service 2>/dev/null || say "runner: not all of it could be removed"
-  [ "$(free_mb "$path")" -ge "$ROOM_MB" ] ||
-    die "the disk of $HOSTNAME is full: $path has $(free_mb "$path") MB left, and jobs need $ROOM_MB. What no container uses is removed already; see what fills it with: sudo du -xm /var | sort -n | tail"
+  systemctl start slipway-prune.service 2>/dev/null || say "runner: some of it could not be removed"
+  [ "$(free_mb "$path")" -ge "$REQUIRED_MB" ] ||
+    die "the disk of $HOSTNAME is full: $path has $(free_mb "$path") MB left, and jobs need $REQUIRED_MB MB. What no container uses has already been removed; to find out what uses the space, run: sudo du -xm /var | sort -n | tail"
 }
 
 free_mb() { df --output=avail --block-size=1M "$1" | tail -n 1 | tr -dc 0-9; }

@@ -1,18 +1,18 @@
-# Set root's password, turn sign-up off and let GitLab know the API token.
-# Input: ADMIN_PASSWORD, ADMIN_USER, FQDN, PROVISION_RB, TOKEN, TOKEN_EXPIRES_AT, TOKEN_NAME, TOKEN_SCOPES.
+# Set root's password, turn sign-up off and register the API token in GitLab.
+# Input: ADMIN_PASSWORD, ADMIN_USER, API_TOKEN, GITLAB_URL, PROVISION_RB, TOKEN_EXPIRES_AT, TOKEN_NAME, TOKEN_SCOPES.
 main() {
-  local program
+  local program status
   program=$(mktemp --suffix=.rb)
+  # The path is fixed now: the variable is local and gone when the trap runs.
   # shellcheck disable=SC2064
   trap "rm -f '$program'" EXIT
   printf '%s\n' "$PROVISION_RB" >"$program"
-  # GitLab's Rails console runs as git; the program is no secret, what it reads on standard input is.
+  # GitLab's Rails console runs as git. The program is not secret; what it reads on standard input is.
   chmod 644 "$program"
-  printf '%s\n' "$ADMIN_USER" "$ADMIN_PASSWORD" "$TOKEN_NAME" "$TOKEN_SCOPES" "$TOKEN_EXPIRES_AT" "$TOKEN" |
-    gitlab-rails runner "$program" >&2 || die "GitLab did not take the administrator's password and API token"
+  printf '%s\n' "$ADMIN_USER" "$ADMIN_PASSWORD" "$TOKEN_NAME" "$TOKEN_SCOPES" "$TOKEN_EXPIRES_AT" "$API_TOKEN" |
+    gitlab-rails runner "$program" >&2 || die "GitLab did not accept the administrator's password and API token"
 
-  printf 'header = "PRIVATE-TOKEN: %s"\n' "$TOKEN" |
-    curl --fail --silent --show-error --max-time 30 --output /dev/null --config - \
-      --resolve "$FQDN:443:127.0.0.1" "https://$FQDN/api/v4/user" || die "GitLab's API refuses the new token"
-  say "gitlab: the API token is good until $TOKEN_EXPIRES_AT"
+  status=$(gitlab_api user /dev/null --show-error)
+  [ "$status" = 200 ] || die "GitLab's API rejects the new token (status $status)"
+  say "gitlab: the API token is valid until $TOKEN_EXPIRES_AT"
 }

@@ -208,7 +208,7 @@ def test_an_upgrade_waits_for_the_job_that_runs_and_keeps_the_runner(life: Stack
     assert life.changes() == {f"{MACHINE}-preparation": "update", REGISTRATION: "update", ONLINE: "update"}
 
     with running(life, "up", "--yes", "--skip-preview") as lines:
-        waits = next((line for line in lines if "those that run may take 15 minutes to end" in line), None)
+        waits = next((line for line in lines if "running jobs have up to 15 minutes to finish" in line), None)
         assert waits is not None
         assert project.jobs.get(job.id).status == "running"
         host.root(f"docker exec {container} touch /go")
@@ -316,7 +316,7 @@ def test_a_runner_that_was_deleted_in_gitlab_is_told_at_up_and_comes_back_after_
     before.delete()
     life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 5}])
     said = refused(life)
-    assert f"error: GitLab at {outputs.url} refuses the runner's token" in said
+    assert f"error: GitLab at {outputs.url} rejects the runner's token" in said
     assert "pulumi refresh, then pulumi up" in said
     life.run("refresh", "--yes", "--skip-preview")
     life.up()

@@ -124,9 +124,10 @@ def test_the_one_firewall_of_old_becomes_the_public_one_so_that_no_port_closes_m
 
 def test_no_step_on_the_server_needs_a_public_port_before_it_opens(engine: RecordingEngine) -> None:
     for name in ("gitlab-configuration", "gitlab-api-token", "registry-storage", "registry-login"):
-        for call in re.findall(r'"https://\$FQDN[^"]*"', engine.script(name)):
-            line = engine.script(name).split(call)[0].rsplit("curl ", 1)[1]
-            assert "--resolve" in line, (name, call)
+        lines = engine.script(name).replace("\\\n", "").splitlines()
+        calls = [line for line in lines if re.search(r'curl .*"(https://\$FQDN|\$url|\$realm)', line)]
+        assert calls, name
+        assert [call for call in calls if "--resolve" not in call] == [], name
 
 
 def test_user_data_holds_the_first_contact_key_and_no_other_secret(engine: RecordingEngine) -> None:
@@ -245,7 +246,7 @@ def test_the_storage_is_proven_with_the_key_that_the_registry_uses(engine: Recor
     assert "S3_ACCESS_KEY=DO-registry-bucket-key\n" in script
     assert "S3_SECRET_KEY=secret-registry-bucket-key\n" in script
     assert "maker" not in script
-    assert script.index("prove_bucket\n") < script.index('apply "$unfinished"')
+    assert script.index("verify_bucket\n") < script.index('apply_settings "$unfinished"')
 
 
 def test_the_registry_key_is_good_for_its_bucket_alone(engine: RecordingEngine) -> None:

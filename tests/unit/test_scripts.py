@@ -1,49 +1,149 @@
-"""Scripts and templates: that they are what their language takes them for."""
+"""Scripts and templates: what is sent to a machine, and that its language reads it as it is meant."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import pytest
 
 from components.rendering import render, ruby_string, script
+from tests.unit.delivered import delivered
+from tests.unit.engine import RecordingEngine
+from tests.unit.test_shell_files import findings
 
-FILES = Path(__file__).resolve().parents[2] / "components" / "files"
-SHELL = sorted(path.name for path in FILES.glob("*.sh"))
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "components" / "files"
+PRELUDE = "prelude.sh"
+SHELL = sorted(path.name for path in FILES.glob("*.sh") if path.name != PRELUDE)
+SCRIPTS = [name for name in SHELL if "\nmain() {\n" in script(name)]
+
+
+#: What a step gets only so that it runs again.
+RERUN_ON = {
+    "await-runner.sh": {"REGISTRATIONS"},
+    "check-registry-login.sh": {"CONFIGURATION"},
+    "configure-gitlab.sh": {"GITLAB_VERSION"},
+    "register-runner.sh": {"RUNNER_VERSION"},
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One script as a command gets it: its name, its libraries, and the names of its values."""
+
+    script: str
+    libraries: tuple[str, ...]
+    values: frozenset[str]
+
+
+def step(stdin: str) -> Step:
+    """Take the standard input of a command apart."""
+    assert stdin.startswith(script(PRELUDE))
+    *libraries, last = sorted(
+        (name for name in SHELL if script(name) in stdin), key=lambda name: stdin.index(script(name))
+    )
+    first = (*libraries, last)[0]
+    assigned = stdin.removeprefix(script(PRELUDE)).split(script(first))[0]
+    names = {word.split("=", 1)[0] for word in shlex.split(assigned, comments=True)}
+    return Step(last, tuple(libraries), frozenset(names - {"LIMIT_SECONDS"} - RERUN_ON.get(last, set())))
+
+
+def sent_steps() -> dict[str, Step]:
+    """Every script that the program sends, by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+        engine: RecordingEngine = delivered()
+    steps = [step(command.inputs["stdin"]) for command in engine.of_type(":Command")]
+    return {one.script: one for one in steps}
+
+
+@pytest.fixture(scope="module")
+def steps() -> dict[str, Step]:
+    """Every script that the program sends, by its name."""
+    return sent_steps()
+
+
+def named_values(name: str) -> set[str]:
+    """The values that the header comment of a script names."""
+    header = re.match(r"(#.*\n)+", script(name))
+    assert header
+    [*_, inputs] = header[0].replace("\n# ", " ").split("Input: ")
+    return set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", re.sub(r"\([^)]*\)", "", inputs)))
+
+
+def test_every_script_and_every_library_is_sent_to_a_machine(steps: dict[str, Step]) -> None:
+    assert len(SCRIPTS) >= 10
+    assert sorted(steps) == SCRIPTS
+    assert {library for one in steps.values() for library in one.libraries} == set(SHELL) - set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck_finds_nothing_in_a_script_as_it_is_sent(steps: dict[str, Step], name: str) -> None:
+    one = steps[name]
+    values = [f"{value}=x" for value in ("LIMIT_SECONDS", *sorted(one.values))]
+    bodies = [script(file) for file in (*one.libraries, name)]
+    whole = "\n".join(["#!/bin/bash", script(PRELUDE), *values, *bodies, "main </dev/null", ""])
+    # 2317: a script need not use all functions of a library. Capitals are values, and each has to be among those sent.
+    assert findings(whole, "--enable=check-unassigned-uppercase", "--exclude=2317,2329") == ""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_names_exactly_the_values_that_it_gets(steps: dict[str, Step], name: str) -> None:
+    assert named_values(name) == steps[name].values
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_uses_every_value_that_it_gets(steps: dict[str, Step], name: str) -> None:
+    code = "\n".join(script(file) for file in (*steps[name].libraries, name))
+    assert [value for value in steps[name].values if not re.search(rf"\$\{{?{value}\b", code)] == []
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_sent_with_the_functions_that_it_calls_and_with_no_library_more(
+    steps: dict[str, Step], name: str
+) -> None:
+    definitions = {
+        file: set(re.findall(r"^(\w+)\(\)", script(file), re.MULTILINE)) for file in set(SHELL) - set(SCRIPTS)
+    }
+    unread = set(steps[name].libraries)
+    called = words_of_code(script(name))
+    assert {file for file, functions in definitions.items() if functions & called} <= unread
+    for library in steps[name].libraries:
+        called |= words_of_code(script(library))
+        assert {file for file, functions in definitions.items() if functions & called} <= unread
+    assert {file for file, functions in definitions.items() if functions & called} == unread
+
+
+def words_of_code(text: str) -> set[str]:
+    """All words outside of comments and of the definitions of functions."""
+    code = "\n".join(line.split("# ")[0] for line in text.splitlines())
+    return set(re.findall(r"\b\w+\b(?!\(\))", code))
+
+
+def test_every_message_that_the_manual_explains_is_one_that_a_script_prints() -> None:
+    table = (ROOT / "docs" / "troubleshooting.md").read_text().split("## Messages of `pulumi up`")[1].split("\n## ")[0]
+    messages = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert len(messages) >= 5
+    everything = "\n".join(script(name) for name in (PRELUDE, *SHELL))
+    for message in messages:
+        missing = [part for part in re.split(r" ?…|: | \(curl", message) if part.strip(" )") not in everything]
+        assert missing == [], message
 
 
 @pytest.mark.parametrize("name", SHELL)
-def test_a_script_is_clean_to_the_shell_checker(name: str, tmp_path: Path) -> None:
-    whole = tmp_path / name
-    whole.write_text(f"#!/bin/bash\n{script('prelude.sh')}\n{script(name) if name != 'prelude.sh' else ''}")
-    # 2154 and 2034: values come from outside. 2317 and 2329: `main` is called by the line that is added on the way.
-    done = subprocess.run(
-        ["shellcheck", "--shell=bash", "--exclude=2154,2034,2317,2329", str(whole)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize("name", [name for name in SHELL if name != "prelude.sh"])
-def test_a_script_does_nothing_until_it_is_whole(name: str) -> None:
+def test_a_script_does_nothing_until_it_is_complete(name: str) -> None:
     done = subprocess.run(["bash", "-s"], input=script(name), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("name", [name for name in SHELL if name != "prelude.sh"])
-def test_a_script_names_every_value_that_it_takes(name: str) -> None:
-    head = script(name).split("main()")[0]
-    assert "Input:" in head
-
-
 def shell(body: str) -> subprocess.CompletedProcess[str]:
     """Run `body` after the common beginning of all scripts."""
-    text = f"{script('prelude.sh')}\nLIMIT_SECONDS=7\n{body}"
+    text = f"{script('prelude.sh')}\n{script('apt.sh')}\nLIMIT_SECONDS=7\n{body}"
     return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
 
@@ -77,40 +177,60 @@ def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -
 def test_a_locked_apt_is_waited_for_and_any_other_failure_is_told(tmp_path: Path) -> None:
     once = tmp_path / "once"
     locked = f"if [ -e {once} ]; then true; else touch {once}; echo 'E: Could not get lock /x' >&2; false; fi"
-    done = shell(f"sleep() {{ :; }}; fetch() {{ {locked}; }}; unlocked fetch; echo after")
+    done = shell(f"sleep() {{ :; }}; fetch() {{ {locked}; }}; with_apt_lock fetch; echo after")
     assert (done.returncode, done.stdout) == (0, "after\n")
-    failing = shell("fetch() { echo 'E: no such host' >&2; false; }; unlocked fetch; echo after")
+    failing = shell("fetch() { echo 'E: no such host' >&2; false; }; with_apt_lock fetch; echo after")
     assert failing.returncode == 1
     assert "E: no such host" in failing.stderr
     assert "after" not in failing.stdout
 
 
 def test_a_long_step_says_that_it_still_runs_and_hands_on_its_status() -> None:
-    beats = shell("sleep() { command sleep 0.05; }; work() { command sleep 0.5; return 3; }; patiently fetching work")
+    beats = shell(
+        "sleep() { command sleep 0.05; }; work() { command sleep 0.5; return 3; }; with_heartbeat fetching work"
+    )
     assert beats.returncode == 3
-    assert "fetching: still at it after" in beats.stderr
+    assert "fetching: still running after" in beats.stderr
 
 
 def test_a_step_that_runs_out_of_time_says_so() -> None:
     done = shell("kill -TERM $$; sleep 5")
     assert done.returncode == 1
-    assert "did not end within its limit of 7 seconds" in done.stderr
+    assert "exceeded its limit of 7 seconds" in done.stderr
+
+
+def test_gitlab_is_called_with_a_token_that_is_in_no_command_line(tmp_path: Path) -> None:
+    seen = tmp_path / "arguments"
+    curl = f'curl() {{ printf \'%s\\n\' "$@" >{seen}; cat "$5" >&2; printf 200; }}'
+    values = "GITLAB_URL=https://g.test API_TOKEN=glpat-the-token"
+    done = shell(f"{script('gitlab.sh')}\n{curl}\n{values}\ngitlab_api runners/7 /dev/null --max-time 9")
+    assert (done.stdout, done.stderr) == ("200", 'header = "PRIVATE-TOKEN: glpat-the-token"\n')
+    arguments = seen.read_text().splitlines()
+    assert arguments[-3:] == ["--max-time", "9", "https://g.test/api/v4/runners/7"]
+    assert "g.test:443:127.0.0.1" in arguments
+    assert "the-token" not in str(arguments)
+
+
+def test_a_gitlab_that_does_not_respond_has_status_000() -> None:
+    values = "GITLAB_URL=https://g.test API_TOKEN=t"
+    done = shell(f"{script('gitlab.sh')}\ncurl() {{ printf 000; return 7; }}\n{values}\ngitlab_api user /dev/null")
+    assert (done.returncode, done.stdout) == (0, "000")
 
 
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
         ("Verifying runner... is valid  runner=abc", None),
-        ("Verifying runner... is not valid  runner=abc\nFATAL: Failed to verify runners", "refuses the runner's token"),
-        ("ERROR: Verifying runner... is removed  runner=abc", "refuses the runner's token"),
+        ("Verifying runner... is not valid  runner=abc\nFATAL: Failed to verify runners", "rejects the runner's token"),
+        ("ERROR: Verifying runner... is removed  runner=abc", "rejects the runner's token"),
         # The real program ends with 0 here.
-        ("ERROR: Verifying runner... failed  status=502 Bad Gateway", "could not be asked whether it knows the runner"),
-        ("", "could not be asked whether it knows the runner"),
+        ("ERROR: Verifying runner... failed  status=502 Bad Gateway", "could not verify the runner's token"),
+        ("", "could not verify the runner's token"),
     ],
 )
 def test_a_runner_is_registered_only_when_gitlab_takes_its_token(answer: str, told: str | None) -> None:
     program = f"gitlab-runner() {{ printf '%s\\n' {shlex.quote(answer)}; }}"
-    done = shell(f"{script('register-runner.sh')}\nGITLAB_URL=https://g.test\n{program}\nsee_token; echo after")
+    done = shell(f"{script('register-runner.sh')}\nGITLAB_URL=https://g.test\n{program}\nverify_token; echo after")
     assert (done.stdout == "after\n") is (told is None)
     assert done.returncode == (1 if told else 0)
     assert (told or "") in done.stderr
@@ -124,7 +244,7 @@ def test_a_disk_without_room_is_cleared_first_and_named_if_that_does_not_help(
         HOSTNAME=box; left={before}
         docker() {{ echo /; }}; systemctl() {{ left={after}; }}; df() {{ printf 'Avail\\n%s\\n' "$left"; }}
     """
-    done = shell(f"{script('disk-space.sh')}\n{world}\nsee_room; echo after")
+    done = shell(f"{script('disk-space.sh')}\n{world}\nrequire_disk_space; echo after")
     assert (done.stdout == "after\n") is (after > 1024)
     assert told in done.stderr
 

@@ -1,15 +1,17 @@
 #!/bin/bash
-# Keeps containers of jobs away from the machine that they run on. Rules that are there stay: it can run again.
+# Blocks job containers from the machine that they run on and from its metadata service. Safe to run repeatedly: it keeps
+# rules that already exist.
 set -eu
 
-put() { "$1" --wait --check "${@:2}" 2>/dev/null || "$1" --wait --insert "${@:2}"; }
+# ensure_rule PROGRAM CHAIN RULE…
+ensure_rule() { "$1" --wait --check "${@:2}" 2>/dev/null || "$1" --wait --insert "${@:2}"; }
 
-# Packets of containers to elsewhere pass this chain of Docker's first. The metadata service is at a link-local address.
-put iptables DOCKER-USER --destination 169.254.0.0/16 --jump REJECT
-# Packets to the machine itself, by whichever of its addresses, come in over a bridge; answers are let through.
+# Docker sends what containers send elsewhere through this chain first. The metadata service has a link-local address.
+ensure_rule iptables DOCKER-USER --destination 169.254.0.0/16 --jump REJECT
+# Packets to the machine itself, at any of its addresses, arrive on a bridge; replies are allowed.
 for program in iptables ip6tables; do
   [ "$program" = iptables ] || [ -e /proc/net/if_inet6 ] || continue
   for bridge in docker0 br-+; do
-    put "$program" INPUT --in-interface "$bridge" --match conntrack --ctstate NEW --jump REJECT
+    ensure_rule "$program" INPUT --in-interface "$bridge" --match conntrack --ctstate NEW --jump REJECT
   done
 done

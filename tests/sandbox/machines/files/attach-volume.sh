@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs inside a machine: shows a block device under the name that the cloud gives it.
 # Arguments: device name, major, minor, volume name.
 set -eu

@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs inside a machine: takes a block device away, mounted or not.
 # Arguments: device name, major, minor, volume name.
 set -eu

@@ -1,0 +1,24 @@
+# Functions for the machine that GitLab runs on. Input of gitlab_api: API_TOKEN, GITLAB_URL.
+
+# gitlab_api PATH BODY [CURL OPTION…]: call GitLab's REST API as the owner of API_TOKEN. Writes the response to the file
+# BODY and prints the status, 000 if there is no response. Connects to this machine whatever the name resolves to, and
+# keeps the token out of the command line.
+gitlab_api() {
+  local path=$1 body=$2 url=${GITLAB_URL:?} token=${API_TOKEN:?}
+  shift 2
+  curl --silent --max-time 30 --config <(printf 'header = "PRIVATE-TOKEN: %s"\n' "$token") --output "$body" \
+    --write-out '%{http_code}' --resolve "${url#https://}:443:127.0.0.1" "$@" "$url/api/v4/$path" || true
+}
+
+# reconfigure: apply gitlab.rb. The log may contain configured secrets, so only root can read it.
+reconfigure() {
+  with_heartbeat "gitlab: reconfigure" run_reconfigure && return
+  grep -iE '^(error|fatal)|error:|there was an error|failed|denied|refused' "$RECONFIGURE_LOG" | tail -n 15 >&2 || true
+  say "gitlab-ctl reconfigure failed; the full log is $RECONFIGURE_LOG on the server"
+  return 1
+}
+RECONFIGURE_LOG=/var/log/slipway-reconfigure.log
+run_reconfigure() {
+  : >"$RECONFIGURE_LOG"
+  (umask 022; gitlab-ctl reconfigure) >>"$RECONFIGURE_LOG" 2>&1
+}
