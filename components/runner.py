@@ -170,7 +170,7 @@ class Runner(Component):
                 docker_version=versions.DOCKER,
                 buildah_image=versions.BUILDAH_IMAGE,
                 seccomp=_on_one_line(script("runner/seccomp.json")),
-                authority=args.authority,
+                ca_certificate=args.authority,
                 **known,
             )
         )

@@ -1,11 +1,11 @@
 import { createServer } from "node:http";
 import { pathToFileURL } from "node:url";
-import { answer } from "./greeting.js";
+import { respond } from "./greeting.js";
 
-/** A server that is not listening yet. Answers are plain text, so that no name is ever taken for markup. */
-export function makeServer() {
+/** Creates the server without starting it. Responses are plain text, so a name is never interpreted as markup. */
+export function createGreetingServer() {
   return createServer((request, response) => {
-    const { status, body } = answer(request.method, request.url.split("?")[0]);
+    const { status, body } = respond(request.method, request.url.split("?")[0]);
     response.writeHead(status, {
       "Content-Type": "text/plain; charset=utf-8",
       "X-Content-Type-Options": "nosniff",
@@ -16,8 +16,8 @@ export function makeServer() {
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const port = Number(process.env.PORT ?? 3000);
-  const server = makeServer().listen(port, () => console.log(`listening on port ${port}`));
-  // A container is stopped by SIGTERM; requests that are under way are answered first.
+  const server = createGreetingServer().listen(port, () => console.log(`listening on port ${port}`));
+  // Docker stops a container with SIGTERM; finish the requests in progress first.
   for (const signal of ["SIGINT", "SIGTERM"]) {
     process.once(signal, () => server.close(() => process.exit(0)));
   }

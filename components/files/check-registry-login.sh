@@ -1,5 +1,5 @@
-# Log in to the registry as a Docker client does, once with a valid token and once with an invalid one. With the token
-# rather than the password, because a password no longer works once the administrator turns on two-factor authentication.
+# Log in to the registry as a Docker client does, once with a valid token and once with an invalid one. With a token, not
+# the password: that no longer works once the administrator turns on two-factor authentication.
 # Input: ADMIN_USER, API_TOKEN, FQDN, PORT.
 main() {
   local valid invalid

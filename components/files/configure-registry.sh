@@ -1,5 +1,6 @@
 # Verify that the registry can use its storage, then apply the registry's settings.
-# Input: FQDN, PORT, REGISTRY_RB, and for object storage S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY.
+# Input: FQDN, PORT, REGISTRY_RB, and S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY (empty without
+# object storage).
 main() {
   if [ -n "$S3_BUCKET" ]; then
     verify_bucket

@@ -6,10 +6,10 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 # Progress and causes go to standard error, which is shown; standard output is the result of the step.
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
-trap 'die "this step exceeded its limit of $LIMIT_SECONDS seconds; it is safe to run it again"' TERM
+trap 'die "this step exceeded its limit of $LIMIT_SECONDS seconds; it is safe to run again"' TERM
 
-# write_file PATH MODE [OWNER]: write standard input to PATH, completely or not at all. Sets `changed` to yes if content,
-# mode or owner differed, else to no.
+# write_file PATH MODE [OWNER]: write standard input to PATH, completely or not at all. Sets `changed` to yes if the
+# content, mode or owner differed, otherwise to no.
 write_file() {
   local path=$1 mode=$2 owner=${3:-root:root} new
   changed=no

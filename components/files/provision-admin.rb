@@ -1,8 +1,8 @@
-# Makes what is read on standard input true, line by line: user, password, and the name, scopes, end and text of a token.
-# Run again with the same input it changes nothing.
+# Sets the administrator's password and creates an API token. Reads from standard input, one per line: user name,
+# password, and the token's name, scopes, expiry date and text. Idempotent.
 username, password, name, scopes, expires_at, text = $stdin.each_line(chomp: true).to_a
 
-# GitLab begins with sign-up open to everybody. The cloud firewall opens its port when this has been done.
+# A new GitLab lets everybody sign up. The cloud firewall opens its port only after this step.
 if Gitlab::CurrentSettings.signup_enabled?
   Gitlab::CurrentSettings.update!(signup_enabled: false)
 end
@@ -20,7 +20,7 @@ unless PersonalAccessToken.find_by_token(text)
   token.save!
 end
 
-# The token of the period before is in use until the one who runs this has the new one; older ones are not.
+# The previous period's token stays valid until the stack has switched to the new one; older ones are revoked.
 prefix, period = name.match(/\A(.*-)(\d+)\z/).captures
 kept = ["#{prefix}#{period}", "#{prefix}#{period.to_i - 1}"]
 user.personal_access_tokens.active.each do |token|

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import subprocess
@@ -253,6 +254,14 @@ def test_a_disk_without_room_is_cleared_first_and_named_if_that_does_not_help(
 def test_ruby_reads_a_quoted_string_as_it_was(value: str) -> None:
     done = subprocess.run(["ruby", "-e", f"print {ruby_string(value)}"], capture_output=True, text=True, check=True)
     assert done.stdout == value
+
+
+def test_the_first_boot_never_changes_because_that_would_replace_every_existing_droplet() -> None:
+    names = ("admin_user", "admin_key", "host_private_key", "host_public_key")
+    text = render("cloud-config.yaml.j2", **{name: name for name in names})
+    assert text.startswith("#cloud-config\n")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "403c39319ea87d2660382ae12d56b4f3d2e4ce185c8b793ad868dc3664fbd3f4"
 
 
 def test_a_template_refuses_to_be_rendered_without_its_values() -> None:

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Blocks job containers from the machine that they run on and from its metadata service. Safe to run repeatedly: it keeps
-# rules that already exist.
+# Blocks job containers from reaching the machine that they run on and its metadata service. Idempotent: keeps rules
+# that already exist.
 set -eu
 
 # ensure_rule PROGRAM CHAIN RULE…
