@@ -25,13 +25,13 @@ from pydo import Client
 from starlette.applications import Starlette
 
 from tests.sandbox.digitalocean.app import create_app
-from tests.sandbox.digitalocean.cloud import Config
 from tests.sandbox.digitalocean.control import create_control_app
 from tests.sandbox.digitalocean.dns import DnsServer, static_zone
-from tests.sandbox.digitalocean.memory_backend import MemoryBackend
 from tests.sandbox.digitalocean.metadata import create_metadata_app
 from tests.sandbox.digitalocean.server import Tls, listen, serving
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.cloud import Config
+from tests.sandbox.digitalocean.state.memory_backend import MemoryBackend
+from tests.sandbox.digitalocean.state.store import Store
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.digitalocean.backend import MachineFirewall, Rule
+from tests.sandbox.digitalocean.state.backend import MachineFirewall, Rule
 from tests.sandbox.digitalocean_world import DROPLET, World, eventually
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tests.sandbox.digitalocean.backend import MachineSpec, VolumeSpec
+from tests.sandbox.digitalocean.state.backend import MachineSpec, VolumeSpec
 from tests.sandbox.machines_tree import IMAGE, MachinesTree
 
 pytestmark = pytest.mark.machines

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sandbox.digitalocean.backend import MachineFirewall, MachineSpec, NetworkPicture, Rule
+from tests.sandbox.digitalocean.state.backend import MachineFirewall, MachineSpec, NetworkPicture, Rule
 from tests.sandbox.layout import API_ADDRESS, METADATA_ADDRESS, WORKSTATION
 from tests.sandbox.machines_tree import IMAGE, MachinesTree
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.digitalocean.backend import Grant
+from tests.sandbox.digitalocean.state.backend import Grant
 from tests.sandbox.layout import SPACES_SUFFIX
 from tests.sandbox.machines.spaces import GrantError
 from tests.sandbox.machines_tree import REGION, MachinesTree

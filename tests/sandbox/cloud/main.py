@@ -21,12 +21,12 @@ from tests.sandbox.cloud.authority import Authority
 from tests.sandbox.cloud.packages import create_packages_app
 from tests.sandbox.cloud.services import ACME_MANAGEMENT_PORT, ACME_PORT, ACME_SERVER
 from tests.sandbox.digitalocean.app import create_app
-from tests.sandbox.digitalocean.cloud import Config
 from tests.sandbox.digitalocean.control import create_control_app
 from tests.sandbox.digitalocean.dns import DnsServer, Zone, static_zone
 from tests.sandbox.digitalocean.metadata import create_metadata_app
 from tests.sandbox.digitalocean.server import Tls, listen, listen_unix, serving
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.cloud import Config
+from tests.sandbox.digitalocean.state.store import Store
 from tests.sandbox.hub.registry import create_hub_app
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines.backend import MachineBackend

@@ -18,9 +18,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.sandbox.digitalocean.backend import Backend
-from tests.sandbox.digitalocean.cloud import Cloud, Config
-from tests.sandbox.digitalocean.errors import (
+from tests.sandbox.digitalocean.faults import Fault, Faults
+from tests.sandbox.digitalocean.routes import ROUTES
+from tests.sandbox.digitalocean.state.backend import Backend
+from tests.sandbox.digitalocean.state.cloud import Cloud, Config
+from tests.sandbox.digitalocean.state.errors import (
     ApiError,
     Gap,
     MethodNotAllowed,
@@ -29,10 +31,8 @@ from tests.sandbox.digitalocean.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from tests.sandbox.digitalocean.faults import Fault, Faults
-from tests.sandbox.digitalocean.routes import ROUTES
-from tests.sandbox.digitalocean.store import Store
-from tests.sandbox.digitalocean.work import HANDLERS
+from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox.digitalocean.state.work import HANDLERS
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 HOUR = 3600

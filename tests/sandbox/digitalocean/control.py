@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
 from tests.sandbox.digitalocean.faults import Fault, Faults
 from tests.sandbox.digitalocean.models import (
     Action,
@@ -27,7 +26,8 @@ from tests.sandbox.digitalocean.models import (
     Volume,
     Vpc,
 )
-from tests.sandbox.digitalocean.transitions import TransitionTable
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.transitions import TransitionTable
 
 #: What an account can hold, by the name that the list uses.
 RESOURCES: dict[str, type[Record]] = {

@@ -16,8 +16,8 @@ from typing import cast
 from dnslib import AAAA, CLASS, EDNS0, OPCODE, QTYPE, RCODE, RR, SOA, A, DNSError, DNSRecord  # type: ignore[import-untyped]
 
 from tests.sandbox.digitalocean.models import Domain, DomainRecord
-from tests.sandbox.digitalocean.store import Store
-from tests.sandbox.digitalocean.zones import resource_records
+from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox.digitalocean.state.zones import resource_records
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.store import Store
 
 
 class Fault(BaseModel):

@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.sandbox import layout
-from tests.sandbox.digitalocean.cloud import Cloud
 from tests.sandbox.digitalocean.models import Droplet, ReservedIp, Vpc
+from tests.sandbox.digitalocean.state.cloud import Cloud
 
 Identify = Callable[[Request], str]
 

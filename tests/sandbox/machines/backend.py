@@ -17,7 +17,7 @@ from typing import Any
 
 import tenacity
 
-from tests.sandbox.digitalocean.backend import Backend, Grant, MachineSpec, NetworkPicture, VolumeSpec
+from tests.sandbox.digitalocean.state.backend import Backend, Grant, MachineSpec, NetworkPicture, VolumeSpec
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines import firewall, network
 from tests.sandbox.machines.engine import EXIT_REBOOT, Engine
@@ -41,7 +41,7 @@ class UnknownVolumeError(LookupError):
 
 
 class MachineBackend(Backend):
-    """Implements `tests.sandbox.digitalocean.backend.Backend` with containers, links, files and S3 servers.
+    """Implements `tests.sandbox.digitalocean.state.backend.Backend` with containers, links, files and S3 servers.
 
     Use it as an asynchronous context manager, in the process that stands in the cloud's network namespace (after
     `network.prepare_cloud_network`), with the engine running and the images loaded. Entering brings back every

@@ -19,7 +19,7 @@ import docker.errors
 from docker.models.containers import Container
 from docker.types import LogConfig
 
-from tests.sandbox.digitalocean.backend import MachineSpec
+from tests.sandbox.digitalocean.state.backend import MachineSpec
 from tests.sandbox.layout import DNS_ADDRESS, Layout
 from tests.sandbox.machines.image.build import image_name
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from tests.sandbox.digitalocean.backend import MachineSpec, NetworkPicture, Rule
+from tests.sandbox.digitalocean.state.backend import MachineSpec, NetworkPicture, Rule
 from tests.sandbox.layout import ANCHOR_NETWORK, METADATA_ADDRESS, PUBLIC_GATEWAY, PUBLIC_NETWORK, RESERVED_NETWORK
 from tests.sandbox.machines.network import SERVICE_ADDRESSES
 from tests.sandbox.machines.process import run

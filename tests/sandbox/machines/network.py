@@ -16,7 +16,7 @@ from typing import Any
 from pyroute2 import IPRoute, netns  # type: ignore[import-untyped]
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
-from tests.sandbox.digitalocean.backend import MachineSpec
+from tests.sandbox.digitalocean.state.backend import MachineSpec
 from tests.sandbox.layout import (
     ACME_ADDRESS,
     ANCHOR_NETWORK,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from tests.sandbox.digitalocean.backend import MachineSpec, NetworkPicture, VolumeSpec
+from tests.sandbox.digitalocean.state.backend import MachineSpec, NetworkPicture, VolumeSpec
 
 
 @dataclass

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.sandbox.digitalocean.backend import MachineSpec
+from tests.sandbox.digitalocean.state.backend import MachineSpec
 
 
 def write_seed(directory: Path, machine: MachineSpec) -> None:

@@ -22,7 +22,7 @@ import botocore.config
 import botocore.exceptions
 from pydantic import TypeAdapter
 
-from tests.sandbox.digitalocean.backend import Grant
+from tests.sandbox.digitalocean.state.backend import Grant
 from tests.sandbox.layout import SPACES_ADDRESSES, SPACES_SUFFIX, Layout
 
 if TYPE_CHECKING:

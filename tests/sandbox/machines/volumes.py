@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sandbox.digitalocean.backend import VolumeSpec
+from tests.sandbox.digitalocean.state.backend import VolumeSpec
 from tests.sandbox.machines.process import run
 
 _FILES = Path(__file__).parent / "files"

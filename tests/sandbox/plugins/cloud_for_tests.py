@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 
 from tests.sandbox.digitalocean.app import create_app
-from tests.sandbox.digitalocean.cloud import Config
 from tests.sandbox.digitalocean.control import create_control_app
-from tests.sandbox.digitalocean.memory_backend import MemoryBackend
 from tests.sandbox.digitalocean.server import listen, serving
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.cloud import Config
+from tests.sandbox.digitalocean.state.memory_backend import MemoryBackend
+from tests.sandbox.digitalocean.state.store import Store
 
 TOKEN = "dop_v1_" + "5" * 64
 

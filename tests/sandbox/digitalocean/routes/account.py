@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.errors import NotFound, SshKeyInUse, SshKeyInvalid, Unprocessable
 from tests.sandbox.digitalocean.models import SshKey
-from tests.sandbox.digitalocean.projects import owner_uuid
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, no_content, page
+from tests.sandbox.digitalocean.state.errors import NotFound, SshKeyInUse, SshKeyInvalid, Unprocessable
+from tests.sandbox.digitalocean.state.projects import owner_uuid
 
 KEY_TYPES = frozenset(
     {

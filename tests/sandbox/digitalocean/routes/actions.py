@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.errors import NotFound
 from tests.sandbox.digitalocean.models import Action, Droplet, Record
 from tests.sandbox.digitalocean.routes.common import answer, cloud_of, page
-from tests.sandbox.digitalocean.views import action_json
+from tests.sandbox.digitalocean.routes.views import action_json
+from tests.sandbox.digitalocean.state.errors import NotFound
 
 
 def list_for(request: Request, owner: Record | None) -> Response:

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.errors import NotFound
 from tests.sandbox.digitalocean.routes.common import answer, cloud_of, page
-from tests.sandbox.digitalocean.views import image_json, region_json, size_json
+from tests.sandbox.digitalocean.routes.views import image_json, region_json, size_json
+from tests.sandbox.digitalocean.state.errors import NotFound
 
 
 async def list_regions(request: Request) -> Response:

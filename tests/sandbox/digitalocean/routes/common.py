@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import BadRequest, Gap, NotFound, ServerError, Unprocessable
 from tests.sandbox.digitalocean.models import Action, Record
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import BadRequest, Gap, NotFound, ServerError, Unprocessable
 
 DEFAULT_PAGE = 20
 LARGEST_PAGE = 200

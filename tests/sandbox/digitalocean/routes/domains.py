@@ -9,14 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import NotFound, Unprocessable
 from tests.sandbox.digitalocean.models import Domain, DomainRecord
-from tests.sandbox.digitalocean.projects import join_default_project, leave_projects
-from tests.sandbox.digitalocean.records import RecordFields, check_domain_name, check_record, relative_name
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, no_content, page
-from tests.sandbox.digitalocean.views import domain_json
-from tests.sandbox.digitalocean.zones import zone_file
+from tests.sandbox.digitalocean.routes.views import domain_json
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import NotFound, Unprocessable
+from tests.sandbox.digitalocean.state.projects import join_default_project, leave_projects
+from tests.sandbox.digitalocean.state.records import RecordFields, check_domain_name, check_record, relative_name
+from tests.sandbox.digitalocean.state.zones import zone_file
 
 
 class NewDomain(Body):

@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import PendingEvent, SizeNotInRegion, Unprocessable
 from tests.sandbox.digitalocean.models import Action, Droplet
 from tests.sandbox.digitalocean.routes.actions import list_for, show_for
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap
 from tests.sandbox.digitalocean.routes.droplets import check_image, check_name, check_size
-from tests.sandbox.digitalocean.views import action_json
+from tests.sandbox.digitalocean.routes.views import action_json
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import PendingEvent, SizeNotInRegion, Unprocessable
 
 #: Real types of actions that the emulator lacks.
 LACKING = frozenset(

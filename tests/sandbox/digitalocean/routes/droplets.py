@@ -10,9 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean import addresses
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import (
+from tests.sandbox.digitalocean.models import Action, Droplet, Image, Size, SshKey, Volume, Vpc, now
+from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap, no_content, page
+from tests.sandbox.digitalocean.routes.firewalls import all_firewalls
+from tests.sandbox.digitalocean.routes.views import droplet_json, firewall_json
+from tests.sandbox.digitalocean.routes.vpcs import default_vpc
+from tests.sandbox.digitalocean.state import addresses
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import (
     DropletLimit,
     InvalidHostname,
     NotFound,
@@ -21,14 +26,9 @@ from tests.sandbox.digitalocean.errors import (
     SizeNotInRegion,
     Unprocessable,
 )
-from tests.sandbox.digitalocean.models import Action, Droplet, Image, Size, SshKey, Volume, Vpc, now
-from tests.sandbox.digitalocean.network import covers
-from tests.sandbox.digitalocean.projects import join_default_project
-from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap, no_content, page
-from tests.sandbox.digitalocean.routes.firewalls import all_firewalls
-from tests.sandbox.digitalocean.routes.vpcs import default_vpc
-from tests.sandbox.digitalocean.tagging import ensure_tags, note_tagged, uri_of
-from tests.sandbox.digitalocean.views import droplet_json, firewall_json
+from tests.sandbox.digitalocean.state.network import covers
+from tests.sandbox.digitalocean.state.projects import join_default_project
+from tests.sandbox.digitalocean.state.tagging import ensure_tags, note_tagged, uri_of
 
 USER_DATA_LIMIT = 64 * 1024
 MOST_AT_ONCE = 10

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import Conflict, Unprocessable
 from tests.sandbox.digitalocean.models import Droplet, Firewall, FirewallRule, RuleTarget, Tag, now
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap, no_content, page
-from tests.sandbox.digitalocean.views import firewall_json
+from tests.sandbox.digitalocean.routes.views import firewall_json
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import Conflict, Unprocessable
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{0,254}")
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")

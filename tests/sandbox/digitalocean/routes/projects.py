@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import (
+from tests.sandbox.digitalocean.models import Droplet, Project, ProjectMember, ReservedIp, now
+from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, gap, no_content, page
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import (
     BadRequest,
     Conflict,
     Forbidden,
@@ -19,8 +21,7 @@ from tests.sandbox.digitalocean.errors import (
     ReservedIpFollowsDroplet,
     Unprocessable,
 )
-from tests.sandbox.digitalocean.models import Droplet, Project, ProjectMember, ReservedIp, now
-from tests.sandbox.digitalocean.projects import (
+from tests.sandbox.digitalocean.state.projects import (
     OWNER_ID,
     default_project,
     find_resource,
@@ -28,7 +29,6 @@ from tests.sandbox.digitalocean.projects import (
     owner_uuid,
     project_of,
 )
-from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, gap, no_content, page
 
 ENVIRONMENTS = ("Development", "Staging", "Production")
 PURPOSES = (

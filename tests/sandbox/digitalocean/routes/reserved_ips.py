@@ -6,14 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean import addresses
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import NotFound, PendingEvent, Unprocessable
 from tests.sandbox.digitalocean.models import Action, Droplet, Project, ReservedIp
-from tests.sandbox.digitalocean.projects import default_project, join_project, leave_projects
 from tests.sandbox.digitalocean.routes.actions import list_for, show_for
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, no_content, page
-from tests.sandbox.digitalocean.views import action_json, reserved_ip_json
+from tests.sandbox.digitalocean.routes.views import action_json, reserved_ip_json
+from tests.sandbox.digitalocean.state import addresses
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import NotFound, PendingEvent, Unprocessable
+from tests.sandbox.digitalocean.state.projects import default_project, join_project, leave_projects
 
 
 class NewReservedIp(Body):

@@ -9,8 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import BadRequest, CannotMixFullAccess
 from tests.sandbox.digitalocean.models import Grant, SpacesKey, now
 from tests.sandbox.digitalocean.routes.common import (
     Body,
@@ -22,7 +20,9 @@ from tests.sandbox.digitalocean.routes.common import (
     page,
     succeeded,
 )
-from tests.sandbox.digitalocean.views import spaces_key_json
+from tests.sandbox.digitalocean.routes.views import spaces_key_json
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import BadRequest, CannotMixFullAccess
 
 PERMISSIONS = ("read", "readwrite", "fullaccess")
 _ALPHABET = string.ascii_uppercase + string.digits

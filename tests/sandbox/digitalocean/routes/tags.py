@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import NotFound, Unprocessable
 from tests.sandbox.digitalocean.models import Droplet, Firewall, Tag, Volume
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap, no_content, page
-from tests.sandbox.digitalocean.tagging import Tagged, ensure_tags, note_tagged, uri_of
-from tests.sandbox.digitalocean.views import tag_json
+from tests.sandbox.digitalocean.routes.views import tag_json
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import NotFound, Unprocessable
+from tests.sandbox.digitalocean.state.tagging import Tagged, ensure_tags, note_tagged, uri_of
 
 LACKING = frozenset({"image", "volume_snapshot", "database", "kubernetes", "load_balancer"})
 

@@ -9,17 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import (
-    AttachmentNotFound,
-    NotFound,
-    PendingEvent,
-    Unprocessable,
-    VolumeAttached,
-    VolumeNameTaken,
-)
 from tests.sandbox.digitalocean.models import Action, Droplet, Volume, now
-from tests.sandbox.digitalocean.projects import join_default_project
 from tests.sandbox.digitalocean.routes.actions import list_for, show_for
 from tests.sandbox.digitalocean.routes.common import (
     Body,
@@ -32,8 +22,18 @@ from tests.sandbox.digitalocean.routes.common import (
     page,
     succeeded,
 )
-from tests.sandbox.digitalocean.tagging import ensure_tags, note_tagged, uri_of
-from tests.sandbox.digitalocean.views import action_json, volume_json
+from tests.sandbox.digitalocean.routes.views import action_json, volume_json
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import (
+    AttachmentNotFound,
+    NotFound,
+    PendingEvent,
+    Unprocessable,
+    VolumeAttached,
+    VolumeNameTaken,
+)
+from tests.sandbox.digitalocean.state.projects import join_default_project
+from tests.sandbox.digitalocean.state.tagging import ensure_tags, note_tagged, uri_of
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 LARGEST_GIB = 16384

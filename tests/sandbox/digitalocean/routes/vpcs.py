@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean import addresses
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import DefaultVpcStays, Unprocessable, VpcHasMembers, VpcRangeOverlaps
 from tests.sandbox.digitalocean.models import Droplet, Vpc, now
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, no_content, page
-from tests.sandbox.digitalocean.views import vpc_json
+from tests.sandbox.digitalocean.routes.views import vpc_json
+from tests.sandbox.digitalocean.state import addresses
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import DefaultVpcStays, Unprocessable, VpcHasMembers, VpcRangeOverlaps
 
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,255}")
 PRIVATE = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))

@@ -9,9 +9,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
 
 from tests.sandbox import layout
-from tests.sandbox.digitalocean.errors import Unprocessable
 from tests.sandbox.digitalocean.models import Lease, Vpc
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.errors import Unprocessable
+from tests.sandbox.digitalocean.state.store import Store
 
 #: Ranges that new VPCs are given when none is asked for, each a /20.
 AUTOMATIC_VPCS = IPv4Network("10.100.0.0/14")

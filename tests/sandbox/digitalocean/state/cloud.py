@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.sandbox.digitalocean.backend import Backend
 from tests.sandbox.digitalocean.models import Action, Catalog, Droplet, Record, now
-from tests.sandbox.digitalocean.network import resolve_picture
-from tests.sandbox.digitalocean.store import Store
-from tests.sandbox.digitalocean.transitions import Transitions
+from tests.sandbox.digitalocean.state.backend import Backend
+from tests.sandbox.digitalocean.state.network import resolve_picture
+from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox.digitalocean.state.transitions import Transitions
 
 log = logging.getLogger(__name__)
 

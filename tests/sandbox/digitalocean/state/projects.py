@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-from tests.sandbox.digitalocean.cloud import Cloud
 from tests.sandbox.digitalocean.models import (
     Domain,
     Droplet,
@@ -15,6 +14,7 @@ from tests.sandbox.digitalocean.models import (
     Volume,
     now,
 )
+from tests.sandbox.digitalocean.state.cloud import Cloud
 
 OWNER_ID = 258992
 

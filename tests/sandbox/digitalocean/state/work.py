@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-from tests.sandbox.digitalocean import addresses, backend
-from tests.sandbox.digitalocean.cloud import Cloud, Handler
 from tests.sandbox.digitalocean.models import Action, Droplet, Firewall, ReservedIp, SpacesKey, Volume, Vpc
-from tests.sandbox.digitalocean.projects import join_project, leave_projects, project_of
+from tests.sandbox.digitalocean.state import addresses, backend
+from tests.sandbox.digitalocean.state.cloud import Cloud, Handler
+from tests.sandbox.digitalocean.state.projects import join_project, leave_projects, project_of
 
 
 def machine_spec(cloud: Cloud, droplet: Droplet) -> backend.MachineSpec:

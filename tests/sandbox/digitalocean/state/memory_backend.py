@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.sandbox.digitalocean.backend import Grant, MachineSpec, NetworkPicture, VolumeSpec
+from tests.sandbox.digitalocean.state.backend import Grant, MachineSpec, NetworkPicture, VolumeSpec
 
 
 @dataclass

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from tests.sandbox.digitalocean.backend import MachineFirewall, NetworkPicture, Rule
 from tests.sandbox.digitalocean.models import Droplet, Firewall, FirewallRule, ReservedIp
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.backend import MachineFirewall, NetworkPicture, Rule
+from tests.sandbox.digitalocean.state.store import Store
 
 
 def resolve_picture(store: Store) -> NetworkPicture:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tests.sandbox.digitalocean.cloud import Cloud
-from tests.sandbox.digitalocean.errors import Unprocessable
 from tests.sandbox.digitalocean.models import Droplet, Tag, Volume
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.errors import Unprocessable
 
 _NAME = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 

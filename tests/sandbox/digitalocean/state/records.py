@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tests.sandbox.digitalocean.errors import NeedsDot, Unprocessable
 from tests.sandbox.digitalocean.models import Domain, DomainRecord
+from tests.sandbox.digitalocean.state.errors import NeedsDot, Unprocessable
 
 TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT")
 #: Types whose data is a host name.

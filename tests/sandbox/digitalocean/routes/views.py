@@ -6,7 +6,6 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from tests.sandbox import layout
-from tests.sandbox.digitalocean.cloud import Cloud
 from tests.sandbox.digitalocean.models import (
     Action,
     Domain,
@@ -24,7 +23,8 @@ from tests.sandbox.digitalocean.models import (
     Vpc,
 )
 from tests.sandbox.digitalocean.models.catalog import REGION_FEATURES
-from tests.sandbox.digitalocean.projects import default_project
+from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.projects import default_project
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from tests.sandbox.digitalocean.store import Store
+from tests.sandbox.digitalocean.state.store import Store
 
 
 class Transition(BaseModel):
