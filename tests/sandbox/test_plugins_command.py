@@ -14,8 +14,8 @@ from typing import Any
 import asyncssh
 import pytest
 
-from tests.sandbox.plugins.framework import Call, PluginError
-from tests.sandbox.plugins.properties import Asset
+from tests.sandbox.plugins.base.framework import Call, PluginError
+from tests.sandbox.plugins.base.properties import Asset
 from tests.sandbox.plugins.provider_command import CopyToRemote, LocalCommand, RemoteCommand
 from tests.sandbox.plugins.ssh_for_tests import SshServer, ssh_server
 from tests.sandbox.plugins.testing import Engine

@@ -10,9 +10,9 @@ from typing import Any
 import asyncssh
 import pytest
 
+from tests.sandbox.plugins.base.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.cloud_for_tests import TOKEN, EmulatedCloud, emulated_cloud
 from tests.sandbox.plugins.digitalocean.session import ApiError, Session
-from tests.sandbox.plugins.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.provider_digitalocean import DigitalOcean
 from tests.sandbox.plugins.testing import Engine, Hands
 

@@ -18,10 +18,19 @@ import pytest
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
-from tests.sandbox.plugins.framework import Call, Checker, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.framework import Call, Checker, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.properties import (
+    UNKNOWN,
+    Asset,
+    Properties,
+    Secret,
+    Unknown,
+    decode,
+    encode,
+    has_unknown,
+)
+from tests.sandbox.plugins.base.server import autoname
 from tests.sandbox.plugins.install import PROVIDERS, install
-from tests.sandbox.plugins.properties import UNKNOWN, Asset, Properties, Secret, Unknown, decode, encode, has_unknown
-from tests.sandbox.plugins.server import autoname
 
 
 class Thing(Resource):

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from tests.sandbox.gitlab_instance import Instance, running
-from tests.sandbox.plugins.framework import PluginError
+from tests.sandbox.plugins.base.framework import PluginError
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.gitlab_for_tests import ask, comes_and_goes, hands_of, make, settles
-from tests.sandbox.plugins.properties import Properties
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox.plugins.testing import Hands
 

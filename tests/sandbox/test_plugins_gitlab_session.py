@@ -11,7 +11,7 @@ import pulumi_gitlab
 import pytest
 
 from tests.sandbox.gitlab_instance import Instance, running
-from tests.sandbox.plugins.framework import PluginError
+from tests.sandbox.plugins.base.framework import PluginError
 from tests.sandbox.plugins.gitlab.names import camel
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.gitlab_for_tests import ask_function, hands_of, make

@@ -15,9 +15,9 @@ import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.sandbox import layout
+from tests.sandbox.plugins.base.framework import Call, Checker, PartlyMadeError, PluginError
 from tests.sandbox.plugins.digitalocean.session import Session
 from tests.sandbox.plugins.digitalocean.spaces import SpacesBucket, SpacesBucketObject, SpacesError
-from tests.sandbox.plugins.framework import Call, Checker, PartlyMadeError, PluginError
 
 ACCESS, SECRET = secrets.token_hex(10), secrets.token_hex(20)
 

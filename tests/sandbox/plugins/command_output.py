@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.sandbox.plugins.framework import Call, PluginError
+from tests.sandbox.plugins.base.framework import Call, PluginError
 
 _CHUNK = 65536
 

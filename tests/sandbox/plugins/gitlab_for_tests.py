@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from tests.sandbox.gitlab_instance import Instance
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.session import Session
-from tests.sandbox.plugins.properties import Properties
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox.plugins.testing import Hands
 

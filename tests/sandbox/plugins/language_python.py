@@ -22,7 +22,7 @@ from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 from typing_extensions import override
 
-from tests.sandbox.plugins.process import engine_address, serve
+from tests.sandbox.plugins.base.process import engine_address, serve
 
 _ROOT = str(Path(__file__).resolve().parents[3])
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Provider, Resource
+from tests.sandbox.plugins.base.properties import Asset, Properties, has_unknown
+from tests.sandbox.plugins.base.server import main
 from tests.sandbox.plugins.command_output import Outcome, Recorder
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PluginError, Provider, Resource
-from tests.sandbox.plugins.properties import Asset, Properties, has_unknown
-from tests.sandbox.plugins.server import main
 
 _T = TypeVar("_T")
 _GRACE = 5.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tests.sandbox.plugins.base.framework import Field, Fields, Kind, Provider
+from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.base.server import main
 from tests.sandbox.plugins.digitalocean import account, domains, droplets, functions, network, spaces, volumes
 from tests.sandbox.plugins.digitalocean.session import Session
-from tests.sandbox.plugins.framework import Field, Fields, Kind, Provider
-from tests.sandbox.plugins.properties import Properties
-from tests.sandbox.plugins.server import main
 
 
 class DigitalOcean(Provider):

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, Provider, Resource
-from tests.sandbox.plugins.properties import Properties, Unknown
-from tests.sandbox.plugins.server import main
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, Provider, Resource
+from tests.sandbox.plugins.base.properties import Properties, Unknown
+from tests.sandbox.plugins.base.server import main
 
 _SPECIAL = "!@#$%&*()-_=+[]{}<>:?"
 _KEEPERS = Field(Kind.MAP, items=Kind.STRING, replace=True)

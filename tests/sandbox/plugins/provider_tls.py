@@ -10,9 +10,9 @@ from typing import ClassVar
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, Provider, Resource
-from tests.sandbox.plugins.properties import Properties
-from tests.sandbox.plugins.server import main
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, Provider, Resource
+from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.base.server import main
 
 _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "P224": ec.SECP224R1,

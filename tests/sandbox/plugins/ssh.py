@@ -15,9 +15,9 @@ from typing import Any
 
 import asyncssh
 
+from tests.sandbox.plugins.base.framework import Call, PluginError
+from tests.sandbox.plugins.base.properties import Asset, Properties
 from tests.sandbox.plugins.command_output import Outcome, Recorder
-from tests.sandbox.plugins.framework import Call, PluginError
-from tests.sandbox.plugins.properties import Asset, Properties
 
 #: Seconds that a machine has to take its leave.
 _GOODBYE = 3

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from tests.sandbox import layout
-from tests.sandbox.plugins.framework import Call, Checker, Failure, Provider
+from tests.sandbox.plugins.base.framework import Call, Checker, Failure, Provider
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.install import install
-from tests.sandbox.plugins.properties import Properties
 
 _PROGRAMS = Path(__file__).with_name("programs")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import ApiError, given, segment, session_of
-from tests.sandbox.plugins.framework import Call, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
-from tests.sandbox.plugins.properties import Properties
 
 
 class SshKey(Resource):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import given, segment, session_of
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
-from tests.sandbox.plugins.properties import Properties
 
 #: Types whose value is a name: the API drops the last dot.
 _NAME_TYPES = ("CNAME", "MX", "NS", "SRV", "CAA")

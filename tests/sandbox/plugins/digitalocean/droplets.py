@@ -6,9 +6,18 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from tests.sandbox.plugins.base.framework import (
+    Call,
+    Failure,
+    Field,
+    Fields,
+    Kind,
+    PartlyMadeError,
+    PluginError,
+    Resource,
+)
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import Session, act, given, session_of, set_tags
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
-from tests.sandbox.plugins.properties import Properties
 
 _BACKUP_POLICY = {"plan": Field(choices=("daily", "weekly")), "weekday": Field(), "hour": Field(Kind.INTEGER)}
 _CREATE = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Function, Kind, PluginError
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import segment, session_of
-from tests.sandbox.plugins.framework import Call, Field, Fields, Function, Kind, PluginError
-from tests.sandbox.plugins.properties import Properties
 
 _FILTERS: Fields = {
     "filters": Field(

@@ -6,9 +6,18 @@ import uuid
 from collections.abc import Iterable
 from typing import ClassVar
 
+from tests.sandbox.plugins.base.framework import (
+    Call,
+    Failure,
+    Field,
+    Fields,
+    Kind,
+    PartlyMadeError,
+    PluginError,
+    Resource,
+)
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import ApiError, given, session_of, wait_for_action_at
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
-from tests.sandbox.plugins.properties import Properties
 
 
 class Vpc(Resource):

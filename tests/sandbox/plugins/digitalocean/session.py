@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tests.sandbox.plugins.framework import Call, PluginError
-from tests.sandbox.plugins.properties import Properties
-from tests.sandbox.plugins.trust import trust_store
+from tests.sandbox.plugins.base.framework import Call, PluginError
+from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.base.trust import trust_store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

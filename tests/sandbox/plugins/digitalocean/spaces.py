@@ -7,9 +7,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from tests.sandbox.plugins.base.framework import (
+    Call,
+    Failure,
+    Field,
+    Fields,
+    Kind,
+    PartlyMadeError,
+    PluginError,
+    Resource,
+)
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import session_of
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
-from tests.sandbox.plugins.properties import Properties
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

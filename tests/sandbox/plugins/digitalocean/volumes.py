@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Iterator
 from typing import ClassVar
 
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import ApiError, act, given, session_of, set_tags
-from tests.sandbox.plugins.framework import Call, Field, Fields, Kind, PluginError, Resource
-from tests.sandbox.plugins.properties import Properties
 
 _CREATE = {
     "region": "region",

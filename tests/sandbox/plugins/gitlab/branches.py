@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.properties import Properties, Unknown
 from tests.sandbox.plugins.gitlab.names import ACCESS_LEVELS, level_name
 from tests.sandbox.plugins.gitlab.session import ApiError, project_path, segment, session_of, split
-from tests.sandbox.plugins.properties import Properties, Unknown
 
 _LEVELS = ("no one", "developer", "maintainer", "admin")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.framework import Call, Failure, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import from_api, or_none, to_api
 from tests.sandbox.plugins.gitlab.session import project_path, segment, session_of, split
-from tests.sandbox.plugins.properties import Properties
 
 
 class ProjectVariable(Resource):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tests.sandbox.plugins.framework import Call, Field, Fields, Function, Kind, PluginError
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Function, Kind, PluginError
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.groups import group_state
 from tests.sandbox.plugins.gitlab.projects import find_project, project_state
 from tests.sandbox.plugins.gitlab.session import segment, session_of
-from tests.sandbox.plugins.properties import Properties
 
 
 def _one_of(inputs: Properties, *names: str) -> str:

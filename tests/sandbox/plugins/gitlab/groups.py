@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from tests.sandbox.plugins.framework import Call, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import camel, fields, from_api, or_none, own_names, to_api
 from tests.sandbox.plugins.gitlab.projects import remove
 from tests.sandbox.plugins.gitlab.session import segment, session_of
-from tests.sandbox.plugins.properties import Properties
 
 _FLAGS = (
     "auto_devops_enabled",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tests.sandbox.plugins.framework import Call, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import ACCESS_LEVELS, day, level_name
 from tests.sandbox.plugins.gitlab.session import project_path, session_of, split
-from tests.sandbox.plugins.properties import Properties
 
 
 class ProjectMembership(Resource):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
-from tests.sandbox.plugins.framework import Field, Kind, PluginError
-from tests.sandbox.plugins.properties import Properties
+from tests.sandbox.plugins.base.framework import Field, Kind, PluginError
+from tests.sandbox.plugins.base.properties import Properties
 
 #: From the documentation of the API: "Access levels". 60 is only for protected branches.
 ACCESS_LEVELS = {

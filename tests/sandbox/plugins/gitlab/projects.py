@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.framework import Call, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import camel, fields, from_api, or_none, own_names, to_api
 from tests.sandbox.plugins.gitlab.session import project_path, segment, session_of
-from tests.sandbox.plugins.properties import Properties
 
 _LEVELS = (
     "analytics_access_level",

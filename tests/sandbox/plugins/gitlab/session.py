@@ -11,9 +11,9 @@ from urllib.parse import quote, urlsplit
 from gitlab import Gitlab, GitlabError
 from requests import RequestException
 
-from tests.sandbox.plugins.framework import Call, PluginError
-from tests.sandbox.plugins.properties import Properties
-from tests.sandbox.plugins.trust import trust_store
+from tests.sandbox.plugins.base.framework import Call, PluginError
+from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.base.trust import trust_store
 
 #: Seconds without an answer after which a request has failed.
 _TIMEOUT = 60

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tests.sandbox.plugins.framework import Call, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import fields, from_api, own_names, to_api
 from tests.sandbox.plugins.gitlab.session import session_of
-from tests.sandbox.plugins.properties import Properties
 
 _FLAGS = (
     "admin_mode",

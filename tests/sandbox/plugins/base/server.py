@@ -23,9 +23,17 @@ from pulumi.runtime.proto import (
 )
 from typing_extensions import override
 
-from tests.sandbox.plugins.framework import Call, Checker, Failure, PartlyMadeError, PluginError, Provider, Resource
-from tests.sandbox.plugins.process import CHANNEL_OPTIONS, engine_address, serve
-from tests.sandbox.plugins.properties import UNKNOWN, Properties, Secret, decode, encode
+from tests.sandbox.plugins.base.framework import (
+    Call,
+    Checker,
+    Failure,
+    PartlyMadeError,
+    PluginError,
+    Provider,
+    Resource,
+)
+from tests.sandbox.plugins.base.process import CHANNEL_OPTIONS, engine_address, serve
+from tests.sandbox.plugins.base.properties import UNKNOWN, Properties, Secret, decode, encode
 
 #: Inputs of a provider resource that are the engine's, not the provider's.
 _ENGINE_CONFIG = frozenset({"version", "pluginDownloadURL"})

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.properties import Asset, Properties, Unknown, has_unknown
+from tests.sandbox.plugins.base.properties import Asset, Properties, Unknown, has_unknown
 
 
 class PluginError(Exception):
