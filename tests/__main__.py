@@ -38,9 +38,9 @@ class Step:
         return REPORTS / f"{self.name}.xml"
 
 
-def _pytest(name: str, *prefix: str) -> Step:
-    command = [*prefix, sys.executable, "-m", "pytest", f"tests/{name}", f"--junitxml={REPORTS / name}.xml"]
-    return Step(name, command, f"tests/{name}")
+def _pytest(name: str, folder: str, *prefix: str) -> Step:
+    command = [*prefix, sys.executable, "-m", "pytest", folder, f"--junitxml={REPORTS / name}.xml"]
+    return Step(name, command, folder)
 
 
 def steps() -> list[Step]:
@@ -52,10 +52,10 @@ def steps() -> list[Step]:
         Step("format", [*python, "ruff", "format", "--check", "."]),
         Step("types", [*python, "mypy", "."]),
         Step("tools", [*sandbox, "prepare", "--tests"]),
-        _pytest("unit"),
-        _pytest("sandbox"),
+        _pytest("unit", "tests/unit"),
+        _pytest("sandbox", "tests/sandbox_tests"),
         Step("start", [*sandbox, "start"]),
-        _pytest("e2e", *sandbox, "exec", "--"),
+        _pytest("e2e", "tests/e2e", *sandbox, "exec", "--"),
         # Whatever stack the caller has named: these make and destroy.
         *(Step(f"make-{target}", ["make", target, "STACK=sandbox", *words]) for target, *words in README_COMMANDS),
     ]

@@ -1,0 +1,196 @@
+"""Tools of the sandbox: what is found, what is installed, and what is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.cloud import versions
+from tests.sandbox.cloud.namespaces import Init
+from tests.sandbox.cloud.services import Program
+from tests.sandbox.cloud.stacks import backend, remove_stale_locks
+from tests.sandbox.cloud.tools import debian, golang, nodejs, progress, pulumi
+from tests.sandbox.cloud.workstation import command_environment, tool_environment
+from tests.sandbox.layout import Layout
+
+
+def fake_program(path: Path, output: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{output}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_cli_and_the_sdk_have_the_same_version() -> None:
+    lock = (Path(__file__).parents[3] / "requirements.lock").read_text()
+    assert f"\npulumi=={versions.PULUMI} " in lock
+
+
+def test_a_pulumi_of_the_right_version_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = fake_program(tmp_path / "own" / "pulumi", f"v{versions.PULUMI}")
+    monkeypatch.setenv("PATH", str(own.parent), prepend=os.pathsep)
+    pulumi.install_cli(tmp_path / "cache", lambda _: None)
+    assert (tmp_path / "cache/bin/pulumi").resolve() == own
+
+
+def test_a_pulumi_of_another_version_is_not_used_but_built_where_no_download_is_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = fake_program(tmp_path / "own" / "pulumi", "v3.1.0")
+    monkeypatch.setenv("PATH", str(own.parent), prepend=os.pathsep)
+    monkeypatch.setattr(pulumi, "DOWNLOADS", "http://127.0.0.1:9")
+    built: list[Path] = []
+    monkeypatch.setattr(pulumi, "build_pulumi", lambda cache, _: built.append(cache))
+    pulumi.install_cli(tmp_path / "cache", lambda _: None)
+    assert built == [tmp_path / "cache"]
+    assert not (tmp_path / "cache/bin/pulumi").exists()
+
+
+def test_a_go_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = fake_program(tmp_path / "go", "go version go1.99.1 linux/amd64")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert golang.find_go(tmp_path / "cache", lambda _: None) == own
+
+
+def test_what_only_the_tests_need_is_installed_for_them_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[list[str]] = []
+
+    def run(what: str, command: list[str], *_: object) -> None:
+        if what == "apt: packages":
+            installed.append(command)
+
+    monkeypatch.setattr(debian, "_there", lambda _: bool(installed))
+    monkeypatch.setattr(debian, "nothing_starts", contextlib.nullcontext)
+    monkeypatch.setattr(debian, "_keep_docker_off", lambda: None)
+    monkeypatch.setattr(debian, "run", run)
+    debian.install(tmp_path, lambda _: None)
+    assert "docker.io" in installed[0]
+    assert not {"chromium", "chromium-driver", "certbot", "shellcheck", "ruby"} & {*installed[0]}
+    installed.clear()
+    debian.install(tmp_path, lambda _: None, tests=True)
+    assert {"docker.io", "chromium", "chromium-driver", "certbot", "shellcheck", "ruby"} <= {*installed[0]}
+
+
+def test_a_program_of_npm_that_is_missing_is_told_with_the_command_that_brings_it(tmp_path: Path) -> None:
+    with pytest.raises(progress.ToolError, match="prepare --tests"):
+        nodejs.command(tmp_path, "gitlab-ci-local", "dist/index.js")
+
+
+def test_the_lock_of_npm_names_no_registry() -> None:
+    lock = (nodejs.PACKAGE / "package-lock.json").read_text()
+    assert "sha512-" in lock
+    assert "http" not in lock
+
+
+def test_services_are_kept_from_starting_only_while_packages_are_installed(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    with debian.nothing_starts(policy):
+        assert subprocess.run([policy, "docker", "start"], check=False).returncode == 101
+    assert not policy.exists()
+
+
+def test_a_policy_that_the_machine_has_is_left_alone(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    with debian.nothing_starts(policy):
+        assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_a_policy_that_a_killed_installation_left_is_removed(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    with debian.nothing_starts(policy):
+        left = policy.read_text()
+    policy.write_text(left)
+    with debian.nothing_starts(policy):
+        pass
+    assert not policy.exists()
+
+
+def test_a_failed_command_shows_the_end_of_its_output_and_where_the_rest_is(tmp_path: Path) -> None:
+    script = "print('beginning'); print('x\\n' * 50); print('the reason'); raise SystemExit(3)"
+    with pytest.raises(progress.ToolError) as caught:
+        progress.run("making", [sys.executable, "-c", script], tmp_path / "log")
+    assert "the reason" in str(caught.value)
+    assert str(tmp_path / "log") in str(caught.value)
+    assert "beginning" not in str(caught.value)
+
+
+def test_a_long_step_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "HEARTBEAT", 0.01)
+    lines: list[str] = []
+    with progress.heartbeat("compiling", lines.append):
+        while not lines:
+            pass
+    assert lines[0].startswith("compiling: still at it")
+
+
+def test_the_workstation_gets_nothing_of_its_caller_that_could_be_a_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    layout.token_file.parent.mkdir(parents=True)
+    layout.token_file.write_text("dop_v1_sandbox\n")
+    for name in ("SSH_AUTH_SOCK", "AWS_SECRET_ACCESS_KEY", "PULUMI_ACCESS_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"):
+        monkeypatch.setenv(name, "of the caller")
+    monkeypatch.setenv("DIGITALOCEAN_TOKEN", "of the caller")
+    monkeypatch.setenv("TERM", "vt100")
+    environment = command_environment(layout)
+    assert "of the caller" not in environment.values()
+    assert environment["DIGITALOCEAN_TOKEN"] == "dop_v1_sandbox"  # noqa: S105
+    assert environment["TERM"] == "vt100"
+    assert environment["HOME"].startswith(str(tmp_path))
+
+
+def test_a_real_account_keeps_its_login_and_backend_and_gets_the_plugins_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PULUMI_HOME", "PULUMI_CREDENTIALS_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    environment = tool_environment(Layout(tmp_path))
+    assert environment["PULUMI_HOME"] == f"{tmp_path}/.cache/pulumi-home"
+    assert environment["PULUMI_CREDENTIALS_PATH"] == "/home/somebody/.pulumi"
+    assert environment["PATH"].startswith(f"{tmp_path}/.cache/bin:{tmp_path}/.cache/venv/bin:")
+    assert not environment.keys() & {"PULUMI_BACKEND_URL", "DIGITALOCEAN_TOKEN", "HOME"}
+
+
+def make_lock(layout: Layout, stack: str, pid: int) -> Path:
+    lock = backend(layout) / ".pulumi/locks/organization/slipway" / stack / "one.json"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"pid": pid, "username": "root", "hostname": "workstation"}))
+    return lock
+
+
+def test_the_lock_of_an_engine_that_runs_no_longer_is_removed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    lock = make_lock(layout, "sandbox", 2**22 + 1)
+    assert remove_stale_locks(layout, Init.of(os.getpid())) == ["sandbox"]
+    assert not lock.exists()
+    assert remove_stale_locks(layout, None) == []
+
+
+def test_the_lock_of_an_engine_that_runs_stays(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    engine = tmp_path / "pulumi"
+    engine.symlink_to("/bin/sleep")
+    with subprocess.Popen([engine, "60"]) as process:
+        lock = make_lock(layout, "sandbox", process.pid)
+        try:
+            assert remove_stale_locks(layout, Init.of(os.getpid())) == []
+            assert lock.exists()
+        finally:
+            process.kill()
+
+
+def test_a_value_that_the_supervisor_would_misread_is_refused() -> None:
+    assert Program("a", ["echo", "50%", "a b"], {"KEY": "100%"}).command_line == "echo 50%% 'a b'"
+    assert Program("a", ["x"], {"KEY": "100%"}).environment_line == 'KEY="100%%"'
+    with pytest.raises(ValueError, match="KEY"):
+        _ = Program("a", ["x"], {"KEY": 'a"b'}).environment_line

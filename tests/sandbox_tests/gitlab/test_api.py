@@ -1,0 +1,271 @@
+"""REST API of the GitLab stand-in, driven by python-gitlab over loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import gitlab
+import httpx
+import pytest
+from gitlab.exceptions import (
+    GitlabAuthenticationError,
+    GitlabCreateError,
+    GitlabError,
+    GitlabGetError,
+)
+
+from tests.sandbox.gitlab.web.core.db import today
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[Instance]:
+    with running(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def client(instance: Instance) -> gitlab.Gitlab:
+    return gitlab.Gitlab(instance.url, private_token=instance.token)
+
+
+def get(instance: Instance, path: str, **headers: str) -> httpx.Response:
+    return httpx.get(f"{instance.url}/api/v4/{path}", headers=headers)
+
+
+def as_user(instance: Instance, client: gitlab.Gitlab, name: str, scopes: list[str] | None = None) -> gitlab.Gitlab:
+    client.users.create(
+        {"username": name, "name": name.title(), "email": f"{name}@example.com", "password": "pQ4-wmd-Ksj-19"}
+    )
+    return gitlab.Gitlab(instance.url, private_token=instance.new_token(scopes or ["api"], username=name))
+
+
+def test_a_client_learns_who_it_is_and_which_version_answers(client: gitlab.Gitlab) -> None:
+    client.auth()
+    assert client.user is not None
+    assert client.user.username == "root"
+    assert client.user.is_admin
+    assert client.version() == ("19.3.0", "standin")
+    metadata = client.http_get("/metadata")
+    assert isinstance(metadata, dict)
+    assert metadata["enterprise"] is False
+
+
+def test_without_a_token_or_with_a_wrong_one_nothing_is_told(instance: Instance) -> None:
+    for headers in ({}, {"private-token": "glpat-wrong"}, {"authorization": "Bearer glpat-wrong"}):
+        answer = get(instance, "user", **headers)
+        assert answer.status_code == 401
+        assert answer.json() == {"message": "401 Unauthorized"}
+
+
+def test_a_token_works_in_either_header(instance: Instance) -> None:
+    assert get(instance, "user", **{"private-token": instance.token}).status_code == 200
+    assert get(instance, "user", authorization=f"Bearer {instance.token}").status_code == 200
+
+
+def test_an_expired_token_and_a_revoked_one_are_refused_in_their_own_words(instance: Instance) -> None:
+    expired, revoked = instance.new_token(["api"]), instance.new_token(["api"])
+    instance.execute("UPDATE personal_access_tokens SET expires_at = ? WHERE id = 2", today().isoformat())
+    instance.execute("UPDATE personal_access_tokens SET revoked = 1 WHERE id = 3")
+    for token, words in ((expired, "Token is expired."), (revoked, "Token was revoked.")):
+        answer = get(instance, "user", **{"private-token": token})
+        assert answer.status_code == 401
+        assert answer.json()["error"] == "invalid_token"
+        assert answer.json()["error_description"].startswith(words)
+
+
+def test_a_token_can_do_no_more_than_its_scopes(instance: Instance) -> None:
+    reader = instance.new_token(["read_user"])
+    assert get(instance, "user", **{"private-token": reader}).status_code == 200
+    answer = get(instance, "application/settings", **{"private-token": reader})
+    assert answer.status_code == 403
+    assert answer.json()["error"] == "insufficient_scope"
+    assert answer.json()["scope"] == "api read_api"
+
+
+def test_read_api_reads_and_does_not_write(instance: Instance) -> None:
+    client = gitlab.Gitlab(instance.url, private_token=instance.new_token(["read_api"]))
+    assert client.projects.list(get_all=True) == []
+    with pytest.raises(GitlabCreateError) as refusal:
+        client.projects.create({"name": "demo"})
+    assert refusal.value.response_code == 403
+
+
+def test_what_the_api_does_not_have_is_not_found(instance: Instance) -> None:
+    answer = get(instance, "no/such/thing", **{"private-token": instance.token})
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "404 Not Found"}
+
+
+def test_a_token_is_made_shown_once_rotated_and_revoked(instance: Instance, client: gitlab.Gitlab) -> None:
+    root = client.users.get(1)
+    made = root.personal_access_tokens.create({"name": "up", "scopes": ["api"], "expires_at": "2027-01-31"})
+    assert made.token.startswith("glpat-")
+    assert len(made.token) == 26
+    assert made.expires_at == "2027-01-31"
+    assert not hasattr(client.personal_access_tokens.get(made.id), "token")
+
+    own = gitlab.Gitlab(instance.url, private_token=made.token)
+    assert own.personal_access_tokens.get("self").name == "up"
+    token = client.personal_access_tokens.get(made.id)
+    token.rotate()
+    with pytest.raises(GitlabAuthenticationError):
+        own.auth()
+    assert len(client.personal_access_tokens.list(state="active", get_all=True)) == 2
+    client.personal_access_tokens.delete(token.id)
+    assert [found.name for found in client.personal_access_tokens.list(state="active", get_all=True)] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"name": "x", "scopes": ["nonsense"]}, "Scopes can only contain available scopes"),
+        (
+            {"name": "x", "scopes": ["api"], "expires_at": (today() + timedelta(days=366)).isoformat()},
+            "Expiration date",
+        ),
+    ],
+)
+def test_a_token_that_could_not_be_is_refused(client: gitlab.Gitlab, body: dict[str, object], words: str) -> None:
+    with pytest.raises(GitlabCreateError, match=words) as refusal:
+        client.users.get(1).personal_access_tokens.create(body)
+    assert refusal.value.response_code == 400
+
+
+def test_sign_up_can_be_turned_off_and_unknown_settings_are_left_out(client: gitlab.Gitlab) -> None:
+    settings = client.settings.get()
+    assert settings.signup_enabled is True
+    client.settings.update(new_data={"signup_enabled": False, "no_such_setting": 1})
+    assert client.settings.get().signup_enabled is False
+    assert "no_such_setting" not in client.settings.get().attributes
+
+
+def test_only_administrators_see_and_change_settings(instance: Instance, client: gitlab.Gitlab) -> None:
+    somebody = as_user(instance, client, "somebody")
+    with pytest.raises(GitlabGetError) as refusal:
+        somebody.settings.get()
+    assert refusal.value.response_code == 403
+
+
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [("short", "is too short"), ("mygitlab-77x", "commonly used"), ("ann-ann-Annika", "commonly")],
+)
+def test_a_weak_password_is_refused(client: gitlab.Gitlab, password: str, words: str) -> None:
+    with pytest.raises(GitlabCreateError, match=words) as refusal:
+        client.users.create({"username": "annika", "name": "Ann", "email": "a@example.com", "password": password})
+    assert refusal.value.response_code == 400
+    assert client.users.list(username="annika", get_all=True) == []
+
+
+def test_a_project_lives_in_a_namespace_and_is_found_by_its_path(client: gitlab.Gitlab) -> None:
+    project = client.projects.create({"name": "Demo App", "container_registry_access_level": "private"})
+    assert project.path_with_namespace == "root/demo-app"
+    assert project.visibility == "private"
+    assert project.container_registry_image_prefix == "gitlab.example.com:5555/root/demo-app"
+    assert client.projects.get("root/demo-app").id == project.id
+    project.description = "changed"
+    project.save()
+    assert client.projects.get(project.id).description == "changed"
+    assert client.projects.get(project.id).container_registry_access_level == "private"
+
+
+def test_a_name_that_is_taken_is_refused(client: gitlab.Gitlab) -> None:
+    client.projects.create({"name": "demo"})
+    with pytest.raises(GitlabCreateError, match="has already been taken") as refusal:
+        client.projects.create({"name": "demo"})
+    assert refusal.value.response_code == 400
+
+
+def test_a_deleted_project_frees_its_path_and_goes_for_good_when_told_so(client: gitlab.Gitlab) -> None:
+    project = client.projects.create({"name": "demo"})
+    project.delete()
+    with pytest.raises(GitlabGetError):
+        client.projects.get("root/demo")
+    marked = client.projects.get(project.id)
+    assert marked.marked_for_deletion_on == today().isoformat()
+    with pytest.raises(GitlabError, match="full_path"):
+        client.http_delete(f"/projects/{project.id}", query_data={"permanently_remove": True})
+    client.http_delete(
+        f"/projects/{project.id}", query_data={"permanently_remove": True, "full_path": marked.path_with_namespace}
+    )
+    with pytest.raises(GitlabGetError):
+        client.projects.get(project.id)
+    assert client.projects.create({"name": "demo"}).path == "demo"
+
+
+def test_a_private_project_is_not_there_for_a_stranger(instance: Instance, client: gitlab.Gitlab) -> None:
+    client.projects.create({"name": "demo"})
+    stranger = as_user(instance, client, "stranger")
+    with pytest.raises(GitlabGetError, match="404 Project Not Found") as refusal:
+        stranger.projects.get("root/demo")
+    assert refusal.value.response_code == 404
+    assert stranger.projects.list(get_all=True) == []
+
+
+def test_groups_hold_projects_and_other_groups(instance: Instance, client: gitlab.Gitlab) -> None:
+    outer = client.groups.create({"name": "Outer", "path": "outer"})
+    inner = client.groups.create({"name": "Inner", "path": "inner", "parent_id": outer.id})
+    project = client.projects.create({"name": "demo", "namespace_id": inner.id})
+    assert project.path_with_namespace == "outer/inner/demo"
+    assert client.groups.get("outer/inner").id == inner.id
+    stranger = as_user(instance, client, "stranger")
+    with pytest.raises(GitlabCreateError):
+        stranger.projects.create({"name": "other", "namespace_id": inner.id})
+
+
+def test_lists_come_in_pages(client: gitlab.Gitlab) -> None:
+    for number in range(5):
+        client.projects.create({"name": f"demo-{number}"})
+    page = client.projects.list(per_page=2, iterator=True)
+    assert (page.total, page.total_pages, page.per_page) == (5, 3, 2)
+    assert len(client.projects.list(per_page=2, get_all=True)) == 5
+
+
+def test_an_administrator_acts_for_another_with_sudo(instance: Instance, client: gitlab.Gitlab) -> None:
+    as_user(instance, client, "somebody")
+    found = get(instance, "user", **{"private-token": instance.token, "sudo": "somebody"})
+    assert found.json()["username"] == "somebody"
+    without = instance.new_token(["api"])
+    assert get(instance, "user", **{"private-token": without, "sudo": "somebody"}).status_code == 403
+
+
+def test_form_encoding_is_taken_as_well_as_json(instance: Instance) -> None:
+    headers = {"private-token": instance.token}
+    for number, body in enumerate(({"data": {"name": "a"}}, {"files": {"name": (None, "b")}}, {"json": {"name": "c"}})):
+        answer = httpx.post(f"{instance.url}/api/v4/projects", headers=headers, **body)  # type: ignore[arg-type]
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["name"] == "abc"[number]
+
+
+def test_a_missing_parameter_is_named(client: gitlab.Gitlab) -> None:
+    with pytest.raises(GitlabError, match="path is missing") as refusal:
+        client.http_post("/groups", post_data={"name": "x"})
+    assert refusal.value.response_code == 400
+
+
+def test_health_is_told_to_loopback_only(instance: Instance) -> None:
+    assert httpx.get(f"{instance.url}/-/health").text == "GitLab OK"
+    assert httpx.get(f"{instance.url}/-/liveness").json() == {"status": "ok"}
+    ready = httpx.get(f"{instance.url}/-/readiness?all=1")
+    assert ready.json() == {"status": "ok", "master_check": [{"status": "ok"}], "db_check": [{"status": "ok"}]}
+    for path in ("health", "liveness", "readiness"):
+        assert httpx.get(f"{instance.url}/-/{path}", headers={"x-real-ip": "192.0.2.10"}).status_code == 404
+
+
+def test_the_page_says_what_it_is(instance: Instance) -> None:
+    answer = httpx.get(instance.url, follow_redirects=True)
+    assert answer.url.path == "/users/sign_in"
+    assert "This is not GitLab." in answer.text
+    assert "docker login gitlab.example.com:5555" in answer.text
+
+
+def test_no_secret_is_kept_as_it_is(instance: Instance) -> None:
+    assert instance.config.database.stat().st_size > 0
+    kept = b"".join(path.read_bytes() for path in instance.directory.glob("gitlab.sqlite3*"))
+    assert b"root" in kept
+    assert instance.token.encode() not in kept
+    assert PASSWORD.encode() not in kept
+    assert instance.config.db_key_base not in repr(instance.config)

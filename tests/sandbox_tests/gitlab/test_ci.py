@@ -1,0 +1,425 @@
+"""From a push to a green pipeline on the GitLab stand-in: python-gitlab on one side, a runner on the other."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import gitlab
+import httpx
+import pytest
+from gitlab.exceptions import GitlabCreateError, GitlabError, GitlabHttpError, GitlabJobPlayError
+
+from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_runner_client import Runner
+
+TUTORIAL = """
+image: docker:latest
+services:
+- docker:dind
+stages:
+- build
+- test
+- release
+variables:
+  TEST_IMAGE: gitlab.example.com:5555/root/hello:$CI_COMMIT_REF_NAME
+  RELEASE_IMAGE: gitlab.example.com:5555/root/hello:latest
+before_script:
+  - docker login -u gitlab-ci-token -p $CI_JOB_TOKEN gitlab.example.com:5555
+build:
+  stage: build
+  script:
+    - docker build --pull -t $TEST_IMAGE .
+    - docker push $TEST_IMAGE
+test:
+  stage: test
+  script:
+    - docker pull $TEST_IMAGE
+    - docker run $TEST_IMAGE npm test
+release:
+  stage: release
+  script:
+    - docker pull $TEST_IMAGE
+    - docker tag $TEST_IMAGE $RELEASE_IMAGE
+    - docker push $RELEASE_IMAGE
+  only:
+    - main
+"""
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    with running(tmp_path_factory.mktemp("gitlab")) as found:
+        yield found
+
+
+@pytest.fixture
+def client(instance: Instance) -> Iterator[gitlab.Gitlab]:
+    found = gitlab.Gitlab(instance.url, private_token=instance.token)
+    yield found
+    for project in found.projects.list(get_all=True):
+        instance.execute("DELETE FROM projects WHERE id = ?", project.id)
+    instance.execute("DELETE FROM ci_runners")
+
+
+def make_project(client: gitlab.Gitlab, name: str = "hello", **more: Any) -> Any:
+    return client.projects.create(
+        {"name": name, "initialize_with_readme": True, "shared_runners_enabled": False, **more}
+    )
+
+
+def commit(project: Any, files: dict[str, str], branch: str = "main", message: str = "Change") -> Any:
+    known = {entry["path"] for entry in project.repository_tree(recursive=True, get_all=True, ref="main")}
+    actions = [
+        {"action": "update" if path in known else "create", "file_path": path, "content": content}
+        for path, content in files.items()
+    ]
+    data = {"branch": branch, "commit_message": message, "actions": actions}
+    if branch not in {found.name for found in project.branches.list(get_all=True)}:
+        data["start_branch"] = "main"
+    return project.commits.create(data)
+
+
+def make_runner(client: gitlab.Gitlab, project: Any, **more: Any) -> Runner:
+    wanted = {"runner_type": "project_type", "project_id": project.id, "description": "docker-builder", **more}
+    made = client.http_post("/user/runners", post_data=wanted)
+    assert isinstance(made, dict)
+    return Runner(client.url, made["token"])
+
+
+def statuses(pipeline: Any) -> dict[str, str]:
+    return {job.name: job.status for job in pipeline.jobs.list(get_all=True)}
+
+
+def newest(project: Any) -> Any:
+    return project.pipelines.get(project.pipelines.list(per_page=1, get_all=False)[0].id)
+
+
+def test_a_commit_starts_the_tutorials_pipeline_and_its_stages_go_green_one_after_the_other(
+    client: gitlab.Gitlab,
+) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project, locked=True)
+    made = commit(project, {".gitlab-ci.yml": TUTORIAL})
+    pipeline = newest(project)
+    assert (pipeline.status, pipeline.source, pipeline.ref, pipeline.sha) == ("pending", "push", "main", made.id)
+    assert statuses(pipeline) == {"build": "pending", "test": "created", "release": "created"}
+
+    build = runner.take()
+    assert build.name == "build"
+    assert runner.request() is None
+    assert newest(project).status == "running"
+    build.succeed()
+    assert runner.drain() == ["test", "release"]
+    assert newest(project).status == "success"
+    assert statuses(pipeline) == {"build": "success", "test": "success", "release": "success"}
+
+
+def test_another_branch_builds_and_tests_and_does_not_release(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": TUTORIAL})
+    assert runner.drain() == ["build", "test", "release"]
+    commit(project, {"greeting.txt": "hi"}, branch="feature")
+    assert newest(project).ref == "feature"
+    assert runner.drain() == ["build", "test"]
+    assert newest(project).status == "success"
+
+
+def test_a_job_comes_with_all_that_a_runner_needs(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    project.variables.create({"key": "SHOWN", "value": "one"})
+    project.variables.create({"key": "HIDDEN", "value": "secret-of-the-day", "masked": True})
+    runner = make_runner(client, project, maximum_timeout=900)
+    made = commit(project, {".gitlab-ci.yml": TUTORIAL}, message="Begin\n\nWith more words")
+    job = runner.take()
+    payload, variables = job.payload, job.variables
+    assert job.token.startswith("glcbt-")
+    assert payload["job_info"]["project_full_path"] == "root/hello"
+    assert payload["git_info"]["sha"] == made.id
+    assert payload["git_info"]["ref_type"] == "branch"
+    assert payload["git_info"]["depth"] == 20
+    assert (
+        f"+refs/pipelines/{newest(project).id}:refs/pipelines/{newest(project).id}" in payload["git_info"]["refspecs"]
+    )
+    assert payload["git_info"]["repo_url"] == variables["CI_REPOSITORY_URL"]
+    assert f"gitlab-ci-token:{job.token}@" in variables["CI_REPOSITORY_URL"]
+    assert payload["runner_info"]["timeout"] == 900
+    assert payload["image"]["name"] == "docker:latest"
+    assert [service["name"] for service in payload["services"]] == ["docker:dind"]
+    [step] = payload["steps"]
+    assert step["script"][0].startswith("docker login -u gitlab-ci-token")
+    assert step["script"][1:] == ["docker build --pull -t $TEST_IMAGE .", "docker push $TEST_IMAGE"]
+    assert payload["credentials"] == [
+        {
+            "type": "registry",
+            "url": "gitlab.example.com:5555",
+            "username": "gitlab-ci-token",
+            "password": job.token,
+        }
+    ]
+    assert variables["CI_REGISTRY"] == "gitlab.example.com:5555"
+    assert variables["CI_REGISTRY_IMAGE"] == "gitlab.example.com:5555/root/hello"
+    assert variables["CI_REGISTRY_USER"] == "gitlab-ci-token"
+    assert variables["CI_REGISTRY_PASSWORD"] == variables["CI_JOB_TOKEN"] == job.token
+    assert variables["CI_DEFAULT_BRANCH"] == variables["CI_COMMIT_BRANCH"] == variables["CI_COMMIT_REF_SLUG"] == "main"
+    assert variables["CI_COMMIT_SHORT_SHA"] == made.id[:8]
+    assert (variables["CI_COMMIT_TITLE"], variables["CI_COMMIT_REF_PROTECTED"]) == ("Begin", "true")
+    assert variables["TEST_IMAGE"] == "gitlab.example.com:5555/root/hello:main"
+    assert variables["SHOWN"] == "one"
+    assert "CI_COMMIT_TAG" not in variables
+    masked = {entry["key"] for entry in payload["variables"] if entry["masked"]}
+    assert masked == {"CI_JOB_TOKEN", "CI_REPOSITORY_URL", "CI_REGISTRY_PASSWORD", "HIDDEN"}
+
+
+def test_protected_variables_stay_away_from_other_branches(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    project.variables.create({"key": "DEPLOY_KEY", "value": "for-main-only", "protected": True})
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": "job: {script: make}"})
+    assert runner.take().variables["DEPLOY_KEY"] == "for-main-only"
+    commit(project, {"a": "b"}, branch="feature")
+    assert "DEPLOY_KEY" not in runner.take().variables
+
+
+def test_a_failed_test_releases_nothing_and_a_retry_goes_on_where_it_failed(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": TUTORIAL})
+    runner.take().succeed()
+    runner.take().fail(exit_code=3)
+    assert runner.request() is None
+    pipeline = newest(project)
+    assert pipeline.status == "failed"
+    assert statuses(pipeline) == {"build": "success", "test": "failed", "release": "skipped"}
+    [failed] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "test"]
+    assert failed.failure_reason == "script_failure"
+    pipeline.retry()
+    assert runner.drain() == ["test", "release"]
+    assert newest(project).status == "success"
+    assert len(pipeline.jobs.list(get_all=True, include_retried=True)) == 4
+
+
+def test_a_log_grows_in_parts_that_have_to_fit(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": "job: {script: make}"})
+    job = runner.take()
+    first = job.log("Hello, ")
+    assert (first.status_code, first.headers["range"], first.headers["job-status"]) == (202, "0-7", "running")
+    assert first.headers["x-gitlab-trace-update-interval"] == "3"
+    assert job.log("world", start=5).status_code == 416
+    assert job.log("world", start=5).headers["range"] == "0-7"
+    assert job.log("wörld\n", start=7).status_code == 202
+    assert project.jobs.get(job.payload["id"]).trace().decode() == "Hello, wörld\n"
+    job.succeed()
+    late = job.log("more", start=14)
+    assert (late.status_code, late.headers["job-status"]) == (403, "success")
+
+
+def test_the_token_of_a_job_is_good_while_it_runs_and_for_nothing_but_it(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": "one: {script: make}\ntwo: {script: make}"})
+    one, two = runner.take(), runner.take()
+    own = httpx.get(f"{client.url}/api/v4/job", headers={"JOB-TOKEN": one.token})
+    assert own.json()["name"] == "one"
+    path = f"{client.url}/api/v4/jobs/{two.payload['id']}"
+    assert httpx.put(path, json={"token": one.token, "state": "success"}).status_code == 403
+    one.succeed()
+    assert httpx.get(f"{client.url}/api/v4/job", headers={"JOB-TOKEN": one.token}).status_code == 401
+
+
+def test_artifacts_and_variables_go_on_to_later_jobs(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    text = """
+build:
+  stage: build
+  script: make
+  artifacts: {paths: [out], expire_in: 1 day, reports: {dotenv: build.env}}
+test: {stage: test, script: make test}
+alone: {stage: test, script: make alone, dependencies: []}
+"""
+    commit(project, {".gitlab-ci.yml": text})
+    build = runner.take()
+    kinds = [(entry["artifact_type"], entry["artifact_format"]) for entry in build.payload["artifacts"]]
+    assert kinds == [("archive", "zip"), ("dotenv", "gzip")]
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as bundle:
+        bundle.writestr("out/digest", b"sha256:\r\n--1\x00\xff")
+    assert build.upload(content.getvalue(), expire_in="1 day").status_code == 201
+    variables = gzip.compress(b"DIGEST=sha256:abc\n")
+    assert build.upload(variables, "dotenv", "gzip").status_code == 201
+    build.succeed()
+    test, alone = runner.take(), runner.take()
+    [dependency] = test.payload["dependencies"]
+    assert (dependency["name"], dependency["artifacts_file"]["size"]) == ("build", len(content.getvalue()))
+    assert test.download(dependency).content == content.getvalue()
+    assert test.variables["DIGEST"] == "sha256:abc"
+    assert alone.payload["dependencies"] == []
+    assert "DIGEST" not in alone.variables
+    job = project.jobs.get(build.payload["id"])
+    assert job.artifact("out/digest") == b"sha256:\r\n--1\x00\xff"
+    assert job.artifacts_expire_at is not None
+
+
+def test_a_job_that_failed_is_tried_again_as_often_as_it_says(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    text = "flaky: {script: make, retry: {max: 1, when: runner_system_failure}}"
+    commit(project, {".gitlab-ci.yml": text})
+    runner.take().fail(reason="runner_system_failure")
+    assert newest(project).status == "pending"
+    runner.take().fail(reason="runner_system_failure")
+    assert runner.request() is None
+    assert newest(project).status == "failed"
+    commit(project, {"a": "b"})
+    runner.take().fail(reason="script_failure")
+    assert runner.request() is None
+
+
+def test_what_may_fail_does_not_hold_up_and_what_is_for_failures_runs_only_then(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    text = """
+stages: [test, after]
+lint: {stage: test, script: lint, allow_failure: {exit_codes: [3]}}
+cleanup: {stage: after, script: rm, when: always}
+mend: {stage: after, script: mend, when: on_failure}
+deploy: {stage: after, script: deploy, when: manual}
+"""
+    commit(project, {".gitlab-ci.yml": text})
+    runner.take().fail(exit_code=3)
+    assert runner.drain() == ["cleanup"]
+    pipeline = newest(project)
+    assert pipeline.status == "success"
+    assert statuses(pipeline) == {"lint": "failed", "cleanup": "success", "mend": "skipped", "deploy": "manual"}
+    commit(project, {"a": "b"})
+    runner.take().fail(exit_code=1)
+    assert runner.drain() == ["cleanup", "mend"]
+    assert newest(project).status == "failed"
+
+
+def test_cancel_tells_the_runner_and_ends_when_it_has_cleaned_up(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": "one: {stage: build, script: make}\ntwo: {stage: test, script: make}"})
+    job = runner.take()
+    pipeline = newest(project)
+    pipeline.cancel()
+    assert statuses(pipeline) == {"one": "canceling", "two": "canceled"}
+    assert job.log("stopping").headers["job-status"] == "canceling"
+    job.fail()
+    assert statuses(pipeline) == {"one": "canceled", "two": "canceled"}
+    assert newest(project).status == "canceled"
+
+
+def test_a_runner_that_can_not_clean_up_hears_that_the_job_is_canceled(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    commit(project, {".gitlab-ci.yml": "one: {script: make}"})
+    old = Runner(client.url, runner.token, "s_old", graceful=False)
+    job = old.take()
+    project.jobs.get(job.payload["id"]).cancel()
+    answer = job.log("more")
+    assert (answer.status_code, answer.headers["job-status"]) == (403, "canceled")
+
+
+def test_a_manual_job_waits_for_somebody_and_holds_up_what_comes_after_it(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    text = """
+ask: {stage: build, script: ask, rules: [{if: $CI_COMMIT_BRANCH, when: manual}]}
+after: {stage: test, script: after}
+"""
+    commit(project, {".gitlab-ci.yml": text})
+    assert runner.request() is None
+    pipeline = newest(project)
+    assert pipeline.status == "manual"
+    [ask] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "ask"]
+    job = project.jobs.get(ask.id)
+    job.play()
+    assert runner.drain() == ["ask", "after"]
+    with pytest.raises(GitlabJobPlayError):
+        job.play()
+
+
+def test_needs_start_a_job_before_its_stage(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    runner = make_runner(client, project)
+    text = """
+a: {stage: build, script: a}
+b: {stage: build, script: b}
+c: {stage: test, script: c, needs: [a]}
+d: {stage: deploy, script: d, needs: []}
+"""
+    commit(project, {".gitlab-ci.yml": text})
+    pipeline = newest(project)
+    assert statuses(pipeline) == {"a": "pending", "b": "pending", "c": "created", "d": "pending"}
+    a, b = runner.take(), runner.take()
+    a.succeed()
+    assert statuses(pipeline)["c"] == "pending"
+    b.fail()
+    assert runner.drain() == ["c", "d"]
+    assert newest(project).status == "failed"
+
+
+def test_a_file_with_a_mistake_makes_a_failed_pipeline_that_says_so(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    commit(project, {".gitlab-ci.yml": "build: {scrip: make}"})
+    pipeline = newest(project)
+    assert pipeline.status == "failed"
+    assert pipeline.yaml_errors == "jobs:build config contains unknown keys: scrip"
+    with pytest.raises(GitlabCreateError, match="unknown keys"):
+        project.pipelines.create({"ref": "main"})
+
+
+def test_no_file_no_pipeline_and_a_commit_can_ask_for_none(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    assert project.pipelines.list(get_all=True) == []
+    commit(project, {".gitlab-ci.yml": "job: {script: make}"}, message="Quiet [skip ci]")
+    assert newest(project).status == "skipped"
+
+
+def test_the_linter_answers_as_gitlabs_does(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    good = project.ci_lint.create({"content": TUTORIAL, "include_jobs": True})
+    assert good.valid
+    assert [job["name"] for job in good.jobs] == ["build", "test", "release"]
+    bad = project.ci_lint.create({"content": "stages: [a]\njob: {stage: b, script: x}"})
+    assert not bad.valid
+    assert bad.errors == ["job job: chosen stage b does not exist; available stages are .pre, a, .post"]
+    commit(project, {".gitlab-ci.yml": TUTORIAL})
+    assert project.ci_lint.get().valid
+
+
+def test_a_newer_push_takes_the_place_of_a_pipeline_that_has_not_begun(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    commit(project, {".gitlab-ci.yml": "job: {script: make}"})
+    old = newest(project)
+    commit(project, {"a": "b"})
+    assert project.pipelines.get(old.id).status == "canceled"
+    assert newest(project).status == "pending"
+
+
+def test_variables_of_a_pipeline_need_the_projects_leave(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    commit(project, {".gitlab-ci.yml": "job: {script: make, rules: [{if: $RUN}]}"})
+    request: dict[str, Any] = {"ref": "main", "variables": [{"key": "RUN", "value": "yes"}]}
+    with pytest.raises(GitlabCreateError, match="Insufficient permissions to set pipeline variables"):
+        project.pipelines.create(request)
+    project.ci_pipeline_variables_minimum_override_role = "maintainer"
+    project.save()
+    assert project.pipelines.create(request).source == "api"
+    with pytest.raises(GitlabError, match="prevented any jobs"):
+        project.pipelines.create({"ref": "main"})
+
+
+def test_what_is_not_carried_is_not_found(client: gitlab.Gitlab) -> None:
+    project = make_project(client)
+    with pytest.raises(GitlabHttpError):
+        client.http_get(f"/projects/{project.id}/pipelines/99")

@@ -1,0 +1,158 @@
+"""`/jwt/auth` of the GitLab stand-in: who gets a token for the registry, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gitlab
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.sandbox.gitlab.web.core.registry_client import key_id
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
+
+DEMO = "repository:root/demo:pull,push"
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[Instance]:
+    with running(tmp_path) as found:
+        gitlab.Gitlab(found.url, private_token=found.token).projects.create({"name": "demo"})
+        yield found
+
+
+def ask(instance: Instance, *scopes: str, auth: tuple[str, str] | None = None, **more: str) -> httpx.Response:
+    query: list[tuple[str, str | int | float | bool | None]] = [
+        ("service", more.get("service", "container_registry")),
+        *(("scope", scope) for scope in scopes),
+    ]
+    return httpx.get(f"{instance.url}/jwt/auth", params=query, auth=auth)
+
+
+def payload(instance: Instance, answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    key = load_pem_private_key(instance.config.registry_key.encode(), None).public_key()
+    found: dict[str, Any] = jwt.decode(
+        answer.json()["token"],
+        key,  # type: ignore[arg-type]
+        algorithms=["RS256"],
+        audience="container_registry",
+        issuer="issuer",
+    )
+    return found
+
+
+def granted(instance: Instance, *scopes: str, auth: tuple[str, str] | None = None) -> list[tuple[str, list[str]]]:
+    return [
+        (entry["name"], entry["actions"]) for entry in payload(instance, ask(instance, *scopes, auth=auth))["access"]
+    ]
+
+
+ROOT = ("root", PASSWORD)
+
+
+def test_the_owner_of_a_project_may_pull_and_push(instance: Instance) -> None:
+    assert granted(instance, DEMO, auth=ROOT) == [("root/demo", ["pull", "push"])]
+    assert granted(instance, "repository:root/demo/app/cache:pull", auth=ROOT) == [("root/demo/app/cache", ["pull"])]
+
+
+def test_a_login_without_a_scope_gets_a_token_for_nothing(instance: Instance) -> None:
+    assert granted(instance, auth=ROOT) == []
+
+
+def test_several_scopes_in_one_request(instance: Instance) -> None:
+    both = granted(instance, "repository:root/demo/a:pull repository:root/demo/b:pull", DEMO, auth=ROOT)
+    assert [name for name, _ in both] == ["root/demo/a", "root/demo/b", "root/demo"]
+
+
+def test_a_token_lives_five_minutes_and_names_its_key_as_the_registry_looks_for_it(instance: Instance) -> None:
+    answer = ask(instance, DEMO, auth=ROOT)
+    found = payload(instance, answer)
+    assert found["exp"] - found["iat"] == 300
+    assert found["sub"] == "root"
+    header = jwt.get_unverified_header(answer.json()["token"])
+    assert header["kid"] == key_id(instance.config.registry_key)
+    assert [len(part) for part in header["kid"].split(":")] == [4] * 12
+
+
+@pytest.mark.parametrize("auth", [("root", "wrong"), ("nobody", PASSWORD), ("root", "glpat-aaaaaaaaaaaaaaaaaaaa")])
+def test_wrong_credentials_are_refused(instance: Instance, auth: tuple[str, str]) -> None:
+    answer = ask(instance, DEMO, auth=auth)
+    assert answer.status_code == 401
+    assert answer.json()["errors"][0]["code"] == "UNAUTHORIZED"
+    assert "HTTP Basic: Access denied" in answer.json()["errors"][0]["message"]
+
+
+def test_a_stranger_gets_nothing_of_a_private_project(instance: Instance) -> None:
+    answer = ask(instance, "repository:root/demo:pull")
+    assert answer.status_code == 403
+    assert answer.json() == {"errors": [{"code": "DENIED", "message": "access forbidden"}]}
+
+
+def test_a_stranger_may_pull_from_a_public_project_and_not_push(instance: Instance) -> None:
+    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client.projects.update("root/demo", {"visibility": "public"})
+    assert granted(instance, DEMO) == [("root/demo", ["pull"])]
+
+
+def test_a_registry_that_is_private_to_members_is_closed_to_strangers(instance: Instance) -> None:
+    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client.projects.update("root/demo", {"visibility": "public", "container_registry_access_level": "private"})
+    assert ask(instance, "repository:root/demo:pull").status_code == 403
+    assert granted(instance, DEMO, auth=ROOT) == [("root/demo", ["pull", "push"])]
+
+
+def test_a_registry_that_is_off_is_closed_to_all(instance: Instance) -> None:
+    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client.projects.update("root/demo", {"container_registry_access_level": "disabled"})
+    assert granted(instance, DEMO, auth=ROOT) == []
+
+
+@pytest.mark.parametrize("path", ["root/none", "root", "demo", "none/demo"])
+def test_a_repository_outside_of_every_project_is_nobodys(instance: Instance, path: str) -> None:
+    assert granted(instance, f"repository:{path}:pull,push", auth=ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("scopes", "actions"),
+    [
+        (["api"], ["pull", "push"]),
+        (["read_registry"], ["pull"]),
+        (["write_registry"], ["push"]),
+        (["read_registry", "write_registry"], ["pull", "push"]),
+    ],
+)
+def test_a_personal_token_may_what_its_scopes_say(instance: Instance, scopes: list[str], actions: list[str]) -> None:
+    token = instance.new_token(scopes)
+    assert granted(instance, DEMO, auth=("any", token)) == [("root/demo", actions)]
+
+
+def test_a_personal_token_for_something_else_cannot_log_in(instance: Instance) -> None:
+    answer = ask(instance, DEMO, auth=("root", instance.new_token(["read_user"])))
+    assert answer.status_code == 403
+    assert answer.json() == {"errors": [{"code": "DENIED", "message": "access forbidden"}]}
+
+
+def test_another_user_gets_nothing_of_a_private_project(instance: Instance) -> None:
+    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client.users.create({"username": "other", "name": "O", "email": "o@example.com", "password": "pQ4-wmd-Ksj-19"})
+    assert granted(instance, DEMO, auth=("other", "pQ4-wmd-Ksj-19")) == []
+
+
+def test_the_first_push_makes_the_repository_known_and_a_pull_does_not(instance: Instance) -> None:
+    project = gitlab.Gitlab(instance.url, private_token=instance.token).projects.get("root/demo")
+    granted(instance, "repository:root/demo/app:pull", auth=ROOT)
+    assert project.repositories.list(get_all=True) == []
+    granted(instance, "repository:root/demo/app:pull,push", auth=ROOT)
+    assert [found.location for found in project.repositories.list(get_all=True)] == [
+        "gitlab.example.com:5555/root/demo/app"
+    ]
+
+
+def test_only_get_is_answered_and_only_for_the_registry(instance: Instance) -> None:
+    assert httpx.post(f"{instance.url}/jwt/auth", data={"service": "container_registry"}).status_code == 404
+    assert ask(instance, auth=ROOT, service="other").status_code == 404

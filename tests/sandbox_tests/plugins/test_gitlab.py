@@ -1,0 +1,304 @@
+"""Projects, groups, protected branches and files of the provider `gitlab`, each alone on the GitLab stand-in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox.plugins.base.framework import PluginError
+from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.gitlab.session import ApiError, Session
+from tests.sandbox.plugins.provider_gitlab import GitLab
+from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, hands_of, make, settles
+from tests.sandbox_tests.support.pulumi_engine import Hands
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    with running(tmp_path_factory.mktemp("gitlab")) as running_instance:
+        yield running_instance
+
+
+@pytest.fixture
+def hands(instance: Instance) -> Hands:
+    return hands_of(instance)
+
+
+def test_a_project_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:
+    first, state = comes_and_goes(hands, "Project", name="again", initializeWithReadme=True)
+    assert state["pathWithNamespace"] == "root/again"
+    second, _ = comes_and_goes(hands, "Project", name="again")
+    assert second != first
+
+
+def test_a_project_is_removed_for_good_only_if_that_was_asked_for(instance: Instance, hands: Hands) -> None:
+    identifier, state = make(hands)
+    hands.delete("Project", identifier, state)
+    assert ask(instance, "GET", f"/projects/{identifier}")["marked_for_deletion_on"]
+    identifier, state = make(hands, permanentlyDeleteOnDestroy=True)
+    hands.delete("Project", identifier, state)
+    with pytest.raises(httpx.HTTPStatusError, match="404"):
+        ask(instance, "GET", f"/projects/{identifier}")
+
+
+def test_a_project_that_is_to_be_archived_is_not_deleted(instance: Instance, hands: Hands) -> None:
+    identifier, state = make(hands, archiveOnDestroy=True)
+    hands.delete("Project", identifier, state)
+    there = ask(instance, "GET", f"/projects/{identifier}")
+    assert there["archived"] is True
+    assert there["marked_for_deletion_on"] is None
+
+
+def test_a_cleanup_policy_settles_whatever_the_program_says_of_it(hands: Hands) -> None:
+    for policy in (
+        {"enabled": False},
+        {"enabled": False, "cadence": "1d", "keepN": 10, "olderThan": "90d", "nameRegexDelete": ".*"},
+        {"enabled": True, "nameRegexDelete": "^branch-.*", "nameRegexKeep": ""},
+        {"cadence": "7d"},
+    ):
+        identifier, state = make(hands, containerExpirationPolicy=policy)
+        settles(hands, "Project", identifier, state)
+        # GitLab tells of an empty expression as of none.
+        said = {name: value for name, value in policy.items() if value != ""}
+        assert said.items() <= state["containerExpirationPolicy"].items()
+
+
+def test_a_cleanup_policy_that_is_there_already_is_adopted_by_saying_a_part_of_it(hands: Hands) -> None:
+    identifier, _ = make(hands)
+    resource = hands.resource("Project")
+    there = resource.imported_inputs(hands.read("Project", identifier)[1])
+    assert there["containerExpirationPolicy"]["cadence"] == "1d"
+    same = {**there, "containerExpirationPolicy": {"enabled": False}}
+    assert dict(resource.differences(there, same)) == {}
+    other = {**there, "containerExpirationPolicy": {"enabled": False, "cadence": "7d"}}
+    assert dict(resource.differences(there, other)) == {"containerExpirationPolicy": False}
+
+
+def test_a_cleanup_policy_is_switched_off_and_its_drift_is_seen(instance: Instance, hands: Hands) -> None:
+    identifier, state = make(hands, containerExpirationPolicy={"enabled": True, "nameRegexDelete": "a"})
+    assert ask(instance, "GET", f"/projects/{identifier}")["container_expiration_policy"]["enabled"] is True
+    hands.update("Project", identifier, state, containerExpirationPolicy={"enabled": False, "nameRegexDelete": "b"})
+    there = ask(instance, "GET", f"/projects/{identifier}")["container_expiration_policy"]
+    assert (there["enabled"], there["name_regex"]) == (False, "b")
+    old = {"name": state["name"], "containerExpirationPolicy": {"enabled": True, "nameRegexDelete": "a"}}
+    _, found = hands.read("Project", identifier, state)
+    refreshed = hands.resource("Project").refreshed_inputs(old, found)
+    assert refreshed["containerExpirationPolicy"] == {"enabled": False, "nameRegexDelete": "b"}
+
+
+def test_a_project_changes_in_place_and_only_where_the_program_says(instance: Instance, hands: Hands) -> None:
+    identifier, state = make(hands, description="old", sharedRunnersEnabled=True, publicJobs=True)
+    before = ask(instance, "GET", f"/projects/{identifier}")
+    changes: Properties = {
+        "description": None,
+        "sharedRunnersEnabled": False,
+        "publicJobs": False,
+        "buildTimeout": 1800,
+    }
+    state = hands.update("Project", identifier, state, **changes, ciDefaultGitDepth=5, topics=["b", "a"])
+    settles(hands, "Project", identifier, state)
+    after = ask(instance, "GET", f"/projects/{identifier}")
+    changed = {name for name in before if before[name] != after[name]} - {
+        "last_activity_at",
+        "updated_at",
+        "tag_list",
+        "public_builds",
+    }
+    assert changed == {
+        "build_timeout",
+        "ci_default_git_depth",
+        "description",
+        "public_jobs",
+        "shared_runners_enabled",
+        "topics",
+    }
+    assert after["description"] in ("", None)
+
+
+def test_a_project_is_archived_and_brought_back(instance: Instance, hands: Hands) -> None:
+    identifier, state = make(hands, archived=True)
+    settles(hands, "Project", identifier, state)
+    assert ask(instance, "GET", f"/projects/{identifier}")["archived"] is True
+    hands.update("Project", identifier, state, archived=False)
+    assert ask(instance, "GET", f"/projects/{identifier}")["archived"] is False
+
+
+class Recording(Session):
+    """Keeps what would change something, and sends only what reads."""
+
+    def __init__(self, instance: Instance) -> None:
+        super().__init__({"token": instance.token, "baseUrl": f"{instance.url}/api/v4/"})
+        self.sent: list[tuple[str, str, Any]] = []
+
+    def request(self, method: str, path: str, body: Any = None, query: Properties | None = None) -> Any:
+        if method == "get":
+            return super().request(method, path, body, query)
+        self.sent.append((method, path, body))
+        return None
+
+
+def test_a_project_is_moved_in_place_to_another_path_and_group(instance: Instance, hands: Hands) -> None:
+    identifier, state = make(hands, path="old")
+    recording = Recording(instance)
+    Hands(GitLab(), recording).update("Project", identifier, state, path="new", namespaceId=77)
+    name = state["name"]
+    assert recording.sent == [
+        ("put", f"/projects/{identifier}", {"name": name, "path": "new"}),
+        ("put", f"/projects/{identifier}/transfer", {"namespace": 77}),
+    ]
+
+
+def test_a_preview_knows_which_addresses_a_move_changes(hands: Hands) -> None:
+    resource = hands.resource("Project")
+    state = {"name": "app", "path": "app", "namespaceId": 1, "description": "x"}
+    moved = {"httpUrlToRepo", "pathWithNamespace", "sshUrlToRepo", "webUrl"}
+    assert set(resource.unknown_during(state, {**state, "path": "new"})) == moved
+    assert set(resource.unknown_during(state, {**state, "namespaceId": 2})) == moved
+    assert set(resource.unknown_during(state, {**state, "description": "y"})) == set()
+
+
+def test_a_project_is_imported_by_its_path(hands: Hands) -> None:
+    identifier, state = make(hands)
+    found, observed = hands.read("Project", state["pathWithNamespace"])
+    assert found == identifier
+    inputs = hands.resource("Project").imported_inputs(observed)
+    assert inputs["name"] == state["name"]
+    assert hands.failures("Project", inputs) == []
+
+
+def test_a_project_with_a_path_that_is_taken_is_an_error_that_says_so(hands: Hands) -> None:
+    _, state = make(hands)
+    with pytest.raises(ApiError, match=r"POST /projects: 400 .*taken"):
+        make(hands, name="another name", path=state["path"])
+
+
+def test_a_group_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:
+    parent, _ = hands.create("Group", name="Parent", path="parent")
+    for for_good in (True, False):
+        common: Properties = {
+            "name": "Child",
+            "path": "child",
+            "parentId": int(parent),
+            "permanentlyRemoveOnDelete": for_good,
+        }
+        _, state = comes_and_goes(hands, "Group", **common, description="", visibilityLevel="private")
+        assert state["fullPath"] == "parent/child"
+    identifier, state = hands.create("Group", name="Child", path="child", description="x")
+    state = hands.update(
+        "Group", identifier, state, name="Renamed", description=None, projectCreationLevel="maintainer"
+    )
+    settles(hands, "Group", identifier, state)
+    assert hands.read("Group", "child", {})[1]["name"] == "Renamed"
+
+
+def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+    rules = ask(instance, "GET", f"/projects/{project}/protected_branches")
+    assert [rule["name"] for rule in rules] == ["main"]
+    inputs: Properties = {
+        "project": project,
+        "branch": "main",
+        "pushAccessLevel": "no one",
+        "mergeAccessLevel": "developer",
+    }
+    identifier, state = hands.create("BranchProtection", **inputs)
+    assert identifier == f"{project}:main"
+    settles(hands, "BranchProtection", identifier, state)
+    (rule,) = ask(instance, "GET", f"/projects/{project}/protected_branches")
+    assert rule["push_access_levels"][0]["access_level"] == 0
+    state = hands.update("BranchProtection", identifier, state, allowForcePush=True)
+    assert ask(instance, "GET", f"/projects/{project}/protected_branches/main")["allow_force_push"] is True
+    settles(hands, "BranchProtection", identifier, state)
+    hands.delete("BranchProtection", identifier, state)
+    assert hands.read("BranchProtection", identifier, state) is None
+
+
+def test_the_protection_of_another_branch_is_not_taken_over(hands: Hands) -> None:
+    project, _ = make(hands)
+    comes_and_goes(hands, "BranchProtection", project=project, branch="release/*")
+    hands.create("BranchProtection", project=project, branch="stable")
+    with pytest.raises(PluginError, match=r"branch stable of project .* is protected already"):
+        hands.create("BranchProtection", project=project, branch="stable")
+
+
+def test_a_change_of_who_may_push_needs_a_new_protection(hands: Hands) -> None:
+    resource = hands.resource("BranchProtection")
+    old = hands.checked("BranchProtection", {"project": "1", "branch": "main"})
+    assert dict(resource.differences(old, {**old, "pushAccessLevel": "developer"})) == {"pushAccessLevel": True}
+    assert dict(resource.differences(old, {**old, "allowForcePush": True})) == {"allowForcePush": False}
+
+
+def file_of(project: str, **inputs: Any) -> Properties:
+    common: Properties = {
+        "project": project,
+        "branch": "main",
+        "filePath": "a/b.txt",
+        "content": "é\n",
+        "encoding": "text",
+    }
+    return {**common, "commitMessage": "Write it", **inputs}
+
+
+def test_a_file_comes_changes_and_goes_by_one_commit_each(instance: Instance, hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+    identifier, state = hands.create("RepositoryFile", **file_of(project))
+    assert identifier == f"{project}:main:a/b.txt"
+    assert state["contentSha256"] == hashlib.sha256("é\n".encode()).hexdigest()
+    settles(hands, "RepositoryFile", identifier, state)
+    changed = hands.update("RepositoryFile", identifier, state, content="changed\n", executeFilemode=True)
+    assert changed["lastCommitId"] != state["lastCommitId"]
+    settles(hands, "RepositoryFile", identifier, changed)
+    hands.delete("RepositoryFile", identifier, changed)
+    assert hands.read("RepositoryFile", identifier, changed) is None
+    hands.delete("RepositoryFile", identifier, changed)
+    titles = [commit["title"] for commit in ask(instance, "GET", f"/projects/{project}/repository/commits")]
+    assert titles == ["[DELETE]: Write it", "Write it", "Write it", "Initial commit"]
+
+
+def test_a_file_of_bytes_is_given_and_kept_in_base64(hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+    content = base64.b64encode(bytes(range(256))).decode()
+    _, state = comes_and_goes(hands, "RepositoryFile", **file_of(project, content=content, encoding="base64"))
+    assert state["size"] == 256
+
+
+def test_a_file_that_is_there_is_overwritten_only_if_that_is_asked_for(hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+    with pytest.raises(ApiError, match="A file with this name already exists"):
+        hands.create("RepositoryFile", **file_of(project, filePath="README.md"))
+    _, state = hands.create("RepositoryFile", **file_of(project, filePath="README.md", overwriteOnCreate=True))
+    assert state["content"] == "é\n"
+
+
+def test_files_that_are_written_at_once_are_all_there(instance: Instance, hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+
+    def write(number: int) -> None:
+        hands.create("RepositoryFile", **file_of(project, filePath=f"file-{number}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    names = {entry["name"] for entry in ask(instance, "GET", f"/projects/{project}/repository/tree")}
+    assert names == {"README.md", *(f"file-{number}" for number in range(8))}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path"),
+    [
+        ({"commitMessage": None}, "commitMessage"),
+        ({"createCommitMessage": "Make it"}, "commitMessage"),
+        ({"filePath": "/a"}, "filePath"),
+        ({"encoding": "utf-8"}, "encoding"),
+    ],
+)
+def test_a_file_that_cannot_be_committed_is_refused_before_anything_is_asked(
+    hands: Hands, inputs: Properties, path: str
+) -> None:
+    assert [failure.path for failure in hands.failures("RepositoryFile", file_of("1", **inputs))] == [path]

@@ -1,0 +1,146 @@
+"""How the provider `gitlab` asks the API, and what it says when that fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pulumi_gitlab
+import pytest
+
+from tests.sandbox.plugins.base.framework import PluginError
+from tests.sandbox.plugins.gitlab.names import camel
+from tests.sandbox.plugins.gitlab.session import ApiError, Session
+from tests.sandbox.plugins.provider_gitlab import GitLab
+from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_resources import ask_function, hands_of, make
+from tests.sandbox_tests.support.pulumi_engine import Hands
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    with running(tmp_path_factory.mktemp("gitlab")) as running_instance:
+        yield running_instance
+
+
+@pytest.fixture
+def hands(instance: Instance) -> Hands:
+    return hands_of(instance)
+
+
+def test_every_input_is_one_that_the_sdk_has() -> None:
+    for resource in GitLab().resources:
+        kind = resource.full_name.rpartition(":")[2]
+        arguments = vars(getattr(pulumi_gitlab, f"{kind}Args"))
+        known = {camel(name) for name, value in arguments.items() if isinstance(value, property)}
+        assert resource.inputs.keys() - known == set(), kind
+
+
+@pytest.mark.parametrize(
+    "identifier", ["BranchProtection=1", "ProjectVariable=1:KEY", "RepositoryFile=1:main", "ProjectDeployToken=:1"]
+)
+def test_an_id_of_the_wrong_form_is_an_error_that_says_the_right_one(hands: Hands, identifier: str) -> None:
+    kind, _, wrong = identifier.partition("=")
+    with pytest.raises(PluginError, match=r"the ID must be <project>:<"):
+        hands.read(kind, wrong)
+
+
+def test_functions_answer(hands: Hands) -> None:
+    project, state = make(hands)
+    group, _ = hands.create("Group", name="Asked", path="asked")
+    assert ask_function(hands, "getCurrentUser")["username"] == "root"
+    assert ask_function(hands, "getProject", pathWithNamespace=state["pathWithNamespace"])["id"] == project
+    assert ask_function(hands, "getProject", id=project)["webUrl"] == state["webUrl"]
+    assert ask_function(hands, "getGroup", fullPath="asked")["groupId"] == int(group)
+    found = ask_function(hands, "getGroups", search="ask", sort="asc")["groups"]
+    assert [(one["fullPath"], one["groupId"]) for one in found] == [("asked", int(group))]
+    assert ask_function(hands, "getGroups", search="nobody-asked")["groups"] == []
+    assert ask_function(hands, "getMetadata")["enterprise"] is False
+
+
+def test_a_function_that_finds_nothing_says_so(hands: Hands) -> None:
+    with pytest.raises(PluginError, match="project no/where was not found"):
+        ask_function(hands, "getProject", pathWithNamespace="no/where")
+    with pytest.raises(PluginError, match="exactly one of groupId and fullPath"):
+        ask_function(hands, "getGroup")
+
+
+def test_an_error_of_the_api_is_shown_without_the_token(instance: Instance) -> None:
+    wrong = "glpat-" + "z" * 20
+    with pytest.raises(ApiError, match="401") as failure:
+        make(hands_of(instance, token=wrong))
+    assert wrong not in str(failure.value)
+
+
+def test_the_token_is_checked_before_the_first_request_unless_that_is_switched_off(instance: Instance) -> None:
+    for early, asked in ((True, "GET /user"), (False, "GET /metadata")):
+        hands = hands_of(instance, token="glpat-" + "z" * 20, earlyAuthCheck=early)
+        with pytest.raises(ApiError, match=rf"^{asked}: 401"):
+            ask_function(hands, "getMetadata")
+
+
+def test_an_address_where_nothing_answers_is_an_error_that_names_the_request(instance: Instance) -> None:
+    hands = hands_of(instance, baseUrl="http://127.0.0.1:1/api/v4/", retries=0)
+    with pytest.raises(PluginError, match="GET /user: ") as failure:
+        ask_function(hands, "getMetadata")
+    assert instance.token not in str(failure.value)
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives one answer after the other; its address, and the methods of the requests that came."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(statuses[len(asked)])
+            asked.append(self.command)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_GET = do_POST = answer  # noqa: N815 - the names are the base class's
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the test looks at `asked`."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api/v4/", asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_request_that_comes_too_often_is_sent_again(method: str) -> None:
+    with answering(429, 429, 200) as (address, asked):
+        session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False})
+        assert session.request(method, "/anything") == {}
+    assert asked == [method.upper()] * 3
+
+
+def test_after_trouble_on_the_way_only_what_changes_nothing_is_sent_again() -> None:
+    with answering(502, 503, 200, 502) as (address, asked):
+        session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False})
+        assert session.get("/anything") == {}
+        with pytest.raises(ApiError, match="POST /anything: 502"):
+            session.post("/anything", {"name": "x"})
+    assert asked == ["GET", "GET", "GET", "POST"]
+
+
+def test_what_is_missing_is_an_error_only_when_the_api_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITLAB_TOKEN", raising=False)
+    with pytest.raises(PluginError, match="no API token"):
+        GitLab().configure({"baseUrl": "http://127.0.0.1:1/api/v4/"}).get("/user")
+    with pytest.raises(PluginError, match="baseUrl: expected the address of an API"):
+        GitLab().configure({"token": "t", "baseUrl": "gitlab.example.com"}).get("/user")
+
+
+def test_token_and_address_may_come_from_the_environment(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITLAB_TOKEN", instance.token)
+    monkeypatch.setenv("GITLAB_BASE_URL", f"{instance.url}/api/v4/")
+    assert GitLab().configure({}).get("/user")["username"] == "root"
