@@ -159,7 +159,7 @@ if config.projects:
             gitlab_url=git.url,
             api_token=git.api_token,
             registry=registry.address,
-            authority=config.certificate.authority,
+            authority=config.certificate.ca_certificate,
             keep_data=config.keep_data,
             known_projects=planned.projects,
         ),

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import pulumi
 
-from components.settings import Settings, SettingsError, Storage, Zone
+from components.settings import DnsZone, Settings, SettingsError, Storage
 from components.versions import GITLAB_LAST_KNOWN_MAJOR, GITLAB_REQUIRED_STOPS
 
 _READ_AGAIN_SECONDS: Final = 5
@@ -60,7 +60,7 @@ class Deployment:
             gitlab_version=settings.gitlab.version,
             region=settings.region,
             domain=settings.domain,
-            has_domain=settings.dns.zone is Zone.CREATE or (protected is not None and protected.has_domain),
+            has_domain=settings.dns.zone is DnsZone.CREATE or (protected is not None and protected.has_domain),
             has_bucket=settings.registry.storage is Storage.SPACES or (protected is not None and protected.has_bucket),
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
             kept=settings.keep_data,

@@ -117,7 +117,7 @@ class GitLab(Component):
             libraries=["gitlab.sh"],
             values={
                 "ADDRESS": args.address,
-                "CA_CERTIFICATE": certificate.authority or "",
+                "CA_CERTIFICATE": certificate.ca_certificate or "",
                 "CERTIFICATE_CHAIN": certificate.chain or "",
                 "CERTIFICATE_KEY": _secret(certificate),
                 "CERTIFICATE_SOURCE": certificate.acme_directory or str(certificate.source),

@@ -86,9 +86,9 @@ class Project(Component):
             path=settings.path,
             namespace_id=self._namespace(),
             description=settings.description,
-            visibility_level=settings.visibility or (None if settings.adopted else "private"),
+            visibility_level=settings.visibility or (None if settings.imported else "private"),
             default_branch=settings.default_branch,
-            initialize_with_readme=None if settings.adopted else True,
+            initialize_with_readme=None if settings.imported else True,
             # GitLab would begin with a pipeline of its own at the first file that it knows how to build.
             auto_devops_enabled=False,
             # A job must not land on a runner that cannot build images, or that others use.
@@ -109,14 +109,14 @@ class Project(Component):
                 import_=settings.import_id or self._args.known_id,
                 ignore_changes=self._left_alone(),
                 # What was there before the stack stays when the stack goes, and what is data as well.
-                retain=settings.adopted or self._args.keep_data,
+                retain=settings.imported or self._args.keep_data,
             ),
         )
 
     def _left_alone(self) -> list[str]:
         """What an adopted project keeps as it was, because the stack file does not say otherwise."""
         settings = self._args.settings
-        if not settings.adopted:
+        if not settings.imported:
             # It says how a project begins, and nothing of one that is found again.
             return ["initializeWithReadme"]
         said = {"description": settings.description, "visibilityLevel": settings.visibility}
@@ -217,7 +217,7 @@ class Project(Component):
         """What takes a thing of the stack with it: not a project that stays, nor a machine whose data does."""
         if self._args.keep_data:
             return None
-        return self._args.server.droplet if self._args.settings.adopted else project
+        return self._args.server.droplet if self._args.settings.imported else project
 
     def _pipeline(self) -> str:
         args = self._args

@@ -1,7 +1,7 @@
 """The one place that reads configuration.
 
-Owns the shape of a stack file (`sections`) and how mistakes in it are told (`errors`). Owns no resource. The whole is
-checked before the first resource is registered, and all mistakes are told together.
+Owns the shape of a stack file (`sections`) and how errors in it are told (`errors`). Owns no resource. The whole is
+checked before the first resource is registered, and all errors are told together.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import pulumi
 from pydantic import TypeAdapter, ValidationError
 
-from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings, mistakes_between
-from components.settings.errors import SettingsError, secret_paths, told
+from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings, conflicts
+from components.settings.errors import SettingsError, format_error, secret_paths
 from components.settings.sections import (
     S3,
     Certificate,
     CertificateSource,
+    DnsZone,
     Packages,
     Removal,
     Settings,
     Storage,
-    Zone,
 )
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Builder",
     "Certificate",
     "CertificateSource",
+    "DnsZone",
     "ExtraStage",
     "Packages",
     "ProjectSettings",
@@ -42,7 +43,6 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Storage",
-    "Zone",
     "load",
     "of_stack",
 ]
@@ -52,7 +52,7 @@ def of_stack() -> Settings:
     """The settings of the stack that the program runs for.
 
     Raises:
-        SettingsError: with every mistake that was found.
+        SettingsError: with every error that was found.
     """
     config = dict(pulumi.runtime.config.CONFIG.get())
     encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
@@ -76,23 +76,23 @@ def load(
         environment: where the API token is looked for.
 
     Raises:
-        SettingsError: with every mistake that was found.
+        SettingsError: with every error that was found.
     """
-    mistakes = _missing_credentials(environment) + _bad_stack_name(stack)
+    errors = _missing_credentials(environment) + _bad_stack_name(stack)
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
     values = {key: _parsed(key, value) for key, value in ours.items()}
-    mistakes += _plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys})
+    errors += _plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys})
     try:
         settings = Settings.model_validate(values)
-    except ValidationError as error:
-        mistakes += [told(detail, Settings) for detail in error.errors(include_url=False, include_input=False)]
-    mistakes += _mistakes_of_delivery(values)
-    if mistakes:
-        raise SettingsError(mistakes)
+    except ValidationError as invalid:
+        errors += [format_error(detail, Settings) for detail in invalid.errors(include_url=False, include_input=False)]
+    errors += _delivery_errors(values)
+    if errors:
+        raise SettingsError(errors)
     return settings
 
 
-def _mistakes_of_delivery(values: Mapping[str, Any]) -> list[str]:
+def _delivery_errors(values: Mapping[str, Any]) -> list[str]:
     """What projects and runners have wrong with each other, told beside what is wrong elsewhere."""
     try:
         projects = TypeAdapter(tuple[ProjectSettings, ...]).validate_python(values.get("projects"))
@@ -100,7 +100,7 @@ def _mistakes_of_delivery(values: Mapping[str, Any]) -> list[str]:
     except ValidationError:
         # One is wrong by itself, which is told already: with it nothing can be compared.
         return []
-    return list(mistakes_between(projects, runners))
+    return list(conflicts(projects, runners))
 
 
 def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
@@ -160,5 +160,5 @@ def _parsed(key: str, value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError:
-        # Told as a mistake of its type.
+        # Told as a error of its type.
         return value

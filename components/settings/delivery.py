@@ -12,12 +12,12 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from components import versions
 from components.settings.section import Section
-from components.settings.texts import Fingerprint, HttpsUrl, like
+from components.settings.texts import Fingerprint, HttpsUrl, matching
 
 Name = Annotated[
     str,
     AfterValidator(
-        like(
+        matching(
             r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?",
             "is not a name; GitLab and the cloud would refuse it. Take at most 40 small letters, digits and dashes, "
             "a letter first and no dash last",
@@ -40,7 +40,7 @@ _TAKEN_VARIABLES: Final = re.compile(
 Group = Annotated[
     str,
     AfterValidator(
-        like(
+        matching(
             r"\w[\w.-]*(/\w[\w.-]*)*",
             "is not the path of a group; none could be found. Write it as in its address, such as team or team/sub",
         )
@@ -49,13 +49,13 @@ Group = Annotated[
 Branch = Annotated[
     str,
     AfterValidator(
-        like(r"[\w.-]+(/[\w.-]+)*", "is not the name of a branch; GitLab would refuse it. Take one such as main")
+        matching(r"[\w.-]+(/[\w.-]+)*", "is not the name of a branch; GitLab would refuse it. Take one such as main")
     ),
 ]
-Number = Annotated[
+ProjectId = Annotated[
     str,
     AfterValidator(
-        like(r"\d+", "is not the number of a project; none could be found. Take the project ID that its page shows")
+        matching(r"\d+", "is not the number of a project; none could be found. Take the project ID that its page shows")
     ),
 ]
 
@@ -117,7 +117,7 @@ class ProjectSettings(Section):
     visibility: Literal["private", "internal", "public"] | None = None
     default_branch: Branch = "main"
     #: The number of a project that exists and is adopted; it stays in GitLab when it leaves the stack.
-    import_id: Number | None = None
+    import_id: ProjectId | None = None
     #: Whether the sample application is put into its repository; left out, only where the repository is new.
     sample: bool | None = None
     #: Whether its pipeline is the one that builds, tests and releases an image; left out, only where it is new.
@@ -153,7 +153,7 @@ class ProjectSettings(Section):
         return value
 
     @model_validator(mode="after")
-    def _keeps_what_is_adopted(self) -> Self:
+    def _imports_consistently(self) -> Self:
         if self.import_id is not None and self.sample:
             message = "has sample, and is adopted; files of its own would be written over. Remove sample, or importId"
             raise ValueError(message)
@@ -165,19 +165,19 @@ class ProjectSettings(Section):
         return self
 
     @property
-    def adopted(self) -> bool:
+    def imported(self) -> bool:
         """Whether it was there before the stack."""
         return self.import_id is not None
 
     @property
     def has_sample(self) -> bool:
         """Whether the sample application is put into its repository."""
-        return self.sample if self.sample is not None else not self.adopted
+        return self.sample if self.sample is not None else not self.imported
 
     @property
     def has_pipeline(self) -> bool:
         """Whether the stack declares its pipeline."""
-        return self.pipeline if self.pipeline is not None else not self.adopted
+        return self.pipeline if self.pipeline is not None else not self.imported
 
 
 class RunnerSettings(Section):
@@ -208,7 +208,7 @@ class RunnerSettings(Section):
         return self
 
 
-def mistakes_between(projects: Sequence[ProjectSettings], runners: Sequence[RunnerSettings]) -> Iterator[str]:
+def conflicts(projects: Sequence[ProjectSettings], runners: Sequence[RunnerSettings]) -> Iterator[str]:
     """What is wrong with projects and runners together, each of which is right by itself."""
     names = Counter(runner.name for runner in runners)
     yield from (f"runners: {_twice(f'there are two runners {name}')}" for name in names if names[name] > 1)

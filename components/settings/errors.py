@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pulumi
-from pydantic import BaseModel, SecretStr
+from pydantic import AliasChoices, BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
 #: What pydantic finds, in the words of this project: what is wrong, what would have happened, what to do. `{found}` is
@@ -31,30 +31,37 @@ _SENTENCES: Final = {
 class SettingsError(pulumi.RunError):
     """What a user did wrong in a stack file or in the environment: one line each, all of them, no traceback."""
 
-    def __init__(self, mistakes: list[str]) -> None:
-        """Keep the mistakes and make one message of them."""
-        self.mistakes = mistakes
-        noun = "mistake" if len(mistakes) == 1 else "mistakes"
-        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
-        super().__init__(f"{len(mistakes)} {noun} in the configuration; nothing was touched.\n{lines}")
+    def __init__(self, errors: list[str]) -> None:
+        """Keep the errors and make one message of them."""
+        self.errors = errors
+        noun = "mistake" if len(errors) == 1 else "mistakes"
+        lines = "\n".join(f"  - {error}" for error in errors)
+        super().__init__(f"{len(errors)} {noun} in the configuration; nothing was touched.\n{lines}")
 
 
-def told(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    """One mistake as a line: the key path first, then what is wrong, what would have happened and what to do."""
+def format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One error as a line: the key path first, then what is wrong, what would have happened and what to do."""
     location = [str(part) for part in detail["loc"]]
     path = ".".join(location)
+    current = _current_name(location, model)
+    if current and detail["type"] == "extra_forbidden":
+        return f"{path}: is the former name of {current}, which is set as well; it would be ignored. Remove it"
+    message = _message(detail, location, model)
+    line = f"{path}: {message}" if path else message
+    return f"{line}. The key is called {current} now" if current else line
+
+
+def _message(detail: ErrorDetails, location: list[str], model: type[BaseModel]) -> str:
+    path = ".".join(location)
     if detail["type"] == "value_error":
-        message = detail["msg"].removeprefix("Value error, ")
-        return f"{path}: {message}" if path else message
+        return detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        return f"{path}: is not a setting; it would have no effect. {_suggestion(location, model)}"
+        return f"is not a setting; it would have no effect. {_suggestion(location, model)}"
     if detail["type"] == "missing":
         secret = " --secret" if path in set(secret_paths(model)) else ""
-        return (
-            f"{path}: is missing; nothing could be made without. Set it with: pulumi config set{secret} --path {path} …"
-        )
+        return f"is missing; nothing could be made without. Set it with: pulumi config set{secret} --path {path} …"
     sentence = _SENTENCES.get(detail["type"], "is refused; it would fail later. {found}")
-    return f"{path}: {sentence.format(found=detail['msg'], **detail.get('ctx', {}))}"
+    return sentence.format(found=detail["msg"], **detail.get("ctx", {}))
 
 
 def secret_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -69,12 +76,29 @@ def secret_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _suggestion(location: list[str], model: type[BaseModel]) -> str:
-    for part in location[:-1]:
-        found = [field for field in model.model_fields.values() if field.alias == part]
-        model = _sections(found[0].annotation)[0] if found else model
-    known = [field.alias or name for name, field in model.model_fields.items()]
+    section = _section_of(location, model)
+    known = [field.alias or name for name, field in section.model_fields.items()]
     close = difflib.get_close_matches(location[-1], known, n=1)
     return f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}"
+
+
+def _current_name(location: list[str], model: type[BaseModel]) -> str | None:
+    """The name of the key that `location` ends with, if the stack file uses its former one."""
+    if not location:
+        return None
+    for field in _section_of(location, model).model_fields.values():
+        former = field.validation_alias.choices[1:] if isinstance(field.validation_alias, AliasChoices) else []
+        if location[-1] in former:
+            return field.alias
+    return None
+
+
+def _section_of(location: list[str], model: type[BaseModel]) -> type[BaseModel]:
+    """The section that the key at `location` is in; list positions and names of the user's choice are passed over."""
+    for part in location[:-1]:
+        found = [field for field in model.model_fields.values() if field.alias == part]
+        model = next(iter(_sections(found[0].annotation)), model) if found else model
+    return model
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

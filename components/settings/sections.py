@@ -10,7 +10,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, ip_network
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from components import versions
 from components.settings.delivery import ProjectSettings, RunnerSettings
@@ -24,7 +24,7 @@ from components.settings.texts import (
     HttpsUrl,
     KeyText,
     Region,
-    like,
+    matching,
 )
 
 #: Regions that offer Spaces (DigitalOcean, regional availability).
@@ -61,7 +61,7 @@ class Removal(StrEnum):
     KEEP_DATA = "keep-data"
 
 
-class Zone(StrEnum):
+class DnsZone(StrEnum):
     """Whether the DNS domain is made here or exists already."""
 
     CREATE = "create"
@@ -86,7 +86,7 @@ class Storage(StrEnum):
 class Dns(Section):
     """DNS: `ttl` in seconds. The API takes no less than 30."""
 
-    zone: Zone = Zone.CREATE
+    zone: DnsZone = DnsZone.CREATE
     ttl: int = Field(default=300, ge=30, le=86400)
 
 
@@ -97,7 +97,7 @@ class Server(Section):
     image: Annotated[
         str,
         AfterValidator(
-            like(
+            matching(
                 r"(ubuntu|debian)-[a-z0-9-]+",
                 "is not an image that GitLab has packages for; it could not be installed. Take ubuntu-24-04-x64",
             )
@@ -162,8 +162,8 @@ class Server(Section):
 class Certificate(Section):
     """TLS of GitLab and of its registry, which share one certificate.
 
-    `acme_directory` replaces Let's Encrypt by another ACME server. `chain`, `private_key` and `authority` are PEM
-    texts; the last one is the root of a private authority, which the server has to be told to trust.
+    `acme_directory` replaces Let's Encrypt by another ACME server. `chain`, `private_key` and `ca_certificate` are PEM
+    texts; the last one is the root certificate of a private authority, which the server has to trust.
     """
 
     source: CertificateSource = CertificateSource.LETS_ENCRYPT
@@ -171,7 +171,11 @@ class Certificate(Section):
     acme_directory: HttpsUrl | None = None
     chain: Certificates | None = None
     private_key: SecretStr | None = None
-    authority: Certificates | None = None
+    ca_certificate: Certificates | None = Field(
+        default=None,
+        # `authority` was its name before, and stack files with it stay valid.
+        validation_alias=AliasChoices("caCertificate", "authority"),
+    )
 
     @property
     def issuer(self) -> str | None:

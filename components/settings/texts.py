@@ -21,7 +21,7 @@ def _https(value: str) -> str:
     return value.rstrip("/")
 
 
-def like(pattern: str, complaint: str) -> Callable[[str], str]:
+def matching(pattern: str, complaint: str) -> Callable[[str], str]:
     """A validator that asks for the whole of a text to match, and else says `complaint`."""
 
     def check(value: str) -> str:
@@ -36,13 +36,15 @@ HttpsUrl = Annotated[str, AfterValidator(_https)]
 Endpoint = Annotated[
     HttpsUrl,
     AfterValidator(
-        like(r"https://[^/]+", "has a path; the bucket's name would be added to it. Give scheme, host and port only")
+        matching(
+            r"https://[^/]+", "has a path; the bucket's name would be added to it. Give scheme, host and port only"
+        )
     ),
 ]
 Certificates = Annotated[
     str,
     AfterValidator(
-        like(
+        matching(
             r"\s*-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*",
             "is no certificate in PEM form; nginx would not start. Paste the text from -----BEGIN CERTIFICATE----- on",
         )
@@ -51,7 +53,7 @@ Certificates = Annotated[
 EmailAddress = Annotated[
     str,
     AfterValidator(
-        like(
+        matching(
             r"[^@\s']+@[^@\s']+",
             "is not an e-mail address; Let's Encrypt would refuse it. Write it like ops@example.com",
         )
@@ -60,7 +62,7 @@ EmailAddress = Annotated[
 Fingerprint = Annotated[
     str,
     AfterValidator(
-        like(
+        matching(
             r"[0-9A-F]{40}|unpinned",
             "is not a fingerprint; no key would match. Give 40 digits of 0 to 9 and A to F without spaces, or unpinned",
         )
@@ -68,12 +70,12 @@ Fingerprint = Annotated[
 ]
 Region = Annotated[
     str,
-    AfterValidator(like(r"[a-z]{3}\d", "is not a region; nothing could be made there. Take one like nyc3 or fra1")),
+    AfterValidator(matching(r"[a-z]{3}\d", "is not a region; nothing could be made there. Take one like nyc3 or fra1")),
 ]
 BucketName = Annotated[
     str,
     AfterValidator(
-        like(
+        matching(
             r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
             "is not the name of a bucket; it could not be found. Take 3 to 63 small letters, digits, dots and dashes",
         )
@@ -81,5 +83,7 @@ BucketName = Annotated[
 ]
 KeyText = Annotated[
     str,
-    AfterValidator(like(r"[^\s'\"\\]+", "is empty or has spaces or quotes; no store gives such keys. Copy it again")),
+    AfterValidator(
+        matching(r"[^\s'\"\\]+", "is empty or has spaces or quotes; no store gives such keys. Copy it again")
+    ),
 ]

@@ -283,7 +283,7 @@ def test_an_adopted_project_stays_adopted() -> None:
     assert before["adopted"] == {"hello": "17"}
     with pytest.raises(SettingsError) as caught:
         delivered(previous_outputs={"deployed": before})
-    [line] = caught.value.mistakes
+    [line] = caught.value.errors
     assert line.startswith("projects.0.importId: hello was adopted as 17; ")
     assert run_program(previous_outputs={"deployed": before}).exports["deployed"]["adopted"] == {}
 
@@ -332,7 +332,7 @@ def test_a_variable_in_plain_text_is_refused_with_the_command_that_encrypts_it()
     projects = [{"path": "first"}, {"path": "hello", "variables": {"DEPLOY_KEY": {"value": "the-value"}}}]
     with pytest.raises(SettingsError) as caught:
         run_program(projects=projects, runners=[RUNNER])
-    [line] = caught.value.mistakes
+    [line] = caught.value.errors
     assert line.startswith("projects[1].variables.DEPLOY_KEY.value: is in the stack file in plain text")
     assert "pulumi config set --secret --path 'projects[1].variables.DEPLOY_KEY.value' …" in line
 
@@ -386,7 +386,7 @@ def test_an_encrypted_variable_stays_secret_and_is_taken_as_it_stands() -> None:
 def test_every_mistake_names_its_key(projects: list[Any], runners: list[Any], path: str) -> None:
     with pytest.raises(SettingsError) as caught:
         run_program(projects=projects, runners=runners)
-    [told] = [line for line in caught.value.mistakes if line.startswith(f"{path}: ")]
+    [told] = [line for line in caught.value.errors if line.startswith(f"{path}: ")]
     assert "; " in told
     assert ". " in told
     assert "1234567" not in told
@@ -403,14 +403,14 @@ def test_mistakes_of_projects_and_runners_are_told_together_with_all_others() ->
     projects = [PROJECT, {**PROJECT, "runners": ["nobody"]}, {"path": "third", "group": "root"}]
     with pytest.raises(SettingsError) as caught:
         run_program(adminCidrs=["nowhere"], projects=projects, runners=[RUNNER, {"name": "idle"}])
-    paths = {line.split(":")[0] for line in caught.value.mistakes}
+    paths = {line.split(":")[0] for line in caught.value.errors}
     assert paths == {"adminCidrs", "projects.1.path", "projects.1.runners", "projects.2.group", "runners"}
 
 
 def test_a_list_that_is_wrong_by_itself_is_not_compared() -> None:
     with pytest.raises(SettingsError) as caught:
         run_program(projects=[{"path": "Hello"}], runners=[RUNNER])
-    assert [line.split(":")[0] for line in caught.value.mistakes] == ["projects.0.path"]
+    assert [line.split(":")[0] for line in caught.value.errors] == ["projects.0.path"]
 
 
 def test_a_project_tells_how_to_pull_and_run_only_what_the_stack_knows_to_be_there() -> None:

@@ -98,7 +98,7 @@ def test_an_unchanged_stack_remembers_the_same() -> None:
 def test_protected_data_cannot_be_made_anew_elsewhere(change: dict[str, Any], path: str) -> None:
     with pytest.raises(SettingsError) as caught:
         after(KEPT, **change)
-    [line] = caught.value.mistakes
+    [line] = caught.value.errors
     assert line.startswith(f"{path}: ")
     assert "is protected. Set it back to" in line
 

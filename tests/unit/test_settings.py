@@ -21,11 +21,11 @@ def settings(**changes: Any) -> Settings:
     return load("slipway", "test", as_config({**project_defaults(), **REQUIRED, **changes}), ENCRYPTED, TOKEN)
 
 
-def mistakes(environment: dict[str, str] | None = None, **changes: Any) -> list[str]:
+def errors(environment: dict[str, str] | None = None, **changes: Any) -> list[str]:
     config = as_config({**project_defaults(), **REQUIRED, **changes})
     with pytest.raises(SettingsError) as caught:
         load("slipway", "test", config, ENCRYPTED, TOKEN if environment is None else environment)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def test_a_domain_and_a_network_are_all_that_has_to_be_set() -> None:
@@ -47,8 +47,8 @@ def test_keys_of_other_namespaces_are_left_alone() -> None:
     assert load("slipway", "test", config, ENCRYPTED, TOKEN).region == "nyc3"
 
 
-def test_all_mistakes_are_told_together() -> None:
-    found = mistakes({}, domain="", adminCidrs=[], registry={"port": 443, "storage": "gcs"})
+def test_all_errors_are_reported_at_once() -> None:
+    found = errors({}, domain="", adminCidrs=[], registry={"port": 443, "storage": "gcs"})
     assert [line.split(":")[0] for line in found] == [
         "DIGITALOCEAN_TOKEN",
         "domain",
@@ -74,19 +74,19 @@ def test_a_mistake_says_that_nothing_was_touched_and_what_to_do() -> None:
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(changes: dict[str, Any], path: str, hint: str) -> None:
-    [line] = mistakes(**changes)
+    [line] = errors(**changes)
     assert line == f"{path}: is not a setting; it would have no effect. {hint}"
 
 
 @pytest.mark.parametrize("cidr", ["192.0.2.10/24", "everywhere", "300.0.0.0/8"])
 def test_an_admin_network_that_is_none_is_refused(cidr: str) -> None:
-    [line] = mistakes(adminCidrs=[cidr])
+    [line] = errors(adminCidrs=[cidr])
     assert line.startswith(f"adminCidrs: {cidr!r} is not a network")
 
 
 @pytest.mark.parametrize("domain", ["localhost", "-a.example.com", "exa mple.com", "example..com"])
 def test_a_domain_that_is_none_is_refused(domain: str) -> None:
-    [line] = mistakes(domain=domain)
+    [line] = errors(domain=domain)
     assert line.startswith("domain: is not a domain name")
 
 
@@ -99,14 +99,14 @@ def test_a_domain_that_is_none_is_refused(domain: str) -> None:
     ],
 )
 def test_a_gitlab_version_that_would_fail_is_refused(version: str, complaint: str) -> None:
-    [line] = mistakes(gitlab={"version": version})
+    [line] = errors(gitlab={"version": version})
     assert line.startswith("gitlab.version: ")
     assert complaint in line
 
 
 @pytest.mark.parametrize("size", ["s-1vcpu-8gb", "s-2vcpu-2gb"])
 def test_a_droplet_too_small_for_gitlab_is_refused(size: str) -> None:
-    [line] = mistakes(server={"size": size})
+    [line] = errors(server={"size": size})
     assert line.startswith(f"server.size: {size} has less than 2 vCPUs or 4 GB")
 
 
@@ -116,53 +116,86 @@ def test_a_size_whose_slug_tells_nothing_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("port", [22, 80, 443, 5000, 8080])
 def test_a_registry_port_that_another_service_uses_is_refused(port: int) -> None:
-    [line] = mistakes(registry={"port": port})
+    [line] = errors(registry={"port": port})
     assert line.startswith(f"registry.port: {port} is taken")
 
 
 def test_s3_storage_needs_its_section() -> None:
-    [line] = mistakes(registry={"storage": "s3"})
+    [line] = errors(registry={"storage": "s3"})
     assert "without the section registry.s3" in line
 
 
 def test_an_s3_section_that_would_be_ignored_is_refused() -> None:
     s3 = {"bucket": "images", "accessKey": "a", "secretKey": "b"}
-    [line] = mistakes(registry={"storage": "filesystem", "s3": s3})
+    [line] = errors(registry={"storage": "filesystem", "s3": s3})
     assert "it would be ignored" in line
 
 
 def test_an_endpoint_without_a_scheme_is_refused() -> None:
     s3 = {"bucket": "images", "accessKey": "a", "secretKey": "b", "endpoint": "minio.example.test"}
-    [line] = mistakes(registry={"storage": "s3", "s3": s3})
+    [line] = errors(registry={"storage": "s3", "s3": s3})
     assert line.startswith("registry.s3.endpoint: is not an https:// URL")
 
 
 def test_a_region_without_spaces_is_refused_only_where_spaces_are_wanted() -> None:
-    [line] = mistakes(region="nyc1")
+    [line] = errors(region="nyc1")
     assert line.startswith("registry.spacesRegion: nyc1 offers no Spaces")
     assert settings(region="nyc1", registry={"spacesRegion": "nyc3"}).spaces_region == "nyc3"
     assert settings(region="nyc1", registry={"storage": "filesystem"}).region == "nyc1"
 
 
 def test_a_provided_certificate_needs_chain_and_key() -> None:
-    [line] = mistakes(certificate={"source": "provided", "chain": CHAIN})
+    [line] = errors(certificate={"source": "provided", "chain": CHAIN})
     assert line.startswith("certificate: has source provided without both chain and privateKey")
 
 
 def test_a_certificate_beside_lets_encrypt_is_refused() -> None:
-    [line] = mistakes(certificate={"chain": CHAIN, "privateKey": PRIVATE_KEY})
+    [line] = errors(certificate={"chain": CHAIN, "privateKey": PRIVATE_KEY})
     assert "source is lets-encrypt; they would be ignored" in line
+
+
+@pytest.mark.parametrize("key", ["caCertificate", "authority"])
+def test_a_private_authority_is_given_by_the_current_or_the_former_key(key: str) -> None:
+    assert settings(certificate={key: CHAIN}).certificate.ca_certificate == CHAIN
+
+
+def test_an_error_in_a_key_with_its_former_name_gives_the_current_one() -> None:
+    [line] = errors(certificate={"authority": "junk"})
+    assert line.startswith("certificate.authority: ")
+    assert line.endswith(". The key is called caCertificate now")
+
+
+def test_a_former_key_beside_the_current_one_is_refused() -> None:
+    [line] = errors(certificate={"authority": CHAIN, "caCertificate": CHAIN})
+    assert line == (
+        "certificate.authority: is the former name of caCertificate, which is set as well; it would be ignored. "
+        "Remove it"
+    )
+
+
+def test_only_the_current_key_is_suggested_for_an_unknown_one() -> None:
+    [line] = errors(certificate={"zzz": 1})
+    assert "caCertificate" in line
+    assert "authority" not in line
+
+
+def test_an_unknown_key_of_a_variable_that_is_called_like_a_key_is_refused() -> None:
+    projects = [{"path": "hello", "variables": {"value": {"value": "a-secret-value", "maskd": True}}}]
+    [line] = [
+        line for line in errors(projects=projects, runners=[{"name": "docker-builder"}]) if "is not a setting" in line
+    ]
+    assert line == "projects.0.variables.value.maskd: is not a setting; it would have no effect. Did you mean masked?"
 
 
 def test_an_authorized_key_has_to_be_a_public_key() -> None:
     assert settings(server={"authorizedKeys": [PUBLIC_KEY]}).server.authorized_keys == (PUBLIC_KEY,)
-    [line] = mistakes(server={"authorizedKeys": [PUBLIC_KEY, "-----BEGIN OPENSSH PRIVATE KEY-----"]})
+    [line] = errors(server={"authorizedKeys": [PUBLIC_KEY, "-----BEGIN OPENSSH PRIVATE KEY-----"]})
     assert line.startswith("server.authorizedKeys: entry 1 is not an OpenSSH public key")
 
 
 def test_no_message_and_no_representation_shows_a_secret() -> None:
     s3 = {"bucket": "images", "accessKey": "a", "secretKey": "the-secret", "endpoint": "no-scheme"}
-    assert "the-secret" not in str(mistakes(registry={"storage": "s3", "s3": s3}))
+    assert "the-secret" not in str(errors(registry={"storage": "s3", "s3": s3}))
     good = {**s3, "endpoint": "https://minio.example.test"}
     assert "the-secret" not in repr(settings(registry={"storage": "s3", "s3": good}))
 
@@ -213,7 +246,7 @@ def test_either_name_of_the_token_will_do() -> None:
     ],
 )
 def test_every_mistake_names_its_key_and_says_what_to_do(changes: dict[str, Any], path: str) -> None:
-    [line] = mistakes(**changes)
+    [line] = errors(**changes)
     assert line.startswith(f"{path}: ")
     what, consequence = line.removeprefix(f"{path}: ").split("; ", 1)
     assert what
@@ -225,14 +258,14 @@ def test_a_secret_in_plain_text_is_refused_and_told_how_to_encrypt_it() -> None:
     config = as_config({**project_defaults(), **REQUIRED, "registry": {"storage": "s3", "s3": S3}})
     with pytest.raises(SettingsError) as caught:
         load("slipway", "test", config, [], TOKEN)
-    [line] = caught.value.mistakes
+    [line] = caught.value.errors
     assert line.startswith("registry.s3.secretKey: is in the stack file in plain text")
     assert "pulumi config set --secret --path registry.s3.secretKey" in line
     assert load("slipway", "test", config, ["slipway:registry"], TOKEN).registry.s3
 
 
 def test_a_missing_secret_is_asked_for_as_a_secret() -> None:
-    [line] = mistakes(registry={"storage": "s3", "s3": {"bucket": "images", "accessKey": "a"}})
+    [line] = errors(registry={"storage": "s3", "s3": {"bucket": "images", "accessKey": "a"}})
     assert line.endswith("pulumi config set --secret --path registry.s3.secretKey …")
 
 
