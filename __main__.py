@@ -13,7 +13,6 @@ from pulumi_gitlab import Provider
 
 from components import gitlab, settings
 from components.delivery import Delivery, DeliveryArgs
-from components.deployment import Deployment
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
@@ -22,6 +21,7 @@ from components.network import Network, NetworkArgs
 from components.public_access import PublicAccess, PublicAccessArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
+from components.state import Deployment
 
 # Everything that can be refused is refused here, before anything is registered.
 config = settings.of_stack()

@@ -1,7 +1,6 @@
 """The components of an installation: one noun a module, each with its inputs beside it."""
 
 from components.delivery import Delivery, DeliveryArgs
-from components.deployment import Deployment
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
@@ -12,6 +11,7 @@ from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
 from components.runner import Runner, RunnerArgs
 from components.settings import Settings, SettingsError
+from components.state import Deployment
 
 __all__ = [
     "AdminKey",

@@ -9,8 +9,8 @@ from unittest.mock import Mock
 import pulumi
 import pytest
 
-from components.deployment import Deployment, upgrade_mistakes
 from components.settings import SettingsError
+from components.state import Deployment, upgrade_mistakes
 from tests.unit.engine import run_program
 
 KEPT: dict[str, Any] = {
