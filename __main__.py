@@ -18,9 +18,10 @@ from components.gitlab import GitLab, GitLabArgs
 from components.gitlab_server import GitLabServer, GitLabServerArgs
 from components.keys import AdminKey
 from components.network import Network, NetworkArgs
+from components.object_storage import ObjectStorage
 from components.public_access import PublicAccess, PublicAccessArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
-from components.registry_configuration import ObjectStorage, RegistryConfiguration, RegistryConfigurationArgs
+from components.registry_configuration import RegistryConfiguration, RegistryConfigurationArgs
 from components.state import Deployment
 
 # Everything that can be refused is refused here, before anything is registered.

@@ -10,7 +10,7 @@ import pulumi_digitalocean as digitalocean
 import pulumi_random as random
 
 from components.component import Component
-from components.registry_configuration import ObjectStorage
+from components.object_storage import ObjectStorage
 
 #: Uploads that were begun and never ended are kept this many days (GitLab, container registry administration).
 _ABORT_UPLOADS_AFTER_DAYS: Final = 3

@@ -10,49 +10,9 @@ import pulumi
 from pulumi_command import remote
 
 from components.component import Component
+from components.object_storage import ObjectStorage
 from components.remote import Machine, run_script
 from components.rendering import render
-from components.settings import S3
-
-
-@dataclass(frozen=True)
-class ObjectStorage:
-    """A bucket and a key for it. Without an `endpoint` it is Amazon's, where the region decides."""
-
-    bucket: pulumi.Input[str]
-    region: str
-    endpoint: str | None
-    access_key: pulumi.Input[str]
-    secret_key: pulumi.Input[str]
-
-    @classmethod
-    def given(cls, settings: S3) -> ObjectStorage:
-        """A bucket that exists, as the stack file describes it."""
-        return cls(
-            bucket=settings.bucket,
-            region=settings.region,
-            endpoint=settings.endpoint,
-            access_key=settings.access_key,
-            secret_key=pulumi.Output.secret(settings.secret_key.get_secret_value()),
-        )
-
-    @property
-    def base_url(self) -> str:
-        """Where the S3 interface answers."""
-        return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
-
-    def as_output(self) -> pulumi.Output[dict[str, Any]]:
-        """All of it as one secret value."""
-        found: pulumi.Output[dict[str, Any]] = pulumi.Output.secret(
-            pulumi.Output.all(
-                bucket=self.bucket,
-                region=self.region,
-                endpoint=self.base_url,
-                access_key=self.access_key,
-                secret_key=self.secret_key,
-            )
-        )
-        return found
 
 
 @dataclass(frozen=True)
