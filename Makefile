@@ -36,7 +36,7 @@ preview: ready ## what `make up` would change
 
 verify: env ## measure what runs: DNS, ports, TLS, GitLab, registry
 	$(SAY) 'verify: stack $(STACK)'
-	@$(RUN) python -m tests.e2e.verify --stack $(STACK)
+	@$(RUN) python -m tools.verify --stack $(STACK)
 
 demo: ready ## a commit, its pipeline as it runs, and what the released image answers
 ifeq ($(STACK),sandbox)
@@ -44,7 +44,7 @@ ifeq ($(STACK),sandbox)
 	@$(RUN) pulumi up --stack $(STACK) --yes --skip-preview
 endif
 	$(SAY) 'demo: stack $(STACK)'
-	@$(RUN) python -m tests.e2e.demo --stack $(STACK) $(YES) $(ARGS)
+	@$(RUN) python -m tools.demo --stack $(STACK) $(YES) $(ARGS)
 
 ifeq ($(STACK),sandbox)
 bench: ready ## the pipeline against the walk-through's own file, in the sandbox: ratios of one run
@@ -98,4 +98,4 @@ endif
 	@$(RUN) pulumi stack select --create $(STACK)
 
 env:
-	@tests/sandbox/cloud/bootstrap.sh
+	@tools/bootstrap.sh

@@ -20,10 +20,10 @@ from gitlab.v4.objects import Project, ProjectPipeline
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.clients import FAILURES, CheckError, Outputs
-from tests.e2e.demo import change
-from tests.e2e.pipelines import commit, pipeline_of, project_of, started, times_of
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
+from tools.clients import FAILURES, CheckError, Outputs
+from tools.demo import change
+from tools.pipelines import commit, pipeline_of, project_of, started, times_of
 
 NAME = "bench"
 AIM = 0.5

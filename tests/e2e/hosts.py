@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.e2e.clients import run
 from tests.e2e.stack import Stack
+from tools.clients import run
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from tests.e2e.clients import Outputs, run
 from tests.e2e.watch import Watch
+from tools.clients import Outputs, run
 
 
 def secret_values(outputs: Outputs) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.clients import Outputs, try_run
+from tools.clients import Outputs, try_run
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The settings that tests begin with, and the runner in them.

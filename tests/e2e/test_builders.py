@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from gitlab.v4.objects import Project
 
-from tests.e2e import verify
 from tests.e2e.hosts import Host
-from tests.e2e.pipelines import (
+from tests.e2e.stack import Stack
+from tools import verify
+from tools.pipelines import (
     commit,
     image_tested,
     jobs_of,
@@ -27,7 +28,6 @@ from tests.e2e.pipelines import (
     started,
     until,
 )
-from tests.e2e.stack import Stack
 
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
 #: A job that runs until a branch is there.

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e import verify
-from tests.e2e.clients import Docker, run, temporary_project
 from tests.e2e.control import Control
-from tests.e2e.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
 from tests.e2e.stack import RUNNER, Stack
+from tools import verify
+from tools.clients import Docker, run, temporary_project
+from tools.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
 
 
 def test_up_ends_with_a_green_pipeline_and_an_image_that_greets(delivery: Stack) -> None:

@@ -18,12 +18,12 @@ import boto3
 import pydo
 import pytest
 
-from tests.e2e import verify
-from tests.e2e.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
 from tests.e2e.control import READS, Control
-from tests.e2e.pipelines import until
 from tests.e2e.secrecy import ProcessWatch, found_in, secret_values
 from tests.e2e.stack import Stack
+from tools import verify
+from tools.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
+from tools.pipelines import until
 
 WATCH = ProcessWatch()
 #: When the machine started, as its first process tells.

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from gitlab.v4.objects import Project, ProjectJob
 
-from tests.e2e.clients import Outputs
 from tests.e2e.control import Control
 from tests.e2e.doors import DoorWatch
-from tests.e2e.pipelines import pipeline_of
 from tests.e2e.secrecy import found_in
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
+from tools.clients import Outputs
+from tools.pipelines import pipeline_of
 
 SHARED: dict[str, Any] = {**RUNNER, "name": "shared"}
 OWN: dict[str, Any] = {**SHARED, "name": "own", "tags": ["own"], "untagged": False}

@@ -22,11 +22,11 @@ import pytest
 import yaml
 from gitlab.v4.objects import Project, ProjectJob, Runner
 
-from tests.e2e.clients import CheckError, Outputs, run
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
-from tests.e2e.pipelines import ENDED, project_of, started, until
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
+from tools.clients import CheckError, Outputs, run
+from tools.pipelines import ENDED, project_of, started, until
 
 OLD, NEW = "19.2.1-1", "19.3.0-1"
 MACHINE = "delivery-docker-builder-1"

@@ -12,9 +12,9 @@ from tests.sandbox.cloud import lifecycle, namespaces
 from tests.sandbox.cloud.health import failures
 from tests.sandbox.cloud.stacks import remove_stale_locks
 from tests.sandbox.cloud.supervision import Supervisor
-from tests.sandbox.cloud.tools.progress import ToolError
 from tests.sandbox.cloud.workstation import command_environment, prepare_folders, tool_environment
 from tests.sandbox.layout import InstanceNameError, current
+from tools.progress import ToolError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

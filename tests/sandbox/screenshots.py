@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.clients import Outputs
 from tests.sandbox.browser import Browser, browser
+from tools.clients import Outputs
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 WIDTH, LOWEST, HIGHEST = 1200, 240, 800

@@ -22,9 +22,9 @@ from pathlib import Path
 from tests.sandbox.cloud import namespaces
 from tests.sandbox.cloud.health import failures
 from tests.sandbox.cloud.supervision import Supervisor, configuration_file
-from tests.sandbox.cloud.tools.progress import Say, say
 from tests.sandbox.cloud.workstation import service_environment
 from tests.sandbox.layout import Layout
+from tools.progress import Say, say
 
 #: Longest that services may take to become healthy, in seconds. A warm start takes about five.
 PATIENCE = 120

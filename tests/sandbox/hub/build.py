@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tests.sandbox.cloud import versions
-from tests.sandbox.cloud.tools.progress import Say, run, say
 from tests.sandbox.layout import current
 from tests.sandbox.machines.image.build import archives
+from tools.progress import Say, run, say
 
 _HERE = Path(__file__).parent / "image"
 _NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child")

@@ -15,9 +15,10 @@ from tests.sandbox.cloud import versions
 from tests.sandbox.cloud.namespaces import Init
 from tests.sandbox.cloud.services import Program
 from tests.sandbox.cloud.stacks import backend, remove_stale_locks
-from tests.sandbox.cloud.tools import debian, golang, nodejs, progress, pulumi
+from tests.sandbox.cloud.tools import debian, golang, nodejs, pulumi
 from tests.sandbox.cloud.workstation import command_environment, tool_environment
 from tests.sandbox.layout import Layout
+from tools import progress
 
 
 def fake_program(path: Path, output: str) -> Path:

@@ -19,12 +19,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tests.e2e.clients import Outputs
 from tests.sandbox.browser import Browser, browser
 from tests.sandbox.screenshots import IMAGES, take
 from tests.sandbox_tests.gitlab.test_ci import TUTORIAL, commit, make_project, make_runner, newest
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, listen, running, serving
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
+from tools.clients import Outputs
 
 PULL = "docker pull gitlab.example.com:5555/root/hello"
 MIB = 2**20

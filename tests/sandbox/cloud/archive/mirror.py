@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tests.sandbox.cloud.archive.signing import Signer, publish
-from tests.sandbox.cloud.tools.progress import Say, ToolError, run, say
+from tools.progress import Say, ToolError, run, say
 
 _HERE = Path(__file__).parent
 PACKAGES_FILE = _HERE / "mirror-packages.txt"

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.sandbox.cloud.tools.progress import Say, ToolError, run, say
+from tools.progress import Say, ToolError, run, say
 
 #: What a sandbox needs, and what only its tests need.
 SANDBOX = Path(__file__).with_name("debian-packages.txt")

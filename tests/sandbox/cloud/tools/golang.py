@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.sandbox.cloud import versions
-from tests.sandbox.cloud.tools.progress import Say, ToolError, run, say
+from tools.progress import Say, ToolError, run, say
 
 PULUMI_MODULE = "github.com/pulumi/pulumi"
 PULUMI_VERSION_VARIABLE = f"{PULUMI_MODULE}/sdk/v3/go/common/version.Version"

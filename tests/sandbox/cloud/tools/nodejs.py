@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.sandbox.cloud import versions
-from tests.sandbox.cloud.tools.progress import Say, ToolError, run, say
+from tools.progress import Say, ToolError, run, say
 
 #: Names the programs; its lock file pins them by their digests.
 PACKAGE = Path(__file__).resolve().parents[3] / "npm"

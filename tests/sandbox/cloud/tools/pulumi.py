@@ -16,8 +16,8 @@ import httpx
 
 from tests.sandbox.cloud import versions
 from tests.sandbox.cloud.tools.golang import build_pulumi
-from tests.sandbox.cloud.tools.progress import HEARTBEAT, Say, ToolError, heartbeat, say
 from tests.sandbox.plugins.install import install as install_own_plugins
+from tools.progress import HEARTBEAT, Say, ToolError, heartbeat, say
 
 DOWNLOADS = "https://get.pulumi.com"
 CHECKSUMS = "https://github.com/pulumi/pulumi/releases/download/v{version}/pulumi-{version}-checksums.txt"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from gitlab.v4.objects import Project, ProjectPipeline
 
-from tests.e2e.clients import CheckError, Docker, Outputs
+from tools.clients import CheckError, Docker, Outputs
 
 T = TypeVar("T")
 

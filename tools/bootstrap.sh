@@ -3,7 +3,7 @@
 # Says nothing and does nothing when it is there and right.
 set -eu
 
-root=$(cd "$(dirname "$0")/../../.." && pwd)
+root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$root/.cache/venv
 lock=$root/requirements.lock
 stamp=$venv/.lock-sum

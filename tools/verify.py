@@ -1,6 +1,6 @@
 """Measure, from outside, that an installation is what it should be.
 
-`python -m tests.e2e.verify` reads the outputs of the selected stack and prints one line for each thing that a user is
+`python -m tools.verify` reads the outputs of the selected stack and prints one line for each thing that a user is
 promised, measured there and then. It knows nothing but those outputs and uses the clients that a user has: `dig`,
 `nmap`, `docker`, `ssh`, and the client libraries of S3 and GitLab. It makes one project in GitLab for the time that
 it needs it. The exit code is 0 only if every line holds.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.clients import (
+from tools.clients import (
     FAILURES,
     CheckError,
     Docker,
@@ -31,7 +31,7 @@ from tests.e2e.clients import (
     run,
     temporary_project,
 )
-from tests.e2e.pipelines import last_pipeline, project_of, times_of
+from tools.pipelines import last_pipeline, project_of, times_of
 
 
 @dataclass(frozen=True)

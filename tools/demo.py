@@ -1,6 +1,6 @@
 """A commit, its pipeline as it runs, and what the released image answers.
 
-`python -m tests.e2e.demo` changes the sample application of the first project that has it by a commit on its default
+`python -m tools.demo` changes the sample application of the first project that has it by a commit on its default
 branch (a comment in one file; it takes out that of the last time), prints every job and its log while it runs, reads
 the image back from the registry, pulls it by its digest with the deploy token and asks it. The last line is the answer.
 The exit code is 0 only if the pipeline is green and the answer is right.
@@ -21,9 +21,9 @@ from gitlab.v4.objects import Project, ProjectPipeline, ProjectPipelineJob
 from rich.console import Console
 from rich.prompt import Confirm
 
-from tests.e2e.clients import FAILURES, CheckError, Outputs
-from tests.e2e.pipelines import ENDED, commit, project_of, started
-from tests.e2e.verify import GREETING, released
+from tools.clients import FAILURES, CheckError, Outputs
+from tools.pipelines import ENDED, commit, project_of, started
+from tools.verify import GREETING, released
 
 #: What the demo changes: a file that is in the image, so that there is something to build.
 SOURCE = "greeting.js"
@@ -81,7 +81,6 @@ class Watch:
 
     def _tell_log(self, job: ProjectPipelineJob) -> None:
         trace = self.project.jobs.get(job.id, lazy=True).trace()
-        assert isinstance(trace, bytes)
         # A line that is not whole yet comes with the next look.
         whole = trace if job.status in ENDED else trace[: trace.rfind(b"\n") + 1]
         new = _CONTROL.sub("", whole[self.printed.get(job.id, 0) :].decode(errors="replace"))

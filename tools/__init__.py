@@ -1,0 +1,1 @@
+"""What an operator's machine runs: the Python environment, Pulumi and its plugins, verify, demo, bench."""
