@@ -1,6 +1,6 @@
 """The one place that reads configuration.
 
-Owns the shape of a stack file (`sections`) and how errors in it are told (`errors`). Owns no resource. The whole is
+Owns the shape of a stack file (`stack_file`) and how errors in it are told (`errors`). Owns no resource. The whole is
 checked before the first resource is registered, and all errors are told together.
 """
 
@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings, conflicts
 from components.settings.errors import SettingsError, format_error, secret_paths
-from components.settings.sections import (
+from components.settings.stack_file import (
     S3,
     Certificate,
     CertificateSource,
