@@ -16,18 +16,12 @@ from typing import Any
 import pulumi
 from pydantic import TypeAdapter, ValidationError
 
+from components.settings.certificate import Certificate, CertificateSource
 from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings, conflicts
 from components.settings.errors import SettingsError, format_error, secret_paths
-from components.settings.stack_file import (
-    S3,
-    Certificate,
-    CertificateSource,
-    DnsZone,
-    Packages,
-    Removal,
-    Settings,
-    Storage,
-)
+from components.settings.gitlab import Packages
+from components.settings.registry import S3, Storage
+from components.settings.stack_file import DnsZone, Removal, Settings
 
 __all__ = [
     "S3",

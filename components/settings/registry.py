@@ -1,0 +1,87 @@
+"""The container registry, and where it keeps images."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from components.settings.section import Section
+from components.settings.texts import BucketName, Endpoint, KeyText
+
+#: Regions that offer Spaces (DigitalOcean, regional availability).
+SPACES_REGIONS: Final = frozenset(
+    {"ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1"}
+)
+
+#: Ports that GitLab's own services use on the server, beside SSH and the web (omnibus-gitlab, default ports).
+_TAKEN_PORTS: Final = frozenset(
+    {22, 80, 443, 5000, 5001, 5432, 6379, 8060, 8080, 8082, 8083, 8092, 8150, 8151, 8153, 8154, 8155, 8181, 9090, 9093}
+    | {9094, 9100, 9121, 9168, 9187, 9229, 9235, 9236}
+)
+
+
+class Storage(StrEnum):
+    """Where the registry keeps images."""
+
+    FILESYSTEM = "filesystem"
+    S3 = "s3"
+    SPACES = "spaces"
+
+
+class S3(Section):
+    """A bucket that exists: Amazon's (region, no endpoint) or a compatible one (endpoint; the region is a label)."""
+
+    bucket: BucketName
+    region: KeyText = "us-east-1"
+    endpoint: Endpoint | None = None
+    access_key: KeyText
+    secret_key: SecretStr
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_whole(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[^\s'\"\\]+", value.get_secret_value()):
+            message = "is empty or has spaces or quotes; no store gives such keys. Copy it again"
+            raise ValueError(message)
+        return value
+
+
+class Registry(Section):
+    """The container registry: its public port and where it keeps images."""
+
+    port: int = Field(default=5555, ge=1, le=65535)
+    storage: Storage = Storage.SPACES
+    spaces_region: str | None = None
+    s3: S3 | None = None
+
+    @field_validator("port")
+    @classmethod
+    def _free(cls, value: int) -> int:
+        if value in _TAKEN_PORTS:
+            message = f"{value} is taken by another service of the server; nginx would not start. Take 5555"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.storage is Storage.S3 and self.s3 is None:
+            message = (
+                "has storage s3 without the section registry.s3; there would be no bucket. "
+                "Give bucket, region, accessKey and secretKey"
+            )
+            raise ValueError(message)
+        if self.storage is not Storage.SPACES and self.spaces_region is not None:
+            message = (
+                f"has spacesRegion, but storage is {self.storage}; it would be ignored. "
+                "Set storage to spaces, or remove it"
+            )
+            raise ValueError(message)
+        if self.storage is not Storage.S3 and self.s3 is not None:
+            message = (
+                f"has a section s3, but storage is {self.storage}; it would be ignored. Set storage to s3, or remove it"
+            )
+            raise ValueError(message)
+        return self

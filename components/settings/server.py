@@ -1,0 +1,92 @@
+"""The droplet that GitLab runs on."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, field_validator
+
+from components import versions
+from components.settings.section import Section
+from components.settings.texts import matching
+
+#: GitLab, memory-constrained environments: it does not start reliably with less.
+_LEAST_VCPUS: Final = 2
+_LEAST_MEMORY_GB: Final = 4
+
+_SIZE: Final = re.compile(r"-(\d+)vcpu-(\d+)gb")
+#: A range of fewer bits is too wide for a VPC, one of more bits too narrow (DigitalOcean, VPC limits).
+_WIDEST_VPC: Final = 16
+_NARROWEST_VPC: Final = 28
+_PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+=*( .*)?")
+
+
+class Server(Section):
+    """The droplet that GitLab runs on: its size slug, image slug and the size of its data volume in GiB."""
+
+    size: str = "s-4vcpu-8gb"
+    image: Annotated[
+        str,
+        AfterValidator(
+            matching(
+                r"(ubuntu|debian)-[a-z0-9-]+",
+                "is not an image that GitLab has packages for; it could not be installed. Take ubuntu-24-04-x64",
+            )
+        ),
+    ] = versions.SERVER_IMAGE
+    volume_size_gb: int = Field(default=50, ge=10, le=16384)
+    authorized_keys: tuple[str, ...] = ()
+    vpc_cidr: IPv4Network | None = None
+
+    @field_validator("size")
+    @classmethod
+    def _large_enough(cls, value: str) -> str:
+        found = _SIZE.search(value)
+        if not re.fullmatch(r"[a-z0-9]+-[a-z0-9.-]+", value):
+            message = f"{value!r} is not a size; no droplet could be made. Take one like s-4vcpu-8gb"
+            raise ValueError(message)
+        if found and (int(found[1]) < _LEAST_VCPUS or int(found[2]) < _LEAST_MEMORY_GB):
+            message = (
+                f"{value} has less than {_LEAST_VCPUS} vCPUs or {_LEAST_MEMORY_GB} GB; "
+                "GitLab would be killed for want of memory. "
+                "Take s-4vcpu-8gb, or s-2vcpu-4gb at the least"
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("vpc_cidr", mode="before")
+    @classmethod
+    def _is_a_private_network(cls, value: object) -> object:
+        message = (
+            f"{value} is not a range for a private network; the service would refuse it. "
+            "Take one of 16 to 28 bits within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, such as 10.20.0.0/24"
+        )
+        if value is None:
+            return value
+        try:
+            network = IPv4Network(value)
+        except ValueError as error:
+            raise ValueError(message) from error
+        if not network.is_private or not _WIDEST_VPC <= network.prefixlen <= _NARROWEST_VPC:
+            raise ValueError(message)
+        return network
+
+    @field_validator("authorized_keys")
+    @classmethod
+    def _are_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, key in enumerate(value):
+            if not _PUBLIC_KEY.fullmatch(key):
+                message = (
+                    f"entry {number} is not an OpenSSH public key; nobody could log in with it. "
+                    "Paste one line of a .pub file"
+                )
+                raise ValueError(message)
+        return value
+
+    @property
+    def memory_gb(self) -> int:
+        """Memory as the size slug states it; 8, the recommended minimum, where the slug does not tell."""
+        found = _SIZE.search(self.size)
+        return int(found[2]) if found else 8
