@@ -10,13 +10,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from .core import db
+from .core.auth import client_address
 from .core.config import Config
-
-
-def client_address(request: Request) -> str:
-    """The address that nginx saw; of a caller on loopback that did not come through nginx, its own."""
-    own = request.client.host if request.client else "127.0.0.1"
-    return request.headers.get("x-real-ip", own)
 
 
 async def health(request: Request) -> Response:

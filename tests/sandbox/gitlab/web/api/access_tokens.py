@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ..core import access, db, passwords, tokens, users
 from ..core.errors import ApiError, forbidden, invalid, missing, not_found
 from .call import Call, created, no_content, page, route
-from .projects import find as find_project
+from .lookup import find_project
 
 LEVELS = (access.GUEST, 15, access.REPORTER, access.DEVELOPER, access.MAINTAINER, access.OWNER)
 #: Scopes that only a user's own token can have.

@@ -18,7 +18,7 @@ from ..core import access, db, job_tokens, settings
 from ..core.config import Config
 from ..core.errors import ApiError, forbidden, not_found
 from .call import Call, no_content, route
-from .projects import find as find_project
+from .lookup import find_job, find_project
 from .protocol import owner
 
 MEBIBYTE = 1024 * 1024
@@ -107,7 +107,7 @@ def delete(call: Call) -> Response:
     """Remove what a job left."""
     call.user()
     project, _ = find_project(call, access.MAINTAINER)
-    job = _of_project(call, project)
+    job = find_job(call, project)
     for row in call.connection.execute("SELECT * FROM ci_artifacts WHERE job_id = ?", (job["id"],)).fetchall():
         storage.artifact_path(call.config, row).unlink(missing_ok=True)
     call.connection.execute("DELETE FROM ci_artifacts WHERE job_id = ?", (job["id"],))
@@ -116,19 +116,7 @@ def delete(call: Call) -> Response:
 
 def _job(call: Call) -> db.Row:
     project, _ = find_project(call, access.REPORTER)
-    return _of_project(call, project)
-
-
-def _of_project(call: Call, project: db.Row) -> db.Row:
-    job = db.one(
-        call.connection,
-        "SELECT * FROM ci_jobs WHERE id = ? AND project_id = ?",
-        call.path("job"),
-        project["id"],
-    )
-    if job is None:
-        raise not_found()
-    return job
+    return find_job(call, project)
 
 
 def _latest(call: Call) -> db.Row:

@@ -10,8 +10,7 @@ from starlette.responses import Response
 from ..core import access, db, deploy_tokens
 from ..core.errors import invalid, missing, not_found
 from .call import Call, created, no_content, page, route
-from .groups import find as find_group
-from .projects import find as find_project
+from .lookup import find_group, find_project
 
 
 def listing(call: Call) -> Response:

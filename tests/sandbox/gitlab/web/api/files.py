@@ -13,7 +13,7 @@ from ..core import access, commits, db, projects, protection, repositories
 from ..core.errors import ApiError, forbidden, invalid, missing, not_found
 from ..core.events import NO_COMMIT, Push, push_accepted
 from .call import Call, created, no_content, route
-from .projects import find as find_project
+from .lookup import find_project
 
 
 def reader(call: Call) -> db.Row:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from ..core import access, db, namespaces, projects, registration, repositories
 from ..core.errors import ApiError, not_found
 from .call import Call, accepted, created, page, route
+from .lookup import find_group
 
 OPTIONS: dict[str, Any] = {
     "request_access_enabled": True,
@@ -53,7 +54,7 @@ def listing(call: Call) -> Response:
 
 def get(call: Call) -> dict[str, Any]:
     """One group."""
-    return present(call, find(call, 0))
+    return present(call, find_group(call, 0))
 
 
 def create(call: Call) -> Response:
@@ -91,7 +92,7 @@ def create(call: Call) -> Response:
 def update(call: Call) -> dict[str, Any]:
     """Change a group. Another path is one for all that is inside, too."""
     call.user()
-    row = find(call, access.OWNER)
+    row = find_group(call, access.OWNER)
     path = call.text("path", row["path"]) or row["path"]
     if path != row["path"]:
         namespaces.check_path(path)
@@ -127,7 +128,7 @@ def _fresh(call: Call, row: db.Row) -> db.Row:
 def delete(call: Call) -> Response:
     """Mark a group for deletion, which frees its path; with `permanently_remove`, remove one that is marked."""
     call.user()
-    row = find(call, access.OWNER)
+    row = find_group(call, access.OWNER)
     if call.flag("permanently_remove", False):
         if row["marked_for_deletion_on"] is None:
             raise ApiError(400, {"message": "Group must be marked for deletion first."})
@@ -151,7 +152,7 @@ def delete(call: Call) -> Response:
 
 def list_projects(call: Call) -> Response:
     """Projects of a group; with `include_subgroups`, also those of groups inside."""
-    row = find(call, 0)
+    row = find_group(call, 0)
     below = f"{row['full_path']}/"
     inside = bool(call.flag("include_subgroups", False))
     found = [
@@ -164,19 +165,9 @@ def list_projects(call: Call) -> Response:
 
 def list_subgroups(call: Call) -> Response:
     """Groups right inside of a group."""
-    row = find(call, 0)
+    row = find_group(call, 0)
     rows = namespaces.visible(call.connection, call.who, "group")
     return page(call, [present(call, group) for group in rows if group["parent_id"] == row["id"]])
-
-
-def find(call: Call, least: int) -> db.Row:
-    """The group that the path names, for somebody with at least this access."""
-    row = namespaces.find(call.connection, call.path("id"), "group")
-    if row is None:
-        raise not_found("Group")
-    level = access.namespace_level(call.connection, call.who, row)
-    access.require_level(level, least, call.who, row, "Group")
-    return row
 
 
 def present(call: Call, row: db.Row) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from starlette.responses import PlainTextResponse, Response
 from ..ci import actions, progress, storage, views
 from ..core import access, db, job_tokens
 from ..core.errors import forbidden, not_found, unauthorized
-from .artifacts import _of_project as find_in
 from .call import Call, created, open_route, page, route
-from .pipelines import _project as find_project
+from .lookup import find_building_project, find_job
 
 
 def listing(call: Call) -> Response:
     """Jobs of a project, newest first."""
-    project, _ = find_project(call, access.REPORTER)
+    project, _ = find_building_project(call, access.REPORTER)
     scope = call.words("scope")
     retried = call.flag("include_retried", False)
     rows = call.connection.execute("SELECT * FROM ci_jobs WHERE project_id = ? ORDER BY id DESC", (project["id"],))
@@ -90,8 +89,8 @@ def itself(call: Call) -> dict[str, Any]:
 
 
 def _find(call: Call, least: int) -> db.Row:
-    project, _ = find_project(call, least)
-    return find_in(call, project)
+    project, _ = find_building_project(call, least)
+    return find_job(call, project)
 
 
 def _present(call: Call, row: db.Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..ci.documents import ConfigurationError, Files, load
 from ..core import access, db, events, repositories
 from ..core.errors import not_found
 from .call import Call, route
-from .projects import find as find_project
+from .lookup import find_project
 
 
 def of_project(call: Call) -> dict[str, Any]:

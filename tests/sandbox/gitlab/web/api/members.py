@@ -9,8 +9,7 @@ from starlette.responses import Response
 from ..core import access, db, users
 from ..core.errors import ApiError, forbidden, invalid, not_found
 from .call import Call, created, no_content, page, route
-from .groups import find as find_group
-from .projects import find as find_project
+from .lookup import find_group, find_project
 
 LEVELS = (5, access.GUEST, 15, access.REPORTER, access.DEVELOPER, access.MAINTAINER, access.OWNER)
 

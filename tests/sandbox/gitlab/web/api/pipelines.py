@@ -11,7 +11,7 @@ from ..ci import actions, pipelines, progress, storage, views
 from ..core import access, db, events, projects, repositories
 from ..core.errors import ApiError, forbidden, missing, not_found
 from .call import Call, created, no_content, page, route
-from .projects import find as find_project
+from .lookup import find_building_project
 
 STATUSES = (
     "created", "waiting_for_resource", "preparing", "pending", "running", "success", "failed", "canceled", "canceling",
@@ -29,7 +29,7 @@ OVERRIDE = {
 
 def listing(call: Call) -> Response:
     """Pipelines, newest first."""
-    project, _ = _project(call, access.REPORTER)
+    project, _ = find_building_project(call, access.REPORTER)
     rows = call.connection.execute(
         "SELECT * FROM ci_pipelines WHERE project_id = ? ORDER BY id DESC", (project["id"],)
     ).fetchall()
@@ -55,7 +55,7 @@ def get(call: Call) -> dict[str, Any]:
 
 def newest(call: Call) -> dict[str, Any]:
     """The newest pipeline of a ref, by default of the default branch, for its newest commit."""
-    project, _ = _project(call, access.REPORTER)
+    project, _ = find_building_project(call, access.REPORTER)
     ref = call.text("ref") or project["default_branch"] or "main"
     row = db.one(
         call.connection,
@@ -71,7 +71,7 @@ def newest(call: Call) -> dict[str, Any]:
 def create(call: Call) -> Response:
     """Start a pipeline for the newest commit of a branch or tag."""
     who = call.user()
-    project, level = _project(call, access.DEVELOPER)
+    project, level = find_building_project(call, access.DEVELOPER)
     ref = call.text("ref")
     if not ref:
         raise missing("ref")
@@ -144,15 +144,8 @@ def bridges(call: Call) -> Response:
     return page(call, [])
 
 
-def _project(call: Call, least: int) -> tuple[db.Row, int]:
-    project, level = find_project(call, least)
-    if projects.options(project)["builds_access_level"] == "disabled":
-        raise forbidden()
-    return project, level
-
-
 def _find(call: Call, least: int) -> db.Row:
-    project, _ = _project(call, least)
+    project, _ = find_building_project(call, least)
     row = db.one(
         call.connection,
         "SELECT * FROM ci_pipelines WHERE id = ? AND project_id = ?",

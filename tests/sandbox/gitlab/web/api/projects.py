@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from ..core import access, commits, db, namespaces, projects, protection, repositories, settings
 from ..core.auth import Principal
-from ..core.errors import ApiError, forbidden, missing, not_found, rejected
+from ..core.errors import ApiError, forbidden, missing, rejected
 from .call import Call, accepted, created, page, route
+from .lookup import find_project
 
 #: What can be open to everybody, also when the project is not.
 WITH_PUBLIC = ("pages_access_level", "package_registry_access_level")
@@ -46,7 +47,7 @@ def listing(call: Call) -> Response:
 
 def get(call: Call) -> dict[str, Any]:
     """One project."""
-    row, level = find(call, 0)
+    row, level = find_project(call, 0)
     return _present(call, row, level)
 
 
@@ -107,7 +108,7 @@ def _begin(call: Call, who: Principal, row: db.Row) -> None:
 def update(call: Call) -> dict[str, Any]:
     """Change a project."""
     call.user()
-    row, level = find(call, access.MAINTAINER)
+    row, level = find_project(call, access.MAINTAINER)
     _rename(call, row, level)
     branch = call.text("default_branch", row["default_branch"])
     if branch != row["default_branch"] and not repositories.empty(call.config, row["id"]):
@@ -150,7 +151,7 @@ def _rename(call: Call, row: db.Row, level: int) -> None:
 def delete(call: Call) -> Response:
     """Mark a project for deletion, which frees its path; with `permanently_remove`, remove one that is marked."""
     call.user()
-    row, _ = find(call, access.OWNER)
+    row, _ = find_project(call, access.OWNER)
     if call.flag("permanently_remove", False):
         if row["marked_for_deletion_on"] is None:
             raise ApiError(400, {"message": "Project must be marked for deletion first."})
@@ -169,18 +170,6 @@ def delete(call: Call) -> Response:
             (db.today().isoformat(), suffix, suffix, suffix, row["id"]),
         )
     return accepted()
-
-
-def find(call: Call, least: int, *scopes: str) -> tuple[db.Row, int]:
-    """The project that the path names, for somebody with at least this access; and their access level."""
-    if call.who is not None:
-        call.user(*scopes)
-    row = projects.find(call.connection, call.path("id"))
-    if row is None:
-        raise not_found("Project")
-    level = access.project_level(call.connection, call.who, row)
-    access.require_level(level, least, call.who, row, "Project")
-    return row, level
 
 
 def _present(call: Call, row: db.Row, level: int) -> dict[str, Any]:
@@ -253,7 +242,7 @@ def _policy(given: dict[str, Any]) -> dict[str, Any]:
 def set_archived(call: Call) -> Response:
     """Archive a project, or take it back."""
     call.user()
-    row, _ = find(call, access.OWNER)
+    row, _ = find_project(call, access.OWNER)
     archived = call.request.url.path.endswith("/archive")
     call.connection.execute("UPDATE projects SET archived = ? WHERE id = ?", (int(archived), row["id"]))
     return created(get(call))
@@ -262,7 +251,7 @@ def set_archived(call: Call) -> Response:
 def restore(call: Call) -> Response:
     """Take back a project that is marked for deletion, under the path that it had."""
     call.user()
-    row, _ = find(call, access.OWNER)
+    row, _ = find_project(call, access.OWNER)
     if row["marked_for_deletion_on"] is not None:
         suffix = f"-deletion_scheduled-{row['id']}"
         path, full_path = row["path"].removesuffix(suffix), row["full_path"].removesuffix(suffix)

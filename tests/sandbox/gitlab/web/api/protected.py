@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ..core import access, db, protection
 from ..core.errors import ApiError, invalid, not_found
 from .call import Call, created, no_content, page, route
-from .projects import find as find_project
+from .lookup import find_project
 
 BRANCHES, TAGS = "protected_branches", "protected_tags"
 

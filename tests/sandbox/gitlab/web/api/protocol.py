@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from ..ci import payload, progress, runners, storage
 from ..core import db, job_tokens, registration
+from ..core.auth import client_address
 from ..core.config import Config
 from ..core.errors import ApiError, forbidden, missing
-from ..health import client_address
 from .call import Call, created, no_content, open_route
 from .runners import attributes
 

@@ -14,7 +14,7 @@ from ..core.errors import ApiError, forbidden, invalid, not_found
 from ..core.job_tokens import JobToken
 from ..core.registry_client import RegistryClient
 from .call import Call, accepted, page, route
-from .projects import find as find_project
+from .lookup import find_project
 
 
 def listing(call: Call) -> Response:

@@ -12,8 +12,7 @@ from ..core import access, db, namespaces, projects, registration
 from ..core.auth import Principal
 from ..core.errors import ApiError, forbidden, missing, not_found
 from .call import Call, created, no_content, page, route
-from .groups import find as find_group
-from .projects import find as find_project
+from .lookup import find_group, find_project
 
 SHORTEST_TIMEOUT = 600
 STATES = ("online", "offline", "stale", "never_contacted", "active", "paused")

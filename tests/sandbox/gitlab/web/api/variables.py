@@ -9,8 +9,7 @@ from starlette.responses import Response
 from ..core import access, db, sealing, variables
 from ..core.errors import ApiError, not_found, rejected
 from .call import Call, created, no_content, page, route
-from .groups import find as find_group
-from .projects import find as find_project
+from .lookup import find_group, find_project
 
 FLAGS = ("protected", "masked", "raw")
 

@@ -17,6 +17,12 @@ EXPIRED = "Token is expired. You can either do re-authorization or token refresh
 REVOKED = "Token was revoked. You have to re-authorize from the user."
 
 
+def client_address(request: Request) -> str:
+    """The address that nginx saw; of a caller on loopback that did not come through nginx, its own."""
+    own = request.client.host if request.client else "127.0.0.1"
+    return request.headers.get("x-real-ip", own)
+
+
 @dataclass(frozen=True)
 class Principal:
     """A user, with the token that they came with when it was one."""
