@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tests.sandbox.layout import current
 from tests.sandbox.machines.image.build import archives
 from tools.progress import Say, run, say

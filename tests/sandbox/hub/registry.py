@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Host, Route, Router
 from starlette.types import ASGIApp
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tests.sandbox.hub.build import BUNDLE, IMAGES, Layer, blob, folder, layers, write_layer
 from tests.sandbox.layout import HUB_AUTH_HOST, HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tests.sandbox.cloud.namespaces import Init
 from tests.sandbox.cloud.services import Program
 from tests.sandbox.cloud.stacks import backend, remove_stale_locks

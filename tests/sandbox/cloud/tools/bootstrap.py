@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.cloud.tools import debian, golang, nodejs, pulumi
 from tests.sandbox.gitlab.build import HERE as _GITLAB

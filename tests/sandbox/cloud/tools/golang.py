@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tools.progress import Say, ToolError, run, say
 
 PULUMI_MODULE = "github.com/pulumi/pulumi"

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tools.progress import Say, ToolError, run, say
 
 #: Names the programs; its lock file pins them by their digests.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.sandbox.cloud import versions
+from tests.sandbox import versions
 from tests.sandbox.cloud.tools.golang import build_pulumi
 from tests.sandbox.plugins.install import install as install_own_plugins
 from tools.progress import HEARTBEAT, Say, ToolError, heartbeat, say
