@@ -1,4 +1,4 @@
-"""Shared by the tests of the sandbox."""
+"""Fixtures that several areas use: a GitLab stand-in and an emulated cloud, both on loopback."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sandbox.layout import current
-from tests.sandbox_tests.support.machines_tree import MachinesTree, machines_tree
+from tests.sandbox_tests.support.gitlab_instance import Instance, running
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what our markers mean."""
+    """Register the markers of these tests."""
     config.addinivalue_line("markers", "machines: starts real machines in private namespaces; needs root")
+    config.addinivalue_line("markers", "new_instance: gets a GitLab stand-in of its own, not the module's")
 
 
-@pytest.fixture(scope="session")
-def tree() -> Iterator[MachinesTree]:
-    """Private namespaces with a machine engine, shared by all tests of a run."""
-    with machines_tree(current().cache) as running:
-        yield running
+@pytest.fixture(scope="module")
+def shared_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """A GitLab stand-in for all tests of a module. A module overrides it to prepare the instance."""
+    with running(tmp_path_factory.mktemp("gitlab")) as found:
+        yield found
+
+
+@pytest.fixture
+def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """The module's GitLab stand-in; a new one for tests marked `new_instance`."""
+    if request.node.get_closest_marker("new_instance"):
+        with running(tmp_path_factory.mktemp("gitlab")) as found:
+            yield found
+    else:
+        yield request.getfixturevalue("shared_instance")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,37 +19,13 @@ from tests.sandbox.gitlab.web.core import db, events, job_tokens, projects, vari
 from tests.sandbox.gitlab.web.core.config import Config
 from tests.sandbox.gitlab.web.core.db import today
 from tests.sandbox.gitlab.web.core.events import Push
-from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_instance import Instance
 
 SOON = (today() + timedelta(days=30)).isoformat()
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as found:
-        yield found
-
-
-@pytest.fixture
-def client(instance: Instance) -> gitlab.Gitlab:
-    return gitlab.Gitlab(instance.url, private_token=instance.token)
-
-
-@pytest.fixture
-def project(client: gitlab.Gitlab) -> Project:
-    return new_project(client)
-
-
 def new_project(client: gitlab.Gitlab, **more: object) -> Project:
     return client.projects.create({"name": f"demo-{secrets.token_hex(4)}", "initialize_with_readme": True, **more})
-
-
-def new_user(instance: Instance, client: gitlab.Gitlab) -> tuple[int, gitlab.Gitlab]:
-    name = f"user-{secrets.token_hex(4)}"
-    user = client.users.create(
-        {"username": name, "name": name, "email": f"{name}@example.com", "password": "pQ4-wmd-Ksj-19"}
-    )
-    return user.id, gitlab.Gitlab(instance.url, private_token=instance.new_token(["api"], username=name))
 
 
 def images(instance: Instance, project: Project, login: str, password: str, actions: str = "pull,push,delete") -> Any:
@@ -183,9 +158,9 @@ def test_jobs_get_variables_of_instance_groups_and_project_and_protected_ones_on
 
 
 def test_only_maintainers_see_variables_and_only_administrators_those_of_the_instance(
-    instance: Instance, client: gitlab.Gitlab, project: Project
+    instance: Instance, project: Project
 ) -> None:
-    identity, theirs = new_user(instance, client)
+    identity, theirs = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 30})
     for ask in (theirs.projects.get(project.id).variables.list, theirs.variables.list):
         with pytest.raises(gitlab.GitlabListError) as refusal:
@@ -255,7 +230,7 @@ def test_a_project_token_acts_in_its_project_at_its_level_and_nowhere_else(
 ) -> None:
     made = project.access_tokens.create({"name": "robot", "scopes": ["api"], "access_level": 30, "expires_at": SOON})
     assert (made.access_level, made.resource_type, made.resource_id) == (30, "project", project.id)
-    robot = gitlab.Gitlab(instance.url, private_token=made.token)
+    robot = instance.client(made.token)
     robot.auth()
     assert robot.user is not None
     assert robot.user.username.startswith(f"project_{project.id}_bot_")
@@ -275,19 +250,17 @@ def test_a_project_token_is_rotated_and_revoked(instance: Instance, project: Pro
     fresh = project.access_tokens.get(made.id).rotate(expires_at=SOON)
     assert fresh["token"] != made.token
     with pytest.raises(GitlabAuthenticationError):
-        gitlab.Gitlab(instance.url, private_token=made.token).auth()
-    gitlab.Gitlab(instance.url, private_token=fresh["token"]).projects.get(project.id)
+        instance.client(made.token).auth()
+    instance.client(fresh["token"]).projects.get(project.id)
     project.access_tokens.delete(fresh["id"])
     with pytest.raises(GitlabAuthenticationError):
-        gitlab.Gitlab(instance.url, private_token=fresh["token"]).auth()
+        instance.client(fresh["token"]).auth()
     assert [token.id for token in project.access_tokens.list(state="active", get_all=True)] == []
     assert len(project.access_tokens.list(get_all=True)) == 2
 
 
-def test_nobody_makes_a_project_token_that_may_more_than_they(
-    instance: Instance, client: gitlab.Gitlab, project: Project
-) -> None:
-    identity, theirs = new_user(instance, client)
+def test_nobody_makes_a_project_token_that_may_more_than_they(instance: Instance, project: Project) -> None:
+    identity, theirs = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 40})
     with pytest.raises(GitlabCreateError, match="can't be greater") as refusal:
         theirs.projects.get(project.id).access_tokens.create({"name": "x", "scopes": ["api"], "access_level": 50})
@@ -309,10 +282,8 @@ def test_a_job_pushes_images_of_its_own_project_and_reads_its_code(
     assert reads_code(open_one, "gitlab-ci-token", token) is True
 
 
-def test_a_job_may_no_more_than_the_user_that_it_runs_for(
-    instance: Instance, client: gitlab.Gitlab, project: Project
-) -> None:
-    identity, _ = new_user(instance, client)
+def test_a_job_may_no_more_than_the_user_that_it_runs_for(instance: Instance, project: Project) -> None:
+    identity, _ = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 20})
     assert images(instance, project, "gitlab-ci-token", running_job(instance, project, identity)) == ["pull"]
 
@@ -354,8 +325,8 @@ def test_a_job_token_is_not_a_key_to_the_api(instance: Instance, project: Projec
         assert httpx.get(f"{instance.url}/api/v4/user", headers=headers).status_code == 401
 
 
-def test_members_are_added_changed_and_taken_out(instance: Instance, client: gitlab.Gitlab, project: Project) -> None:
-    identity, theirs = new_user(instance, client)
+def test_members_are_added_changed_and_taken_out(instance: Instance, project: Project) -> None:
+    identity, theirs = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 30})
     with pytest.raises(GitlabCreateError, match="Member already exists") as refusal:
         project.members.create({"user_id": identity, "access_level": 30})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import gitlab
 import httpx
@@ -17,29 +15,13 @@ from gitlab.exceptions import (
 )
 
 from tests.sandbox.gitlab.web.core.db import today
-from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[Instance]:
-    with running(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def client(instance: Instance) -> gitlab.Gitlab:
-    return gitlab.Gitlab(instance.url, private_token=instance.token)
+pytestmark = pytest.mark.new_instance
 
 
 def get(instance: Instance, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"{instance.url}/api/v4/{path}", headers=headers)
-
-
-def as_user(instance: Instance, client: gitlab.Gitlab, name: str, scopes: list[str] | None = None) -> gitlab.Gitlab:
-    client.users.create(
-        {"username": name, "name": name.title(), "email": f"{name}@example.com", "password": "pQ4-wmd-Ksj-19"}
-    )
-    return gitlab.Gitlab(instance.url, private_token=instance.new_token(scopes or ["api"], username=name))
 
 
 def test_a_client_learns_who_it_is_and_which_version_answers(client: gitlab.Gitlab) -> None:
@@ -86,7 +68,7 @@ def test_a_token_can_do_no_more_than_its_scopes(instance: Instance) -> None:
 
 
 def test_read_api_reads_and_does_not_write(instance: Instance) -> None:
-    client = gitlab.Gitlab(instance.url, private_token=instance.new_token(["read_api"]))
+    client = instance.client(instance.new_token(["read_api"]))
     assert client.projects.list(get_all=True) == []
     with pytest.raises(GitlabCreateError) as refusal:
         client.projects.create({"name": "demo"})
@@ -107,7 +89,7 @@ def test_a_token_is_made_shown_once_rotated_and_revoked(instance: Instance, clie
     assert made.expires_at == "2027-01-31"
     assert not hasattr(client.personal_access_tokens.get(made.id), "token")
 
-    own = gitlab.Gitlab(instance.url, private_token=made.token)
+    own = instance.client(made.token)
     assert own.personal_access_tokens.get("self").name == "up"
     token = client.personal_access_tokens.get(made.id)
     token.rotate()
@@ -142,8 +124,8 @@ def test_sign_up_can_be_turned_off_and_unknown_settings_are_left_out(client: git
     assert "no_such_setting" not in client.settings.get().attributes
 
 
-def test_only_administrators_see_and_change_settings(instance: Instance, client: gitlab.Gitlab) -> None:
-    somebody = as_user(instance, client, "somebody")
+def test_only_administrators_see_and_change_settings(instance: Instance) -> None:
+    _, somebody = instance.new_user("somebody")
     with pytest.raises(GitlabGetError) as refusal:
         somebody.settings.get()
     assert refusal.value.response_code == 403
@@ -198,7 +180,7 @@ def test_a_deleted_project_frees_its_path_and_goes_for_good_when_told_so(client:
 
 def test_a_private_project_is_not_there_for_a_stranger(instance: Instance, client: gitlab.Gitlab) -> None:
     client.projects.create({"name": "demo"})
-    stranger = as_user(instance, client, "stranger")
+    _, stranger = instance.new_user("stranger")
     with pytest.raises(GitlabGetError, match="404 Project Not Found") as refusal:
         stranger.projects.get("root/demo")
     assert refusal.value.response_code == 404
@@ -211,7 +193,7 @@ def test_groups_hold_projects_and_other_groups(instance: Instance, client: gitla
     project = client.projects.create({"name": "demo", "namespace_id": inner.id})
     assert project.path_with_namespace == "outer/inner/demo"
     assert client.groups.get("outer/inner").id == inner.id
-    stranger = as_user(instance, client, "stranger")
+    _, stranger = instance.new_user("stranger")
     with pytest.raises(GitlabCreateError):
         stranger.projects.create({"name": "other", "namespace_id": inner.id})
 
@@ -224,8 +206,8 @@ def test_lists_come_in_pages(client: gitlab.Gitlab) -> None:
     assert len(client.projects.list(per_page=2, get_all=True)) == 5
 
 
-def test_an_administrator_acts_for_another_with_sudo(instance: Instance, client: gitlab.Gitlab) -> None:
-    as_user(instance, client, "somebody")
+def test_an_administrator_acts_for_another_with_sudo(instance: Instance) -> None:
+    instance.new_user("somebody")
     found = get(instance, "user", **{"private-token": instance.token, "sudo": "somebody"})
     assert found.json()["username"] == "somebody"
     without = instance.new_token(["api"])

@@ -21,8 +21,8 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.sandbox.browser import Browser, browser
 from tests.sandbox.screenshots import IMAGES, take
-from tests.sandbox_tests.gitlab.test_ci import TUTORIAL, commit, make_project, make_runner, newest
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, listen, running, serving
+from tests.sandbox_tests.support.gitlab_projects import TUTORIAL, commit, make_runner, newest
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
 from tools.clients import Outputs
 
@@ -65,22 +65,10 @@ REGISTRY = Starlette(
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def shared_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     sock, url = listen()
     with serving(REGISTRY, sock), running(tmp_path_factory.mktemp("gitlab"), url) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def client(instance: Instance) -> gitlab.Gitlab:
-    return gitlab.Gitlab(instance.url, private_token=instance.token)
-
-
-@pytest.fixture
-def project(client: gitlab.Gitlab, instance: Instance) -> Iterator[Any]:
-    yield make_project(client)
-    instance.execute("DELETE FROM projects")
-    instance.execute("DELETE FROM ci_runners")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -12,33 +11,18 @@ from urllib.parse import quote
 import gitlab
 import pytest
 
-from tests.sandbox.gitlab.web.core import db, events
-from tests.sandbox.gitlab.web.core.config import Config
 from tests.sandbox.gitlab.web.core.events import NO_COMMIT, Push
-from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 
 OTHER = "pQ4-wmd-Ksj-19"
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as found:
-        client = gitlab.Gitlab(found.url, private_token=found.token)
-        client.users.create({"username": "dev", "name": "Dev", "email": "dev@example.com", "password": OTHER})
-        client.users.create({"username": "alien", "name": "A", "email": "alien@example.com", "password": OTHER})
-        yield found
-
-
-@pytest.fixture
-def pushes() -> Iterator[list[Push]]:
-    seen: list[Push] = []
-
-    def note(_: db.Connection, __: Config, push: Push) -> None:
-        seen.append(push)
-
-    events.on_push(note)
-    yield seen
-    events.forget(note)
+def shared_instance(shared_instance: Instance) -> Instance:
+    """With two users who are no administrators."""
+    for name in ("dev", "alien"):
+        shared_instance.new_user(name, password=OTHER)
+    return shared_instance
 
 
 @dataclass
@@ -84,8 +68,7 @@ def git(directory: Path, *arguments: str, check: bool = False) -> subprocess.Com
 
 
 @pytest.fixture
-def workshop(instance: Instance, tmp_path: Path) -> Workshop:
-    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+def workshop(instance: Instance, client: gitlab.Gitlab, tmp_path: Path) -> Workshop:
     name = f"demo-{secrets.token_hex(4)}"
     project = client.projects.create({"name": name, "path": name, "initialize_with_readme": True})
     return Workshop(instance, project, tmp_path)

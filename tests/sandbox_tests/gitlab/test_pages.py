@@ -12,22 +12,8 @@ import pytest
 
 from tests.sandbox.gitlab.web.ci.logs import render
 from tests.sandbox.gitlab.web.pages import ago
-from tests.sandbox_tests.gitlab.test_ci import TUTORIAL, commit, make_project, make_runner, newest
-from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as found:
-        yield found
-
-
-@pytest.fixture
-def project(instance: Instance) -> Iterator[Any]:
-    client = gitlab.Gitlab(instance.url, private_token=instance.token)
-    yield make_project(client)
-    instance.execute("DELETE FROM projects")
-    instance.execute("DELETE FROM ci_runners")
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
+from tests.sandbox_tests.support.gitlab_projects import TUTORIAL, commit, make_runner, newest
 
 
 @pytest.fixture
@@ -35,11 +21,6 @@ def visitor(instance: Instance) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=instance.url, follow_redirects=True) as found:
         found.post("/users/sign_in", data={"login": "root", "password": PASSWORD})
         yield found
-
-
-@pytest.fixture
-def client(instance: Instance) -> gitlab.Gitlab:
-    return gitlab.Gitlab(instance.url, private_token=instance.token)
 
 
 def word(text: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import gitlab
 import pytest
 
 from tests.sandbox.gitlab.build import build
-from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_instance import Instance
+
+pytestmark = pytest.mark.new_instance
 
 TOKEN = "glpat-ABCDEFGHIJKLMNOPQRST"  # noqa: S105 - of an instance that lives as long as a test
 MINT = """
@@ -44,18 +45,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scratch / "tree"
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[Instance]:
-    with running(tmp_path) as found:
-        yield found
-
-
 def test_a_script_makes_a_token_from_what_it_reads_on_stdin(instance: Instance, tree: Path, tmp_path: Path) -> None:
     script = tmp_path / "mint.rb"
     script.write_text(MINT)
     run = instance.runner(tree, str(script), TOKEN + "\n")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-    client = gitlab.Gitlab(instance.url, private_token=TOKEN)
+    client = instance.client(TOKEN)
     client.auth()
     assert client.personal_access_tokens.get("self").scopes == ["api", "create_runner"]
 
@@ -73,7 +68,7 @@ def test_a_token_made_without_a_value_gets_one_of_the_real_shape(instance: Insta
     token = run.stdout.strip()
     assert token.startswith("glpat-")
     assert len(token) == 26
-    gitlab.Gitlab(instance.url, private_token=token).auth()
+    instance.client(token).auth()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +141,7 @@ def test_a_token_lasts_365_days_at_most_at_any_hour(
 def test_a_token_is_found_by_its_value_and_revoked(instance: Instance, tree: Path) -> None:
     instance.runner(tree, "PersonalAccessToken.find_by_token($stdin.read.strip).revoke!", instance.token)
     with pytest.raises(gitlab.GitlabAuthenticationError):
-        gitlab.Gitlab(instance.url, private_token=instance.token).auth()
+        instance.client().auth()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +190,7 @@ def test_create_tells_what_is_wrong_without_raising(instance: Instance, tree: Pa
 def test_sign_up_is_turned_off(instance: Instance, tree: Path) -> None:
     assert instance.runner(tree, "::Gitlab::CurrentSettings.update!(signup_enabled: false)").returncode == 0
     assert instance.runner(tree, "p Gitlab::CurrentSettings.signup_enabled?").stdout == "false\n"
-    assert gitlab.Gitlab(instance.url, private_token=instance.token).settings.get().signup_enabled is False
+    assert instance.client().settings.get().signup_enabled is False
 
 
 def test_a_new_password_is_good_for_the_web_application(instance: Instance, tree: Path) -> None:

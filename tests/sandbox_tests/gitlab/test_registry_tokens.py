@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import gitlab
 import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.sandbox.gitlab.web.core.registry_client import key_id
-from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 
 DEMO = "repository:root/demo:pull,push"
 
+pytestmark = pytest.mark.new_instance
+
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[Instance]:
-    with running(tmp_path) as found:
-        gitlab.Gitlab(found.url, private_token=found.token).projects.create({"name": "demo"})
-        yield found
+def instance(instance: Instance) -> Instance:
+    """With the project `root/demo`."""
+    instance.client().projects.create({"name": "demo"})
+    return instance
 
 
 def ask(instance: Instance, *scopes: str, auth: tuple[str, str] | None = None, **more: str) -> httpx.Response:
@@ -94,20 +93,20 @@ def test_a_stranger_gets_nothing_of_a_private_project(instance: Instance) -> Non
 
 
 def test_a_stranger_may_pull_from_a_public_project_and_not_push(instance: Instance) -> None:
-    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client = instance.client()
     client.projects.update("root/demo", {"visibility": "public"})
     assert granted(instance, DEMO) == [("root/demo", ["pull"])]
 
 
 def test_a_registry_that_is_private_to_members_is_closed_to_strangers(instance: Instance) -> None:
-    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client = instance.client()
     client.projects.update("root/demo", {"visibility": "public", "container_registry_access_level": "private"})
     assert ask(instance, "repository:root/demo:pull").status_code == 403
     assert granted(instance, DEMO, auth=ROOT) == [("root/demo", ["pull", "push"])]
 
 
 def test_a_registry_that_is_off_is_closed_to_all(instance: Instance) -> None:
-    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client = instance.client()
     client.projects.update("root/demo", {"container_registry_access_level": "disabled"})
     assert granted(instance, DEMO, auth=ROOT) == []
 
@@ -138,13 +137,13 @@ def test_a_personal_token_for_something_else_cannot_log_in(instance: Instance) -
 
 
 def test_another_user_gets_nothing_of_a_private_project(instance: Instance) -> None:
-    client = gitlab.Gitlab(instance.url, private_token=instance.token)
+    client = instance.client()
     client.users.create({"username": "other", "name": "O", "email": "o@example.com", "password": "pQ4-wmd-Ksj-19"})
     assert granted(instance, DEMO, auth=("other", "pQ4-wmd-Ksj-19")) == []
 
 
 def test_the_first_push_makes_the_repository_known_and_a_pull_does_not(instance: Instance) -> None:
-    project = gitlab.Gitlab(instance.url, private_token=instance.token).projects.get("root/demo")
+    project = instance.client().projects.get("root/demo")
     granted(instance, "repository:root/demo/app:pull", auth=ROOT)
     assert project.repositories.list(get_all=True) == []
     granted(instance, "repository:root/demo/app:pull,push", auth=ROOT)

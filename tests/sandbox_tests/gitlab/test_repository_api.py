@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterator
 
 import gitlab
 import httpx
@@ -12,48 +11,15 @@ import pytest
 from gitlab.exceptions import GitlabCreateError, GitlabDeleteError, GitlabError, GitlabGetError, GitlabUpdateError
 from gitlab.v4.objects import Project
 
-from tests.sandbox.gitlab.web.core import db, events
-from tests.sandbox.gitlab.web.core.config import Config
 from tests.sandbox.gitlab.web.core.events import NO_COMMIT, Push
-from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_instance import Instance
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as found:
-        yield found
-
-
-@pytest.fixture
-def client(instance: Instance) -> gitlab.Gitlab:
-    return gitlab.Gitlab(instance.url, private_token=instance.token)
-
-
-@pytest.fixture
-def project(client: gitlab.Gitlab) -> Project:
-    return client.projects.create({"name": f"demo-{secrets.token_hex(4)}", "initialize_with_readme": True})
-
-
-@pytest.fixture
-def pushes() -> Iterator[list[Push]]:
-    seen: list[Push] = []
-
-    def note(_: db.Connection, __: Config, push: Push) -> None:
-        seen.append(push)
-
-    events.on_push(note)
-    yield seen
-    events.forget(note)
-
-
-def member(instance: Instance, client: gitlab.Gitlab, project: Project, level: int) -> Project:
-    name = f"user-{secrets.token_hex(4)}"
-    user = client.users.create(
-        {"username": name, "name": name, "email": f"{name}@example.com", "password": "pQ4-wmd-Ksj-19"}
-    )
-    project.members.create({"user_id": user.id, "access_level": level})
-    theirs = gitlab.Gitlab(instance.url, private_token=instance.new_token(["api"], username=name))
-    return theirs.projects.get(project.id)
+def member(instance: Instance, project: Project, level: int) -> Project:
+    """The project, as a new user with this access sees it."""
+    user_id, client = instance.new_user()
+    project.members.create({"user_id": user_id, "access_level": level})
+    return client.projects.get(project.id)
 
 
 def write(project: Project, path: str, content: str, branch: str = "main", **more: object) -> None:
@@ -224,10 +190,8 @@ def test_several_changes_in_one_commit(project: Project, pushes: list[Push]) -> 
     assert len(pushes) == 2
 
 
-def test_a_developer_may_not_commit_to_a_protected_branch(
-    instance: Instance, client: gitlab.Gitlab, project: Project
-) -> None:
-    theirs = member(instance, client, project, 30)
+def test_a_developer_may_not_commit_to_a_protected_branch(instance: Instance, project: Project) -> None:
+    theirs = member(instance, project, 30)
     with pytest.raises(GitlabCreateError, match="You are not allowed to push into this branch") as refusal:
         write(theirs, "a", "1")
     assert refusal.value.response_code == 400
@@ -243,8 +207,8 @@ def test_a_developer_may_not_commit_to_a_protected_branch(
     assert forbidden.value.response_code == 403
 
 
-def test_a_reporter_reads_and_a_guest_does_not(instance: Instance, client: gitlab.Gitlab, project: Project) -> None:
-    reporter, guest = (member(instance, client, project, level) for level in (20, 10))
+def test_a_reporter_reads_and_a_guest_does_not(instance: Instance, project: Project) -> None:
+    reporter, guest = (member(instance, project, level) for level in (20, 10))
     assert reporter.files.raw("README.md", ref="main")
     with pytest.raises(GitlabCreateError) as refusal:
         write(reporter, "a", "1", "x", start_branch="main")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,9 @@ import pytest
 from gitlab.exceptions import GitlabCreateError, GitlabDeleteError, GitlabError, GitlabGetError, GitlabHttpError
 
 from tests.sandbox.gitlab.web.core import access
-from tests.sandbox_tests.gitlab.test_ci import commit, make_project, make_runner, newest, statuses
 from tests.sandbox_tests.runner.test_command_line import gitlab_runner
-from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, running
+from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
+from tests.sandbox_tests.support.gitlab_projects import commit, make_project, make_runner, newest, statuses
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
 
 ONE = {".gitlab-ci.yml": "job: {script: make}"}
@@ -26,18 +25,7 @@ NOBODYS = "GR1348941" + "x" * 20
 TAGGED = {".gitlab-ci.yml": "job: {script: make, tags: [docker, linux]}"}
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as found:
-        yield found
-
-
-@pytest.fixture
-def client(instance: Instance) -> Iterator[gitlab.Gitlab]:
-    found = gitlab.Gitlab(instance.url, private_token=instance.token)
-    yield found
-    instance.execute("DELETE FROM projects")
-    instance.execute("DELETE FROM ci_runners")
+pytestmark = pytest.mark.usefixtures("emptied")
 
 
 def only(client: gitlab.Gitlab) -> Any:
@@ -45,17 +33,12 @@ def only(client: gitlab.Gitlab) -> Any:
     return client.runners.get(found.id)
 
 
-def member(client: gitlab.Gitlab, level: int, *projects: Any) -> gitlab.Gitlab:
-    """A client of somebody who has this access to the projects and is no administrator."""
-    name = f"user-{secrets.token_hex(4)}"
-    user = client.users.create(
-        {"username": name, "name": name, "email": f"{name}@example.com", "password": "pQ4-wmd-Ksj-19"}
-    )
+def member(instance: Instance, level: int, *projects: Any) -> gitlab.Gitlab:
+    """A client of a user who has this access to the projects and is no administrator."""
+    user_id, client = instance.new_user()
     for project in projects:
-        project.members.create({"user_id": user.id, "access_level": level})
-    token = client.http_post(f"/users/{user.id}/personal_access_tokens", post_data={"name": "test", "scopes": ["api"]})
-    assert isinstance(token, dict)
-    return gitlab.Gitlab(client.url, private_token=token["token"])
+        project.members.create({"user_id": user_id, "access_level": level})
+    return client
 
 
 def stuck(instance: Instance, project: Any) -> str:
@@ -238,21 +221,25 @@ def test_a_registration_without_tags_that_takes_no_untagged_job_is_refused(regis
     assert "tags_list" in answer.json()["message"]
 
 
-def test_a_registration_token_is_for_maintainers_to_see_and_to_reset(registering: gitlab.Gitlab) -> None:
+def test_a_registration_token_is_for_maintainers_to_see_and_to_reset(
+    instance: Instance, registering: gitlab.Gitlab
+) -> None:
     project = make_project(registering)
-    hers = member(registering, access.DEVELOPER, project)
+    hers = member(instance, access.DEVELOPER, project)
     assert "runners_token" not in hers.projects.get(project.id).attributes
     for path in (f"/projects/{project.id}/runners", "/runners"):
         with pytest.raises(GitlabHttpError, match="403"):
             hers.http_post(f"{path}/reset_registration_token")
 
 
-def test_a_runner_works_only_for_its_projects_and_a_locked_one_gets_no_more(client: gitlab.Gitlab) -> None:
+def test_a_runner_works_only_for_its_projects_and_a_locked_one_gets_no_more(
+    instance: Instance, client: gitlab.Gitlab
+) -> None:
     mine, other = make_project(client), make_project(client, "other")
     runner = make_runner(client, mine, locked=True)
     commit(other, ONE)
     assert runner.request() is None
-    maintainer = member(client, access.MAINTAINER, mine, other)
+    maintainer = member(instance, access.MAINTAINER, mine, other)
     with pytest.raises(GitlabCreateError, match="Runner is locked"):
         maintainer.projects.get(other.id).runners.create({"runner_id": only(client).id})
     client.runners.update(only(client).id, {"locked": False})
@@ -340,7 +327,7 @@ def test_runners_are_for_those_who_look_after_the_project(client: gitlab.Gitlab,
     project = make_project(client)
     make_runner(client, project)
     client.users.create({"username": "dev", "name": "D", "email": "dev@example.com", "password": "pQ4-wmd-Ksj-19"})
-    stranger = gitlab.Gitlab(instance.url, private_token=instance.new_token(["api"], username="dev"))
+    stranger = instance.client(instance.new_token(["api"], username="dev"))
     assert stranger.runners.list(get_all=True) == []
     with pytest.raises(GitlabGetError):
         stranger.runners.get(only(client).id)
@@ -352,7 +339,7 @@ def test_runners_are_for_those_who_look_after_the_project(client: gitlab.Gitlab,
 
 def test_a_token_for_making_runners_makes_them_and_no_more(client: gitlab.Gitlab, instance: Instance) -> None:
     project = make_project(client)
-    maker = gitlab.Gitlab(instance.url, private_token=instance.new_token(["create_runner"]))
+    maker = instance.client(instance.new_token(["create_runner"]))
     assert make_runner(maker, project).verify().status_code == 200
     with pytest.raises(GitlabError):
         maker.runners.list(get_all=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,20 +14,9 @@ from tests.sandbox.plugins.base.framework import PluginError
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
-from tests.sandbox_tests.support.gitlab_instance import Instance, running
-from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, hands_of, make, settles
+from tests.sandbox_tests.support.gitlab_instance import Instance
+from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, make, settles
 from tests.sandbox_tests.support.pulumi_engine import Hands
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as running_instance:
-        yield running_instance
-
-
-@pytest.fixture
-def hands(instance: Instance) -> Hands:
-    return hands_of(instance)
 
 
 def test_a_project_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 
 import httpx
@@ -10,20 +9,9 @@ import pytest
 
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.session import ApiError
-from tests.sandbox_tests.support.gitlab_instance import Instance, running
-from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, hands_of, make, settles
+from tests.sandbox_tests.support.gitlab_instance import Instance
+from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, make, settles
 from tests.sandbox_tests.support.pulumi_engine import Hands
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as running_instance:
-        yield running_instance
-
-
-@pytest.fixture
-def hands(instance: Instance) -> Hands:
-    return hands_of(instance)
 
 
 @pytest.mark.parametrize("kind", ["env_var", "file"])

@@ -14,20 +14,9 @@ from tests.sandbox.plugins.base.framework import PluginError
 from tests.sandbox.plugins.gitlab.names import camel
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
-from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_instance import Instance
 from tests.sandbox_tests.support.gitlab_resources import ask_function, hands_of, make
 from tests.sandbox_tests.support.pulumi_engine import Hands
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    with running(tmp_path_factory.mktemp("gitlab")) as running_instance:
-        yield running_instance
-
-
-@pytest.fixture
-def hands(instance: Instance) -> Hands:
-    return hands_of(instance)
 
 
 def test_every_input_is_one_that_the_sdk_has() -> None:

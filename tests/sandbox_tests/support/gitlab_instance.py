@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gitlab
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -46,6 +47,23 @@ class Instance:
                 connection, self.config.db_key_base, user, name="test", scopes=scopes, expires=expires
             )
         return token
+
+    def client(self, token: str = "") -> gitlab.Gitlab:
+        """A client of the administrator, or of whoever has `token`."""
+        return gitlab.Gitlab(self.url, private_token=token or self.token)
+
+    def new_user(self, name: str = "", *, password: str = "pQ4-wmd-Ksj-19") -> tuple[int, gitlab.Gitlab]:  # noqa: S107
+        """A user who is no administrator: the ID, and a client of theirs."""
+        name = name or f"user-{secrets.token_hex(4)}"
+        user = self.client().users.create(
+            {"username": name, "name": name, "email": f"{name}@example.com", "password": password}
+        )
+        return user.id, self.client(self.new_token(["api"], username=name))
+
+    def empty(self) -> None:
+        """Delete all projects and runners."""
+        self.execute("DELETE FROM projects")
+        self.execute("DELETE FROM ci_runners")
 
     def execute(self, statement: str, *values: object) -> None:
         """Change the database behind the back of the application."""
