@@ -1,4 +1,4 @@
-"""Scripts and templates: what is sent to a machine, and that its language reads it as it is meant."""
+"""Scripts and templates: what a machine is sent, what it contains, and how its language reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 
 from components.rendering import render, ruby_string, script
 from tests.unit.delivered import delivered
-from tests.unit.engine import RecordingEngine
 from tests.unit.test_shell_files import findings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,19 +53,14 @@ def step(stdin: str) -> Step:
     return Step(last, tuple(libraries), frozenset(names - {"LIMIT_SECONDS"} - RERUN_ON.get(last, set())))
 
 
-def sent_steps() -> dict[str, Step]:
-    """Every script that the program sends, by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
-        engine: RecordingEngine = delivered()
-    steps = [step(command.inputs["stdin"]) for command in engine.of_type(":Command")]
-    return {one.script: one for one in steps}
-
-
 @pytest.fixture(scope="module")
 def steps() -> dict[str, Step]:
     """Every script that the program sends, by its name."""
-    return sent_steps()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+        engine = delivered()
+    found = [step(command.inputs["stdin"]) for command in engine.of_type(":Command")]
+    return {one.script: one for one in found}
 
 
 def named_values(name: str) -> set[str]:
@@ -89,7 +83,7 @@ def test_shellcheck_finds_nothing_in_a_script_as_it_is_sent(steps: dict[str, Ste
     values = [f"{value}=x" for value in ("LIMIT_SECONDS", *sorted(one.values))]
     bodies = [script(file) for file in (*one.libraries, name)]
     whole = "\n".join(["#!/bin/bash", script(PRELUDE), *values, *bodies, "main </dev/null", ""])
-    # 2317: a script need not use all functions of a library. Capitals are values, and each has to be among those sent.
+    # 2317, 2329: a script need not use every function of a library. Variables in capitals must be values that are sent.
     assert findings(whole, "--enable=check-unassigned-uppercase", "--exclude=2317,2329") == ""
 
 
@@ -105,19 +99,17 @@ def test_a_script_uses_every_value_that_it_gets(steps: dict[str, Step], name: st
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_is_sent_with_the_functions_that_it_calls_and_with_no_library_more(
-    steps: dict[str, Step], name: str
-) -> None:
-    definitions = {
-        file: set(re.findall(r"^(\w+)\(\)", script(file), re.MULTILINE)) for file in set(SHELL) - set(SCRIPTS)
+def test_a_script_is_sent_with_the_libraries_that_it_calls_and_no_others(steps: dict[str, Step], name: str) -> None:
+    libraries = set(SHELL) - set(SCRIPTS)
+    defined = {file: set(re.findall(r"^(\w+)\(\)", script(file), re.MULTILINE)) for file in libraries}
+    words = {file: words_of_code(script(file)) for file in (name, *steps[name].libraries)}
+    called = {
+        library
+        for library, functions in defined.items()
+        for file in words
+        if file != library and functions & words[file]
     }
-    unread = set(steps[name].libraries)
-    called = words_of_code(script(name))
-    assert {file for file, functions in definitions.items() if functions & called} <= unread
-    for library in steps[name].libraries:
-        called |= words_of_code(script(library))
-        assert {file for file, functions in definitions.items() if functions & called} <= unread
-    assert {file for file, functions in definitions.items() if functions & called} == unread
+    assert called == set(steps[name].libraries)
 
 
 def words_of_code(text: str) -> set[str]:
@@ -143,12 +135,12 @@ def test_a_script_does_nothing_until_it_is_complete(name: str) -> None:
 
 
 def shell(body: str) -> subprocess.CompletedProcess[str]:
-    """Run `body` after the common beginning of all scripts."""
+    """Run `body` after the prelude that every script starts with, and what installs packages."""
     text = f"{script('prelude.sh')}\n{script('apt.sh')}\nLIMIT_SECONDS=7\n{body}"
     return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
 
-def test_a_file_is_written_whole_with_its_mode_and_owner_and_only_when_it_differs(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_with_its_mode_and_owner_and_only_if_it_differs(tmp_path: Path) -> None:
     target = tmp_path / "some.conf"
 
     def write(text: str) -> str:
@@ -163,10 +155,10 @@ def test_a_file_is_written_whole_with_its_mode_and_owner_and_only_when_it_differ
     assert [path.name for path in tmp_path.iterdir()] == ["some.conf"]
 
 
-def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_completely_is_left_unchanged(tmp_path: Path) -> None:
     target = tmp_path / "some.conf"
     target.write_text("before")
-    # Files may have one block of 1024 bytes, as on a disk that is full.
+    # The limit is one block of 1024 bytes, which acts like a full disk.
     done = shell(f"ulimit -f 1; trap '' XFSZ; head -c 5000 /dev/zero | write_file {target} 600; echo on")
     assert done.returncode == 1
     assert "could not be written; is the disk full?" in done.stderr
@@ -175,7 +167,7 @@ def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["some.conf"]
 
 
-def test_a_locked_apt_is_waited_for_and_any_other_failure_is_told(tmp_path: Path) -> None:
+def test_a_script_waits_for_a_locked_apt_and_reports_any_other_failure(tmp_path: Path) -> None:
     once = tmp_path / "once"
     locked = f"if [ -e {once} ]; then true; else touch {once}; echo 'E: Could not get lock /x' >&2; false; fi"
     done = shell(f"sleep() {{ :; }}; fetch() {{ {locked}; }}; with_apt_lock fetch; echo after")
@@ -186,7 +178,7 @@ def test_a_locked_apt_is_waited_for_and_any_other_failure_is_told(tmp_path: Path
     assert "after" not in failing.stdout
 
 
-def test_a_long_step_says_that_it_still_runs_and_hands_on_its_status() -> None:
+def test_a_long_step_reports_that_it_is_still_running_and_returns_its_status() -> None:
     beats = shell(
         "sleep() { command sleep 0.05; }; work() { command sleep 0.5; return 3; }; with_heartbeat fetching work"
     )
@@ -194,7 +186,7 @@ def test_a_long_step_says_that_it_still_runs_and_hands_on_its_status() -> None:
     assert "fetching: still running after" in beats.stderr
 
 
-def test_a_step_that_runs_out_of_time_says_so() -> None:
+def test_a_step_that_exceeds_its_time_limit_says_so() -> None:
     done = shell("kill -TERM $$; sleep 5")
     assert done.returncode == 1
     assert "exceeded its limit of 7 seconds" in done.stderr
@@ -219,27 +211,29 @@ def test_a_gitlab_that_does_not_respond_has_status_000() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "error"),
     [
         ("Verifying runner... is valid  runner=abc", None),
         ("Verifying runner... is not valid  runner=abc\nFATAL: Failed to verify runners", "rejects the runner's token"),
         ("ERROR: Verifying runner... is removed  runner=abc", "rejects the runner's token"),
-        # The real program ends with 0 here.
+        # The real program exits with 0 here.
         ("ERROR: Verifying runner... failed  status=502 Bad Gateway", "could not verify the runner's token"),
         ("", "could not verify the runner's token"),
     ],
 )
-def test_a_runner_is_registered_only_when_gitlab_takes_its_token(answer: str, told: str | None) -> None:
+def test_a_runner_is_registered_only_if_gitlab_accepts_its_token(answer: str, error: str | None) -> None:
     program = f"gitlab-runner() {{ printf '%s\\n' {shlex.quote(answer)}; }}"
     done = shell(f"{script('register-runner.sh')}\nGITLAB_URL=https://g.test\n{program}\nverify_token; echo after")
-    assert (done.stdout == "after\n") is (told is None)
-    assert done.returncode == (1 if told else 0)
-    assert (told or "") in done.stderr
+    assert (done.stdout == "after\n") is (error is None)
+    assert done.returncode == (1 if error else 0)
+    assert (error or "") in done.stderr
 
 
-@pytest.mark.parametrize(("before", "after", "told"), [(5000, 5000, ""), (9, 5000, "removing"), (9, 9, "disk of box")])
-def test_a_disk_without_room_is_cleared_first_and_named_if_that_does_not_help(
-    before: int, after: int, told: str
+@pytest.mark.parametrize(
+    ("before", "after", "message"), [(5000, 5000, ""), (9, 5000, "removing"), (9, 9, "disk of box")]
+)
+def test_a_full_disk_is_cleaned_up_first_and_reported_if_that_does_not_help(
+    before: int, after: int, message: str
 ) -> None:
     world = f"""
         HOSTNAME=box; left={before}
@@ -247,11 +241,11 @@ def test_a_disk_without_room_is_cleared_first_and_named_if_that_does_not_help(
     """
     done = shell(f"{script('disk-space.sh')}\n{world}\nrequire_disk_space; echo after")
     assert (done.stdout == "after\n") is (after > 1024)
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("value", ["plain", "it's", "back\\slash", "#{1 + 1}", 'say "hello"', "\\'"])
-def test_ruby_reads_a_quoted_string_as_it_was(value: str) -> None:
+def test_ruby_reads_a_quoted_string_unchanged(value: str) -> None:
     done = subprocess.run(["ruby", "-e", f"print {ruby_string(value)}"], capture_output=True, text=True, check=True)
     assert done.stdout == value
 
@@ -264,6 +258,6 @@ def test_the_first_boot_never_changes_because_that_would_replace_every_existing_
     assert digest == "403c39319ea87d2660382ae12d56b4f3d2e4ce185c8b793ad868dc3664fbd3f4"
 
 
-def test_a_template_refuses_to_be_rendered_without_its_values() -> None:
+def test_a_template_cannot_be_rendered_without_its_values() -> None:
     with pytest.raises(jinja2.UndefinedError):
         render("registry.rb.j2")
