@@ -32,7 +32,7 @@ configure_firewall() {
   local rules port applied=/etc/ufw/slipway.rules
   rules=$(for port in 22 $PUBLIC_PORTS; do echo "allow $port/tcp"; done)
   if ! cmp --silent - "$applied" <<<"$rules" || ! ufw status | grep -q '^Status: active'; then
-    say "firewall: closing all ports except 22 $PUBLIC_PORTS"
+    say "firewall: closing all ports except 22${PUBLIC_PORTS:+ $PUBLIC_PORTS}"
     ufw --force reset >/dev/null
     ufw default deny incoming >/dev/null
     ufw default allow outgoing >/dev/null
