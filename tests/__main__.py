@@ -1,13 +1,17 @@
-"""`python -m tests`: every check and every test, each shown as it runs, with one summary at the end."""
+"""`python -m tests [STEP …]`: every check and every test, with one summary at the end."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,64 +26,117 @@ README_COMMANDS = (
     ("down",),
 )
 COUNTED = ("tests", "failures", "errors", "skipped")
+#: Files of a tier are shared out among workers, one for each core.
+WORKERS = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to check; left out where the folder `needs` is not there."""
+    """One thing to check.
+
+    A step that is `beside` another one runs while that one does, if both are wanted; its output is shown afterwards.
+    """
 
     name: str
     command: list[str]
-    needs: str = "."
+    beside: str = ""
 
     @property
     def report(self) -> Path:
         """JUnit file of a pytest step."""
         return REPORTS / f"{self.name}.xml"
 
+    def run(self, output: IO[str] | None = None) -> Result:
+        """Run the command. Its output goes to `output`, or to this process's own if there is none."""
+        self.report.unlink(missing_ok=True)
+        began, errors = time.monotonic(), subprocess.STDOUT if output else None
+        done = subprocess.run(self.command, cwd=ROOT, stdout=output, stderr=errors, check=False)
+        return Result(self, done.returncode == 0, time.monotonic() - began)
 
-def _pytest(name: str, folder: str, *prefix: str) -> Step:
-    command = [*prefix, sys.executable, "-m", "pytest", folder, f"--junitxml={REPORTS / name}.xml"]
-    return Step(name, command, folder)
+
+@dataclass(frozen=True)
+class Result:
+    """How a step ended."""
+
+    step: Step
+    succeeded: bool
+    seconds: float
 
 
 def steps() -> list[Step]:
     """In the order of what is quick to know."""
     python = [sys.executable, "-m"]
-    sandbox = [*python, "tests.sandbox"]
+    tiers = {
+        "unit": ["pytest", *WORKERS, "tests/unit"],
+        "sandbox": ["pytest", *WORKERS, "tests/sandbox_tests"],
+        "e2e": ["tests.e2e", "--verbose", "--durations=10"],
+    }
+    pytest = {name: Step(name, [*python, *words, f"--junitxml={REPORTS / name}.xml"]) for name, words in tiers.items()}
     return [
         Step("lint", [*python, "ruff", "check", "."]),
         Step("format", [*python, "ruff", "format", "--check", "."]),
         Step("types", [*python, "mypy", "."]),
-        Step("tools", [*sandbox, "prepare", "--tests"]),
-        _pytest("unit", "tests/unit"),
-        _pytest("sandbox", "tests/sandbox_tests"),
-        Step("start", [*sandbox, "start"]),
-        _pytest("e2e", "tests/e2e", *sandbox, "exec", "--"),
-        # Whatever stack the caller has named: these make and destroy.
-        *(Step(f"make-{target}", ["make", target, "STACK=sandbox", *words]) for target, *words in README_COMMANDS),
+        Step("tools", [*python, "tests.sandbox", "prepare", "--tests"]),
+        *pytest.values(),
+        # Whatever stack the caller has named: these make and destroy, in the default sandbox, which e2e does not use.
+        *(
+            Step(f"make-{target}", ["make", target, "STACK=sandbox", *words], "e2e")
+            for target, *words in README_COMMANDS
+        ),
     ]
 
 
+def run_all(wanted: list[Step]) -> Iterator[Result]:
+    """Run every step, also after one has failed; each result comes once the output of its step has been shown."""
+    names = {step.name for step in wanted}
+    with ThreadPoolExecutor(1) as pool:
+        for step in wanted:
+            if step.beside in names:
+                continue
+            aside = [other for other in wanted if other.beside == step.name]
+            note = f" (beside it, shown afterwards: {', '.join(other.name for other in aside)})" if aside else ""
+            print(f"\n==> {step.name}{note}", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                outputs = [Path(folder, str(number)) for number, _ in enumerate(aside)]
+                results = pool.map(_run_aside, aside, outputs)
+                yield step.run()
+                for other, output, result in zip(aside, outputs, results, strict=True):
+                    print(f"\n==> {other.name}\n{output.read_text(errors='replace').rstrip()}", flush=True)
+                    yield result
+
+
+def _run_aside(step: Step, output: Path) -> Result:
+    with output.open("w") as file:
+        return step.run(file)
+
+
 def main() -> int:
-    """Run all steps, also after one has failed; the exit code is 1 if any did."""
-    began, failed, counts = time.monotonic(), list[str](), Counter[str]()
+    """Run the steps that are named, or all; the exit code is 1 if any failed."""
+    began = time.monotonic()
+    available = steps()
+    names = sys.argv[1:] or [step.name for step in available]
+    if unknown := set(names) - {step.name for step in available}:
+        known = " ".join(dict.fromkeys(step.name for step in available))
+        print(f"error: no such step: {', '.join(sorted(unknown))}. Use one or more of: {known}", file=sys.stderr)
+        return 2
     REPORTS.mkdir(parents=True, exist_ok=True)
-    wanted = [step for step in steps() if (ROOT / step.needs).is_dir() and step.name in (sys.argv[1:] or [step.name])]
-    for step in wanted:
-        print(f"\n==> {step.name}", flush=True)
-        step.report.unlink(missing_ok=True)
-        if subprocess.run(step.command, cwd=ROOT, check=False).returncode:
-            failed.append(step.name)
-        counts.update(_counts(step.report))
-    print(f"\n==> summary: {', '.join(step.name for step in wanted)}")
+    results = list(run_all([step for step in available if step.name in names]))
+    print("\n==> summary")
+    for result in results:
+        print(f"{result.step.name:14}{result.seconds:7.1f} s{'' if result.succeeded else '  failed'}")
+    print(f"===== {_totals(results)} in {time.monotonic() - began:.2f}s =====")
+    return 0 if all(result.succeeded for result in results) else 1
+
+
+def _totals(results: list[Result]) -> str:
+    counts = sum((_counts(result.step.report) for result in results), Counter[str]())
     wrong = counts["failures"] + counts["errors"]
+    failed = [result.step.name for result in results if not result.succeeded]
     parts = [f"{wrong} failed"] if wrong else []
     parts.append(f"{counts['tests'] - wrong - counts['skipped']} passed")
     parts += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
     parts += [f"steps failed: {', '.join(failed)}"] if failed else []
-    print(f"===== {', '.join(parts)} in {time.monotonic() - began:.2f}s =====")
-    return 1 if failed else 0
+    return ", ".join(parts)
 
 
 def _counts(report: Path) -> Counter[str]:

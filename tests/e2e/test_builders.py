@@ -9,13 +9,15 @@ import base64
 import json
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import yaml
 from gitlab.v4.objects import Project
 
 from tests.e2e.hosts import Host
-from tests.e2e.stack import Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
 from tools.pipelines import (
     commit,
@@ -32,6 +34,21 @@ from tools.pipelines import (
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
 #: A job that runs until a branch is there.
 HELD = 'until git ls-remote --exit-code "$CI_REPOSITORY_URL" refs/heads/go; do sleep 1; done'
+
+
+@pytest.fixture(scope="module")
+def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with a project that two machines build for without privileges; destroyed at the end."""
+    made = Stack.create(
+        "builders",
+        tmp_path_factory.mktemp("builders"),
+        SANDBOX,
+        domain="builders.test",
+        registry={"storage": "filesystem"},
+        runners=[{**RUNNER, "builder": "buildah", "count": 2}],
+    )
+    yield made
+    made.remove()
 
 
 def machines_of(stack: Stack) -> list[Host]:

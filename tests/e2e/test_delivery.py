@@ -6,15 +6,31 @@ The tests build on each other: each leaves the project as the next one needs it.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.e2e.control import Control
-from tests.e2e.stack import RUNNER, Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
 from tools.clients import Docker, run, temporary_project
 from tools.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
+
+
+@pytest.fixture(scope="module")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with a project and its runner, and a domain of its own; destroyed at the end."""
+    made = Stack.create(
+        "delivery",
+        tmp_path_factory.mktemp("delivery"),
+        SANDBOX,
+        domain="delivery.test",
+        registry={"storage": "filesystem"},
+    )
+    yield made
+    made.remove()
 
 
 def test_up_ends_with_a_green_pipeline_and_an_image_that_greets(delivery: Stack) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from tests.e2e.control import READS, Control
 from tests.e2e.secrecy import ProcessWatch, found_in, secret_values
-from tests.e2e.stack import Stack
+from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
 from tools.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
 from tools.pipelines import until
@@ -28,6 +28,22 @@ from tools.pipelines import until
 WATCH = ProcessWatch()
 #: When the machine started, as its first process tells.
 _STARTED = "cut -d' ' -f22 /proc/1/stat"
+
+
+@pytest.fixture(scope="module")
+def foreign(control: Control) -> dict[str, Any]:
+    """What the cloud held before the first test: that of another stack, perhaps."""
+    return control.resources()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, Any]) -> Iterator[Stack]:
+    """An empty stack with the settings of the sandbox and a domain of its own; destroyed at the end."""
+    assert "e2e" not in str(foreign)
+    folder = tmp_path_factory.mktemp("stack")
+    made = Stack.create("e2e", folder, SANDBOX, domain="e2e.test", projects=[], runners=[])
+    yield made
+    made.remove()
 
 
 def assert_all_holds(outputs: Outputs) -> None:
