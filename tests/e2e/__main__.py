@@ -16,8 +16,8 @@ from dataclasses import replace
 from functools import partial
 
 from tests.sandbox.cloud import lifecycle
-from tools.progress import say
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
+from tools.progress import say
 
 #: One sandbox for each worker. More would compete for the two cores that a build server has.
 INSTANCES = ("e2e-1", "e2e-2")

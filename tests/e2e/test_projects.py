@@ -13,8 +13,8 @@ import pytest
 from gitlab.v4.objects import Project, ProjectJob
 
 from tests.e2e.control import Control
-from tests.e2e.doors import DoorWatch
-from tests.e2e.secrecy import found_in
+from tests.e2e.leaks import found_in
+from tests.e2e.ports import DoorWatch
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools.clients import Outputs
 from tools.pipelines import pipeline_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.e2e.watch import Watch
+from tests.e2e.sampling import Watch
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from tests.e2e.watch import Watch
+from tests.e2e.sampling import Watch
 from tools.clients import Outputs, run
 
 

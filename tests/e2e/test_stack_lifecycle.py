@@ -19,7 +19,7 @@ import pydo
 import pytest
 
 from tests.e2e.control import READS, Control
-from tests.e2e.secrecy import ProcessWatch, found_in, secret_values
+from tests.e2e.leaks import ProcessWatch, found_in, secret_values
 from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
 from tools.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
