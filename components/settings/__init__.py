@@ -1,7 +1,7 @@
 """The one place that reads configuration.
 
-Owns the shape of a stack file (`stack_file`) and how errors in it are told (`errors`). Owns no resource. The whole is
-checked before the first resource is registered, and all errors are told together.
+Owns the shape of a stack file (`stack_file`) and the messages about errors in it (`errors`). Owns no resource. All
+settings are checked before the first resource is registered, and all errors are reported at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def of_stack() -> Settings:
     """The settings of the stack that the program runs for.
 
     Raises:
-        SettingsError: with every error that was found.
+        SettingsError: with every error found.
     """
     config = dict(pulumi.runtime.config.CONFIG.get())
     encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
@@ -60,17 +60,17 @@ def load(
     secret_keys: Collection[str],
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Check and read the settings of `project` from Pulumi's flat configuration.
+    """Read and check the settings of `project` from Pulumi's flat configuration.
 
     Args:
-        project: the namespace of the keys that are ours; keys of other namespaces are left alone.
-        stack: the name of the stack, which becomes a part of many names in the cloud.
-        config: all configuration of the stack, `namespace:key` to text, JSON for anything but strings.
-        secret_keys: those keys of `config` that are encrypted in the stack file, in whole or in part.
-        environment: where the API token is looked for.
+        project: the namespace of this project's keys; keys of other namespaces are ignored.
+        stack: the name of the stack, which becomes part of many names in the cloud.
+        config: all configuration of the stack: `namespace:key` to a string, which is JSON for all other types.
+        secret_keys: the keys of `config` that are encrypted in the stack file, entirely or in part.
+        environment: the environment variables, which must include the API token.
 
     Raises:
-        SettingsError: with every error that was found.
+        SettingsError: with every error found.
     """
     errors = _missing_credentials(environment) + _bad_stack_name(stack)
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
@@ -87,12 +87,12 @@ def load(
 
 
 def _delivery_errors(values: Mapping[str, Any]) -> list[str]:
-    """What projects and runners have wrong with each other, told beside what is wrong elsewhere."""
+    """Conflicts between projects and runners, even if there are errors elsewhere."""
     try:
-        projects = TypeAdapter(tuple[ProjectSettings, ...]).validate_python(values.get("projects"))
-        runners = TypeAdapter(tuple[RunnerSettings, ...]).validate_python(values.get("runners"))
+        projects = TypeAdapter(tuple[ProjectSettings, ...]).validate_python(values.get("projects", ()))
+        runners = TypeAdapter(tuple[RunnerSettings, ...]).validate_python(values.get("runners", ()))
     except ValidationError:
-        # One is wrong by itself, which is told already: with it nothing can be compared.
+        # One of them is invalid on its own, which is reported already; there is nothing to compare.
         return []
     return list(conflicts(projects, runners))
 
@@ -101,8 +101,8 @@ def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
     if environment.get("DIGITALOCEAN_TOKEN") or environment.get("DIGITALOCEAN_ACCESS_TOKEN"):
         return []
     return [
-        "DIGITALOCEAN_TOKEN: is not in the environment; every call to DigitalOcean would be refused. "
-        "Make a token with full access under API in the control panel, and export it"
+        "DIGITALOCEAN_TOKEN: is not set in the environment; DigitalOcean would reject every call. "
+        "Create a token with full access under API in the control panel, and export it"
     ]
 
 
@@ -110,8 +110,8 @@ def _bad_stack_name(stack: str) -> list[str]:
     if re.fullmatch(r"[a-z][a-z0-9-]{0,36}", stack):
         return []
     return [
-        f"stack: {stack} cannot be a part of the names of droplets, volumes and buckets; they would be refused. "
-        "Take a name of at most 37 small letters, digits and dashes: pulumi stack rename …"
+        f"stack: {stack} cannot be part of the names of droplets, volumes and buckets; DigitalOcean would reject them. "
+        "Use at most 37 lowercase letters, digits and dashes, starting with a letter: pulumi stack rename …"
     ]
 
 
@@ -123,14 +123,14 @@ def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> lis
         for place in _places(values, path.split("."))
     ]
     return [
-        f"{place}: is in the stack file in plain text; whoever can read that would have it. "
-        f"Change it where it is used, and set it with: pulumi config set --secret --path {shlex.quote(place)} …"
+        f"{place}: is in plain text in the stack file; anyone who can read the file would have it. "
+        f"Replace the secret, and set the new one with: pulumi config set --secret --path {shlex.quote(place)} …"
         for place in plain
     ]
 
 
 def _places(values: Any, path: list[str], place: str = "") -> Iterator[str]:
-    """Where there is anything at `path`, with lists and names of the user's choice on the way, as Pulumi writes it."""
+    """The key paths, in Pulumi's notation, of all values at `path`, through lists and names that the user chose."""
     if not path:
         if values is not None:
             yield place
@@ -154,5 +154,5 @@ def _parsed(key: str, value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError:
-        # Told as a error of its type.
+        # Reported as an error of its type.
         return value

@@ -1,4 +1,4 @@
-"""The certificate of GitLab and of its registry."""
+"""The certificate of GitLab and its registry."""
 
 from __future__ import annotations
 
@@ -13,38 +13,58 @@ from components.settings.texts import Certificates, EmailAddress, HttpsUrl
 
 
 class CertificateSource(StrEnum):
-    """Where the certificate of GitLab and of its registry comes from."""
+    """Where the certificate of GitLab and its registry comes from."""
 
     LETS_ENCRYPT = "lets-encrypt"
     PROVIDED = "provided"
 
 
 class Certificate(Section):
-    """TLS of GitLab and of its registry, which share one certificate.
+    """TLS of GitLab and its registry, which share one certificate.
 
-    `acme_directory` replaces Let's Encrypt by another ACME server. `chain`, `private_key` and `ca_certificate` are PEM
-    texts; the last one is the root certificate of a private authority, which the server has to trust.
+    Certificates and the private key are PEM texts; a list of certificates is one text.
     """
 
-    source: CertificateSource = CertificateSource.LETS_ENCRYPT
-    contact_email: EmailAddress | None = None
-    acme_directory: HttpsUrl | None = None
-    chain: Certificates | None = None
-    private_key: SecretStr | None = None
+    source: CertificateSource = Field(
+        default=CertificateSource.LETS_ENCRYPT,
+        description="`lets-encrypt` obtains a certificate and renews it. `provided` uses your own: set `chain` and "
+        "`privateKey`.",
+    )
+    contact_email: EmailAddress | None = Field(
+        default=None,
+        description="The contact address of the account with Let's Encrypt or another ACME server.",
+        examples=["ops@example.com"],
+    )
+    acme_directory: HttpsUrl | None = Field(
+        default=None,
+        description="The directory URL of another ACME server.",
+        examples=["https://ca.example.com/acme/directory"],
+        json_schema_extra={"unset": "Let's Encrypt"},
+    )
+    chain: Certificates | None = Field(
+        default=None,
+        description="The provided certificate, followed by its intermediate certificates, as PEM.",
+    )
+    private_key: SecretStr | None = Field(
+        default=None,
+        description="The private key of the provided certificate, as PEM.",
+    )
     ca_certificate: Certificates | None = Field(
         default=None,
-        # `authority` was its name before, and stack files with it stay valid.
+        # Its former name was `authority`, and stack files that use it stay valid.
         validation_alias=AliasChoices("caCertificate", "authority"),
+        description="The root certificate of a private certificate authority, as PEM, which the server and the runners "
+        "then trust. Needed if it issued the provided certificate or runs your ACME server.",
     )
 
     @property
     def issuer(self) -> str | None:
-        """The authority that a CAA record admits; none where the certificate may come from anybody."""
+        """The certificate authority that the CAA record admits; None if any authority may issue."""
         lets_encrypt = self.source is CertificateSource.LETS_ENCRYPT and self.acme_directory is None
         return "letsencrypt.org" if lets_encrypt else None
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _is_complete(self) -> Self:
         given = self.chain is not None or self.private_key is not None
         if self.source is CertificateSource.LETS_ENCRYPT and given:
             message = (
@@ -70,6 +90,9 @@ class Certificate(Section):
     @classmethod
     def _is_a_private_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", value.get_secret_value()):
-            message = "is no private key in PEM form; nginx would not start. Paste the text from -----BEGIN on"
+            message = (
+                "is not a private key in PEM format; nginx would not start. "
+                "Paste the text, including its -----BEGIN line"
+            )
             raise ValueError(message)
         return value

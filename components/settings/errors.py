@@ -1,89 +1,109 @@
-"""What a user did wrong, told so that it can be mended."""
+"""What a user got wrong, reported so that it can be fixed."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator
 from typing import Any, Final
 
 import pulumi
 from pydantic import AliasChoices, BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-#: What pydantic finds, in the words of this project: what is wrong, what would have happened, what to do. `{found}` is
-#: what pydantic says itself, `{expected}` what it would have taken.
+#: What pydantic reports, in this project's words: what is wrong, what would happen, what to do. `{found}` is pydantic's
+#: own message; the other names are the context that it gives for that type of error.
 _SENTENCES: Final = {
-    "bool_parsing": "is neither true nor false; it could not be read. Write true or false",
-    "dict_type": "is not a section; its settings could not be read. Indent them below it, one a line",
-    "model_type": "is not a section; its settings could not be read. Indent them below it, one a line",
-    "enum": "is none of the choices; nobody could act on it. Take {expected}",
-    "greater_than_equal": "is too small; it would be refused. Take {ge} or more",
-    "int_from_float": "is not a whole number; it could not be read. Write it without a fraction",
-    "int_parsing": "is not a whole number; it could not be read. Write digits only",
-    "int_type": "is not a whole number; it could not be read. Write digits only",
-    "literal_error": "is none of the choices; it would be refused. Take {expected}",
-    "less_than_equal": "is too large; it would be refused. Take {le} or less",
-    "string_type": "is not a text; it would be read as something else. Put it in quotes",
-    "tuple_type": "is not a list; it could not be read. Write one entry a line, each after a dash",
+    "bool_parsing": "is neither true nor false; it cannot be read. Write true or false",
+    "dict_type": "is not a section; its settings cannot be read. Indent them below it, one per line",
+    "model_type": "is not a section; its settings cannot be read. Indent them below it, one per line",
+    "enum": "is not a valid choice; nothing could be created from it. Use {expected}",
+    "greater_than_equal": "is too small; it would be rejected. Use {ge} or more",
+    "int_from_float": "is not a whole number; it cannot be read. Write it without a fraction",
+    "int_parsing": "is not a whole number; it cannot be read. Write digits only",
+    "int_type": "is not a whole number; it cannot be read. Write digits only",
+    "literal_error": "is not a valid choice; GitLab would reject it. Use {expected}",
+    "less_than_equal": "is too large; it would be rejected. Use {le} or less",
+    "string_type": "is not a string; it would be read as something else. Put it in quotes",
+    "too_short": "has too few entries; there would be nothing to do. List at least {min_length}",
+    "tuple_type": "is not a list; it cannot be read. Write one entry per line, each after a dash",
 }
+
+#: Where pydantic found an error: names of keys and indexes of lists.
+Location = tuple[int | str, ...]
 
 
 class SettingsError(pulumi.RunError):
-    """What a user did wrong in a stack file or in the environment: one line each, all of them, no traceback."""
+    """What a user got wrong in a stack file or in the environment: all errors, one line each, without a traceback."""
 
     def __init__(self, errors: list[str]) -> None:
-        """Keep the errors and make one message of them."""
+        """Keep the errors, and make one message of them."""
         self.errors = errors
-        noun = "mistake" if len(errors) == 1 else "mistakes"
+        noun = "error" if len(errors) == 1 else "errors"
         lines = "\n".join(f"  - {error}" for error in errors)
-        super().__init__(f"{len(errors)} {noun} in the configuration; nothing was touched.\n{lines}")
+        super().__init__(f"{len(errors)} {noun} in the configuration; nothing was changed.\n{lines}")
 
 
 def format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    """One error as a line: the key path first, then what is wrong, what would have happened and what to do."""
-    location = [str(part) for part in detail["loc"]]
-    path = ".".join(location)
+    """One error in one line: the key path, what is wrong, what would happen, and what to do."""
+    location = detail["loc"]
+    path = ".".join(str(part) for part in location)
     current = _current_name(location, model)
     if current and detail["type"] == "extra_forbidden":
         return f"{path}: is the former name of {current}, which is set as well; it would be ignored. Remove it"
-    message = _message(detail, location, model)
+    message = _message(detail, model)
     line = f"{path}: {message}" if path else message
-    return f"{line}. The key is called {current} now" if current else line
+    return f"{line}. The key is now called {current}" if current else line
 
 
-def _message(detail: ErrorDetails, location: list[str], model: type[BaseModel]) -> str:
-    path = ".".join(location)
+def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    location = detail["loc"]
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"is not a setting; it would have no effect. {_suggestion(location, model)}"
     if detail["type"] == "missing":
-        secret = " --secret" if path in set(secret_paths(model)) else ""
-        return f"is missing; nothing could be made without. Set it with: pulumi config set{secret} --path {path} …"
-    sentence = _SENTENCES.get(detail["type"], "is refused; it would fail later. {found}")
+        secret = "--secret " if _is_secret(location, model) else ""
+        command = f"pulumi config set {secret}--path {shlex.quote(_pulumi_path(location))} …"
+        return f"is missing; nothing can be created without it. Set it with: {command}"
+    sentence = _SENTENCES.get(detail["type"], "is invalid; it would fail later. {found}")
     return sentence.format(found=detail["msg"], **detail.get("ctx", {}))
 
 
 def secret_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Key paths of all secrets below `model`."""
+    """The key paths of all secrets below `model`."""
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
-        options = getattr(field.annotation, "__args__", (field.annotation,))
-        if SecretStr in options:
+        if _holds_secret(field):
             yield path
         for section in _sections(field.annotation):
             yield from secret_paths(section, f"{path}.")
 
 
-def _suggestion(location: list[str], model: type[BaseModel]) -> str:
+def _pulumi_path(location: Location) -> str:
+    """A key path in the notation of `pulumi config set --path`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def _is_secret(location: Location, model: type[BaseModel]) -> bool:
+    fields = _section_of(location, model).model_fields.values()
+    return any(field.alias == location[-1] and _holds_secret(field) for field in fields)
+
+
+def _holds_secret(field: FieldInfo) -> bool:
+    return SecretStr in getattr(field.annotation, "__args__", (field.annotation,))
+
+
+def _suggestion(location: Location, model: type[BaseModel]) -> str:
     section = _section_of(location, model)
     known = [field.alias or name for name, field in section.model_fields.items()]
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}"
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(sorted(known))}"
 
 
-def _current_name(location: list[str], model: type[BaseModel]) -> str | None:
-    """The name of the key that `location` ends with, if the stack file uses its former one."""
+def _current_name(location: Location, model: type[BaseModel]) -> str | None:
+    """The current name of the key at `location`, if the stack file uses its former name."""
     if not location:
         return None
     for field in _section_of(location, model).model_fields.values():
@@ -93,8 +113,8 @@ def _current_name(location: list[str], model: type[BaseModel]) -> str | None:
     return None
 
 
-def _section_of(location: list[str], model: type[BaseModel]) -> type[BaseModel]:
-    """The section that the key at `location` is in; list positions and names of the user's choice are passed over."""
+def _section_of(location: Location, model: type[BaseModel]) -> type[BaseModel]:
+    """The section that the key at `location` is in; list indexes and names that the user chose are skipped."""
     for part in location[:-1]:
         found = [field for field in model.model_fields.values() if field.alias == part]
         model = next(iter(_sections(found[0].annotation)), model) if found else model

@@ -1,11 +1,11 @@
-"""GitLab itself: which version, and from where."""
+"""GitLab itself: its version and where its packages come from."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from components import versions
 from components.settings.section import Section
@@ -15,31 +15,41 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
 
 
 class Packages(Section):
-    """Where GitLab's packages come from: another `url` for a mirror, another key for a mirror that signs anew.
+    """Where GitLab's packages come from: a mirror has its own URL, and its own key if it signs the packages again."""
 
-    `key_fingerprint` is `unpinned` where the key is trusted because HTTPS delivered it.
-    """
-
-    url: HttpsUrl = "https://packages.gitlab.com/gitlab/gitlab-ce"
-    key_url: HttpsUrl = "https://packages.gitlab.com/gpgkey/gpg.key"
-    key_fingerprint: Fingerprint = versions.GITLAB_PACKAGES_KEY
+    url: HttpsUrl = Field(
+        default="https://packages.gitlab.com/gitlab/gitlab-ce",
+        description="The base URL of the apt repository; another one for a mirror.",
+    )
+    key_url: HttpsUrl = Field(
+        default="https://packages.gitlab.com/gpgkey/gpg.key",
+        description="The URL of the key that signs the repository.",
+    )
+    key_fingerprint: Fingerprint = Field(
+        default=versions.GITLAB_PACKAGES_KEY,
+        description="The fingerprint of that key, in 40 hexadecimal digits; or `unpinned`, which trusts whatever key "
+        "HTTPS delivers.",
+    )
 
 
 class GitLab(Section):
     """GitLab itself: the version of its package, as apt names it."""
 
-    version: str = versions.GITLAB
-    packages: Packages = Packages()
+    version: str = Field(
+        default=versions.GITLAB,
+        description=f"The version of the package; {'.'.join(map(str, versions.GITLAB_OLDEST))} or later.",
+    )
+    packages: Packages = Field(default=Packages(), description="Where the package comes from.")
 
     @field_validator("version")
     @classmethod
-    def _supported(cls, value: str) -> str:
+    def _is_supported(cls, value: str) -> str:
         found = _VERSION.fullmatch(value)
         if not found:
-            message = f"{value} is not a package version; apt would not find it. Write it like {versions.GITLAB}"
+            message = f"{value} is not a package version; apt would not find it. Use one such as {versions.GITLAB}"
             raise ValueError(message)
         if tuple(int(part) for part in found.groups()) < versions.GITLAB_OLDEST:
             oldest = ".".join(str(part) for part in versions.GITLAB_OLDEST)
-            message = f"{value} is older than {oldest}; its registry fails on object storage. Take {versions.GITLAB}"
+            message = f"{value} is older than {oldest}; its registry fails on object storage. Use {versions.GITLAB}"
             raise ValueError(message)
         return value

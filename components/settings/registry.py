@@ -1,4 +1,4 @@
-"""The container registry, and where it keeps images."""
+"""The container registry and its storage."""
 
 from __future__ import annotations
 
@@ -32,19 +32,29 @@ class Storage(StrEnum):
 
 
 class S3(Section):
-    """A bucket that exists: Amazon's (region, no endpoint) or a compatible one (endpoint; the region is a label)."""
+    """An existing bucket: Amazon's (region, no endpoint) or a compatible store's (endpoint; the region is a label)."""
 
-    bucket: BucketName
-    region: KeyText = "us-east-1"
-    endpoint: Endpoint | None = None
-    access_key: KeyText
-    secret_key: SecretStr
+    bucket: BucketName = Field(description="The name of an existing bucket.")
+    region: KeyText = Field(
+        default="us-east-1",
+        description="The region of the bucket; on a store that is not Amazon's, a label without meaning.",
+    )
+    endpoint: Endpoint | None = Field(
+        default=None,
+        description="The endpoint of a store that is compatible with S3: scheme, host and port.",
+        examples=["https://minio.example.com:9000"],
+        json_schema_extra={"unset": "Amazon S3"},
+    )
+    access_key: KeyText = Field(description="The ID of an access key that may list, read, write and delete objects.")
+    secret_key: SecretStr = Field(description="The secret of that access key.")
 
     @field_validator("secret_key")
     @classmethod
-    def _is_whole(cls, value: SecretStr) -> SecretStr:
+    def _is_complete(cls, value: SecretStr) -> SecretStr:
         if not re.fullmatch(r"[^\s'\"\\]+", value.get_secret_value()):
-            message = "is empty or has spaces or quotes; no store gives such keys. Copy it again"
+            message = (
+                "is empty or contains spaces, quotes or backslashes; no object store uses such values. Copy it again"
+            )
             raise ValueError(message)
         return value
 
@@ -52,25 +62,39 @@ class S3(Section):
 class Registry(Section):
     """The container registry: its public port and where it keeps images."""
 
-    port: int = Field(default=5555, ge=1, le=65535)
-    storage: Storage = Storage.SPACES
-    spaces_region: str | None = None
-    s3: S3 | None = None
+    port: int = Field(
+        default=5555,
+        ge=1,
+        le=65535,
+        description="The public port of the registry; none that another service of GitLab uses.",
+    )
+    storage: Storage = Field(
+        default=Storage.SPACES,
+        description="Where images are kept: `spaces` creates a Space, `s3` uses an existing bucket, `filesystem` uses "
+        "the data volume.",
+    )
+    spaces_region: str | None = Field(
+        default=None,
+        description="The region of the Space. Set it if `region` offers no Spaces.",
+        examples=["nyc3"],
+        json_schema_extra={"unset": "the value of `region`"},
+    )
+    s3: S3 | None = Field(default=None, description="The bucket for storage `s3`.")
 
     @field_validator("port")
     @classmethod
-    def _free(cls, value: int) -> int:
+    def _is_free(cls, value: int) -> int:
         if value in _TAKEN_PORTS:
-            message = f"{value} is taken by another service of the server; nginx would not start. Take 5555"
+            message = f"{value} is used by another service on the server; nginx would not start. Use 5555"
             raise ValueError(message)
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.storage is Storage.S3 and self.s3 is None:
             message = (
                 "has storage s3 without the section registry.s3; there would be no bucket. "
-                "Give bucket, region, accessKey and secretKey"
+                "Set bucket, region, accessKey and secretKey"
             )
             raise ValueError(message)
         if self.storage is not Storage.SPACES and self.spaces_region is not None:

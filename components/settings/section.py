@@ -1,4 +1,4 @@
-"""What every part of a stack file has in common."""
+"""What all sections of a stack file have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from pydantic.alias_generators import to_camel
 
 
 class Section(BaseModel):
-    """A part of the stack file. Keys are in camel case there, as in Pulumi's own; unknown ones are refused."""
+    """A section of the stack file. Keys are in camel case, as Pulumi's own are; unknown keys are refused.
+
+    Each field is the only source of what users read about it: `description`, `default` and `examples`, and in
+    `json_schema_extra` the `unit` of a number and, as `unset`, what applies where the default is not a fixed value.
+    `make docs` writes them to `docs/settings.md` and `Pulumi.yaml`.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True

@@ -24,34 +24,54 @@ _PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\
 
 
 class Server(Section):
-    """The droplet that GitLab runs on: its size slug, image slug and the size of its data volume in GiB."""
+    """The droplet that GitLab runs on, its data volume and its private network."""
 
-    size: str = "s-4vcpu-8gb"
+    size: str = Field(
+        default="s-4vcpu-8gb",
+        description=f"The size slug of the droplet; at least {_LEAST_VCPUS} vCPUs and {_LEAST_MEMORY_GB} GB of memory.",
+    )
     image: Annotated[
         str,
         AfterValidator(
             matching(
                 r"(ubuntu|debian)-[a-z0-9-]+",
-                "is not an image that GitLab has packages for; it could not be installed. Take ubuntu-24-04-x64",
+                "is not an image that GitLab has packages for; GitLab could not be installed. Use ubuntu-24-04-x64",
             )
         ),
-    ] = versions.SERVER_IMAGE
-    volume_size_gb: int = Field(default=50, ge=10, le=16384)
-    authorized_keys: tuple[str, ...] = ()
-    vpc_cidr: IPv4Network | None = None
+    ] = Field(
+        default=versions.SERVER_IMAGE,
+        description="The image slug of the droplet: Ubuntu 24.04, Debian 12 or Debian 13.",
+    )
+    volume_size_gb: int = Field(
+        default=50,
+        ge=10,
+        le=16384,
+        description="The size of the data volume. It can only grow.",
+        json_schema_extra={"unit": "GiB"},
+    )
+    authorized_keys: tuple[str, ...] = Field(
+        default=(),
+        description="More SSH public keys for the administrator `slipway`, one line of a `.pub` file each.",
+    )
+    vpc_cidr: IPv4Network | None = Field(
+        default=None,
+        description="The range of the private network, which must not overlap another one of the account.",
+        examples=["10.20.0.0/24"],
+        json_schema_extra={"unset": "a free range"},
+    )
 
     @field_validator("size")
     @classmethod
-    def _large_enough(cls, value: str) -> str:
+    def _is_large_enough(cls, value: str) -> str:
         found = _SIZE.search(value)
         if not re.fullmatch(r"[a-z0-9]+-[a-z0-9.-]+", value):
-            message = f"{value!r} is not a size; no droplet could be made. Take one like s-4vcpu-8gb"
+            message = f"{value!r} is not a size; no droplet could be created. Use one such as s-4vcpu-8gb"
             raise ValueError(message)
         if found and (int(found[1]) < _LEAST_VCPUS or int(found[2]) < _LEAST_MEMORY_GB):
             message = (
-                f"{value} has less than {_LEAST_VCPUS} vCPUs or {_LEAST_MEMORY_GB} GB; "
-                "GitLab would be killed for want of memory. "
-                "Take s-4vcpu-8gb, or s-2vcpu-4gb at the least"
+                f"{value} has less than {_LEAST_VCPUS} vCPUs or {_LEAST_MEMORY_GB} GB of memory; "
+                "GitLab would be killed for lack of memory or would not start. "
+                "Use s-4vcpu-8gb, or at least s-2vcpu-4gb"
             )
             raise ValueError(message)
         return value
@@ -60,8 +80,9 @@ class Server(Section):
     @classmethod
     def _is_a_private_network(cls, value: object) -> object:
         message = (
-            f"{value} is not a range for a private network; the service would refuse it. "
-            "Take one of 16 to 28 bits within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, such as 10.20.0.0/24"
+            f"{value} is not the range of a private network; DigitalOcean would reject it. "
+            f"Use a range from /{_WIDEST_VPC} to /{_NARROWEST_VPC} within 10.0.0.0/8, 172.16.0.0/12 or "
+            "192.168.0.0/16, such as 10.20.0.0/24"
         )
         if value is None:
             return value
@@ -87,6 +108,6 @@ class Server(Section):
 
     @property
     def memory_gb(self) -> int:
-        """Memory as the size slug states it; 8, the recommended minimum, where the slug does not tell."""
+        """Memory in GB according to the size slug; 8, the recommended minimum, if the slug does not say."""
         found = _SIZE.search(self.size)
         return int(found[2]) if found else 8

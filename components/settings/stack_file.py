@@ -1,6 +1,6 @@
-"""The shape of a stack file: every key, its type, its default and what is refused.
+"""A whole stack file: every top-level key, and what is rejected about keys together.
 
-A refusal says what is wrong, what would have happened and what to do, in this order.
+An error message says what is wrong, what would happen and what to do, in this order.
 """
 
 from __future__ import annotations
@@ -34,34 +34,62 @@ class Removal(StrEnum):
 
 
 class DnsZone(StrEnum):
-    """Whether the DNS domain is made here or exists already."""
+    """Whether the stack creates the DNS zone of the domain, or uses one that exists."""
 
     CREATE = "create"
     EXISTING = "existing"
 
 
 class Dns(Section):
-    """DNS: `ttl` in seconds. The API takes no less than 30."""
+    """The DNS zone and its records."""
 
-    zone: DnsZone = DnsZone.CREATE
-    ttl: int = Field(default=300, ge=30, le=86400)
+    zone: DnsZone = Field(
+        default=DnsZone.CREATE,
+        description="`create` creates the domain at DigitalOcean; `existing` adds records to a domain that is there.",
+    )
+    ttl: int = Field(
+        default=300,
+        ge=30,
+        le=86400,
+        description="How long resolvers may cache the records.",
+        json_schema_extra={"unit": "seconds"},
+    )
 
 
 class Settings(Section):
-    """One stack file, whole and checked. Defaults of the top level are in `Pulumi.yaml`."""
+    """One stack file, complete and checked."""
 
-    domain: str
-    hostname: str
-    region: Region
-    admin_cidrs: tuple[str, ...]
-    removal: Removal
-    dns: Dns
-    server: Server
-    certificate: Certificate
-    gitlab: GitLab
-    registry: Registry
-    projects: tuple[ProjectSettings, ...]
-    runners: tuple[RunnerSettings, ...]
+    domain: str = Field(
+        description="The DNS domain of GitLab and its registry.",
+        examples=["example.com"],
+    )
+    hostname: str = Field(
+        default="gitlab",
+        description="The name of GitLab and its registry within the domain.",
+    )
+    region: Region = Field(
+        default="nyc3",
+        description="The DigitalOcean region of the machines, the data volume and the reserved IP address.",
+    )
+    admin_cidrs: tuple[str, ...] = Field(
+        description="The networks that may use SSH, for administrators and for git over SSH. The machine that runs "
+        "Pulumi must be in one of them.",
+        examples=["203.0.113.7/32"],
+    )
+    removal: Removal = Field(
+        default=Removal.KEEP_DATA,
+        description="What a destroy leaves behind: `everything` deletes everything; `keep-data` protects the volume, "
+        "the bucket and the domain, and leaves projects in GitLab unchanged.",
+    )
+    dns: Dns = Field(default=Dns(), description="The DNS zone and its records.")
+    server: Server = Field(
+        default=Server(), description="The droplet that GitLab runs on, its data volume and its private network."
+    )
+    certificate: Certificate = Field(default=Certificate(), description="The certificate of GitLab and its registry.")
+    gitlab: GitLab = Field(default=GitLab(), description="The version of GitLab and where its packages come from.")
+    registry: Registry = Field(default=Registry(), description="The container registry and its storage.")
+    projects: tuple[ProjectSettings, ...] = Field(default=(), description="Projects in GitLab.")
+    runners: tuple[RunnerSettings, ...] = Field(default=(), description="Runners, each on its own machines.")
 
     @field_validator("domain")
     @classmethod
@@ -72,7 +100,7 @@ class Settings(Section):
             or not all(_LABEL.fullmatch(label) for label in value.split("."))
         ):
             message = (
-                "is not a domain name; no DNS record could be made in it. "
+                "is not a domain name; no DNS record could be created in it. "
                 "Set it with: pulumi config set domain example.com"
             )
             raise ValueError(message)
@@ -83,8 +111,8 @@ class Settings(Section):
     def _is_a_label(cls, value: str) -> str:
         if not _LABEL.fullmatch(value):
             message = (
-                f"{value!r} is not one DNS label; no record could be made for it. "
-                "Take letters, digits and dashes, such as gitlab"
+                f"{value!r} is not a single DNS label; no record could be created for it. "
+                "Use lowercase letters, digits and dashes, such as gitlab"
             )
             raise ValueError(message)
         return value
@@ -94,7 +122,7 @@ class Settings(Section):
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             message = (
-                "is empty; not even Pulumi could reach the server by SSH. "
+                "is empty; not even Pulumi could reach the server over SSH. "
                 "Set it with: pulumi config set --path 'adminCidrs[0]' 203.0.113.7/32"
             )
             raise ValueError(message)
@@ -105,7 +133,8 @@ class Settings(Section):
                     raise ValueError("the server has an IPv4 address only")
             except ValueError as error:
                 message = (
-                    f"{cidr!r} is not a network ({error}); the firewall would refuse it. Write it like 203.0.113.7/32"
+                    f"{cidr!r} is not a usable network ({error}); the firewall would reject it. "
+                    "Use one such as 203.0.113.7/32"
                 )
                 raise ValueError(message) from error
         return value
@@ -114,8 +143,8 @@ class Settings(Section):
     def _name_fits(self) -> Self:
         if len(self.fqdn) > _LONGEST_NAME:
             message = (
-                f"hostname: {self.fqdn} has more than {_LONGEST_NAME} characters; no certificate could be made for it. "
-                "Take a shorter hostname or domain"
+                f"hostname: {self.fqdn} has more than {_LONGEST_NAME} characters; no certificate could be issued for "
+                "it. Use a shorter hostname or domain"
             )
             raise ValueError(message)
         return self
@@ -124,23 +153,23 @@ class Settings(Section):
     def _spaces_are_offered(self) -> Self:
         if self.registry.storage is Storage.SPACES and self.spaces_region not in SPACES_REGIONS:
             message = (
-                f"registry.spacesRegion: {self.spaces_region} offers no Spaces; the bucket could not be made. "
-                f"Set it to one of {', '.join(sorted(SPACES_REGIONS))}"
+                f"registry.spacesRegion: {self.spaces_region} offers no Spaces; the bucket could not be created. "
+                f"Use one of {', '.join(sorted(SPACES_REGIONS))}"
             )
             raise ValueError(message)
         return self
 
     @property
     def fqdn(self) -> str:
-        """The name of GitLab and of its registry."""
+        """The host name of GitLab and its registry."""
         return f"{self.hostname}.{self.domain}"
 
     @property
     def spaces_region(self) -> str:
-        """The region of the registry's bucket: the server's, unless another is set."""
+        """The region of the registry's bucket: the server's, unless another one is set."""
         return self.registry.spaces_region or self.region
 
     @property
     def keep_data(self) -> bool:
-        """Whether volume, bucket and domain outlive a destroy."""
+        """Whether the volume, the bucket and the domain survive a destroy."""
         return self.removal is Removal.KEEP_DATA

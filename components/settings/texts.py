@@ -1,4 +1,4 @@
-"""Kinds of text that a stack file holds, each with what is said of one that is not of its kind."""
+"""Kinds of strings in a stack file, each with the error message for a value that is not of its kind."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def _https(value: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme != "https" or not parts.hostname or re.search(r"[\s'\"?#]", value):
-        message = "is not an https:// URL; GitLab would refuse or distrust it. Give the whole address, scheme first"
+        message = "is not an https:// URL; it would be rejected or not trusted. Give the whole URL, with https://"
         raise ValueError(message)
     return value.rstrip("/")
 
 
-def matching(pattern: str, complaint: str) -> Callable[[str], str]:
-    """A validator that asks for the whole of a text to match, and else says `complaint`."""
+def matching(pattern: str, message: str) -> Callable[[str], str]:
+    """A validator that raises `message` unless the whole string matches `pattern`."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value, re.DOTALL):
-            raise ValueError(complaint)
+            raise ValueError(message)
         return value
 
     return check
@@ -37,7 +37,8 @@ Endpoint = Annotated[
     HttpsUrl,
     AfterValidator(
         matching(
-            r"https://[^/]+", "has a path; the bucket's name would be added to it. Give scheme, host and port only"
+            r"https://[^/]+",
+            "has a path; the bucket's name would be appended to it. Give only the scheme, host and port",
         )
     ),
 ]
@@ -46,7 +47,8 @@ Certificates = Annotated[
     AfterValidator(
         matching(
             r"\s*-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*",
-            "is no certificate in PEM form; nginx would not start. Paste the text from -----BEGIN CERTIFICATE----- on",
+            "is not a certificate in PEM format; nginx would not start. "
+            "Paste the text, including the line -----BEGIN CERTIFICATE-----",
         )
     ),
 ]
@@ -55,7 +57,7 @@ EmailAddress = Annotated[
     AfterValidator(
         matching(
             r"[^@\s']+@[^@\s']+",
-            "is not an e-mail address; Let's Encrypt would refuse it. Write it like ops@example.com",
+            "is not an e-mail address; Let's Encrypt would reject it. Use one such as ops@example.com",
         )
     ),
 ]
@@ -64,26 +66,32 @@ Fingerprint = Annotated[
     AfterValidator(
         matching(
             r"[0-9A-F]{40}|unpinned",
-            "is not a fingerprint; no key would match. Give 40 digits of 0 to 9 and A to F without spaces, or unpinned",
+            "is not a fingerprint; no key would match it. "
+            "Give 40 hexadecimal digits in upper case without spaces, or unpinned",
         )
     ),
 ]
 Region = Annotated[
     str,
-    AfterValidator(matching(r"[a-z]{3}\d", "is not a region; nothing could be made there. Take one like nyc3 or fra1")),
+    AfterValidator(
+        matching(r"[a-z]{3}\d", "is not a region; nothing can be created there. Use one such as nyc3 or fra1")
+    ),
 ]
 BucketName = Annotated[
     str,
     AfterValidator(
         matching(
             r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
-            "is not the name of a bucket; it could not be found. Take 3 to 63 small letters, digits, dots and dashes",
+            "is not a bucket name; no bucket could be found. Use 3 to 63 lowercase letters, digits, dots and dashes",
         )
     ),
 ]
 KeyText = Annotated[
     str,
     AfterValidator(
-        matching(r"[^\s'\"\\]+", "is empty or has spaces or quotes; no store gives such keys. Copy it again")
+        matching(
+            r"[^\s'\"\\]+",
+            "is empty or contains spaces, quotes or backslashes; no object store uses such values. Copy it again",
+        )
     ),
 ]

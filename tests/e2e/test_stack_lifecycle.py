@@ -71,7 +71,7 @@ def test_mistakes_are_told_together_at_preview_without_a_traceback(stack: Stack,
     stack.set(registry=None, adminCidrs=["192.0.2.10/32"])
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "3 mistakes in the configuration; nothing was touched." in said
+    assert "3 errors in the configuration; nothing was changed." in said
     for path in ("registry.port: 443", "registry.storrage: is not a setting", "adminCidrs: 'nowhere'"):
         assert path in said
     assert "Traceback" not in said

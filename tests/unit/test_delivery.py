@@ -333,7 +333,7 @@ def test_a_variable_in_plain_text_is_refused_with_the_command_that_encrypts_it()
     with pytest.raises(SettingsError) as caught:
         run_program(projects=projects, runners=[RUNNER])
     [line] = caught.value.errors
-    assert line.startswith("projects[1].variables.DEPLOY_KEY.value: is in the stack file in plain text")
+    assert line.startswith("projects[1].variables.DEPLOY_KEY.value: is in plain text in the stack file")
     assert "pulumi config set --secret --path 'projects[1].variables.DEPLOY_KEY.value' …" in line
 
 

@@ -338,7 +338,7 @@ def test_exports_tell_what_there_is(engine: RecordingEngine) -> None:
 
 
 def test_a_mistake_is_found_before_anything_is_registered() -> None:
-    with pytest.raises(Exception, match="nothing was touched"):
+    with pytest.raises(Exception, match="nothing was changed"):
         run_program(domain="")
 
 

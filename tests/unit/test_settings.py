@@ -1,4 +1,4 @@
-"""Settings: what a stack file may say, and what a user hears who says something else."""
+"""Settings: what a stack file may contain, and the errors that a user gets for anything else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def errors(environment: dict[str, str] | None = None, **changes: Any) -> list[st
     return caught.value.errors
 
 
-def test_a_domain_and_a_network_are_all_that_has_to_be_set() -> None:
+def test_only_a_domain_and_an_admin_network_are_required() -> None:
     found = settings()
     assert found.fqdn == "gitlab.example.test"
     assert found.registry.port == 5555
@@ -37,12 +37,12 @@ def test_a_domain_and_a_network_are_all_that_has_to_be_set() -> None:
     assert found.gitlab.version == versions.GITLAB
 
 
-def test_every_top_level_setting_is_declared_in_the_project_file_and_the_other_way_round() -> None:
+def test_the_project_file_declares_exactly_the_top_level_settings() -> None:
     declared = {key for key in project_defaults() if ":" not in key}
     assert declared == {field.alias for field in Settings.model_fields.values()}
 
 
-def test_keys_of_other_namespaces_are_left_alone() -> None:
+def test_keys_of_other_namespaces_are_ignored() -> None:
     config = as_config({**project_defaults(), **REQUIRED}) | {"aws:region": "eu-west-1", "pulumi:tags": "{}"}
     assert load("slipway", "test", config, ENCRYPTED, TOKEN).region == "nyc3"
 
@@ -58,8 +58,8 @@ def test_all_errors_are_reported_at_once() -> None:
     ]
 
 
-def test_a_mistake_says_that_nothing_was_touched_and_what_to_do() -> None:
-    with pytest.raises(SettingsError, match=r"1 mistake in the configuration; nothing was touched\.") as caught:
+def test_an_error_says_that_nothing_was_changed_and_what_to_do() -> None:
+    with pytest.raises(SettingsError, match=r"1 error in the configuration; nothing was changed\.") as caught:
         settings(domain="")
     assert "pulumi config set domain example.com" in str(caught.value)
 
@@ -69,7 +69,7 @@ def test_a_mistake_says_that_nothing_was_touched_and_what_to_do() -> None:
     [
         ({"regoin": "nyc3"}, "regoin", "Did you mean region?"),
         ({"registry": {"prot": 1}}, "registry.prot", "Did you mean port?"),
-        ({"registry": {"zzz": 1}}, "registry.zzz", "Known here: port, s3, spacesRegion, storage"),
+        ({"registry": {"zzz": 1}}, "registry.zzz", "Known keys: port, s3, spacesRegion, storage"),
         ({"gitlab": {"packages": {"keyurl": "x"}}}, "gitlab.packages.keyurl", "Did you mean keyUrl?"),
     ],
 )
@@ -79,13 +79,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(changes: dict[str,
 
 
 @pytest.mark.parametrize("cidr", ["192.0.2.10/24", "everywhere", "300.0.0.0/8"])
-def test_an_admin_network_that_is_none_is_refused(cidr: str) -> None:
+def test_an_invalid_admin_network_is_refused(cidr: str) -> None:
     [line] = errors(adminCidrs=[cidr])
-    assert line.startswith(f"adminCidrs: {cidr!r} is not a network")
+    assert line.startswith(f"adminCidrs: {cidr!r} is not a usable network")
 
 
 @pytest.mark.parametrize("domain", ["localhost", "-a.example.com", "exa mple.com", "example..com"])
-def test_a_domain_that_is_none_is_refused(domain: str) -> None:
+def test_an_invalid_domain_is_refused(domain: str) -> None:
     [line] = errors(domain=domain)
     assert line.startswith("domain: is not a domain name")
 
@@ -110,14 +110,14 @@ def test_a_droplet_too_small_for_gitlab_is_refused(size: str) -> None:
     assert line.startswith(f"server.size: {size} has less than 2 vCPUs or 4 GB")
 
 
-def test_a_size_whose_slug_tells_nothing_is_taken_as_it_is() -> None:
+def test_a_size_whose_slug_does_not_state_its_memory_is_accepted() -> None:
     assert settings(server={"size": "gd-special"}).server.memory_gb == 8
 
 
 @pytest.mark.parametrize("port", [22, 80, 443, 5000, 8080])
 def test_a_registry_port_that_another_service_uses_is_refused(port: int) -> None:
     [line] = errors(registry={"port": port})
-    assert line.startswith(f"registry.port: {port} is taken")
+    assert line.startswith(f"registry.port: {port} is used by another service")
 
 
 def test_s3_storage_needs_its_section() -> None:
@@ -137,7 +137,7 @@ def test_an_endpoint_without_a_scheme_is_refused() -> None:
     assert line.startswith("registry.s3.endpoint: is not an https:// URL")
 
 
-def test_a_region_without_spaces_is_refused_only_where_spaces_are_wanted() -> None:
+def test_a_region_without_spaces_is_refused_only_if_spaces_are_used() -> None:
     [line] = errors(region="nyc1")
     assert line.startswith("registry.spacesRegion: nyc1 offers no Spaces")
     assert settings(region="nyc1", registry={"spacesRegion": "nyc3"}).spaces_region == "nyc3"
@@ -149,20 +149,20 @@ def test_a_provided_certificate_needs_chain_and_key() -> None:
     assert line.startswith("certificate: has source provided without both chain and privateKey")
 
 
-def test_a_certificate_beside_lets_encrypt_is_refused() -> None:
+def test_a_provided_certificate_with_source_lets_encrypt_is_refused() -> None:
     [line] = errors(certificate={"chain": CHAIN, "privateKey": PRIVATE_KEY})
     assert "source is lets-encrypt; they would be ignored" in line
 
 
 @pytest.mark.parametrize("key", ["caCertificate", "authority"])
-def test_a_private_authority_is_given_by_the_current_or_the_former_key(key: str) -> None:
+def test_a_private_ca_certificate_is_accepted_under_the_current_and_the_former_key(key: str) -> None:
     assert settings(certificate={key: CHAIN}).certificate.ca_certificate == CHAIN
 
 
-def test_an_error_in_a_key_with_its_former_name_gives_the_current_one() -> None:
+def test_an_error_under_a_former_key_names_the_current_one() -> None:
     [line] = errors(certificate={"authority": "junk"})
     assert line.startswith("certificate.authority: ")
-    assert line.endswith(". The key is called caCertificate now")
+    assert line.endswith(". The key is now called caCertificate")
 
 
 def test_a_former_key_beside_the_current_one_is_refused() -> None:
@@ -179,7 +179,7 @@ def test_only_the_current_key_is_suggested_for_an_unknown_one() -> None:
     assert "authority" not in line
 
 
-def test_an_unknown_key_of_a_variable_that_is_called_like_a_key_is_refused() -> None:
+def test_an_unknown_key_below_a_variable_named_like_a_key_is_refused() -> None:
     projects = [{"path": "hello", "variables": {"value": {"value": "a-secret-value", "maskd": True}}}]
     [line] = [
         line for line in errors(projects=projects, runners=[{"name": "docker-builder"}]) if "is not a setting" in line
@@ -193,14 +193,14 @@ def test_an_authorized_key_has_to_be_a_public_key() -> None:
     assert line.startswith("server.authorizedKeys: entry 1 is not an OpenSSH public key")
 
 
-def test_no_message_and_no_representation_shows_a_secret() -> None:
+def test_neither_errors_nor_the_representation_show_a_secret() -> None:
     s3 = {"bucket": "images", "accessKey": "a", "secretKey": "the-secret", "endpoint": "no-scheme"}
     assert "the-secret" not in str(errors(registry={"storage": "s3", "s3": s3}))
     good = {**s3, "endpoint": "https://minio.example.test"}
     assert "the-secret" not in repr(settings(registry={"storage": "s3", "s3": good}))
 
 
-def test_either_name_of_the_token_will_do() -> None:
+def test_the_token_is_accepted_under_both_of_its_names() -> None:
     config = as_config({**project_defaults(), **REQUIRED})
     assert load("slipway", "test", config, ENCRYPTED, {"DIGITALOCEAN_ACCESS_TOKEN": "x"}).domain == "example.test"
 
@@ -245,7 +245,7 @@ def test_either_name_of_the_token_will_do() -> None:
         ({"registry": {"storage": "s3", "s3": {**S3, "endpoint": "https://a/b"}}}, "registry.s3.endpoint"),
     ],
 )
-def test_every_mistake_names_its_key_and_says_what_to_do(changes: dict[str, Any], path: str) -> None:
+def test_every_error_names_its_key_and_says_what_to_do(changes: dict[str, Any], path: str) -> None:
     [line] = errors(**changes)
     assert line.startswith(f"{path}: ")
     what, consequence = line.removeprefix(f"{path}: ").split("; ", 1)
@@ -254,23 +254,37 @@ def test_every_mistake_names_its_key_and_says_what_to_do(changes: dict[str, Any]
     assert "the-secret" not in line
 
 
-def test_a_secret_in_plain_text_is_refused_and_told_how_to_encrypt_it() -> None:
+def test_a_secret_in_plain_text_is_refused_with_the_command_that_encrypts_it() -> None:
     config = as_config({**project_defaults(), **REQUIRED, "registry": {"storage": "s3", "s3": S3}})
     with pytest.raises(SettingsError) as caught:
         load("slipway", "test", config, [], TOKEN)
     [line] = caught.value.errors
-    assert line.startswith("registry.s3.secretKey: is in the stack file in plain text")
+    assert line.startswith("registry.s3.secretKey: is in plain text in the stack file")
     assert "pulumi config set --secret --path registry.s3.secretKey" in line
     assert load("slipway", "test", config, ["slipway:registry"], TOKEN).registry.s3
 
 
-def test_a_missing_secret_is_asked_for_as_a_secret() -> None:
+def test_a_missing_secret_is_requested_with_the_command_that_encrypts_it() -> None:
     [line] = errors(registry={"storage": "s3", "s3": {"bucket": "images", "accessKey": "a"}})
     assert line.endswith("pulumi config set --secret --path registry.s3.secretKey …")
 
 
+def test_the_command_for_a_missing_key_below_a_list_can_be_pasted() -> None:
+    projects = [{"path": "hello", "variables": {"TOKEN": {}}}]
+    [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
+    assert line.startswith("projects.0.variables.TOKEN.value: is missing; ")
+    assert line.endswith("pulumi config set --secret --path 'projects[0].variables.TOKEN.value' …")
+
+
+def test_a_stage_without_a_script_is_refused() -> None:
+    projects = [{"path": "hello", "extraStages": [{"name": "deploy", "script": []}]}]
+    [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
+    assert line.startswith("projects.0.extraStages.0.script: has too few entries; ")
+    assert line.endswith("List at least 1")
+
+
 @pytest.mark.parametrize("stack", ["Prod_1.x", "1st", "p" * 38])
-def test_a_stack_whose_name_would_be_refused_in_the_cloud_is_refused_here(stack: str) -> None:
+def test_a_stack_name_that_digitalocean_would_reject_is_refused(stack: str) -> None:
     config = as_config({**project_defaults(), **REQUIRED})
     with pytest.raises(SettingsError, match="stack: "):
         load("slipway", stack, config, [], TOKEN)

@@ -74,7 +74,7 @@ def test_an_upgrade_beyond_what_is_known_is_refused() -> None:
 def test_nothing_is_registered_when_an_upgrade_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"has to stop at 19\.5") as caught:
         after(KEPT, gitlab={"version": "19.6.0-ce.0"})
-    assert "nothing was touched" in str(caught.value)
+    assert "nothing was changed" in str(caught.value)
 
 
 def test_a_new_stack_has_nothing_to_follow_and_remembers_what_it_becomes() -> None:
