@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
 from tests.sandbox_tests.support.gitlab_instance import Instance, running
 
 
@@ -13,6 +14,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of these tests."""
     config.addinivalue_line("markers", "machines: starts real machines in private namespaces; needs root")
     config.addinivalue_line("markers", "new_instance: gets a GitLab stand-in of its own, not the module's")
+
+
+@pytest.fixture(scope="module")
+def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedCloud]:
+    """An emulated cloud for all tests of a module, with whatever they leave in it."""
+    with EmulatedCloud(tmp_path_factory.mktemp("cloud")) as running_cloud:
+        yield running_cloud
+
+
+@pytest.fixture
+def cloud(shared_cloud: EmulatedCloud) -> EmulatedCloud:
+    """An emulated cloud with nothing in it."""
+    return shared_cloud.fresh()
 
 
 @pytest.fixture(scope="module")

@@ -2,159 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.sandbox_tests.support.digitalocean_world import World, eventually, public_key
+from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud, eventually, public_key
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(tmp_path_factory.mktemp("world")) as running:
-        yield running
-
-
-@pytest.fixture
-def world(shared: World) -> World:
-    return shared.fresh()
-
-
-def test_regions_sizes_and_images_are_offered_as_the_real_service_offers_them(world: World) -> None:
-    assert world.client.account.get()["account"]["status"] == "active"
-    regions = {region["slug"]: region for region in world.client.regions.list(per_page=200)["regions"]}
+def test_regions_sizes_and_images_are_offered_as_the_real_service_offers_them(cloud: EmulatedCloud) -> None:
+    assert cloud.client.account.get()["account"]["status"] == "active"
+    regions = {region["slug"]: region for region in cloud.client.regions.list(per_page=200)["regions"]}
     assert (regions["nyc3"]["available"], regions["sfo1"]["available"]) == (True, False)
     assert "s-1vcpu-512mb-10gb" in regions["fra1"]["sizes"]
     assert "s-1vcpu-512mb-10gb" not in regions["nyc3"]["sizes"]
-    sizes = {size["slug"]: size for size in world.client.sizes.list(per_page=200)["sizes"]}
+    sizes = {size["slug"]: size for size in cloud.client.sizes.list(per_page=200)["sizes"]}
     assert (sizes["s-4vcpu-8gb"]["price_monthly"], sizes["s-4vcpu-8gb"]["price_hourly"]) == (48.0, 0.07143)
-    images = world.client.images.list(type="distribution")["images"]
+    images = cloud.client.images.list(type="distribution")["images"]
     assert [image["slug"] for image in images] == ["debian-12-x64", "debian-13-x64"]
-    assert world.http.get("/v2/images/debian-13-x64").json()["image"]["id"] == images[1]["id"]
-    assert world.client.images.list(private=True)["images"] == []
+    assert cloud.http.get("/v2/images/debian-13-x64").json()["image"]["id"] == images[1]["id"]
+    assert cloud.client.images.list(private=True)["images"] == []
 
 
-def test_an_ssh_key_is_found_by_number_and_fingerprint_and_exists_once(world: World) -> None:
+def test_an_ssh_key_is_found_by_number_and_fingerprint_and_exists_once(cloud: EmulatedCloud) -> None:
     body = {"name": "me", "public_key": public_key()}
-    key = world.client.ssh_keys.create(body=body)["ssh_key"]
-    refusal = world.refused("POST", "/v2/account/keys", body | {"name": "again"})
+    key = cloud.client.ssh_keys.create(body=body)["ssh_key"]
+    refusal = cloud.refused("POST", "/v2/account/keys", body | {"name": "again"})
     assert refusal == (422, "unprocessable_entity", "SSH Key is already in use on your account")
-    assert world.client.ssh_keys.get(key["fingerprint"])["ssh_key"] == key
-    renamed = world.client.ssh_keys.update(key["id"], body={"name": "you"})["ssh_key"]
+    assert cloud.client.ssh_keys.get(key["fingerprint"])["ssh_key"] == key
+    renamed = cloud.client.ssh_keys.update(key["id"], body={"name": "you"})["ssh_key"]
     assert (renamed["name"], renamed["public_key"]) == ("you", public_key())
-    world.client.ssh_keys.delete(key["id"])
-    assert world.refused("GET", f"/v2/account/keys/{key['id']}")[0] == 404
+    cloud.client.ssh_keys.delete(key["id"])
+    assert cloud.refused("GET", f"/v2/account/keys/{key['id']}")[0] == 404
 
 
 @pytest.mark.parametrize(
     "text", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa " + public_key().split()[1], "-----BEGIN"]
 )
-def test_what_is_no_public_key_is_refused(world: World, text: str) -> None:
-    assert world.refused("POST", "/v2/account/keys", {"name": "me", "public_key": text})[0] == 422
+def test_what_is_no_public_key_is_refused(cloud: EmulatedCloud, text: str) -> None:
+    assert cloud.refused("POST", "/v2/account/keys", {"name": "me", "public_key": text})[0] == 422
 
 
-def test_tags_keep_their_first_capitals_and_count_what_carries_them(world: World) -> None:
-    world.client.tags.create(body={"name": "Prod"})
-    assert world.client.tags.create(body={"name": "prod"})["tag"]["name"] == "Prod"
-    number = world.droplet(tags=["PROD"])["id"]
-    tag = world.client.tags.get("Prod")["tag"]
+def test_tags_keep_their_first_capitals_and_count_what_carries_them(cloud: EmulatedCloud) -> None:
+    cloud.client.tags.create(body={"name": "Prod"})
+    assert cloud.client.tags.create(body={"name": "prod"})["tag"]["name"] == "Prod"
+    number = cloud.droplet(tags=["PROD"])["id"]
+    tag = cloud.client.tags.get("Prod")["tag"]
     assert (tag["resources"]["count"], tag["resources"]["droplets"]["count"]) == (1, 1)
     assert tag["resources"]["last_tagged_uri"].endswith(f"/v2/droplets/{number}")
-    world.client.tags.delete("Prod")
-    assert world.client.droplets.get(number)["droplet"]["tags"] == []
-    assert world.refused("POST", "/v2/tags", {"name": "no spaces"})[0] == 422
+    cloud.client.tags.delete("Prod")
+    assert cloud.client.droplets.get(number)["droplet"]["tags"] == []
+    assert cloud.refused("POST", "/v2/tags", {"name": "no spaces"})[0] == 422
 
 
-def test_volumes_carry_tags_too_and_unknown_resources_are_refused(world: World) -> None:
+def test_volumes_carry_tags_too_and_unknown_resources_are_refused(cloud: EmulatedCloud) -> None:
     body = {"name": "data", "region": "nyc3", "size_gigabytes": 1, "tags": ["a"]}
-    disk = world.client.volumes.create(body=body)["volume"]
+    disk = cloud.client.volumes.create(body=body)["volume"]
     resource = {"resources": [{"resource_id": disk["id"], "resource_type": "volume"}]}
-    world.client.tags.create(body={"name": "b"})
-    world.client.tags.assign_resources("b", body=resource)
-    assert world.client.volumes.get(disk["id"])["volume"]["tags"] == ["a", "b"]
+    cloud.client.tags.create(body={"name": "b"})
+    cloud.client.tags.assign_resources("b", body=resource)
+    assert cloud.client.volumes.get(disk["id"])["volume"]["tags"] == ["a", "b"]
     unknown = {"resources": [{"resource_id": "7", "resource_type": "droplet"}]}
-    assert world.refused("POST", "/v2/tags/b/resources", unknown)[0] == 404
+    assert cloud.refused("POST", "/v2/tags/b/resources", unknown)[0] == 404
 
 
-def project(world: World, name: str = "slip") -> dict[str, Any]:
+def project(cloud: EmulatedCloud, name: str = "slip") -> dict[str, Any]:
     body = {"name": name, "purpose": "Service or API", "environment": "Development"}
-    made: dict[str, Any] = world.client.projects.create(body=body)["project"]
+    made: dict[str, Any] = cloud.client.projects.create(body=body)["project"]
     return made
 
 
-def test_resources_start_in_the_default_project_and_move_as_told(world: World) -> None:
-    number, made = world.droplet()["id"], project(world)
+def test_resources_start_in_the_default_project_and_move_as_told(cloud: EmulatedCloud) -> None:
+    number, made = cloud.droplet()["id"], project(cloud)
     assert (made["is_default"], made["environment"]) == (False, "Development")
     urn = f"do:droplet:{number}"
-    default = world.client.projects.get_default()["project"]
-    listed = world.client.projects.list_resources(default["id"])["resources"]
+    default = cloud.client.projects.get_default()["project"]
+    listed = cloud.client.projects.list_resources(default["id"])["resources"]
     assert [item["urn"] for item in listed] == [urn]
-    assigned = world.client.projects.assign_resources(made["id"], body={"resources": [urn]})["resources"]
+    assigned = cloud.client.projects.assign_resources(made["id"], body={"resources": [urn]})["resources"]
     assert [(item["urn"], item["status"]) for item in assigned] == [(urn, "assigned")]
     assert assigned[0]["links"]["self"].endswith(f"/v2/droplets/{number}")
     path = f"/v2/projects/{made['id']}"
-    assert world.refused("DELETE", path)[:2] == (412, "precondition_failed")
-    world.client.projects.assign_resources_default(body={"resources": [urn]})
-    world.client.projects.delete(made["id"])
-    assert world.refused("GET", path)[0] == 404
+    assert cloud.refused("DELETE", path)[:2] == (412, "precondition_failed")
+    cloud.client.projects.assign_resources_default(body={"resources": [urn]})
+    cloud.client.projects.delete(made["id"])
+    assert cloud.refused("GET", path)[0] == 404
 
 
-def test_a_project_takes_only_what_exists(world: World) -> None:
-    path = f"/v2/projects/{project(world)['id']}/resources"
+def test_a_project_takes_only_what_exists(cloud: EmulatedCloud) -> None:
+    path = f"/v2/projects/{project(cloud)['id']}/resources"
     volume = {"name": "data", "region": "nyc3", "size_gigabytes": 1}
-    there = f"do:volume:{world.client.volumes.create(body=volume)['volume']['id']}"
-    several = world.http.post(path, json={"resources": ["do:droplet:7", there, "do:space:nothing"]}).json()["resources"]
+    there = f"do:volume:{cloud.client.volumes.create(body=volume)['volume']['id']}"
+    several = cloud.http.post(path, json={"resources": ["do:droplet:7", there, "do:space:nothing"]}).json()["resources"]
     assert {item["urn"]: item["status"] for item in several} == {
         "do:droplet:7": "not_found",
         there: "assigned",
         "do:space:nothing": "not_found",
     }
-    assert world.refused("POST", path, {"resources": ["droplet 7"]})[0] == 400
-    assert world.refused("POST", path, {"resources": ["do:vpc:7"]})[0] == 400
-    world.backend.buckets["images"] = "nyc3"
-    assert world.http.post(path, json={"resources": ["do:space:images"]}).status_code == 200
+    assert cloud.refused("POST", path, {"resources": ["droplet 7"]})[0] == 400
+    assert cloud.refused("POST", path, {"resources": ["do:vpc:7"]})[0] == 400
+    cloud.backend.buckets["images"] = "nyc3"
+    assert cloud.http.post(path, json={"resources": ["do:space:images"]}).status_code == 200
 
 
-def test_a_reserved_ip_goes_where_its_droplet_goes_under_its_former_name(world: World) -> None:
-    number, made, address = world.droplet()["id"], project(world), ""
-    answer = world.client.reserved_ips.create(body={"droplet_id": number})
+def test_a_reserved_ip_goes_where_its_droplet_goes_under_its_former_name(cloud: EmulatedCloud) -> None:
+    number, made, address = cloud.droplet()["id"], project(cloud), ""
+    answer = cloud.client.reserved_ips.create(body={"droplet_id": number})
     address = answer["reserved_ip"]["ip"]
-    world.completed(answer["links"]["actions"][0])
+    cloud.completed(answer["links"]["actions"][0])
     path = f"/v2/projects/{made['id']}/resources"
-    assert world.refused("POST", path, {"resources": [f"do:reservedip:{address}"]})[0] == 412
-    world.http.post(path, json={"resources": [f"do:droplet:{number}"]}).raise_for_status()
-    urns = {item["urn"] for item in world.http.get(path).json()["resources"]}
+    assert cloud.refused("POST", path, {"resources": [f"do:reservedip:{address}"]})[0] == 412
+    cloud.http.post(path, json={"resources": [f"do:droplet:{number}"]}).raise_for_status()
+    urns = {item["urn"] for item in cloud.http.get(path).json()["resources"]}
     assert urns == {f"do:droplet:{number}", f"do:floatingip:{address}"}
-    assert world.client.reserved_ips.get(address)["reserved_ip"]["project_id"] == made["id"]
+    assert cloud.client.reserved_ips.get(address)["reserved_ip"]["project_id"] == made["id"]
 
 
-def test_projects_are_changed_in_part_and_one_is_always_the_default(world: World) -> None:
-    made = project(world)
-    changed = world.client.projects.patch(made["id"], body={"description": "d", "purpose": "fun"})["project"]
+def test_projects_are_changed_in_part_and_one_is_always_the_default(cloud: EmulatedCloud) -> None:
+    made = project(cloud)
+    changed = cloud.client.projects.patch(made["id"], body={"description": "d", "purpose": "fun"})["project"]
     assert (changed["description"], changed["purpose"], changed["name"]) == ("d", "Other: fun", "slip")
-    world.client.projects.patch(made["id"], body={"is_default": True})
-    assert world.client.projects.get_default()["project"]["id"] == made["id"]
-    assert world.refused("DELETE", f"/v2/projects/{made['id']}")[0] == 403
-    assert world.refused("POST", "/v2/projects", {"name": "slip", "purpose": "x"})[0] == 409
-    assert world.refused("POST", "/v2/projects", {"name": "other"})[0] == 422
+    cloud.client.projects.patch(made["id"], body={"is_default": True})
+    assert cloud.client.projects.get_default()["project"]["id"] == made["id"]
+    assert cloud.refused("DELETE", f"/v2/projects/{made['id']}")[0] == 403
+    assert cloud.refused("POST", "/v2/projects", {"name": "slip", "purpose": "x"})[0] == 409
+    assert cloud.refused("POST", "/v2/projects", {"name": "other"})[0] == 422
 
 
-def test_the_secret_of_a_spaces_key_is_shown_once(world: World) -> None:
+def test_the_secret_of_a_spaces_key_is_shown_once(cloud: EmulatedCloud) -> None:
     full = [{"bucket": "", "permission": "fullaccess"}]
-    key = world.client.spaces_key.create(body={"name": "full", "grants": full})["key"]
-    assert world.backend.keys[key["access_key"]][0] == key["secret_key"]
-    read = world.client.spaces_key.get(key["access_key"])["key"]
+    key = cloud.client.spaces_key.create(body={"name": "full", "grants": full})["key"]
+    assert cloud.backend.keys[key["access_key"]][0] == key["secret_key"]
+    read = cloud.client.spaces_key.get(key["access_key"])["key"]
     assert "secret_key" not in read
     assert read["grants"] == full
-    world.backend.buckets["images"] = "nyc3"
+    cloud.backend.buckets["images"] = "nyc3"
     scoped = {"name": "scoped", "grants": [{"bucket": "images", "permission": "readwrite"}]}
-    world.http.put(f"/v2/spaces/keys/{key['access_key']}", json=scoped).raise_for_status()
-    secret, grants = world.backend.keys[key["access_key"]]
+    cloud.http.put(f"/v2/spaces/keys/{key['access_key']}", json=scoped).raise_for_status()
+    secret, grants = cloud.backend.keys[key["access_key"]]
     assert (secret, grants[0].bucket, grants[0].permission) == (key["secret_key"], "images", "readwrite")
-    world.client.spaces_key.delete(key["access_key"])
-    assert world.backend.keys == {}
-    assert world.refused("GET", f"/v2/spaces/keys/{key['access_key']}")[0] == 404
+    cloud.client.spaces_key.delete(key["access_key"])
+    assert cloud.backend.keys == {}
+    assert cloud.refused("GET", f"/v2/spaces/keys/{key['access_key']}")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -166,19 +154,19 @@ def test_the_secret_of_a_spaces_key_is_shown_once(world: World) -> None:
         [{"bucket": "", "permission": "fullaccess"}, {"bucket": "images", "permission": "read"}],
     ],
 )
-def test_an_impossible_grant_is_refused(world: World, grants: list[dict[str, str]]) -> None:
-    world.backend.buckets["images"] = "nyc3"
-    assert world.refused("POST", "/v2/spaces/keys", {"name": "k", "grants": grants})[:2] == (400, "bad_request")
-    assert world.backend.keys == {}
+def test_an_impossible_grant_is_refused(cloud: EmulatedCloud, grants: list[dict[str, str]]) -> None:
+    cloud.backend.buckets["images"] = "nyc3"
+    assert cloud.refused("POST", "/v2/spaces/keys", {"name": "k", "grants": grants})[:2] == (400, "bad_request")
+    assert cloud.backend.keys == {}
 
 
-def test_a_domain_has_its_name_servers_and_the_address_it_was_made_with(world: World) -> None:
+def test_a_domain_has_its_name_servers_and_the_address_it_was_made_with(cloud: EmulatedCloud) -> None:
     body = {"name": "Example.com", "ip_address": "203.0.113.9"}
-    assert world.client.domains.create(body=body)["domain"] == {"name": "example.com", "ttl": 1800, "zone_file": None}
-    read = world.client.domains.get("example.com")["domain"]
+    assert cloud.client.domains.create(body=body)["domain"] == {"name": "example.com", "ttl": 1800, "zone_file": None}
+    read = cloud.client.domains.get("example.com")["domain"]
     assert read["ttl"] == 1800
     assert "203.0.113.9" in read["zone_file"]
-    records = world.client.domains.list_records("example.com")["domain_records"]
+    records = cloud.client.domains.list_records("example.com")["domain_records"]
     assert [record["type"] for record in records] == ["SOA", "NS", "NS", "NS", "A"]
     assert records[1] | {"id": 0} == {
         "id": 0,
@@ -192,16 +180,16 @@ def test_a_domain_has_its_name_servers_and_the_address_it_was_made_with(world: W
         "flags": None,
         "tag": None,
     }
-    assert world.refused("POST", "/v2/domains", body)[2] == "domain 'example.com': name already exists"
-    assert world.refused("POST", "/v2/domains", {"name": "example"})[0] == 422
-    assert world.refused("POST", "/v2/domains", {"name": "exa_mple.com"})[0] == 422
-    world.client.domains.delete("example.com")
-    assert world.refused("GET", "/v2/domains/example.com/records")[0] == 404
+    assert cloud.refused("POST", "/v2/domains", body)[2] == "domain 'example.com': name already exists"
+    assert cloud.refused("POST", "/v2/domains", {"name": "example"})[0] == 422
+    assert cloud.refused("POST", "/v2/domains", {"name": "exa_mple.com"})[0] == 422
+    cloud.client.domains.delete("example.com")
+    assert cloud.refused("GET", "/v2/domains/example.com/records")[0] == 404
 
 
-def test_records_are_made_found_changed_and_deleted(world: World) -> None:
-    world.client.domains.create(body={"name": "example.com"})
-    client = world.client.domains
+def test_records_are_made_found_changed_and_deleted(cloud: EmulatedCloud) -> None:
+    cloud.client.domains.create(body={"name": "example.com"})
+    client = cloud.client.domains
     for body in (
         {"type": "A", "name": "git", "data": "203.0.113.5", "ttl": 60},
         {"type": "CNAME", "name": "www", "data": "git.example.com."},
@@ -217,7 +205,7 @@ def test_records_are_made_found_changed_and_deleted(world: World) -> None:
     changed = client.update_record("example.com", record["id"], body={"type": "A", "ttl": 300})["domain_record"]
     assert (changed["ttl"], changed["data"]) == (300, "203.0.113.5")
     client.delete_record("example.com", record["id"])
-    assert world.refused("GET", f"/v2/domains/example.com/records/{record['id']}")[0] == 404
+    assert cloud.refused("GET", f"/v2/domains/example.com/records/{record['id']}")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -248,21 +236,21 @@ def test_records_are_made_found_changed_and_deleted(world: World) -> None:
         ),
     ],
 )
-def test_an_impossible_record_is_refused(world: World, body: dict[str, Any], message: str) -> None:
-    world.client.domains.create(body={"name": "example.com"})
+def test_an_impossible_record_is_refused(cloud: EmulatedCloud, body: dict[str, Any], message: str) -> None:
+    cloud.client.domains.create(body={"name": "example.com"})
     for made in (
         {"type": "A", "name": "git", "data": "203.0.113.5"},
         {"type": "CNAME", "name": "www", "data": "git.example.com."},
     ):
-        world.client.domains.create_record("example.com", body=made)
-    refusal = world.refused("POST", "/v2/domains/example.com/records", body)
+        cloud.client.domains.create_record("example.com", body=made)
+    refusal = cloud.refused("POST", "/v2/domains/example.com/records", body)
     assert refusal == (422, "unprocessable_entity", message)
 
 
-def test_everything_gone_leaves_nothing_behind(world: World) -> None:
-    world.client.domains.create(body={"name": "example.com"})
-    number = world.droplet()["id"]
-    assert len(world.control.get("/resources").json()["droplets"]) == 1
-    world.client.domains.delete("example.com")
-    world.client.droplets.destroy(number)
-    eventually(lambda: not any(world.control.get("/resources").json().values()))
+def test_everything_gone_leaves_nothing_behind(cloud: EmulatedCloud) -> None:
+    cloud.client.domains.create(body={"name": "example.com"})
+    number = cloud.droplet()["id"]
+    assert len(cloud.control.get("/resources").json()["droplets"]) == 1
+    cloud.client.domains.delete("example.com")
+    cloud.client.droplets.destroy(number)
+    eventually(lambda: not any(cloud.control.get("/resources").json().values()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import dns.flags
 import dns.message
@@ -13,37 +12,39 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.sandbox_tests.support.digitalocean_world import LOOPBACK, PATIENCE, World
+from tests.sandbox_tests.support.emulated_cloud import LOOPBACK, PATIENCE, EmulatedCloud
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(tmp_path_factory.mktemp("world")) as running:
-        running.client.domains.create(body={"name": "example.com", "ip_address": "203.0.113.5"})
-        for record in (
-            {"type": "A", "name": "git", "data": "203.0.113.6", "ttl": 60},
-            {"type": "AAAA", "name": "git", "data": "2001:db8::6"},
-            {"type": "CNAME", "name": "registry", "data": "git.example.com."},
-            {"type": "CNAME", "name": "apex", "data": "@"},
-            {"type": "CNAME", "name": "outside", "data": "other.org."},
-            {"type": "CNAME", "name": "broken", "data": "nothing.example.com."},
-            {"type": "A", "name": "*.apps", "data": "203.0.113.7"},
-            {"type": "A", "name": "a.b", "data": "203.0.113.8"},
-            {"type": "CAA", "name": "@", "data": "letsencrypt.org.", "flags": 0, "tag": "issue"},
-            {"type": "MX", "name": "@", "data": "git.example.com.", "priority": 10},
-            {"type": "SRV", "name": "_x._tcp", "data": "git.example.com.", "priority": 1, "port": 5, "weight": 2},
-            {"type": "TXT", "name": "long", "data": "x" * 600},
-            {"type": "NS", "name": "sub", "data": "ns.sub.example.com."},
-            {"type": "A", "name": "ns.sub", "data": "203.0.113.9"},
-        ):
-            running.client.domains.create_record("example.com", body=record)
-        yield running
+def cloud(shared_cloud: EmulatedCloud) -> EmulatedCloud:
+    """With the zone of `example.com`."""
+    shared_cloud.client.domains.create(body={"name": "example.com", "ip_address": "203.0.113.5"})
+    for record in (
+        {"type": "A", "name": "git", "data": "203.0.113.6", "ttl": 60},
+        {"type": "AAAA", "name": "git", "data": "2001:db8::6"},
+        {"type": "CNAME", "name": "registry", "data": "git.example.com."},
+        {"type": "CNAME", "name": "apex", "data": "@"},
+        {"type": "CNAME", "name": "outside", "data": "other.org."},
+        {"type": "CNAME", "name": "broken", "data": "nothing.example.com."},
+        {"type": "A", "name": "*.apps", "data": "203.0.113.7"},
+        {"type": "A", "name": "a.b", "data": "203.0.113.8"},
+        {"type": "CAA", "name": "@", "data": "letsencrypt.org.", "flags": 0, "tag": "issue"},
+        {"type": "MX", "name": "@", "data": "git.example.com.", "priority": 10},
+        {"type": "SRV", "name": "_x._tcp", "data": "git.example.com.", "priority": 1, "port": 5, "weight": 2},
+        {"type": "TXT", "name": "long", "data": "x" * 600},
+        {"type": "NS", "name": "sub", "data": "ns.sub.example.com."},
+        {"type": "A", "name": "ns.sub", "data": "203.0.113.9"},
+    ):
+        shared_cloud.client.domains.create_record("example.com", body=record)
+    return shared_cloud
 
 
-def ask(world: World, name: str, kind: str = "A", *, tcp: bool = False, edns: bool = False) -> dns.message.Message:
+def ask(
+    cloud: EmulatedCloud, name: str, kind: str = "A", *, tcp: bool = False, edns: bool = False
+) -> dns.message.Message:
     query = dns.message.make_query(name, kind, use_edns=edns, payload=4096 if edns else None)
     send = dns.query.tcp if tcp else dns.query.udp
-    return send(query, LOOPBACK, PATIENCE, port=world.dns_port)
+    return send(query, LOOPBACK, PATIENCE, port=cloud.dns_port)
 
 
 def texts(answer: dns.message.Message) -> list[str]:
@@ -51,8 +52,8 @@ def texts(answer: dns.message.Message) -> list[str]:
 
 
 @pytest.mark.parametrize("tcp", [False, True])
-def test_answers_are_authoritative_over_udp_and_tcp(world: World, tcp: bool) -> None:
-    answer = ask(world, "git.example.com", tcp=tcp)
+def test_answers_are_authoritative_over_udp_and_tcp(cloud: EmulatedCloud, tcp: bool) -> None:
+    answer = ask(cloud, "git.example.com", tcp=tcp)
     assert answer.flags & dns.flags.AA
     assert not answer.flags & dns.flags.RA
     assert texts(answer) == ["A 203.0.113.6"]
@@ -78,8 +79,8 @@ def test_answers_are_authoritative_over_udp_and_tcp(world: World, tcp: bool) -> 
         ("my-bucket.nyc3.digitaloceanspaces.com", "A", ["A 100.64.1.1"]),
     ],
 )
-def test_names_resolve(world: World, name: str, kind: str, expected: list[str]) -> None:
-    answer = ask(world, name, kind)
+def test_names_resolve(cloud: EmulatedCloud, name: str, kind: str, expected: list[str]) -> None:
+    answer = ask(cloud, name, kind)
     assert answer.rcode() == dns.rcode.NOERROR
     assert texts(answer) == expected
 
@@ -97,52 +98,52 @@ def test_names_resolve(world: World, name: str, kind: str, expected: list[str]) 
     ],
 )
 def test_a_name_without_such_records_differs_from_one_that_does_not_exist(
-    world: World, name: str, kind: str, rcode: dns.rcode.Rcode
+    cloud: EmulatedCloud, name: str, kind: str, rcode: dns.rcode.Rcode
 ) -> None:
-    answer = ask(world, name, kind)
+    answer = ask(cloud, name, kind)
     assert answer.rcode() == rcode
     assert [rrset.rdtype for rrset in answer.authority] == [dns.rdatatype.SOA]
     assert not [rrset for rrset in answer.answer if rrset.rdtype != dns.rdatatype.CNAME]
 
 
 @pytest.mark.parametrize("name", ["other.org", "com", ".", "fra1.digitaloceanspaces.com", "notexample.com"])
-def test_what_is_not_ours_is_refused(world: World, name: str) -> None:
-    answer = ask(world, name)
+def test_what_is_not_ours_is_refused(cloud: EmulatedCloud, name: str) -> None:
+    answer = ask(cloud, name)
     assert answer.rcode() == dns.rcode.REFUSED
     assert not answer.answer
 
 
-def test_a_delegated_name_is_handed_over_with_glue(world: World) -> None:
-    answer = ask(world, "host.sub.example.com")
+def test_a_delegated_name_is_handed_over_with_glue(cloud: EmulatedCloud) -> None:
+    answer = ask(cloud, "host.sub.example.com")
     assert not answer.flags & dns.flags.AA
     assert [str(rrset[0]) for rrset in answer.authority] == ["ns.sub.example.com."]
     assert [str(rrset[0]) for rrset in answer.additional] == ["203.0.113.9"]
 
 
-def test_a_long_answer_is_cut_for_plain_udp_only(world: World) -> None:
-    assert ask(world, "long.example.com", "TXT").flags & dns.flags.TC
-    for answer in (ask(world, "long.example.com", "TXT", edns=True), ask(world, "long.example.com", "TXT", tcp=True)):
+def test_a_long_answer_is_cut_for_plain_udp_only(cloud: EmulatedCloud) -> None:
+    assert ask(cloud, "long.example.com", "TXT").flags & dns.flags.TC
+    for answer in (ask(cloud, "long.example.com", "TXT", edns=True), ask(cloud, "long.example.com", "TXT", tcp=True)):
         assert not answer.flags & dns.flags.TC
         assert b"".join(answer.answer[0][0].strings) == b"x" * 600
 
 
-def test_a_change_is_answered_at_once_with_a_new_serial(world: World) -> None:
-    before = ask(world, "example.com", "SOA").answer[0][0].serial
+def test_a_change_is_answered_at_once_with_a_new_serial(cloud: EmulatedCloud) -> None:
+    before = ask(cloud, "example.com", "SOA").answer[0][0].serial
     body = {"type": "A", "name": "fresh", "data": "203.0.113.44"}
-    number = world.client.domains.create_record("example.com", body=body)["domain_record"]["id"]
-    assert texts(ask(world, "fresh.example.com")) == ["A 203.0.113.44"]
-    assert ask(world, "example.com", "SOA").answer[0][0].serial > before
-    world.client.domains.delete_record("example.com", number)
-    assert ask(world, "fresh.example.com").rcode() == dns.rcode.NXDOMAIN
+    number = cloud.client.domains.create_record("example.com", body=body)["domain_record"]["id"]
+    assert texts(ask(cloud, "fresh.example.com")) == ["A 203.0.113.44"]
+    assert ask(cloud, "example.com", "SOA").answer[0][0].serial > before
+    cloud.client.domains.delete_record("example.com", number)
+    assert ask(cloud, "fresh.example.com").rcode() == dns.rcode.NXDOMAIN
 
 
-def test_other_operations_are_not_implemented_and_noise_does_no_harm(world: World) -> None:
+def test_other_operations_are_not_implemented_and_noise_does_no_harm(cloud: EmulatedCloud) -> None:
     query = dns.message.make_query("example.com", "A")
     query.set_opcode(dns.opcode.STATUS)
-    assert dns.query.udp(query, LOOPBACK, PATIENCE, port=world.dns_port).rcode() == dns.rcode.NOTIMP
+    assert dns.query.udp(query, LOOPBACK, PATIENCE, port=cloud.dns_port).rcode() == dns.rcode.NOTIMP
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as noise:
-        noise.sendto(b"\x00\x01nonsense", (LOOPBACK, world.dns_port))
-    with socket.create_connection((LOOPBACK, world.dns_port)) as noise:
+        noise.sendto(b"\x00\x01nonsense", (LOOPBACK, cloud.dns_port))
+    with socket.create_connection((LOOPBACK, cloud.dns_port)) as noise:
         noise.sendall(b"\x00\x05noise")
         assert noise.recv(1) == b""
-    assert texts(ask(world, "git.example.com")) == ["A 203.0.113.6"]
+    assert texts(ask(cloud, "git.example.com")) == ["A 203.0.113.6"]

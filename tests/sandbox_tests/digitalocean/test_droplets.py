@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sandbox_tests.support.digitalocean_world import DROPLET, World, eventually, public_key
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, eventually, public_key
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(tmp_path_factory.mktemp("world")) as running:
-        yield running
-
-
-@pytest.fixture
-def world(shared: World) -> World:
-    return shared.fresh()
-
-
-def act(world: World, number: int, **body: Any) -> dict[str, Any]:
-    action: dict[str, Any] = world.client.droplet_actions.post(number, body=body)["action"]
+def act(cloud: EmulatedCloud, number: int, **body: Any) -> dict[str, Any]:
+    action: dict[str, Any] = cloud.client.droplet_actions.post(number, body=body)["action"]
     return action
 
 
-def test_a_droplet_is_new_without_an_address_and_then_active_with_all_of_them(world: World) -> None:
-    world.hold("droplet.create")
-    answer = world.client.droplets.create(body=DROPLET | {"tags": ["web"], "monitoring": True})
+def test_a_droplet_is_new_without_an_address_and_then_active_with_all_of_them(cloud: EmulatedCloud) -> None:
+    cloud.hold("droplet.create")
+    answer = cloud.client.droplets.create(body=DROPLET | {"tags": ["web"], "monitoring": True})
     made = answer["droplet"]
     assert (made["status"], made["locked"], made["networks"]) == ("new", True, {"v4": [], "v6": []})
     [link] = answer["links"]["actions"]
     assert link["rel"] == "create"
-    action = world.client.actions.get(link["id"])["action"]
+    action = cloud.client.actions.get(link["id"])["action"]
     assert (action["status"], action["completed_at"], action["type"]) == ("in-progress", None, "create")
 
-    world.hold()
-    droplet = world.active(made["id"])
+    cloud.hold()
+    droplet = cloud.active(made["id"])
     assert {net["type"] for net in droplet["networks"]["v4"]} == {"public", "private"}
-    assert world.completed(action)["status"] == "completed"
+    assert cloud.completed(action)["status"] == "completed"
     assert droplet["region"]["slug"] == "nyc3"
     assert droplet["size"]["price_monthly"] == 6.0
     assert droplet["image"]["slug"] == "debian-13-x64"
     assert (droplet["kernel"], droplet["next_backup_window"]) == (None, None)
     assert {"monitoring", "private_networking"} <= set(droplet["features"])
     assert droplet["tags"] == ["web"]
-    assert droplet["vpc_uuid"] == world.client.vpcs.list()["vpcs"][0]["id"]
+    assert droplet["vpc_uuid"] == cloud.client.vpcs.list()["vpcs"][0]["id"]
 
 
-def test_the_machine_gets_what_the_api_was_given(world: World) -> None:
-    key = world.client.ssh_keys.create(body={"name": "me", "public_key": public_key()})["ssh_key"]
-    droplet = world.droplet(user_data="#cloud-config\n", ssh_keys=[key["fingerprint"]], ipv6=True)
-    machine = world.backend.machines[droplet["id"]]
+def test_the_machine_gets_what_the_api_was_given(cloud: EmulatedCloud) -> None:
+    key = cloud.client.ssh_keys.create(body={"name": "me", "public_key": public_key()})["ssh_key"]
+    droplet = cloud.droplet(user_data="#cloud-config\n", ssh_keys=[key["fingerprint"]], ipv6=True)
+    machine = cloud.backend.machines[droplet["id"]]
     assert machine.user_data == "#cloud-config\n"
     assert machine.ssh_keys == (public_key(),)
     assert (machine.vcpus, machine.memory_mb, machine.disk_gb) == (1, 1024, 25)
@@ -63,18 +51,18 @@ def test_the_machine_gets_what_the_api_was_given(world: World) -> None:
     assert machine.anchor_ipv4.startswith("10.10.")
 
 
-def test_a_destroyed_droplet_is_there_for_a_while_and_then_gone(world: World) -> None:
-    droplet = world.droplet()
-    world.hold("droplet.destroy")
-    world.client.droplets.destroy(droplet["id"])
+def test_a_destroyed_droplet_is_there_for_a_while_and_then_gone(cloud: EmulatedCloud) -> None:
+    droplet = cloud.droplet()
+    cloud.hold("droplet.destroy")
+    cloud.client.droplets.destroy(droplet["id"])
     path = f"/v2/droplets/{droplet['id']}"
-    assert world.http.get(path).json()["droplet"]["locked"] is True
-    assert world.refused("DELETE", path) == (422, "unprocessable_entity", "Droplet already has a pending event.")
-    world.hold()
-    eventually(lambda: world.http.get(path).status_code == 404)
+    assert cloud.http.get(path).json()["droplet"]["locked"] is True
+    assert cloud.refused("DELETE", path) == (422, "unprocessable_entity", "Droplet already has a pending event.")
+    cloud.hold()
+    eventually(lambda: cloud.http.get(path).status_code == 404)
     message = "The resource you were accessing could not be found."
-    assert world.refused("GET", path) == (404, "not_found", message)
-    assert world.backend.machines == {}
+    assert cloud.refused("GET", path) == (404, "not_found", message)
+    assert cloud.backend.machines == {}
 
 
 @pytest.mark.parametrize(
@@ -94,186 +82,186 @@ def test_a_destroyed_droplet_is_there_for_a_while_and_then_gone(world: World) ->
         ({"volumes": ["nowhere"]}, "Invalid volume allocations"),
     ],
 )
-def test_an_impossible_droplet_is_refused(world: World, change: dict[str, Any], message: str) -> None:
-    assert world.refused("POST", "/v2/droplets", DROPLET | change) == (422, "unprocessable_entity", message)
-    assert world.client.droplets.list()["droplets"] == []
-    assert world.backend.machines == {}
+def test_an_impossible_droplet_is_refused(cloud: EmulatedCloud, change: dict[str, Any], message: str) -> None:
+    assert cloud.refused("POST", "/v2/droplets", DROPLET | change) == (422, "unprocessable_entity", message)
+    assert cloud.client.droplets.list()["droplets"] == []
+    assert cloud.backend.machines == {}
 
 
-def test_user_data_of_just_64_kib_is_accepted(world: World) -> None:
-    droplet = world.droplet(user_data="x" * 64 * 1024)
-    assert len(world.backend.machines[droplet["id"]].user_data) == 64 * 1024
+def test_user_data_of_just_64_kib_is_accepted(cloud: EmulatedCloud) -> None:
+    droplet = cloud.droplet(user_data="x" * 64 * 1024)
+    assert len(cloud.backend.machines[droplet["id"]].user_data) == 64 * 1024
 
 
 def test_ubuntu_is_offered_where_it_can_be_booted(tmp_path: Path) -> None:
-    with World(tmp_path, images=("debian-13-x64", "ubuntu-24-04-x64")) as world:
-        assert world.droplet(image="ubuntu-24-04-x64")["image"]["distribution"] == "Ubuntu"
-        assert world.refused("POST", "/v2/droplets", DROPLET | {"image": "debian-12-x64"})[0] == 422
+    with EmulatedCloud(tmp_path, images=("debian-13-x64", "ubuntu-24-04-x64")) as cloud:
+        assert cloud.droplet(image="ubuntu-24-04-x64")["image"]["distribution"] == "Ubuntu"
+        assert cloud.refused("POST", "/v2/droplets", DROPLET | {"image": "debian-12-x64"})[0] == 422
 
 
 def test_the_droplet_limit_holds(tmp_path: Path) -> None:
-    with World(tmp_path, droplet_limit=1) as world:
-        world.droplet()
+    with EmulatedCloud(tmp_path, droplet_limit=1) as cloud:
+        cloud.droplet()
         message = "creating this/these droplet(s) will exceed your droplet limit"
-        assert world.refused("POST", "/v2/droplets", DROPLET) == (422, "unprocessable_entity", message)
+        assert cloud.refused("POST", "/v2/droplets", DROPLET) == (422, "unprocessable_entity", message)
 
 
-def test_several_droplets_can_be_made_and_destroyed_by_tag(world: World) -> None:
+def test_several_droplets_can_be_made_and_destroyed_by_tag(cloud: EmulatedCloud) -> None:
     body = {name: value for name, value in DROPLET.items() if name != "name"} | {"names": ["a", "b"], "tags": ["t"]}
-    made = world.client.droplets.create(body=body)
+    made = cloud.client.droplets.create(body=body)
     assert len(made["links"]["actions"]) == 2
     for droplet in made["droplets"]:
-        world.active(droplet["id"])
-    other = world.droplet()
-    tagged = world.client.droplets.list(tag_name="T")["droplets"]
+        cloud.active(droplet["id"])
+    other = cloud.droplet()
+    tagged = cloud.client.droplets.list(tag_name="T")["droplets"]
     assert {droplet["name"] for droplet in tagged} == {"a", "b"}
-    world.http.delete("/v2/droplets", params={"tag_name": "t"}).raise_for_status()
-    eventually(lambda: [d["id"] for d in world.client.droplets.list()["droplets"]] == [other["id"]])
+    cloud.http.delete("/v2/droplets", params={"tag_name": "t"}).raise_for_status()
+    eventually(lambda: [d["id"] for d in cloud.client.droplets.list()["droplets"]] == [other["id"]])
 
 
-def test_power_actions_change_the_status_and_refuse_what_is_so_already(world: World) -> None:
-    number = world.droplet()["id"]
+def test_power_actions_change_the_status_and_refuse_what_is_so_already(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
     path = f"/v2/droplets/{number}/actions"
-    assert world.refused("POST", path, {"type": "power_on"})[2] == "Droplet is already powered on."
-    world.completed(act(world, number, type="shutdown"))
-    assert world.client.droplets.get(number)["droplet"]["status"] == "off"
-    assert world.refused("POST", path, {"type": "power_off"})[2] == "Droplet is already powered off."
-    assert world.refused("POST", path, {"type": "reboot"})[0] == 422
-    world.completed(act(world, number, type="power_on"))
-    assert world.client.droplets.get(number)["droplet"]["status"] == "active"
+    assert cloud.refused("POST", path, {"type": "power_on"})[2] == "Droplet is already powered on."
+    cloud.completed(act(cloud, number, type="shutdown"))
+    assert cloud.client.droplets.get(number)["droplet"]["status"] == "off"
+    assert cloud.refused("POST", path, {"type": "power_off"})[2] == "Droplet is already powered off."
+    assert cloud.refused("POST", path, {"type": "reboot"})[0] == 422
+    cloud.completed(act(cloud, number, type="power_on"))
+    assert cloud.client.droplets.get(number)["droplet"]["status"] == "active"
     for kind in ("reboot", "power_cycle", "power_off"):
-        assert world.completed(act(world, number, type=kind))["status"] == "completed"
-    assert number not in world.backend.powered
+        assert cloud.completed(act(cloud, number, type=kind))["status"] == "completed"
+    assert number not in cloud.backend.powered
 
 
-def test_a_machine_that_its_owner_switched_off_shows_as_off(world: World) -> None:
-    number = world.droplet()["id"]
-    world.backend.powered.discard(number)
-    assert world.client.droplets.get(number)["droplet"]["status"] == "off"
+def test_a_machine_that_its_owner_switched_off_shows_as_off(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
+    cloud.backend.powered.discard(number)
+    assert cloud.client.droplets.get(number)["droplet"]["status"] == "off"
 
 
-def test_a_droplet_does_one_thing_at_a_time(world: World) -> None:
-    number = world.droplet()["id"]
-    world.hold("droplet.reboot")
-    action = act(world, number, type="reboot")
-    refusal = world.refused("POST", f"/v2/droplets/{number}/actions", {"type": "power_off"})
+def test_a_droplet_does_one_thing_at_a_time(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
+    cloud.hold("droplet.reboot")
+    action = act(cloud, number, type="reboot")
+    refusal = cloud.refused("POST", f"/v2/droplets/{number}/actions", {"type": "power_off"})
     assert refusal == (422, "unprocessable_entity", "Droplet already has a pending event.")
-    world.hold()
-    assert world.completed(action)["resource_id"] == number
+    cloud.hold()
+    assert cloud.completed(action)["resource_id"] == number
 
 
-def test_resizing_needs_a_droplet_that_is_off_and_never_shrinks_its_disk(world: World) -> None:
-    number = world.droplet()["id"]
+def test_resizing_needs_a_droplet_that_is_off_and_never_shrinks_its_disk(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
     path = f"/v2/droplets/{number}/actions"
     resize = {"type": "resize", "size": "s-2vcpu-4gb", "disk": True}
-    assert world.refused("POST", path, resize)[0] == 422
-    world.completed(act(world, number, type="power_off"))
-    world.completed(act(world, number, **resize))
-    droplet = world.client.droplets.get(number)["droplet"]
+    assert cloud.refused("POST", path, resize)[0] == 422
+    cloud.completed(act(cloud, number, type="power_off"))
+    cloud.completed(act(cloud, number, **resize))
+    droplet = cloud.client.droplets.get(number)["droplet"]
     assert (droplet["size_slug"], droplet["vcpus"], droplet["disk"]) == ("s-2vcpu-4gb", 2, 80)
-    smaller = world.refused("POST", path, {"type": "resize", "size": "s-1vcpu-1gb", "disk": False})
+    smaller = cloud.refused("POST", path, {"type": "resize", "size": "s-1vcpu-1gb", "disk": False})
     assert smaller[2] == "This size is not available because it has a smaller disk."
-    assert world.backend.machines[number].memory_mb == 4096
+    assert cloud.backend.machines[number].memory_mb == 4096
 
 
-def test_rename_rebuild_and_ipv6_are_actions(world: World) -> None:
-    number = world.droplet()["id"]
-    world.completed(act(world, number, type="rename", name="web-2"))
-    world.completed(act(world, number, type="rebuild", image="debian-12-x64"))
-    world.completed(act(world, number, type="enable_ipv6"))
-    droplet = world.client.droplets.get(number)["droplet"]
+def test_rename_rebuild_and_ipv6_are_actions(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
+    cloud.completed(act(cloud, number, type="rename", name="web-2"))
+    cloud.completed(act(cloud, number, type="rebuild", image="debian-12-x64"))
+    cloud.completed(act(cloud, number, type="enable_ipv6"))
+    droplet = cloud.client.droplets.get(number)["droplet"]
     assert (droplet["name"], droplet["image"]["slug"]) == ("web-2", "debian-12-x64")
     assert len(droplet["networks"]["v6"]) == 1
-    kinds = [action["type"] for action in world.client.droplet_actions.list(number)["actions"]]
+    kinds = [action["type"] for action in cloud.client.droplet_actions.list(number)["actions"]]
     assert kinds == ["enable_ipv6", "rebuild", "rename", "create"]
 
 
-def test_an_action_of_the_machinery_that_fails_is_errored(world: World) -> None:
-    number = world.droplet()["id"]
-    world.backend.broken.add("reboot")
-    action = world.completed(act(world, number, type="reboot"))
+def test_an_action_of_the_machinery_that_fails_is_errored(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
+    cloud.backend.broken.add("reboot")
+    action = cloud.completed(act(cloud, number, type="reboot"))
     assert action["status"] == "errored"
-    assert world.client.droplets.get(number)["droplet"]["locked"] is False
+    assert cloud.client.droplets.get(number)["droplet"]["locked"] is False
 
 
-def test_an_address_is_not_given_out_again_at_once(world: World) -> None:
-    first = world.droplet()
-    world.client.droplets.destroy(first["id"])
-    eventually(lambda: world.http.get(f"/v2/droplets/{first['id']}").status_code == 404)
-    second = world.droplet()
+def test_an_address_is_not_given_out_again_at_once(cloud: EmulatedCloud) -> None:
+    first = cloud.droplet()
+    cloud.client.droplets.destroy(first["id"])
+    eventually(lambda: cloud.http.get(f"/v2/droplets/{first['id']}").status_code == 404)
+    second = cloud.droplet()
     assert first["id"] != second["id"]
     former = {net["ip_address"] for net in first["networks"]["v4"]}
     assert not former & {net["ip_address"] for net in second["networks"]["v4"]}
 
 
-def volume(world: World, **changes: Any) -> dict[str, Any]:
+def volume(cloud: EmulatedCloud, **changes: Any) -> dict[str, Any]:
     body = {"name": "data", "region": "nyc3", "size_gigabytes": 10, "filesystem_type": "ext4"} | changes
-    made: dict[str, Any] = world.client.volumes.create(body=body)["volume"]
+    made: dict[str, Any] = cloud.client.volumes.create(body=body)["volume"]
     return made
 
 
-def test_a_volume_is_attached_grown_and_detached(world: World) -> None:
-    disk, number = volume(world, filesystem_label="data"), world.droplet()["id"]
-    assert world.backend.volumes[disk["id"]].filesystem == "ext4"
+def test_a_volume_is_attached_grown_and_detached(cloud: EmulatedCloud) -> None:
+    disk, number = volume(cloud, filesystem_label="data"), cloud.droplet()["id"]
+    assert cloud.backend.volumes[disk["id"]].filesystem == "ext4"
     attach = {"type": "attach", "droplet_id": number, "region": "nyc3"}
-    action = world.client.volume_actions.post_by_id(disk["id"], body=attach)["action"]
+    action = cloud.client.volume_actions.post_by_id(disk["id"], body=attach)["action"]
     assert action["type"] == "attach_volume"
-    world.completed(action)
-    assert world.client.volumes.get(disk["id"])["volume"]["droplet_ids"] == [number]
-    assert world.client.droplets.get(number)["droplet"]["volume_ids"] == [disk["id"]]
-    busy = world.client.droplet_actions.list(number)["actions"]
+    cloud.completed(action)
+    assert cloud.client.volumes.get(disk["id"])["volume"]["droplet_ids"] == [number]
+    assert cloud.client.droplets.get(number)["droplet"]["volume_ids"] == [disk["id"]]
+    busy = cloud.client.droplet_actions.list(number)["actions"]
     assert [item["type"] for item in busy] == ["attach_volume", "create"]
     path = f"/v2/volumes/{disk['id']}"
-    status, kind, message = world.refused("DELETE", path)
+    status, kind, message = cloud.refused("DELETE", path)
     assert (status, kind) == (409, "conflict")
     assert message.startswith("A volume that's attached to a Droplet cannot be deleted")
-    assert world.refused("POST", f"{path}/actions", attach)[0] == 422
-    assert world.refused("POST", f"{path}/actions", {"type": "resize", "size_gigabytes": 5})[0] == 422
-    world.completed(world.http.post(f"{path}/actions", json={"type": "resize", "size_gigabytes": 20}).json()["action"])
-    assert world.backend.volumes[disk["id"]].size_gb == 20
+    assert cloud.refused("POST", f"{path}/actions", attach)[0] == 422
+    assert cloud.refused("POST", f"{path}/actions", {"type": "resize", "size_gigabytes": 5})[0] == 422
+    cloud.completed(cloud.http.post(f"{path}/actions", json={"type": "resize", "size_gigabytes": 20}).json()["action"])
+    assert cloud.backend.volumes[disk["id"]].size_gb == 20
     detach = {"type": "detach", "droplet_id": number}
-    world.completed(world.http.post(f"{path}/actions", json=detach).json()["action"])
-    assert world.refused("POST", f"{path}/actions", detach)[2] == "Attachment not found"
-    world.client.volumes.delete(disk["id"])
-    assert world.refused("GET", path)[0] == 404
-    assert world.backend.volumes == {}
+    cloud.completed(cloud.http.post(f"{path}/actions", json=detach).json()["action"])
+    assert cloud.refused("POST", f"{path}/actions", detach)[2] == "Attachment not found"
+    cloud.client.volumes.delete(disk["id"])
+    assert cloud.refused("GET", path)[0] == 404
+    assert cloud.backend.volumes == {}
 
 
-def test_volumes_are_found_by_name_and_region_and_names_are_unique_in_a_region(world: World) -> None:
-    first = volume(world)
-    volume(world, region="fra1")
-    found = world.client.volumes.list(name="data", region="nyc3")["volumes"]
+def test_volumes_are_found_by_name_and_region_and_names_are_unique_in_a_region(cloud: EmulatedCloud) -> None:
+    first = volume(cloud)
+    volume(cloud, region="fra1")
+    found = cloud.client.volumes.list(name="data", region="nyc3")["volumes"]
     assert [item["id"] for item in found] == [first["id"]]
     taken = {"name": "data", "region": "nyc3", "size_gigabytes": 1}
-    assert world.refused("POST", "/v2/volumes", taken)[:2] == (409, "conflict")
-    assert world.refused("POST", "/v2/volumes", taken | {"name": "Data"})[0] == 422
-    assert world.refused("POST", "/v2/volumes", taken | {"name": "x", "filesystem_type": "zfs"})[0] == 422
-    world.http.delete("/v2/volumes", params={"name": "data", "region": "nyc3"}).raise_for_status()
-    assert len(world.client.volumes.list()["volumes"]) == 1
+    assert cloud.refused("POST", "/v2/volumes", taken)[:2] == (409, "conflict")
+    assert cloud.refused("POST", "/v2/volumes", taken | {"name": "Data"})[0] == 422
+    assert cloud.refused("POST", "/v2/volumes", taken | {"name": "x", "filesystem_type": "zfs"})[0] == 422
+    cloud.http.delete("/v2/volumes", params={"name": "data", "region": "nyc3"}).raise_for_status()
+    assert len(cloud.client.volumes.list()["volumes"]) == 1
 
 
-def test_a_volume_is_not_attached_across_regions_nor_to_a_busy_droplet(world: World) -> None:
-    number, far, near = world.droplet()["id"], volume(world, region="fra1"), volume(world)
+def test_a_volume_is_not_attached_across_regions_nor_to_a_busy_droplet(cloud: EmulatedCloud) -> None:
+    number, far, near = cloud.droplet()["id"], volume(cloud, region="fra1"), volume(cloud)
     body = {"type": "attach", "droplet_id": number}
-    assert world.refused("POST", f"/v2/volumes/{far['id']}/actions", body)[0] == 422
-    world.hold("droplet.reboot")
-    act(world, number, type="reboot")
-    refusal = world.refused("POST", f"/v2/volumes/{near['id']}/actions", body)
+    assert cloud.refused("POST", f"/v2/volumes/{far['id']}/actions", body)[0] == 422
+    cloud.hold("droplet.reboot")
+    act(cloud, number, type="reboot")
+    refusal = cloud.refused("POST", f"/v2/volumes/{near['id']}/actions", body)
     assert refusal[2] == "Droplet already has a pending event."
 
 
-def test_a_destroyed_droplet_lets_go_of_its_volumes(world: World) -> None:
-    disk = volume(world)
-    number = world.droplet(volumes=[disk["id"]])["id"]
-    assert world.backend.attached == {disk["id"]: number}
-    world.client.droplets.destroy(number)
-    eventually(lambda: world.client.volumes.get(disk["id"])["volume"]["droplet_ids"] == [])
-    assert world.backend.attached == {}
-    assert disk["id"] in world.backend.volumes
+def test_a_destroyed_droplet_lets_go_of_its_volumes(cloud: EmulatedCloud) -> None:
+    disk = volume(cloud)
+    number = cloud.droplet(volumes=[disk["id"]])["id"]
+    assert cloud.backend.attached == {disk["id"]: number}
+    cloud.client.droplets.destroy(number)
+    eventually(lambda: cloud.client.volumes.get(disk["id"])["volume"]["droplet_ids"] == [])
+    assert cloud.backend.attached == {}
+    assert disk["id"] in cloud.backend.volumes
 
 
-def test_a_volume_that_cannot_be_made_does_not_exist(world: World) -> None:
-    world.backend.broken.add("create_volume")
+def test_a_volume_that_cannot_be_made_does_not_exist(cloud: EmulatedCloud) -> None:
+    cloud.backend.broken.add("create_volume")
     body = {"name": "data", "region": "nyc3", "size_gigabytes": 10}
-    assert world.refused("POST", "/v2/volumes", body)[:2] == (500, "server_error")
-    assert world.client.volumes.list()["volumes"] == []
+    assert cloud.refused("POST", "/v2/volumes", body)[:2] == (500, "server_error")
+    assert cloud.client.volumes.list()["volumes"] == []

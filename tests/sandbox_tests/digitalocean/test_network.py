@@ -2,67 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.sandbox.digitalocean.state.backend import MachineFirewall, Rule
-from tests.sandbox_tests.support.digitalocean_world import DROPLET, World, eventually
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(tmp_path_factory.mktemp("world")) as running:
-        yield running
-
-
-@pytest.fixture
-def world(shared: World) -> World:
-    return shared.fresh()
-
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, eventually
 
 SSH = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["0.0.0.0/0", "::/0"]}}
 ALL_OUT = {"protocol": "tcp", "ports": "0", "destinations": {"addresses": ["0.0.0.0/0"]}}
 
 
-def firewall(world: World, **changes: Any) -> dict[str, Any]:
+def firewall(cloud: EmulatedCloud, **changes: Any) -> dict[str, Any]:
     body = {"name": "server", "inbound_rules": [SSH], "outbound_rules": [ALL_OUT]} | changes
-    made: dict[str, Any] = world.client.firewalls.create(body=body)["firewall"]
+    made: dict[str, Any] = cloud.client.firewalls.create(body=body)["firewall"]
     return made
 
 
-def on_machine(world: World, number: int) -> MachineFirewall | None:
-    return next((entry for entry in world.backend.picture.firewalls if entry.machine_id == number), None)
+def on_machine(cloud: EmulatedCloud, number: int) -> MachineFirewall | None:
+    return next((entry for entry in cloud.backend.picture.firewalls if entry.machine_id == number), None)
 
 
-def test_a_vpc_is_made_in_the_range_asked_for_beside_the_default_one(world: World) -> None:
+def test_a_vpc_is_made_in_the_range_asked_for_beside_the_default_one(cloud: EmulatedCloud) -> None:
     body = {"name": "net", "region": "nyc3", "ip_range": "10.50.0.0/24", "description": "mine"}
-    vpc = world.client.vpcs.create(body=body)["vpc"]
+    vpc = cloud.client.vpcs.create(body=body)["vpc"]
     assert (vpc["ip_range"], vpc["default"], vpc["urn"]) == ("10.50.0.0/24", False, f"do:vpc:{vpc['id']}")
-    assert {item["name"] for item in world.client.vpcs.list()["vpcs"]} == {"net", "default-nyc3"}
-    droplet = world.droplet(vpc_uuid=vpc["id"])
+    assert {item["name"] for item in cloud.client.vpcs.list()["vpcs"]} == {"net", "default-nyc3"}
+    droplet = cloud.droplet(vpc_uuid=vpc["id"])
     private = next(net for net in droplet["networks"]["v4"] if net["type"] == "private")
     assert private["ip_address"].startswith("10.50.0.")
-    members = world.client.vpcs.list_members(vpc["id"])["members"]
+    members = cloud.client.vpcs.list_members(vpc["id"])["members"]
     assert [member["urn"] for member in members] == [f"do:droplet:{droplet['id']}"]
     path = f"/v2/vpcs/{vpc['id']}"
-    assert world.refused("DELETE", path) == (409, "conflict", "Can not delete VPC with members")
-    world.client.droplets.destroy(droplet["id"])
-    eventually(lambda: world.http.delete(path).status_code == 204)
+    assert cloud.refused("DELETE", path) == (409, "conflict", "Can not delete VPC with members")
+    cloud.client.droplets.destroy(droplet["id"])
+    eventually(lambda: cloud.http.delete(path).status_code == 204)
 
 
-def test_default_vpcs_stay(world: World) -> None:
-    world.droplet()
-    [vpc] = world.client.vpcs.list()["vpcs"]
-    assert world.refused("DELETE", f"/v2/vpcs/{vpc['id']}")[:2] == (403, "forbidden")
+def test_default_vpcs_stay(cloud: EmulatedCloud) -> None:
+    cloud.droplet()
+    [vpc] = cloud.client.vpcs.list()["vpcs"]
+    assert cloud.refused("DELETE", f"/v2/vpcs/{vpc['id']}")[:2] == (403, "forbidden")
 
 
-def test_a_vpc_can_be_renamed_and_become_the_default(world: World) -> None:
-    vpc = world.client.vpcs.create(body={"name": "net", "region": "nyc3"})["vpc"]
-    changed = world.client.vpcs.update(vpc["id"], body={"name": "net-2", "default": True})["vpc"]
+def test_a_vpc_can_be_renamed_and_become_the_default(cloud: EmulatedCloud) -> None:
+    vpc = cloud.client.vpcs.create(body={"name": "net", "region": "nyc3"})["vpc"]
+    changed = cloud.client.vpcs.update(vpc["id"], body={"name": "net-2", "default": True})["vpc"]
     assert (changed["name"], changed["default"]) == ("net-2", True)
-    former = next(item for item in world.client.vpcs.list()["vpcs"] if item["id"] != vpc["id"])
+    former = next(item for item in cloud.client.vpcs.list()["vpcs"] if item["id"] != vpc["id"])
     assert former["default"] is False
 
 
@@ -80,76 +67,76 @@ def test_a_vpc_can_be_renamed_and_become_the_default(world: World) -> None:
         {"region": "moon1"},
     ],
 )
-def test_an_impossible_vpc_is_refused(world: World, change: dict[str, Any]) -> None:
-    world.client.vpcs.create(body={"name": "first", "region": "nyc3", "ip_range": "10.50.0.0/20"})
+def test_an_impossible_vpc_is_refused(cloud: EmulatedCloud, change: dict[str, Any]) -> None:
+    cloud.client.vpcs.create(body={"name": "first", "region": "nyc3", "ip_range": "10.50.0.0/20"})
     body = {"name": "second", "region": "nyc3", "ip_range": "10.70.0.0/24"} | change
-    assert world.refused("POST", "/v2/vpcs", body)[:2] == (422, "unprocessable_entity")
+    assert cloud.refused("POST", "/v2/vpcs", body)[:2] == (422, "unprocessable_entity")
 
 
-def test_a_firewall_is_in_force_when_it_is_read_back(world: World) -> None:
-    number = world.droplet()["id"]
-    made = firewall(world, droplet_ids=[number])
+def test_a_firewall_is_in_force_when_it_is_read_back(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
+    made = firewall(cloud, droplet_ids=[number])
     assert made["status"] == "waiting"
     assert made["pending_changes"] == [{"droplet_id": number, "removing": False, "status": "waiting"}]
-    read = world.client.firewalls.get(made["id"])["firewall"]
+    read = cloud.client.firewalls.get(made["id"])["firewall"]
     assert (read["status"], read["pending_changes"]) == ("succeeded", [])
     assert read["inbound_rules"] == [SSH]
-    assert on_machine(world, number) == MachineFirewall(
+    assert on_machine(cloud, number) == MachineFirewall(
         number, (Rule("tcp", "22", ("0.0.0.0/0", "::/0")),), (Rule("tcp", "all", ("0.0.0.0/0",)),)
     )
-    world.client.firewalls.delete(made["id"])
-    eventually(lambda: on_machine(world, number) is None)
+    cloud.client.firewalls.delete(made["id"])
+    eventually(lambda: on_machine(cloud, number) is None)
 
 
-def test_tags_and_droplets_in_rules_become_addresses_and_follow_every_change(world: World) -> None:
-    world.client.tags.create(body={"name": "server"})
-    world.client.tags.create(body={"name": "runner"})
-    server = world.droplet(tags=["server"])["id"]
+def test_tags_and_droplets_in_rules_become_addresses_and_follow_every_change(cloud: EmulatedCloud) -> None:
+    cloud.client.tags.create(body={"name": "server"})
+    cloud.client.tags.create(body={"name": "runner"})
+    server = cloud.droplet(tags=["server"])["id"]
     rule = {"protocol": "tcp", "ports": "5555", "sources": {"tags": ["runner"]}}
-    firewall(world, tags=["server"], inbound_rules=[rule])
+    firewall(cloud, tags=["server"], inbound_rules=[rule])
     # Nobody carries the tag, so nobody is let in.
-    eventually(lambda: (entry := on_machine(world, server)) is not None and entry.inbound == ())
-    number = world.droplet()["id"]
+    eventually(lambda: (entry := on_machine(cloud, server)) is not None and entry.inbound == ())
+    number = cloud.droplet()["id"]
     resources = {"resources": [{"resource_id": str(number), "resource_type": "droplet"}]}
-    world.client.tags.assign_resources("runner", body=resources)
-    machine = world.backend.machines[number]
+    cloud.client.tags.assign_resources("runner", body=resources)
+    machine = cloud.backend.machines[number]
     wanted = tuple(f"{a}/32" for a in (machine.public_ipv4, machine.private_ipv4, machine.anchor_ipv4))
     eventually(
-        lambda: (entry := on_machine(world, server)) is not None and entry.inbound == (Rule("tcp", "5555", wanted),)
+        lambda: (entry := on_machine(cloud, server)) is not None and entry.inbound == (Rule("tcp", "5555", wanted),)
     )
-    world.client.tags.unassign_resources("runner", body=resources)
-    eventually(lambda: (entry := on_machine(world, server)) is not None and entry.inbound == ())
-    assert on_machine(world, number) is None
+    cloud.client.tags.unassign_resources("runner", body=resources)
+    eventually(lambda: (entry := on_machine(cloud, server)) is not None and entry.inbound == ())
+    assert on_machine(cloud, number) is None
 
 
-def test_a_machine_is_behind_its_firewall_before_it_boots(world: World) -> None:
-    world.client.tags.create(body={"name": "server"})
-    firewall(world, tags=["server"])
-    world.client.firewalls.list()
-    world.backend.calls.clear()
-    number = world.droplet(tags=["server"])["id"]
-    assert world.backend.calls[:2] == ["apply_network", f"create_machine {number}"]
-    assert on_machine(world, number) is not None
+def test_a_machine_is_behind_its_firewall_before_it_boots(cloud: EmulatedCloud) -> None:
+    cloud.client.tags.create(body={"name": "server"})
+    firewall(cloud, tags=["server"])
+    cloud.client.firewalls.list()
+    cloud.backend.calls.clear()
+    number = cloud.droplet(tags=["server"])["id"]
+    assert cloud.backend.calls[:2] == ["apply_network", f"create_machine {number}"]
+    assert on_machine(cloud, number) is not None
 
 
-def test_droplets_tags_and_rules_are_added_and_removed_one_by_one(world: World) -> None:
-    number, made = world.droplet()["id"], firewall(world)
-    world.client.tags.create(body={"name": "server"})
-    client, key = world.client.firewalls, made["id"]
+def test_droplets_tags_and_rules_are_added_and_removed_one_by_one(cloud: EmulatedCloud) -> None:
+    number, made = cloud.droplet()["id"], firewall(cloud)
+    cloud.client.tags.create(body={"name": "server"})
+    client, key = cloud.client.firewalls, made["id"]
     https = {"protocol": "tcp", "ports": "443", "sources": {"addresses": ["0.0.0.0/0"]}}
     client.assign_droplets(key, body={"droplet_ids": [number]})
     client.add_tags(key, body={"tags": ["server"]})
     client.add_rules(key, body={"inbound_rules": [https]})
     read = client.get(key)["firewall"]
     assert (read["droplet_ids"], read["tags"], read["inbound_rules"]) == ([number], ["server"], [SSH, https])
-    listed = world.http.get(f"/v2/droplets/{number}/firewalls").json()["firewalls"]
+    listed = cloud.http.get(f"/v2/droplets/{number}/firewalls").json()["firewalls"]
     assert [item["id"] for item in listed] == [key]
     client.delete_droplets(key, body={"droplet_ids": [number]})
     client.delete_tags(key, body={"tags": ["server"]})
     client.delete_rules(key, body={"inbound_rules": [SSH]})
     read = client.get(key)["firewall"]
     assert (read["droplet_ids"], read["tags"], read["inbound_rules"]) == ([], [], [https])
-    assert world.backend.picture.firewalls == ()
+    assert cloud.backend.picture.firewalls == ()
 
 
 @pytest.mark.parametrize(
@@ -169,83 +156,83 @@ def test_droplets_tags_and_rules_are_added_and_removed_one_by_one(world: World) 
         {"name": "-server"},
     ],
 )
-def test_an_impossible_firewall_is_refused(world: World, change: dict[str, Any]) -> None:
+def test_an_impossible_firewall_is_refused(cloud: EmulatedCloud, change: dict[str, Any]) -> None:
     body = {"name": "server", "inbound_rules": [SSH], "outbound_rules": [ALL_OUT]} | change
-    assert world.refused("POST", "/v2/firewalls", body)[:2] == (422, "unprocessable_entity")
-    assert world.client.firewalls.list()["firewalls"] == []
+    assert cloud.refused("POST", "/v2/firewalls", body)[:2] == (422, "unprocessable_entity")
+    assert cloud.client.firewalls.list()["firewalls"] == []
 
 
-def test_names_of_firewalls_are_unique_and_an_update_replaces_everything(world: World) -> None:
-    made = firewall(world)
+def test_names_of_firewalls_are_unique_and_an_update_replaces_everything(cloud: EmulatedCloud) -> None:
+    made = firewall(cloud)
     body = {"name": "server", "inbound_rules": [SSH]}
-    assert world.refused("POST", "/v2/firewalls", body)[:2] == (409, "conflict")
-    changed = world.client.firewalls.update(made["id"], body=body)["firewall"]
+    assert cloud.refused("POST", "/v2/firewalls", body)[:2] == (409, "conflict")
+    changed = cloud.client.firewalls.update(made["id"], body=body)["firewall"]
     assert changed["outbound_rules"] == []
 
 
-def test_icmp_rules_need_no_ports(world: World) -> None:
+def test_icmp_rules_need_no_ports(cloud: EmulatedCloud) -> None:
     ping = {"protocol": "icmp", "sources": {"addresses": ["192.0.2.7/24", "192.0.2.9"]}}
-    number = world.droplet()["id"]
-    made = firewall(world, inbound_rules=[ping], droplet_ids=[number])
+    number = cloud.droplet()["id"]
+    made = firewall(cloud, inbound_rules=[ping], droplet_ids=[number])
     assert made["inbound_rules"][0]["ports"] == "0"
-    world.client.firewalls.get(made["id"])
-    entry = on_machine(world, number)
+    cloud.client.firewalls.get(made["id"])
+    entry = on_machine(cloud, number)
     assert entry is not None
     assert entry.inbound == (Rule("icmp", "", ("192.0.2.0/24", "192.0.2.9/32")),)
 
 
-def test_a_firewall_that_cannot_be_applied_has_failed(world: World) -> None:
-    world.backend.broken.add("apply_network")
-    made = firewall(world)
-    assert world.client.firewalls.get(made["id"])["firewall"]["status"] == "failed"
-    world.backend.broken.clear()
-    world.client.firewalls.update(made["id"], body={"name": "server", "inbound_rules": [SSH]})
-    eventually(lambda: world.client.firewalls.get(made["id"])["firewall"]["status"] == "succeeded")
+def test_a_firewall_that_cannot_be_applied_has_failed(cloud: EmulatedCloud) -> None:
+    cloud.backend.broken.add("apply_network")
+    made = firewall(cloud)
+    assert cloud.client.firewalls.get(made["id"])["firewall"]["status"] == "failed"
+    cloud.backend.broken.clear()
+    cloud.client.firewalls.update(made["id"], body={"name": "server", "inbound_rules": [SSH]})
+    eventually(lambda: cloud.client.firewalls.get(made["id"])["firewall"]["status"] == "succeeded")
 
 
-def assign(world: World, address: str, **body: Any) -> dict[str, Any]:
-    action: dict[str, Any] = world.client.reserved_ips_actions.post(address, body=body)["action"]
+def assign(cloud: EmulatedCloud, address: str, **body: Any) -> dict[str, Any]:
+    action: dict[str, Any] = cloud.client.reserved_ips_actions.post(address, body=body)["action"]
     return action
 
 
-def test_a_reserved_ip_points_to_one_droplet_at_a_time(world: World) -> None:
-    number, other = world.droplet()["id"], world.droplet(name="web-2")["id"]
-    made = world.client.reserved_ips.create(body={"region": "nyc3"})["reserved_ip"]
+def test_a_reserved_ip_points_to_one_droplet_at_a_time(cloud: EmulatedCloud) -> None:
+    number, other = cloud.droplet()["id"], cloud.droplet(name="web-2")["id"]
+    made = cloud.client.reserved_ips.create(body={"region": "nyc3"})["reserved_ip"]
     address = made["ip"]
     assert (made["droplet"], made["locked"]) == (None, False)
-    action = assign(world, address, type="assign", droplet_id=number)
+    action = assign(cloud, address, type="assign", droplet_id=number)
     assert (action["type"], action["resource_type"]) == ("assign_ip", "reserved_ip")
     path = f"/v2/reserved_ips/{address}/actions"
-    eventually(lambda: world.http.get(f"{path}/{action['id']}").json()["action"]["status"] == "completed")
-    read = world.client.reserved_ips.get(address)["reserved_ip"]
+    eventually(lambda: cloud.http.get(f"{path}/{action['id']}").json()["action"]["status"] == "completed")
+    read = cloud.client.reserved_ips.get(address)["reserved_ip"]
     assert read["droplet"]["id"] == number
-    assert world.backend.picture.reserved == {address: number}
-    assert world.refused("POST", path, {"type": "assign", "droplet_id": other})[0] == 422
-    world.completed(assign(world, address, type="unassign"))
-    assert world.backend.picture.reserved == {}
-    assert world.refused("POST", path, {"type": "unassign"})[0] == 422
-    world.client.reserved_ips.delete(address)
-    assert world.refused("GET", f"/v2/reserved_ips/{address}")[0] == 404
+    assert cloud.backend.picture.reserved == {address: number}
+    assert cloud.refused("POST", path, {"type": "assign", "droplet_id": other})[0] == 422
+    cloud.completed(assign(cloud, address, type="unassign"))
+    assert cloud.backend.picture.reserved == {}
+    assert cloud.refused("POST", path, {"type": "unassign"})[0] == 422
+    cloud.client.reserved_ips.delete(address)
+    assert cloud.refused("GET", f"/v2/reserved_ips/{address}")[0] == 404
 
 
-def test_a_reserved_ip_can_be_made_for_a_droplet_and_outlives_it(world: World) -> None:
-    number = world.droplet()["id"]
-    answer = world.client.reserved_ips.create(body={"droplet_id": number})
+def test_a_reserved_ip_can_be_made_for_a_droplet_and_outlives_it(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet()["id"]
+    answer = cloud.client.reserved_ips.create(body={"droplet_id": number})
     assert {link["rel"] for link in answer["links"]["actions"]} == {"assign_ip"}
     address = answer["reserved_ip"]["ip"]
-    world.completed(answer["links"]["actions"][0])
-    second = world.client.reserved_ips.create(body={"region": "nyc3"})["reserved_ip"]["ip"]
+    cloud.completed(answer["links"]["actions"][0])
+    second = cloud.client.reserved_ips.create(body={"region": "nyc3"})["reserved_ip"]["ip"]
     body = {"type": "assign", "droplet_id": number}
-    assert world.refused("POST", f"/v2/reserved_ips/{second}/actions", body)[0] == 422
-    world.client.droplets.destroy(number)
-    eventually(lambda: world.client.reserved_ips.get(address)["reserved_ip"]["droplet"] is None)
-    eventually(lambda: world.backend.picture.reserved == {})
+    assert cloud.refused("POST", f"/v2/reserved_ips/{second}/actions", body)[0] == 422
+    cloud.client.droplets.destroy(number)
+    eventually(lambda: cloud.client.reserved_ips.get(address)["reserved_ip"]["droplet"] is None)
+    eventually(lambda: cloud.backend.picture.reserved == {})
 
 
-def test_a_reserved_ip_stays_in_its_region_and_its_droplet_must_exist(world: World) -> None:
-    number = world.droplet(**(DROPLET | {"region": "fra1"}))["id"]
-    address = world.client.reserved_ips.create(body={"region": "nyc3"})["reserved_ip"]["ip"]
+def test_a_reserved_ip_stays_in_its_region_and_its_droplet_must_exist(cloud: EmulatedCloud) -> None:
+    number = cloud.droplet(**(DROPLET | {"region": "fra1"}))["id"]
+    address = cloud.client.reserved_ips.create(body={"region": "nyc3"})["reserved_ip"]["ip"]
     path = f"/v2/reserved_ips/{address}/actions"
-    assert world.refused("POST", path, {"type": "assign", "droplet_id": number})[0] == 422
-    assert world.refused("POST", path, {"type": "assign", "droplet_id": 7})[0] == 422
-    assert world.refused("POST", "/v2/reserved_ips", {"region": "moon1"})[0] == 422
+    assert cloud.refused("POST", path, {"type": "assign", "droplet_id": number})[0] == 422
+    assert cloud.refused("POST", path, {"type": "assign", "droplet_id": 7})[0] == 422
+    assert cloud.refused("POST", "/v2/reserved_ips", {"region": "moon1"})[0] == 422

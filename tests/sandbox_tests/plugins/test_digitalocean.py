@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,17 @@ import pytest
 from tests.sandbox.plugins.base.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.digitalocean.session import ApiError, Session
 from tests.sandbox.plugins.provider_digitalocean import DigitalOcean
-from tests.sandbox_tests.support.emulated_cloud import TOKEN, EmulatedCloud, emulated_cloud
+from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
 from tests.sandbox_tests.support.pulumi_engine import Engine, Hands
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[EmulatedCloud]:
-    with emulated_cloud() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def _empty(cloud: EmulatedCloud) -> Iterator[None]:
-    yield
-    cloud.control("DELETE", "/faults")
-    cloud.control("PUT", "/transitions", {})
-    cloud.control("POST", "/reset")
+def _trust(shared_cloud: EmulatedCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(shared_cloud.ca_certificate))
 
 
-def hands_of(cloud: EmulatedCloud, token: str = TOKEN) -> Hands:
-    return Hands(DigitalOcean(), Session({"token": token, "apiEndpoint": cloud.endpoint}))
+def hands_of(cloud: EmulatedCloud, token: str = "") -> Hands:
+    return Hands(DigitalOcean(), Session({"token": token or cloud.token, "apiEndpoint": cloud.url}))
 
 
 @pytest.fixture
@@ -56,19 +46,19 @@ def test_a_droplet_is_made_when_it_is_active(cloud: EmulatedCloud, hands: Hands)
 
 
 def test_a_droplet_that_does_not_become_active_is_kept_in_the_state(cloud: EmulatedCloud, hands: Hands) -> None:
-    cloud.control("PUT", "/transitions", {"droplet.create": {"mode": "held"}})
+    cloud.hold("droplet.create")
     with pytest.raises(PartlyMadeError, match=r"timeout after 0\.5 s while waiting for droplet") as failure:
         droplet(hands, timeout=0.5)
     assert failure.value.outputs["dropletUrn"] == f"do:droplet:{failure.value.identifier}"
-    cloud.control("PUT", "/transitions", {})
+    cloud.hold()
 
 
 def test_a_user_who_stops_the_engine_does_not_wait_for_a_droplet(cloud: EmulatedCloud, hands: Hands) -> None:
-    cloud.control("PUT", "/transitions", {"droplet.create": {"mode": "held"}})
+    cloud.hold("droplet.create")
     threading.Timer(0.5, hands.cancelled.set).start()
     with pytest.raises(PartlyMadeError, match="cancelled"):
         droplet(hands)
-    cloud.control("PUT", "/transitions", {})
+    cloud.hold()
 
 
 def test_a_droplet_is_resized_renamed_and_tagged_in_place(cloud: EmulatedCloud, hands: Hands) -> None:
@@ -274,13 +264,13 @@ def test_sizes_are_filtered(hands: Hands) -> None:
 
 
 def test_a_request_that_fails_for_a_moment_is_sent_again(cloud: EmulatedCloud, hands: Hands) -> None:
-    cloud.control("POST", "/faults", {"method": "GET", "path": "/v2/domains/*", "status": 503, "count": 1})
+    cloud.add_fault({"method": "GET", "path": "/v2/domains/*", "status": 503, "count": 1})
     hands.create("Domain", name="example.com")
     assert cloud.requests().count(("GET", "/v2/domains/example.com")) == 2
 
 
 def test_an_error_of_the_api_is_shown_without_the_token(cloud: EmulatedCloud) -> None:
-    wrong = TOKEN[::-1]
+    wrong = cloud.token[::-1]
     with pytest.raises(ApiError, match="401") as failure:
         hands_of(cloud, wrong).create("Domain", name="example.com")
     assert wrong not in str(failure.value)
@@ -298,8 +288,8 @@ def test_no_token_is_an_error_only_when_the_api_is_asked(monkeypatch: pytest.Mon
 
 def test_the_engine_takes_a_whole_account_up_round_and_down(cloud: EmulatedCloud, tmp_path: Path) -> None:
     settings = {
-        "token": TOKEN,
-        "endpoint": cloud.endpoint,
+        "token": cloud.token,
+        "endpoint": cloud.url,
         "publicKey": asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode(),
         "size": "s-1vcpu-1gb",
         "disk": 10,
@@ -307,7 +297,7 @@ def test_the_engine_takes_a_whole_account_up_round_and_down(cloud: EmulatedCloud
         "userData": "#cloud-config\n# the-user-data\n",
         "tags": "[]",
     }
-    engine = Engine(tmp_path, "cloud", settings)
+    engine = Engine(tmp_path, "cloud", settings, {"SSL_CERT_FILE": str(cloud.ca_certificate)})
     assert engine.changes() == {"create": 16}
     assert cloud.exists() == {}
     engine.up()
@@ -325,7 +315,7 @@ def test_the_engine_takes_a_whole_account_up_round_and_down(cloud: EmulatedCloud
     assert engine.outputs()["ip"] == outputs["ip"]
 
     (wall,) = cloud.exists()["firewalls"]
-    cloud.send("DELETE", f"/v2/firewalls/{wall['id']}")
+    cloud.http.delete(f"/v2/firewalls/{wall['id']}").raise_for_status()
     engine.run("refresh", "--yes", "--skip-preview")
     assert engine.changes() == {"same": 15, "create": 1}
     engine.configure({"userData": "#cloud-config\n# changed\n"})

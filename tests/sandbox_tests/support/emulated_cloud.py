@@ -1,82 +1,201 @@
-"""The emulated DigitalOcean API without machines, on loopback, for the tests of the `digitalocean` plugin."""
+"""The emulated DigitalOcean on loopback: all its services in a thread, over a backend without machines."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import httpx
+import trustme
+from pydo import Client
+from starlette.applications import Starlette
 
 from tests.sandbox.digitalocean.app import create_app
 from tests.sandbox.digitalocean.control import create_control_app
-from tests.sandbox.digitalocean.server import listen, serving
+from tests.sandbox.digitalocean.dns import DnsServer, static_zone
+from tests.sandbox.digitalocean.metadata import create_metadata_app
+from tests.sandbox.digitalocean.server import Tls, listen, serving
 from tests.sandbox.digitalocean.state.cloud import Config
 from tests.sandbox.digitalocean.state.memory_backend import MemoryBackend
 from tests.sandbox.digitalocean.state.store import Store
 
-TOKEN = "dop_v1_" + "5" * 64
+T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
+#: Seconds within which anything that should happen has happened.
+PATIENCE = 5.0
+
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{} sandbox"
+DROPLET = {"name": "web-1", "region": "nyc3", "size": "s-1vcpu-1gb", "image": "debian-13-x64"}
+
+
+def public_key(number: int = 0) -> str:
+    """A well-formed public key, another for every number."""
+    return ED25519.format(f"{number:043d}")
 
 
 class EmulatedCloud:
-    """The API and its switchboard. Owns a thread with their event loop."""
+    """One account. Owns a thread with the services' event loop; the backend survives `restart`, as machines do.
 
-    def __init__(self) -> None:
-        self.started = threading.Event()
-        self.stop: Callable[[], object] = lambda: None
+    The API speaks TLS, without which its official client sends no token; `ca_certificate` is what its clients trust.
+    """
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        self.token = f"dop_v1_{secrets.token_hex(32)}"
         self.backend = MemoryBackend()
-        self.endpoint = ""
-        self._control = ""
+        self._state = folder / "state.sqlite"
+        self.ca_certificate = folder / "ca.crt"
+        self._tls = Tls(folder / "test.crt", folder / "test.key")
+        self._write_certificates()
+        self._config = Config(token=self.token, resolvers=("100.64.0.1",), **config)
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _write_certificates(self) -> None:
+        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        authority.cert_pem.write_to_path(self.ca_certificate)
+        certificate = authority.issue_cert(LOOPBACK, key_type=trustme.KeyType.ECDSA)
+        certificate.cert_chain_pems[0].write_to_path(self._tls.certificate)
+        certificate.private_key_pem.write_to_path(self._tls.key)
+
+    def fresh(self) -> Self:
+        """The same cloud, empty, without faults, and with a backend that works."""
+        self.backend.broken.clear()
+        self.control.delete("/faults").raise_for_status()
+        self.control.put("/transitions", json={}).raise_for_status()
+        self.control.post("/reset").raise_for_status()
+        self.backend.calls.clear()
+        return self
+
+    def restart(self) -> None:
+        """Stop the emulator in the middle of whatever it does and start another on the same state."""
+        self._stop()
+        self._start()
+
+    def _start(self) -> None:
+        started: threading.Event = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        assert started.wait(PATIENCE), self._failure
+        headers = {"Authorization": f"Bearer {self.token}"}
+        trust = ssl.create_default_context(cafile=self.ca_certificate)
+        self.http = httpx.Client(base_url=self.url, headers=headers, verify=trust)
+        self.control = httpx.Client(base_url=self._urls["control"])
+        self.metadata = httpx.Client(base_url=self._urls["metadata"])
+        self.client = Client(self.token, endpoint=self.url, connection_verify=str(self.ca_certificate), retry_total=0)
+
+    def _stop(self) -> None:
+        for client in (self.http, self.control, self.metadata, self.client):
+            client.close()
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.run(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        store = Store(self._state)
+        app = create_app(store, self.backend, self._config)
+        dns = DnsServer(store, [static_zone("nyc3.digitaloceanspaces.com", SPACES), static_zone("api.test", API)])
+        apps: dict[str, Starlette] = {
+            "api": app,
+            "control": create_control_app(app),
+            "metadata": create_metadata_app(app.state.cloud, lambda request: request.headers.get("x-peer", "")),
+        }
+        self._urls = {}
+        async with AsyncExitStack() as stack:
+            for name, service in apps.items():
+                listener = listen(LOOPBACK, 0)
+                tls = self._tls if name == "api" else None
+                self._urls[name] = f"{'https' if tls else 'http'}://{LOOPBACK}:{listener.getsockname()[1]}"
+                await stack.enter_async_context(serving(service, listener, tls))
+            self.dns_port = await stack.enter_async_context(dns.serving(LOOPBACK, 0))
+            started.set()
+            await self._done.wait()
+        store.close()
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return self._urls["api"]
 
     def get(self, path: str) -> Any:
-        """What the API says, asked past the plugin."""
-        answer = httpx.get(self.endpoint + path, headers={"authorization": f"Bearer {TOKEN}"})
-        return answer.raise_for_status().json()
-
-    def send(self, method: str, path: str, body: Any = None) -> None:
-        """Change something past the plugin."""
-        headers = {"authorization": f"Bearer {TOKEN}"}
-        httpx.request(method, self.endpoint + path, headers=headers, json=body).raise_for_status()
-
-    def control(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask or tell the switchboard."""
-        answer = httpx.request(method, self._control + path, json=body).raise_for_status()
-        return answer.json() if answer.content else None
+        """The body of what the API answers."""
+        return self.http.get(path).raise_for_status().json()
 
     def exists(self) -> dict[str, list[Any]]:
         """Everything that exists, by kind; kinds of which there is nothing are left out."""
-        return {kind: found for kind, found in self.control("GET", "/resources").items() if found}
+        return {kind: found for kind, found in self.control.get("/resources").json().items() if found}
 
     def requests(self) -> list[tuple[str, str]]:
         """Method and path of every request so far."""
-        return [(entry["method"], entry["path"]) for entry in self.control("GET", "/requests")]
+        return [(entry["method"], entry["path"]) for entry in self.control.get("/requests").json()]
 
-    async def serve(self) -> None:
-        """Serve until `stop` is called."""
-        store = Store(None)
-        app = create_app(store, self.backend, Config(token=TOKEN))
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        self.stop = lambda: loop.call_soon_threadsafe(ended.set)
-        api, control = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
-        async with serving(app, api), serving(create_control_app(app), control):
-            self.endpoint = f"http://127.0.0.1:{api.getsockname()[1]}"
-            self._control = f"http://127.0.0.1:{control.getsockname()[1]}"
-            self.started.set()
-            await ended.wait()
-        store.close()
+    def add_fault(self, fault: dict[str, Any]) -> None:
+        """Let matching requests fail, or be slow, as the control interface describes it."""
+        self.control.post("/faults", json=fault).raise_for_status()
+
+    def hold(self, *works: str) -> None:
+        """Let these kinds of work wait, and no others."""
+        self.control.put("/transitions", json={work: {"mode": "held"} for work in works}).raise_for_status()
+
+    def droplet(self, **changes: Any) -> dict[str, Any]:
+        """A droplet that runs."""
+        made = self.client.droplets.create(body=DROPLET | changes)["droplet"]
+        return self.active(made["id"])
+
+    def active(self, number: int) -> dict[str, Any]:
+        """A droplet once it is active and unlocked."""
+
+        def ready() -> dict[str, Any] | None:
+            droplet: dict[str, Any] = self.client.droplets.get(number)["droplet"]
+            return droplet if droplet["status"] == "active" and not droplet["locked"] else None
+
+        return eventually(ready)
+
+    def completed(self, action: dict[str, Any]) -> dict[str, Any]:
+        """An action once it is over."""
+
+        def over() -> dict[str, Any] | None:
+            current: dict[str, Any] = self.client.actions.get(action["id"])["action"]
+            return current if current["completed_at"] else None
+
+        return eventually(over)
+
+    def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str, str]:
+        """Status, id and message of a request that must fail."""
+        answer = self.http.request(method, path, json=body)
+        content = answer.json()
+        assert set(content) == {"id", "message", "request_id"}, content
+        assert answer.status_code >= 400
+        return answer.status_code, content["id"], content["message"]
 
 
-@contextmanager
-def emulated_cloud() -> Iterator[EmulatedCloud]:
-    """An empty account for as long as the context."""
-    cloud = EmulatedCloud()
-    thread = threading.Thread(target=lambda: asyncio.run(cloud.serve()))
-    thread.start()
-    assert cloud.started.wait(20)
-    try:
-        yield cloud
-    finally:
-        cloud.stop()
-        thread.join(20)
+SPACES = {"nyc3.digitaloceanspaces.com": ["100.64.1.1"], "*.nyc3.digitaloceanspaces.com": ["100.64.1.1"]}
+API = {"api.test": ["100.64.0.2"]}
+
+
+def eventually(probe: Callable[[], T | None]) -> T:
+    """What a probe finds, as soon as it finds something. Fails after a while."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := probe()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found
