@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.sandbox import coverage
 from tests.sandbox.digitalocean.routes import ROUTES
 from tests.sandbox.gitlab.web import api
@@ -32,7 +34,8 @@ def test_a_part_of_an_operation_that_answers_501_stands_beside_it() -> None:
 
 
 def test_an_operation_that_only_the_real_api_has_is_shown_as_missing() -> None:
-    assert row("/v2/volumes/{volume_id}/snapshots") == ["none", "GET; POST"]
+    assert row("/v2/volumes/{volume_id}/snapshots") == ["GET", "POST"]
+    assert row("/v2/vpcs/{vpc_id}/peerings") == ["none", "GET; POST"]
     absent = [line for line in TABLE.splitlines() if line.startswith("Not implemented at all:")]
     assert "kubernetes" in absent[0]
     assert "projects/issues" in absent[1]
@@ -41,3 +44,10 @@ def test_an_operation_that_only_the_real_api_has_is_shown_as_missing() -> None:
 def test_a_name_that_stands_for_an_id_is_not_missing() -> None:
     assert ("GET", "/v2/projects/default") in coverage.digitalocean_client()
     assert "/v2/projects/default" not in TABLE
+
+
+def test_no_operation_of_the_real_api_is_refused_as_a_wrong_method() -> None:
+    for method, path in coverage.digitalocean_client():
+        example = re.sub(r"\{[^}]*\}", "1", path)
+        methods = [route.methods or set() for route in ROUTES if route.path_regex.match(example)]
+        assert not methods or method in set().union(*methods), f"{method} {path}: needs a route with `unsupported`"

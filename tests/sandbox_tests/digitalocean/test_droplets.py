@@ -200,6 +200,13 @@ def volume(cloud: EmulatedCloud, **changes: Any) -> dict[str, Any]:
     return made
 
 
+def test_a_volume_has_no_snapshots_and_none_can_be_made(cloud: EmulatedCloud) -> None:
+    path = f"/v2/volumes/{volume(cloud)['id']}/snapshots"
+    assert cloud.http.get(path).json() == {"snapshots": [], "links": {}, "meta": {"total": 0}}
+    assert cloud.refused("POST", path, {"name": "before"})[:2] == (501, "not_implemented")
+    assert cloud.refused("GET", "/v2/volumes/nowhere/snapshots")[:2] == (404, "not_found")
+
+
 def test_a_volume_is_attached_grown_and_detached(cloud: EmulatedCloud) -> None:
     disk, number = volume(cloud, filesystem_label="data"), cloud.droplet()["id"]
     assert cloud.backend.volumes[disk["id"]].filesystem == "ext4"

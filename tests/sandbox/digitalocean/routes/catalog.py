@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.routes.common import answer, cloud_of, page
+from tests.sandbox.digitalocean.routes.common import answer, cloud_of, page, unsupported
 from tests.sandbox.digitalocean.routes.views import image_json, region_json, size_json
 from tests.sandbox.digitalocean.state.errors import NotFound
 
@@ -41,5 +41,7 @@ ROUTES = [
     Route("/v2/regions", list_regions, methods=["GET"]),
     Route("/v2/sizes", list_sizes, methods=["GET"]),
     Route("/v2/images", list_images, methods=["GET"]),
+    Route("/v2/images", unsupported("custom images"), methods=["POST"]),
     Route("/v2/images/{image}", show_image, methods=["GET"]),
+    Route("/v2/images/{image}", unsupported("custom images"), methods=["PUT", "DELETE"]),
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -67,6 +68,16 @@ def gap(request: Request, detail: str) -> Gap:
     """Note that something is lacking and make the error to raise."""
     cloud_of(request).store.note_gap(request.method, request.url.path, detail)
     return Gap(f"The emulated API does not have this: {detail}.")
+
+
+async def refuse(detail: str, request: Request) -> Response:
+    """Answer 501: the real API has this operation."""
+    raise gap(request, detail)
+
+
+def unsupported(detail: str) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of an operation that only the real API has, on a path that the emulator has: 501 instead of 405."""
+    return partial(refuse, detail)
 
 
 def succeeded(action: Action) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +22,7 @@ from tests.sandbox.digitalocean.routes.common import (
     no_content,
     page,
     succeeded,
+    unsupported,
 )
 from tests.sandbox.digitalocean.routes.views import action_json, volume_json
 from tests.sandbox.digitalocean.state.cloud import Cloud
@@ -230,6 +232,13 @@ async def create_action_by_name(request: Request) -> Response:
     return _begin(cloud, found[0], body)
 
 
+async def list_snapshots(request: Request) -> Response:
+    """Nothing: no volume here has any."""
+    find(request, Volume, request.path_params["volume_id"])
+    nothing: list[dict[str, Any]] = []
+    return page(request, "snapshots", nothing, lambda item: item)
+
+
 async def list_actions(request: Request) -> Response:
     return list_for(request, find(request, Volume, request.path_params["volume_id"]))
 
@@ -245,6 +254,8 @@ ROUTES = [
     Route("/v2/volumes/actions", create_action_by_name, methods=["POST"]),
     Route("/v2/volumes/{volume_id}", show_volume, methods=["GET"]),
     Route("/v2/volumes/{volume_id}", delete_volume, methods=["DELETE"]),
+    Route("/v2/volumes/{volume_id}/snapshots", list_snapshots, methods=["GET"]),
+    Route("/v2/volumes/{volume_id}/snapshots", unsupported("snapshots of volumes"), methods=["POST"]),
     Route("/v2/volumes/{volume_id}/actions", list_actions, methods=["GET"]),
     Route("/v2/volumes/{volume_id}/actions", create_action, methods=["POST"]),
     Route("/v2/volumes/{volume_id}/actions/{action_id:int}", show_action, methods=["GET"]),
