@@ -292,6 +292,21 @@ def test_a_group_takes_another_path_and_all_inside_with_it(client: gitlab.Gitlab
     assert [found.id for found in outer.projects.list(include_subgroups=True, get_all=True)] == [project.id]
 
 
+def test_the_descendants_of_a_group_are_the_groups_at_any_depth_that_one_may_see(
+    client: gitlab.Gitlab, instance: Instance
+) -> None:
+    name = f"group-{secrets.token_hex(4)}"
+    outer = client.groups.create({"name": name, "path": name, "visibility": "public"})
+    inner = client.groups.create({"name": "Inner", "path": "inner", "parent_id": outer.id, "visibility": "public"})
+    deep = client.groups.create({"name": "Deep", "path": "deep", "parent_id": inner.id, "visibility": "private"})
+    assert [group.id for group in outer.descendant_groups.list(get_all=True)] == [inner.id, deep.id]
+    assert [group.id for group in inner.descendant_groups.list(get_all=True)] == [deep.id]
+    assert [group.id for group in outer.descendant_groups.list(search="dee", get_all=True)] == [deep.id]
+    groups = f"{instance.url}/api/v4/groups"
+    assert [group["id"] for group in httpx.get(f"{groups}/{outer.id}/descendant_groups").json()] == [inner.id]
+    assert httpx.get(f"{groups}/{deep.id}/descendant_groups").status_code == 404
+
+
 def test_a_deleted_group_frees_its_path_and_goes_for_good_when_told_so(client: gitlab.Gitlab) -> None:
     name = f"group-{secrets.token_hex(4)}"
     group = client.groups.create({"name": name, "path": name})

@@ -170,6 +170,17 @@ def list_subgroups(call: Call) -> Response:
     return page(call, [present(call, group) for group in rows if group["parent_id"] == row["id"]])
 
 
+def list_descendants(call: Call) -> Response:
+    """Groups inside of a group, at any depth; `search` narrows them by name or path."""
+    row = find_group(call, 0)
+    above, search = f"{row['full_path']}/", (call.text("search") or "").lower()
+    rows = namespaces.visible(call.connection, call.who, "group")
+    found = [group for group in rows if group["full_path"].startswith(above)]
+    return page(
+        call, [present(call, group) for group in found if search in group["name"].lower() or search in group["path"]]
+    )
+
+
 def present(call: Call, row: db.Row) -> dict[str, Any]:
     """A group as the API shows it."""
     shown = {
@@ -220,6 +231,7 @@ routes = [
     *route("/groups/{id}", GET=get, PUT=update, DELETE=delete),
     *route("/groups/{id}/projects", GET=list_projects),
     *route("/groups/{id}/subgroups", GET=list_subgroups),
+    *route("/groups/{id}/descendant_groups", GET=list_descendants),
     *route("/namespaces", GET=list_namespaces),
     *route("/namespaces/{id}", GET=get_namespace),
 ]
