@@ -25,6 +25,7 @@ class GitLab(Provider):
         "retries": Field(Kind.INTEGER),
     }
     resources = (
+        branches.Branch(),
         branches.BranchProtection(),
         branches.RepositoryFile(),
         ci.ProjectRunnerEnablement(),

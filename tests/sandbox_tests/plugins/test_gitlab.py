@@ -186,6 +186,32 @@ def test_a_group_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:
     assert hands.read("Group", "child", {})[1]["name"] == "Renamed"
 
 
+def test_a_branch_is_created_from_a_ref_and_deleted(instance: Instance, hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+    _, state = comes_and_goes(hands, "Branch", project=project, name="stable", ref="main")
+    head = ask(instance, "GET", f"/projects/{project}/repository/branches/main")["commit"]
+    [commit] = state["commits"]
+    assert (commit["id"], commit["shortId"]) == (head["id"], head["short_id"])
+    assert (state["default"], state["protected"], state["canPush"]) == (False, False, True)
+    with pytest.raises(ApiError, match="Invalid reference name: nowhere"):
+        hands.create("Branch", project=project, name="other", ref="nowhere")
+
+
+def test_a_branch_that_is_to_be_kept_outlives_its_resource(hands: Hands) -> None:
+    project, _ = make(hands, defaultBranch="main")
+    identifier, state = hands.create("Branch", project=project, name="stable", ref="main")
+    state = hands.update("Branch", identifier, state, keepOnDestroy=True)
+    hands.delete("Branch", identifier, state)
+    assert hands.read("Branch", identifier, state) is not None
+
+
+def test_another_ref_needs_a_new_branch(hands: Hands) -> None:
+    resource = hands.resource("Branch")
+    old = hands.checked("Branch", {"project": "1", "name": "stable", "ref": "main"})
+    assert dict(resource.differences(old, {**old, "ref": "v1"})) == {"ref": True}
+    assert dict(resource.differences(old, {**old, "keepOnDestroy": True})) == {"keepOnDestroy": False}
+
+
 def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, hands: Hands) -> None:
     project, _ = make(hands, defaultBranch="main")
     rules = ask(instance, "GET", f"/projects/{project}/protected_branches")

@@ -1,4 +1,4 @@
-"""Protected branches, and files in a repository."""
+"""Branches, their protection, and files in a repository."""
 
 from __future__ import annotations
 
@@ -10,10 +10,72 @@ from typing import Any, ClassVar
 
 from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
 from tests.sandbox.plugins.base.properties import Properties, Unknown
-from tests.sandbox.plugins.gitlab.names import ACCESS_LEVELS, level_name
+from tests.sandbox.plugins.gitlab.names import ACCESS_LEVELS, camel, level_name
 from tests.sandbox.plugins.gitlab.session import ApiError, project_path, segment, session_of, split
 
+_COMMIT = (
+    "id", "short_id", "title", "message", "parent_ids",
+    "author_name", "author_email", "authored_date", "committer_name", "committer_email", "committed_date",
+)  # fmt: skip
 _LEVELS = ("no one", "developer", "maintainer", "admin")
+
+
+class Branch(Resource):
+    """A branch, made from another branch, a tag or a commit. Where it was made from cannot be read later."""
+
+    full_name = "gitlab:index/branch:Branch"
+    autoname = True
+    inputs: ClassVar[Fields] = {
+        "project": Field(required=True, replace=True),
+        "name": Field(replace=True),
+        "ref": Field(required=True, replace=True),
+        "keepOnDestroy": Field(Kind.BOOLEAN, default=False),
+    }
+    outputs = (
+        "canPush", "commits", "default", "developerCanMerge", "developerCanPush", "merged", "protected", "webUrl",
+    )  # fmt: skip
+
+    def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
+        project, name = inputs["project"], inputs["name"]
+        body = {"branch": name, "ref": inputs["ref"]}
+        made = session_of(call).post(project_path(project, "repository/branches"), body)
+        return f"{project}:{name}", self._state(project, made)
+
+    def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
+        del state
+        project, name = split(identifier, "project", "name")
+        found = session_of(call).find(self._path(project, name))
+        return found and (identifier, self._state(project, found))
+
+    def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
+        del inputs
+        # Only `keepOnDestroy` changes in place, and GitLab knows nothing of it.
+        found = self.read(call, identifier, old)
+        if found is None:
+            raise PluginError(f"branch {identifier} does not exist any more")
+        return found[1]
+
+    def delete(self, call: Call, identifier: str, state: Properties) -> None:
+        if not state.get("keepOnDestroy"):
+            session_of(call).delete(self._path(*split(identifier, "project", "name")))
+
+    def _path(self, project: str, name: str) -> str:
+        return project_path(project, "repository/branches", segment(name))
+
+    def _state(self, project: str, branch: Properties) -> Properties:
+        commit = branch.get("commit") or {}
+        return {
+            "project": project,
+            "name": branch["name"],
+            "canPush": branch["can_push"],
+            "commits": [{camel(name): commit.get(name) for name in _COMMIT}],
+            "default": branch["default"],
+            "developerCanMerge": branch["developers_can_merge"],
+            "developerCanPush": branch["developers_can_push"],
+            "merged": branch["merged"],
+            "protected": branch["protected"],
+            "webUrl": branch["web_url"],
+        }
 
 
 class BranchProtection(Resource):
