@@ -31,7 +31,7 @@ def worker(layout: Layout) -> str:
 
 @contextmanager
 def sandboxes(layouts: list[Layout]) -> Iterator[None]:
-    """New sandboxes that run until the end of the block, even if an error ends it; leftovers of a killed run go first."""
+    """New sandboxes that run until the end of the block, even after an error; leftovers of a killed run go first."""
     says = [partial(_say, layout) for layout in layouts]
     with ThreadPoolExecutor() as pool:
         try:
