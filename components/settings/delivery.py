@@ -130,7 +130,11 @@ class ProjectSettings(Section):
         examples=["team/sub"],
         json_schema_extra={"unset": "the administrator's namespace"},
     )
-    description: str | None = Field(default=None, description="The description shown in GitLab.")
+    description: str | None = Field(
+        default=None,
+        description="The description shown in GitLab.",
+        json_schema_extra={"unset": "none; unchanged if imported"},
+    )
     visibility: Literal["private", "internal", "public"] | None = Field(
         default=None,
         description="Who can see the project.",

@@ -1,0 +1,213 @@
+"""Writes the reference of all settings into `docs/settings.md` and `Pulumi.yaml`.
+
+The source is the settings model: its JSON schema has every key with description, default, unit and example.
+`python -m tools.docs` (`make docs`) replaces the text between the markers and leaves everything else alone. With
+`--check` it writes nothing, names the files that are out of date, and exits with code 1 if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from components.settings import Settings
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+#: A node of a JSON schema.
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a stack file, as users read about it. All texts but `key` are Markdown.
+
+    `note` says briefly what the value is, where its type alone does not: choices, unit, secret. `nested` tells whether
+    the key is below a list, or below names that users choose.
+    """
+
+    key: str
+    value: str
+    default: str
+    description: str
+    note: str = ""
+    nested: bool = False
+
+
+@dataclass(frozen=True)
+class TopLevel:
+    """One key of the `config` block of `Pulumi.yaml`."""
+
+    key: str
+    type: str
+    items: str | None
+    default: Any
+    description: str
+
+
+class Reference:
+    """Every setting of a model, read from its JSON schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Read `schema`, which has its sections in `$defs`."""
+        self._root = schema
+        self._sections: dict[str, Schema] = schema["$defs"]
+
+    def settings(self) -> Iterator[Setting]:
+        """All settings outside of lists, sections within sections by their key paths."""
+        return self._below(self._root)
+
+    def entry(self, key: str) -> Iterator[Setting]:
+        """The settings of one entry of the top-level list `key`."""
+        return self._below(self._resolved(self._root["properties"][key]["items"]))
+
+    def top_level(self) -> Iterator[TopLevel]:
+        """The keys of the `config` block: each has a default, so that the program and not the engine reports errors."""
+        for key, node in self._root["properties"].items():
+            found = self._resolved(node)
+            items = self._resolved(found["items"])["type"] if found["type"] == "array" else None
+            empty = {"array": [], "object": {}, "string": ""}[found["type"]]
+            yield TopLevel(
+                key,
+                found["type"],
+                items,
+                empty if found["type"] == "object" else found.get("default", empty),
+                self._summary(key, found),
+            )
+
+    def _summary(self, key: str, node: Schema) -> str:
+        section = self._resolved(node["items"]) if node["type"] == "array" else node
+        keys = [one for one in self._below(section) if not one.nested] if "properties" in section else []
+        parts = [_description(node)]
+        if key in self._root["required"]:
+            parts.append("Required.")
+        if keys:
+            listed = ", ".join(f"{one.key} ({one.note})" if one.note else one.key for one in keys)
+            parts.append(f"Keys: {listed}.")
+        return " ".join(parts).replace("`", "")
+
+    def _below(self, section: Schema, prefix: str = "", condition: str = "", nested: bool = False) -> Iterator[Setting]:
+        for key, node in section["properties"].items():
+            found = self._resolved(node)
+            path = f"{prefix}{key}"
+            if "properties" in found:
+                optional = f" if `{path}` is set" if found.get("default", {}) is None else condition
+                yield from self._below(found, f"{path}.", optional, nested)
+                continue
+            required = key in section.get("required", [])
+            default = f"required{condition}" if required else _default(found)
+            yield Setting(path, _value(found), default, _description(found), _note(found), nested)
+            if not prefix and section is self._root:
+                continue
+            inner = self._resolved(found.get("items") or found.get("additionalProperties") or {})
+            if "properties" in inner:
+                step = "[]" if found["type"] == "array" else ".NAME"
+                yield from self._below(inner, f"{path}{step}.", nested=True)
+
+    def _resolved(self, node: Schema) -> Schema:
+        """The node itself, without a reference and without the choice of null. What it says wins over its section."""
+        for one in node.get("anyOf", []):
+            if one != {"type": "null"}:
+                node = {**one, **node}
+        if "$ref" in node:
+            node = {**self._sections[node["$ref"].rsplit("/", 1)[1]], **node}
+        return node
+
+
+def _value(node: Schema) -> str:
+    unit = f" {node['unit']}" if "unit" in node else ""
+    if "enum" in node:
+        return ", ".join(f"`{choice}`" for choice in node["enum"]) + unit
+    if node["type"] == "integer":
+        return f"{node['minimum']} to {node['maximum']}{unit}"
+    if node["type"] == "array":
+        return "list of sections" if "$ref" in node["items"] else "list of strings"
+    if node["type"] == "string":
+        return "secret string" if node.get("writeOnly") else "string"
+    return {"boolean": "`true`, `false`", "object": "sections by name"}[node["type"]]
+
+
+def _note(node: Schema) -> str:
+    if "enum" in node:
+        return " | ".join(str(choice) for choice in node["enum"])
+    return str(node.get("unit", "secret" if node.get("writeOnly") else ""))
+
+
+def _default(node: Schema) -> str:
+    if "unset" in node:
+        return str(node["unset"])
+    value = node.get("default")
+    if value is None or value == []:
+        return "none"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _description(node: Schema) -> str:
+    examples = [f"`{example}`" for example in node.get("examples", [])]
+    return f"{node['description']} Example: {', '.join(examples)}." if examples else str(node["description"])
+
+
+def replaced(document: str, part: str, content: str) -> str:
+    """`document` with `content` between the markers of `part`.
+
+    Raises:
+        ValueError: the document has no such markers, or more than one pair.
+    """
+    markers = rf"(?ms)^(?P<begin>[^\n]*\bgenerated by make docs: {part}\b[^\n]*\n).*?(?P<end>^[^\n]*\bend of {part}\b)"
+    text, count = re.subn(markers, lambda found: found["begin"] + content + found["end"], document)
+    if count != 1:
+        message = f"expected one pair of markers of {part}, found {count}"
+        raise ValueError(message)
+    return text
+
+
+def documents() -> dict[Path, str]:
+    """Each file with generated parts, and what it has to contain."""
+    reference = Reference(Settings.model_json_schema())
+    # Markdown and YAML, not HTML.
+    templates = Environment(  # noqa: S701
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # JSON is YAML, on one line.
+    templates.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    table, config = templates.get_template("settings.md.j2"), templates.get_template("project-config.yaml.j2")
+    manual, project = ROOT / "docs/settings.md", ROOT / "Pulumi.yaml"
+    text = manual.read_text(encoding="utf-8")
+    text = replaced(text, "settings", table.render(settings=reference.settings()))
+    for part in ("projects", "runners"):
+        text = replaced(text, part, table.render(settings=reference.entry(part)))
+    declared = config.render(settings=reference.top_level())
+    return {manual: text, project: replaced(project.read_text(encoding="utf-8"), "config", declared)}
+
+
+def outdated() -> list[Path]:
+    """The files that are out of date."""
+    return [path for path, text in documents().items() if path.read_text(encoding="utf-8") != text]
+
+
+def main() -> None:
+    """Write the files, or check them."""
+    parser = argparse.ArgumentParser(description="Write the reference of all settings.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
+    if parser.parse_args().check:
+        for path in (files := outdated()):
+            print(f"{path.relative_to(ROOT)} is out of date; run make docs", file=sys.stderr)
+        sys.exit(1 if files else 0)
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
