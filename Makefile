@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview verify demo bench screenshots down test docs shell pulumi tools ready env
+.PHONY: help up preview verify demo bench screenshots down test nightly docs shell pulumi tools ready env
 
 SANDBOX := .cache/venv/bin/python -m tests.sandbox
 ifeq ($(STACK),sandbox)
@@ -78,6 +78,10 @@ endif
 
 test: env ## lint, types, unit, sandbox and end-to-end tests, with a summary
 	@.cache/venv/bin/python -m tests $(ARGS)
+
+nightly: env ## unit and sandbox tests with the clock at five moments, such as a leap day
+	@.cache/venv/bin/python -m tests tools
+	@.cache/venv/bin/python -m tests.moments all .cache/venv/bin/python -m tests unit sandbox
 
 docs: env ## write what docs, Pulumi.yaml and the sandbox's coverage take from the code
 	@.cache/venv/bin/python -m tools.docs

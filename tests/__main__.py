@@ -68,6 +68,7 @@ def steps() -> list[Step]:
     python = [sys.executable, "-m"]
     tiers = {
         "unit": ["pytest", *WORKERS, "tests/unit"],
+        "unit-leap-day": ["tests.moments", "leap-day-evening", *python, "pytest", *WORKERS, "tests/unit"],
         "sandbox": ["pytest", *WORKERS, "tests/sandbox_tests"],
         "e2e": ["tests.e2e", "--verbose", "--durations=10"],
     }

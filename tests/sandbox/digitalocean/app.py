@@ -70,17 +70,17 @@ async def _lacking(request: Request) -> Response:
 
 
 class RateLimit:
-    """Requests an hour, counted in memory: a restart is a new hour."""
+    """Requests an hour, counted in memory: a restart is a new hour, a clock that is set is not."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._start = time.time()
+        self._start = time.monotonic()
         self._count = 0
 
     def take(self) -> bool:
         """Count a request; whether it is within the limit."""
-        if time.time() - self._start >= HOUR:
-            self._start, self._count = time.time(), 0
+        if time.monotonic() - self._start >= HOUR:
+            self._start, self._count = time.monotonic(), 0
         self._count += 1
         return self._count <= self.limit
 
@@ -89,7 +89,7 @@ class RateLimit:
         return {
             "ratelimit-limit": str(self.limit),
             "ratelimit-remaining": str(max(0, self.limit - self._count)),
-            "ratelimit-reset": str(int(self._start) + HOUR),
+            "ratelimit-reset": str(int(time.time() + self._start + HOUR - time.monotonic())),
         }
 
 

@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from tests.sandbox.digitalocean import app
+from tests.sandbox.digitalocean.app import RateLimit
 from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, eventually, public_key
 
 
@@ -39,6 +42,16 @@ def test_more_requests_than_the_limit_are_refused(tmp_path: Path) -> None:
         cloud.http.get("/v2/account").raise_for_status()
         cloud.http.get("/v2/account").raise_for_status()
         assert cloud.refused("GET", "/v2/account")[:2] == (429, "too_many_requests")
+
+
+def test_an_hour_of_requests_lasts_an_hour_also_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = RateLimit(1)
+    assert (limit.take(), limit.take()) == (True, False)
+    now, clock = time.monotonic(), SimpleNamespace(time=lambda: 0.0, monotonic=time.monotonic)
+    monkeypatch.setattr(app, "time", clock)
+    assert limit.take() is False
+    clock.monotonic = lambda: now + 3600
+    assert limit.take() is True
 
 
 def test_lists_come_in_pages_that_link_to_each_other(cloud: EmulatedCloud) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,28 @@ def test_a_deploy_token_is_shown_once_and_is_good_for_its_own_project_alone(
     assert reads_code(project, made.username.replace("+", "%2B"), made.token) is False
     answer = httpx.get(f"{instance.url}/api/v4/projects/{project.id}", headers={"private-token": made.token})
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("2099-12-31T23:00:00-08:00", "2100-01-01T07:00:00.000Z"),
+        ("2100-01-01T00:30:00+14:00", "2099-12-31T10:30:00.000Z"),
+        ("2096-02-29T12:00:00Z", "2096-02-29T12:00:00.000Z"),
+        ("2096-02-29", "2096-02-29T00:00:00.000Z"),
+    ],
+)
+def test_the_end_of_a_deploy_token_is_kept_in_utc(project: Project, written: str, kept: str) -> None:
+    made = project.deploytokens.create({"name": "pull", "scopes": ["read_registry"], "expires_at": written})
+    assert made.expires_at == kept
+
+
+def test_a_deploy_token_is_good_until_the_moment_that_it_ends(instance: Instance, project: Project) -> None:
+    made = project.deploytokens.create({"name": "pull", "scopes": ["read_registry"]})
+    for seconds, answer in ((60, ["pull"]), (-1, 401)):
+        end = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+        instance.execute("UPDATE deploy_tokens SET expires_at = ? WHERE id = ?", end, made.id)
+        assert images(instance, project, made.username, made.token) == answer
 
 
 def test_a_deploy_token_that_is_gone_or_out_of_date_opens_nothing(instance: Instance, project: Project) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import gitlab
 import httpx
@@ -14,7 +14,9 @@ from gitlab.exceptions import (
     GitlabGetError,
 )
 
+from tests.sandbox.gitlab.web.core import db, tokens
 from tests.sandbox.gitlab.web.core.db import today
+from tests.sandbox.gitlab.web.core.errors import ApiError
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 
 pytestmark = pytest.mark.new_instance
@@ -105,7 +107,7 @@ def test_a_token_is_made_shown_once_rotated_and_revoked(instance: Instance, clie
     [
         ({"name": "x", "scopes": ["nonsense"]}, "Scopes can only contain available scopes"),
         (
-            {"name": "x", "scopes": ["api"], "expires_at": (today() + timedelta(days=366)).isoformat()},
+            {"name": "x", "scopes": ["api"], "expires_at": (today() + timedelta(days=368)).isoformat()},
             "Expiration date",
         ),
     ],
@@ -114,6 +116,15 @@ def test_a_token_that_could_not_be_is_refused(client: gitlab.Gitlab, body: dict[
     with pytest.raises(GitlabCreateError, match=words) as refusal:
         client.users.get(1).personal_access_tokens.create(body)
     assert refusal.value.response_code == 400
+
+
+@pytest.mark.parametrize("day", ["2026-11-26", "2027-02-28", "2027-12-31", "2028-02-28", "2028-02-29", "2028-03-01"])
+def test_a_token_lasts_365_days_at_most_from_any_day(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
+    today = date.fromisoformat(day)
+    monkeypatch.setattr(db, "today", lambda: today)
+    tokens.check_expiry(today + timedelta(days=365))
+    with pytest.raises(ApiError, match="Expiration date must be before"):
+        tokens.check_expiry(today + timedelta(days=366))
 
 
 def test_sign_up_can_be_turned_off_and_unknown_settings_are_left_out(client: gitlab.Gitlab) -> None:
@@ -163,11 +174,12 @@ def test_a_name_that_is_taken_is_refused(client: gitlab.Gitlab) -> None:
 
 def test_a_deleted_project_frees_its_path_and_goes_for_good_when_told_so(client: gitlab.Gitlab) -> None:
     project = client.projects.create({"name": "demo"})
+    before = today()
     project.delete()
     with pytest.raises(GitlabGetError):
         client.projects.get("root/demo")
     marked = client.projects.get(project.id)
-    assert marked.marked_for_deletion_on == today().isoformat()
+    assert marked.marked_for_deletion_on in (before.isoformat(), today().isoformat())
     with pytest.raises(GitlabError, match="full_path"):
         client.http_delete(f"/projects/{project.id}", query_data={"permanently_remove": True})
     client.http_delete(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import gitlab
 import pytest
 
+from tests.moments import clock_variables
 from tests.sandbox.gitlab.web.core.events import NO_COMMIT, Push
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 
@@ -60,6 +61,7 @@ def git(directory: Path, *arguments: str, check: bool = False) -> subprocess.Com
         "HOME": str(directory),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
+        **clock_variables(),
         **{f"GIT_{who}_{what}": "x@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     }
     return subprocess.run(

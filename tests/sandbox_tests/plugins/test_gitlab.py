@@ -12,11 +12,18 @@ import pytest
 
 from tests.sandbox.plugins.base.framework import PluginError
 from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.gitlab.names import instant
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox_tests.support.gitlab_instance import Instance
 from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, make, settles
 from tests.sandbox_tests.support.pulumi_engine import Hands
+
+
+@pytest.mark.parametrize("other", ["2028-02-29T00:00:00Z", "2028-02-29", "2028-02-28T16:00:00-08:00"])
+def test_one_moment_may_be_written_in_several_ways(other: str) -> None:
+    assert instant("2028-02-29T00:00:00.000Z") == instant(other)
+    assert instant("2028-02-29T00:00:01.000Z") != instant(other)
 
 
 def test_a_project_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -49,7 +49,7 @@ def test_a_deploy_token_tells_its_secret_once(hands: Hands) -> None:
     _, state = comes_and_goes(hands, "ProjectDeployToken", **inputs)
     assert state["token"].startswith("gldt-")
     assert state["username"].startswith("gitlab+deploy-token-")
-    tomorrow = (date.today() + timedelta(days=1)).isoformat()
+    tomorrow = (datetime.now(UTC).date() + timedelta(days=1)).isoformat()
     dated: Properties = {**inputs, "username": "puller", "expiresAt": f"{tomorrow}T00:00:00Z"}
     assert comes_and_goes(hands, "ProjectDeployToken", **dated)[1]["username"] == "puller"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from tests.moments import clock_variables
 from tests.sandbox.runner.program.configuration import NEVER, Configuration, as_toml
 from tests.sandbox_tests.support.runner_coordinator import Coordinator
 
@@ -48,7 +49,7 @@ def gitlab_runner(*words: object, **environment: str) -> subprocess.CompletedPro
     return subprocess.run(
         [sys.executable, "-c", COMMAND, *map(str, words)],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **clock_variables(), **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from starlette.types import ASGIApp
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.moments import clock_variables
 from tests.sandbox.gitlab.web.app import create_app
 from tests.sandbox.gitlab.web.core import db, tokens, users
 from tests.sandbox.gitlab.web.core.config import Config
@@ -79,7 +80,7 @@ class Instance:
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": "/usr/bin:/bin", "GITLAB_RAILS_CONFIG": str(self.directory)},
+            env={"PATH": "/usr/bin:/bin", "GITLAB_RAILS_CONFIG": str(self.directory), **clock_variables()},
         )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import asyncssh
 
+from tests.moments import clock_variables
+
 #: Variables that it lets through, as an SSH server's `AcceptEnv` does.
 ACCEPTED = "LC_"
 
@@ -75,7 +77,7 @@ class SshServer:
             "/bin/sh",
             "-c",
             process.command or "",
-            env={"PATH": os.environ["PATH"], **variables},
+            env={"PATH": os.environ["PATH"], **clock_variables(), **variables},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from tests.sandbox.plugins.base.framework import Field, Kind, PluginError
@@ -69,11 +69,12 @@ def level_name(value: int) -> str:
 
 
 def instant(value: str) -> Any:
-    """The normal form of a time: the same moment may be written in several ways."""
+    """The normal form of a time: the same moment may be written in several ways. Without a zone it is in UTC."""
     try:
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
     except ValueError:
         return value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def day(value: str) -> Any:

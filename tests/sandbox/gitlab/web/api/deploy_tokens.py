@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -82,10 +81,9 @@ def _moment(call: Call) -> str | None:
     if not text:
         return None
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return db.written(db.read(text))
     except ValueError:
         raise invalid("expires_at") from None
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 routes = [

@@ -95,7 +95,7 @@ def keep(
         file_format=form,
         filename=filename,
         size=len(content),
-        expire_at=expire.isoformat(timespec="milliseconds").replace("+00:00", "Z") if expire else None,
+        expire_at=db.written(expire) if expire else None,
         created_at=db.now(),
     )
     row = db.one(connection, "SELECT * FROM ci_artifacts WHERE id = ?", identity)

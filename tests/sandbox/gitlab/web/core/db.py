@@ -16,7 +16,22 @@ Connection = sqlite3.Connection
 
 def now() -> str:
     """This moment, as GitLab writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return written(datetime.now(UTC))
+
+
+def written(moment: datetime) -> str:
+    """A moment as GitLab writes it: in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read(text: str) -> datetime:
+    """The moment that a text names. One without a zone is in UTC, whatever the zone of the machine.
+
+    Raises:
+        ValueError: it is not a moment.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def today() -> date:

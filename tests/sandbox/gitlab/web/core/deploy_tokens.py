@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from . import db, sealing, tokens
@@ -84,9 +84,9 @@ def active(row: db.Row) -> bool:
 
 
 def expired(row: db.Row) -> bool:
-    """Whether its day has come."""
+    """Whether its moment has come."""
     text = row["expires_at"]
-    return text is not None and _day(text) <= db.today()
+    return text is not None and db.read(text) <= datetime.now(UTC)
 
 
 def reaches(connection: db.Connection, row: db.Row, project: db.Row) -> bool:
@@ -130,7 +130,3 @@ def present(row: db.Row, token: str | None = None) -> dict[str, Any]:
     if token is not None:
         shown["token"] = token
     return shown
-
-
-def _day(text: str) -> date:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).date()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,9 @@ def present(connection: db.Connection, config: Config, row: db.Row, level: int) 
 def _derived(chosen: dict[str, Any], row: db.Row) -> dict[str, Any]:
     """Options, with what follows from them."""
     policy = dict(chosen["container_expiration_policy"])
-    start = datetime.fromisoformat(row["created_at"].replace("Z", "+00:00"))
+    start = db.read(row["created_at"])
     policy["name_regex_delete"] = policy["name_regex"]
-    policy["next_run_at"] = (start + timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    policy["next_run_at"] = db.written(start + timedelta(days=1))
     return chosen | {
         "container_expiration_policy": policy,
         "container_registry_enabled": chosen["container_registry_access_level"] != "disabled",
