@@ -78,7 +78,7 @@ class Deployment:
             adopted = self.adopted.get(project.path, project.import_id)
             if project.import_id != adopted:
                 mistakes.append(
-                    f"projects.{number}.importId: {project.path} was adopted as {adopted}; without that number its "
+                    f"projects[{number}].importId: {project.path} was adopted as {adopted}; without that number its "
                     "pipeline and settings would be written over, and it would be removed with the stack. "
                     f'Put importId: "{adopted}" back, or take the project out for one update first'
                 )

@@ -310,13 +310,13 @@ def conflicts(projects: Sequence[ProjectSettings], runners: Sequence[RunnerSetti
     for place, project in enumerate(projects):
         first = places.setdefault(project.path, place)
         if first != place:
-            yield f"projects.{place}.path: {_duplicate(f'{project.path} is also the path of projects.{first}')}"
+            yield f"projects[{place}].path: {_duplicate(f'{project.path} is also the path of projects[{first}]')}"
         if project.import_id and (first := imports.setdefault(project.import_id, place)) != place:
             yield (
-                f"projects.{place}.importId: {project.import_id} is already imported as projects.{first}; both would "
+                f"projects[{place}].importId: {project.import_id} is already imported as projects[{first}]; both would "
                 "change the same project. Remove one of them"
             )
-        yield from _own_conflicts(f"projects.{place}", project, runners)
+        yield from _own_conflicts(f"projects[{place}]", project, runners)
 
 
 def _own_conflicts(place: str, project: ProjectSettings, runners: Sequence[RunnerSettings]) -> Iterator[str]:

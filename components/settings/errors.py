@@ -48,7 +48,7 @@ class SettingsError(pulumi.RunError):
 def format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
     """One error in one line: the key path, what is wrong, what would happen, and what to do."""
     location = detail["loc"]
-    path = ".".join(str(part) for part in location)
+    path = _pulumi_path(location)
     current = _current_name(location, model)
     if current and detail["type"] == "extra_forbidden":
         return f"{path}: is the former name of {current}, which is set as well; it would be ignored. Remove it"

@@ -126,7 +126,7 @@ def test_mistakes_in_projects_and_runners_are_told_together_at_preview(stack: St
     done = stack.attempt("preview")
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "projects.1.importId: is not a project ID" in said
+    assert "projects[1].importId: is not a project ID" in said
     stack.set(projects=[plain("first", "nobody"), plain("first"), plain("third", group="root")])
     done = stack.attempt("preview")
     said = done.stdout + done.stderr

@@ -145,7 +145,7 @@ def test_runners_of_one_project_that_build_with_different_things_are_refused() -
     with pytest.raises(SettingsError) as caught:
         run_program(projects=[{"path": "hello", "runners": ["one", "two"]}], runners=runners)
     [told] = caught.value.errors
-    assert told.startswith("projects.0.runners: they build with buildah and docker; ")
+    assert told.startswith("projects[0].runners: they build with buildah and docker; ")
     projects = [{"path": "hello", "runners": ["one"]}, {"path": "other", "runners": ["two"]}]
     engine = run_program(projects=projects, runners=runners)
     assert engine.named("delivery-two-1-droplet")

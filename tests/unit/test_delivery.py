@@ -284,7 +284,7 @@ def test_an_adopted_project_stays_adopted() -> None:
     with pytest.raises(SettingsError) as caught:
         delivered(previous_outputs={"deployed": before})
     [line] = caught.value.errors
-    assert line.startswith("projects.0.importId: hello was adopted as 17; ")
+    assert line.startswith("projects[0].importId: hello was adopted as 17; ")
     assert run_program(previous_outputs={"deployed": before}).exports["deployed"]["adopted"] == {}
 
 
@@ -350,37 +350,37 @@ def test_an_encrypted_variable_stays_secret_and_is_taken_as_it_stands() -> None:
 @pytest.mark.parametrize(
     ("projects", "runners", "path"),
     [
-        ([{"path": "hello", "runners": ["nobody"]}], [RUNNER], "projects.0.runners"),
+        ([{"path": "hello", "runners": ["nobody"]}], [RUNNER], "projects[0].runners"),
         ([{"path": "hello", "runners": []}], [RUNNER], "runners"),
-        ([PROJECT, PROJECT], [RUNNER], "projects.1.path"),
-        ([PROJECT, {**PROJECT, "group": "team"}], [RUNNER], "projects.1.path"),
-        ([{**PROJECT, "group": "Root"}], [RUNNER], "projects.0.group"),
-        ([{**PROJECT, "group": "/team"}], [RUNNER], "projects.0.group"),
-        ([{**PROJECT, "importId": "17"}, {"path": "b", "importId": "17"}], [RUNNER], "projects.1.importId"),
-        ([{**PROJECT, "importId": "root/hello"}], [RUNNER], "projects.0.importId"),
-        ([{**PROJECT, "importId": "17", "sample": True}], [RUNNER], "projects.0"),
-        ([{**PROJECT, "pipeline": False, "extraStages": [{"name": "x", "script": ["x"]}]}], [RUNNER], "projects.0"),
-        ([{**PROJECT, "path": "badges"}], [RUNNER], "projects.0.path"),
-        ([{**PROJECT, "path": "hello-"}], [RUNNER], "projects.0.path"),
-        ([{**PROJECT, "defaultBranch": "a b"}], [RUNNER], "projects.0.defaultBranch"),
-        ([{**PROJECT, "keepImages": 7}], [RUNNER], "projects.0.keepImages"),
-        ([{**PROJECT, "visibility": "secret"}], [RUNNER], "projects.0.visibility"),
-        ([{**PROJECT, "variables": {"CI_COMMIT_SHA": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
-        ([{**PROJECT, "variables": {"DOCKER_HOST": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
-        ([{**PROJECT, "variables": {"BUILDAH_FORMAT": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
-        ([{**PROJECT, "variables": {"KEY": {"value": "1234567"}}}], [RUNNER], "projects.0.variables.KEY"),
-        ([{**PROJECT, "variables": {"KEY": {"value": "two\nlines"}}}], [RUNNER], "projects.0.variables.KEY"),
+        ([PROJECT, PROJECT], [RUNNER], "projects[1].path"),
+        ([PROJECT, {**PROJECT, "group": "team"}], [RUNNER], "projects[1].path"),
+        ([{**PROJECT, "group": "Root"}], [RUNNER], "projects[0].group"),
+        ([{**PROJECT, "group": "/team"}], [RUNNER], "projects[0].group"),
+        ([{**PROJECT, "importId": "17"}, {"path": "b", "importId": "17"}], [RUNNER], "projects[1].importId"),
+        ([{**PROJECT, "importId": "root/hello"}], [RUNNER], "projects[0].importId"),
+        ([{**PROJECT, "importId": "17", "sample": True}], [RUNNER], "projects[0]"),
+        ([{**PROJECT, "pipeline": False, "extraStages": [{"name": "x", "script": ["x"]}]}], [RUNNER], "projects[0]"),
+        ([{**PROJECT, "path": "badges"}], [RUNNER], "projects[0].path"),
+        ([{**PROJECT, "path": "hello-"}], [RUNNER], "projects[0].path"),
+        ([{**PROJECT, "defaultBranch": "a b"}], [RUNNER], "projects[0].defaultBranch"),
+        ([{**PROJECT, "keepImages": 7}], [RUNNER], "projects[0].keepImages"),
+        ([{**PROJECT, "visibility": "secret"}], [RUNNER], "projects[0].visibility"),
+        ([{**PROJECT, "variables": {"CI_COMMIT_SHA": {"value": "12345678"}}}], [RUNNER], "projects[0].variables"),
+        ([{**PROJECT, "variables": {"DOCKER_HOST": {"value": "12345678"}}}], [RUNNER], "projects[0].variables"),
+        ([{**PROJECT, "variables": {"BUILDAH_FORMAT": {"value": "12345678"}}}], [RUNNER], "projects[0].variables"),
+        ([{**PROJECT, "variables": {"KEY": {"value": "1234567"}}}], [RUNNER], "projects[0].variables.KEY"),
+        ([{**PROJECT, "variables": {"KEY": {"value": "two\nlines"}}}], [RUNNER], "projects[0].variables.KEY"),
         ([PROJECT], [RUNNER, RUNNER], "runners"),
-        ([{"path": "Hello World"}], [RUNNER], "projects.0.path"),
+        ([{"path": "Hello World"}], [RUNNER], "projects[0].path"),
         (
             [{"path": "hello", "extraStages": [{"name": "test", "script": ["x"]}]}],
             [RUNNER],
-            "projects.0.extraStages.0.name",
+            "projects[0].extraStages[0].name",
         ),
-        ([{"path": "hello", "variables": {"A-B": {"value": "12345678"}}}], [RUNNER], "projects.0.variables"),
-        ([PROJECT], [{**RUNNER, "untagged": False}], "runners.0"),
-        ([PROJECT], [{**RUNNER, "concurrency": 0}], "runners.0.concurrency"),
-        ([PROJECT], [{**RUNNER, "builder": "kaniko"}], "runners.0.builder"),
+        ([{"path": "hello", "variables": {"A-B": {"value": "12345678"}}}], [RUNNER], "projects[0].variables"),
+        ([PROJECT], [{**RUNNER, "untagged": False}], "runners[0]"),
+        ([PROJECT], [{**RUNNER, "concurrency": 0}], "runners[0].concurrency"),
+        ([PROJECT], [{**RUNNER, "builder": "kaniko"}], "runners[0].builder"),
     ],
 )
 def test_every_mistake_names_its_key(projects: list[Any], runners: list[Any], path: str) -> None:
@@ -404,13 +404,13 @@ def test_mistakes_of_projects_and_runners_are_told_together_with_all_others() ->
     with pytest.raises(SettingsError) as caught:
         run_program(adminCidrs=["nowhere"], projects=projects, runners=[RUNNER, {"name": "idle"}])
     paths = {line.split(":")[0] for line in caught.value.errors}
-    assert paths == {"adminCidrs", "projects.1.path", "projects.1.runners", "projects.2.group", "runners"}
+    assert paths == {"adminCidrs", "projects[1].path", "projects[1].runners", "projects[2].group", "runners"}
 
 
 def test_a_list_that_is_wrong_by_itself_is_not_compared() -> None:
     with pytest.raises(SettingsError) as caught:
         run_program(projects=[{"path": "Hello"}], runners=[RUNNER])
-    assert [line.split(":")[0] for line in caught.value.errors] == ["projects.0.path"]
+    assert [line.split(":")[0] for line in caught.value.errors] == ["projects[0].path"]
 
 
 def test_a_project_tells_how_to_pull_and_run_only_what_the_stack_knows_to_be_there() -> None:

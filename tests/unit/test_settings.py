@@ -184,7 +184,7 @@ def test_an_unknown_key_below_a_variable_named_like_a_key_is_refused() -> None:
     [line] = [
         line for line in errors(projects=projects, runners=[{"name": "docker-builder"}]) if "is not a setting" in line
     ]
-    assert line == "projects.0.variables.value.maskd: is not a setting; it would have no effect. Did you mean masked?"
+    assert line == "projects[0].variables.value.maskd: is not a setting; it would have no effect. Did you mean masked?"
 
 
 def test_an_authorized_key_has_to_be_a_public_key() -> None:
@@ -214,7 +214,7 @@ def test_the_token_is_accepted_under_both_of_its_names() -> None:
         ({"domain": "12.5"}, "domain"),
         ({"hostname": "a.b"}, "hostname"),
         ({"hostname": "h" * 63}, "hostname"),
-        ({"adminCidrs": [5]}, "adminCidrs.0"),
+        ({"adminCidrs": [5]}, "adminCidrs[0]"),
         ({"adminCidrs": ["fe80::/10"]}, "adminCidrs"),
         ({"adminCidrs": "[x"}, "adminCidrs"),
         ({"dns": {"ttl": "soon"}}, "dns.ttl"),
@@ -272,14 +272,14 @@ def test_a_missing_secret_is_requested_with_the_command_that_encrypts_it() -> No
 def test_the_command_for_a_missing_key_below_a_list_can_be_pasted() -> None:
     projects = [{"path": "hello", "variables": {"TOKEN": {}}}]
     [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
-    assert line.startswith("projects.0.variables.TOKEN.value: is missing; ")
+    assert line.startswith("projects[0].variables.TOKEN.value: is missing; ")
     assert line.endswith("pulumi config set --secret --path 'projects[0].variables.TOKEN.value' …")
 
 
 def test_a_stage_without_a_script_is_refused() -> None:
     projects = [{"path": "hello", "extraStages": [{"name": "deploy", "script": []}]}]
     [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
-    assert line.startswith("projects.0.extraStages.0.script: has too few entries; ")
+    assert line.startswith("projects[0].extraStages[0].script: has too few entries; ")
     assert line.endswith("List at least 1")
 
 
