@@ -1,4 +1,4 @@
-"""What all components share: how children are named, and how they are tied to their parent."""
+"""The base of all components: how children are named, and how they are tied to their parent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pulumi
 class Component(pulumi.ComponentResource):
     """A component whose children are named after it.
 
-    Owns the naming rule and nothing else. A child's logical name is its parent's name, a dash and a suffix; suffixes
-    stay the same for the life of the component, because a changed logical name is another resource to Pulumi.
+    Owns the naming rule and nothing else. A child's logical name is its parent's name, a dash and a suffix. Suffixes
+    never change: to Pulumi a changed logical name is a different resource.
     """
 
     def __init__(self, noun: str, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -20,7 +20,7 @@ class Component(pulumi.ComponentResource):
         self._component_name = name
 
     def child_name(self, suffix: str) -> str:
-        """The logical name of the child that `suffix` stands for."""
+        """Return the logical name of a child."""
         return f"{self._component_name}-{suffix}"
 
     def child_options(
@@ -33,10 +33,10 @@ class Component(pulumi.ComponentResource):
         retain: bool = False,
         **extra: object,
     ) -> pulumi.ResourceOptions:
-        """Options of a child: its parent is this component, and what is given here.
+        """Return the options of a child: this component as its parent, and the options given here.
 
-        `keep` marks data that outlives the stack: it is protected, and retained should it leave the graph all the same.
-        `retain` marks what is somebody else's by then: it leaves the graph and stays where it is.
+        `keep` marks data that outlives the stack: it is protected, and retained if it leaves the graph regardless.
+        `retain` marks what belongs to somebody else by then: it leaves the graph and stays where it is.
         """
         return pulumi.ResourceOptions(
             parent=self,

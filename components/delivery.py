@@ -7,47 +7,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_digitalocean as digitalocean
 
 from components.component import Component
-from components.keys import AdminKey
-from components.network import Network
+from components.gitlab_connection import GitLabConnection
 from components.project import Project, ProjectArgs
-from components.remote import Machine
 from components.runner import Runner, RunnerArgs
 from components.settings import Builder, ProjectSettings, RunnerSettings
+from components.site import Site
 
 
 @dataclass(frozen=True)
 class DeliveryArgs:
-    """Inputs of `Delivery`. `registry` is `host:port`; `authority` the PEM of a private authority, if any.
+    """Inputs of `Delivery`. `known_ids` are the IDs, by path, of projects that an earlier update created and kept."""
 
-    `keep_data` tells that projects outlive a destroy; `known_projects` are the numbers of those that have, by path.
-    """
-
-    prefix: str
-    region: str
+    site: Site
+    gitlab: GitLabConnection
     projects: Sequence[ProjectSettings]
     runners: Sequence[RunnerSettings]
-    admin_key: AdminKey
-    ssh_key: digitalocean.SshKey
-    authorized_keys: Sequence[str]
-    network: Network
-    server: Machine
-    gitlab_url: pulumi.Input[str]
-    api_token: pulumi.Input[str]
-    registry: pulumi.Input[str]
-    authority: str | None
-    keep_data: bool
-    known_projects: Mapping[str, str]
+    known_ids: Mapping[str, str]
 
 
 class Delivery(Component):
-    """All projects and all runners, and who builds for whom.
+    """All projects and all runners, and which runner builds for which project.
 
-    Owns that assignment and nothing else. A runner is made in the first project that names it, and locked to it if it
-    is the only one. When that project leaves the stack, the runner is registered anew in the next one, on the same
-    machines.
+    Owns that assignment and nothing else. A runner is created in the first project that uses it, and locked to it if
+    no other project does. When that project leaves the stack, the runner is registered again in the next one, on the
+    same machines.
     """
 
     projects: Mapping[str, Project]
@@ -59,22 +44,22 @@ class Delivery(Component):
         self.projects = {settings.path: self._project(settings) for settings in args.projects}
         runners = {settings.name: self._runner(settings) for settings in args.runners}
         for settings in args.projects:
-            self.projects[settings.path].begin([runners[name] for name in settings.runners])
+            self.projects[settings.path].commit_pipeline([runners[name] for name in settings.runners])
         self.register_outputs({"projects": sorted(self.projects)})
 
     def as_output(self) -> list[dict[str, Any]]:
-        """What to do with each project: where it is, what its image is called, how to pull and run it.
+        """Return, for `pulumi.export`, the URL and the image of each project, and how to pull and run it.
 
-        Without the pipeline of the stack there may be no image to pull, and only the sample is known to serve a port.
+        Without the stack's pipeline there may be no image to pull, and only the sample is known to serve a port.
         """
-        return [self._told(settings, self.projects[settings.path]) for settings in self._args.projects]
+        return [self._project_output(settings, self.projects[settings.path]) for settings in self._args.projects]
 
     def project_ids(self) -> pulumi.Output[dict[str, str]]:
-        """The number of each project, by its path."""
-        return pulumi.Output.all(**{path: one.project_id.apply(str) for path, one in self.projects.items()})
+        """Return the ID of each project by its path."""
+        return pulumi.Output.all(**{path: project.project_id.apply(str) for path, project in self.projects.items()})
 
     @staticmethod
-    def _told(settings: ProjectSettings, project: Project) -> dict[str, Any]:
+    def _project_output(settings: ProjectSettings, project: Project) -> dict[str, Any]:
         latest = pulumi.Output.concat(project.image, ":latest")
         run = pulumi.Output.concat("docker run --rm --publish 3000:3000 ", latest)
         return {
@@ -88,47 +73,33 @@ class Delivery(Component):
 
     def _project(self, settings: ProjectSettings) -> Project:
         args = self._args
-        runners = [one for one in args.runners if one.name in settings.runners]
-        # One pipeline for all its runners: the first mirror in the order of the stack file, the same at every run.
-        mirrors = [one.registry_mirror for one in runners if one.registry_mirror]
+        runners = [runner for runner in args.runners if runner.name in settings.runners]
+        # One pipeline for all its runners: it uses the first mirror in the order of the stack file.
+        mirrors = [runner.registry_mirror for runner in runners if runner.registry_mirror]
         return Project(
             self.child_name(settings.path),
             ProjectArgs(
+                gitlab=args.gitlab,
                 settings=settings,
-                # The settings refuse runners of several kinds.
+                # The settings refuse runners with different builders.
                 builder=runners[0].builder if runners else Builder.DOCKER,
-                gitlab_url=args.gitlab_url,
-                api_token=args.api_token,
-                registry=args.registry,
                 registry_mirror=mirrors[0] if mirrors else None,
-                server=args.server,
-                keep_data=args.keep_data,
-                known_id=args.known_projects.get(settings.path),
+                keep_data=args.site.keep_data,
+                known_id=args.known_ids.get(settings.path),
             ),
             self.child_options(),
         )
 
     def _runner(self, settings: RunnerSettings) -> Runner:
-        args = self._args
-        first, *further = [one.path for one in args.projects if settings.name in one.runners]
+        first, *further = [project.path for project in self._args.projects if settings.name in project.runners]
         return Runner(
             self.child_name(settings.name),
             RunnerArgs(
-                prefix=args.prefix,
-                region=args.region,
+                site=self._args.site,
+                gitlab=self._args.gitlab,
                 settings=settings,
-                admin_key=args.admin_key,
-                ssh_key=args.ssh_key,
-                authorized_keys=args.authorized_keys,
-                network=args.network,
-                gitlab_url=args.gitlab_url,
-                registry=args.registry,
-                api_token=args.api_token,
                 project_id=self.projects[first].project_id,
                 further_project_ids={path: self.projects[path].project_id for path in further},
-                server=args.server,
-                authority=args.authority,
-                keep_data=args.keep_data,
             ),
             self.child_options(),
         )

@@ -1,4 +1,4 @@
-"""The names of the installation."""
+"""The DNS records of the installation."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
+from components.settings import Settings
 
 
 @dataclass(frozen=True)
 class DnsRecordsArgs:
-    """Inputs of `DnsRecords`. `ttl` is in seconds; `issuer` is the certificate authority that CAA admits, if any."""
+    """Inputs of `DnsRecords`: the settings of the stack, the server's address, and who owns the domain."""
 
-    domain: str
-    hostname: str
+    settings: Settings
     address: pulumi.Input[str]
-    ttl: int
     create_domain: bool
-    issuer: str | None
-    keep_data: bool
 
 
 class DnsRecords(Component):
-    """The record of GitLab and its registry, and who may issue certificates for it.
+    """The address of GitLab and its registry, and the CA that may issue certificates for it.
 
-    Owns an A record and a CAA record, and the domain where it is made here. Refuses to own a domain that exists, or
-    any other record in it.
+    Owns an A record and a CAA record, and the domain if the stack creates it. Refuses to own a domain that exists
+    already, and any other record in it.
     """
 
     fqdn: pulumi.Output[str]
@@ -40,31 +37,30 @@ class DnsRecords(Component):
             self.child_name("a"),
             domain=domain,
             type="A",
-            name=args.hostname,
+            name=args.settings.hostname,
             value=args.address,
-            ttl=args.ttl,
+            ttl=args.settings.dns.ttl,
             opts=self.child_options(),
         )
-        if args.issuer:
+        if issuer := args.settings.certificate.issuer:
             digitalocean.DnsRecord(
                 self.child_name("caa"),
                 domain=domain,
                 type="CAA",
-                name=args.hostname,
-                # Without the final dot the service and the provider disagree for ever.
-                value=f"{args.issuer}.",
+                name=args.settings.hostname,
+                # Without the final dot every refresh would show a difference.
+                value=f"{issuer}.",
                 flags=0,
                 tag="issue",
-                ttl=args.ttl,
+                ttl=args.settings.dns.ttl,
                 opts=self.child_options(),
             )
         self.fqdn = record.fqdn
         self.register_outputs({"fqdn": self.fqdn})
 
     def _domain(self, args: DnsRecordsArgs) -> pulumi.Output[str]:
+        name, keep = args.settings.domain, args.settings.keep_data
         if args.create_domain:
-            return digitalocean.Domain(
-                self.child_name("domain"), name=args.domain, opts=self.child_options(keep=args.keep_data)
-            ).name
-        found = digitalocean.get_domain_output(name=args.domain, opts=pulumi.InvokeOptions(parent=self))
+            return digitalocean.Domain(self.child_name("domain"), name=name, opts=self.child_options(keep=keep)).name
+        found = digitalocean.get_domain_output(name=name, opts=pulumi.InvokeOptions(parent=self))
         return found.apply(lambda domain: domain.name)

@@ -1,4 +1,4 @@
-"""What all machines have in common: a droplet that is known before it is met, and one way in."""
+"""Droplets whose host key is known before the first connection, and the first connection to them."""
 
 from __future__ import annotations
 
@@ -12,62 +12,63 @@ import pulumi_digitalocean as digitalocean
 
 from components.component import Component
 from components.keys import HostKeys
+from components.network import MachineGroup
 from components.remote import BOOT_DIALS, Machine, run_script
 from components.rendering import render
+from components.site import Site
 
-#: The only user that can log in. Fixed, because it is part of `user_data` and a change of that replaces the droplet.
+#: The only user that can log in. Fixed, because it is part of `user_data`, and changing that replaces the droplet.
 ADMIN_USER: Final = "slipway"
 
 
 @dataclass(frozen=True)
 class DropletArgs:
-    """Inputs of a droplet. `size` and `image` are slugs."""
+    """Inputs of a droplet. `size` and `image` are slugs; `group` gives it its tag and its firewall."""
 
+    site: Site
+    group: MachineGroup
     name: str
-    region: str
     size: str
     image: str
-    vpc_id: pulumi.Input[str]
-    tag: pulumi.Input[str]
-    ssh_key: digitalocean.SshKey
     host_keys: HostKeys
 
 
-def make_droplet(
-    parent: Component, suffix: str, args: DropletArgs, depends_on: Sequence[pulumi.Resource]
+def create_droplet(
+    parent: Component, suffix: str, args: DropletArgs, depends_on: Sequence[pulumi.Resource] = ()
 ) -> digitalocean.Droplet:
-    """A droplet whose first boot makes the administrator and shows the first-contact host key."""
+    """Declare a droplet whose first boot creates the administrator and presents the first-contact host key."""
+    site = args.site
     user_data = pulumi.Output.all(
-        admin_key=args.ssh_key.public_key,
+        admin_key=site.ssh_key.public_key,
         host_private_key=args.host_keys.first_contact_private_key,
         host_public_key=args.host_keys.first_contact_public_key,
     ).apply(lambda values: render("cloud-config.yaml.j2", admin_user=ADMIN_USER, **values))
     return digitalocean.Droplet(
         parent.child_name(suffix),
         name=args.name,
-        region=args.region,
+        region=site.region,
         size=args.size,
         image=args.image,
-        vpc_uuid=args.vpc_id,
-        tags=[args.tag],
-        # Without a key the service would make a root password and send it by mail.
-        ssh_keys=[args.ssh_key.fingerprint],
+        vpc_uuid=site.network.vpc_id,
+        tags=[args.group.tag],
+        # Without a key DigitalOcean would generate a root password and send it by email.
+        ssh_keys=[site.ssh_key.fingerprint],
         user_data=user_data,
-        # The disk stays as it is, so that a larger size can be taken back.
+        # The disk keeps its size, so that the droplet can go back to a smaller one.
         resize_disk=False,
-        # File systems on a volume are unmounted before the volume goes elsewhere.
+        # File systems on a volume are unmounted before the volume is attached elsewhere.
         graceful_shutdown=True,
         opts=parent.child_options(
-            depends_on=depends_on,
-            # The droplet goes before what it depends on: its volume and its address are free then.
+            depends_on=[*depends_on, args.group.firewall],
+            # Volume and address are attached to one droplet at a time: the old one has to be deleted first.
             delete_before_replace=True,
-            # A machine takes its time to shut down; the provider's own limit of a minute is mostly spent on pauses.
+            # A shutdown takes time; of the provider's own limit of a minute most is spent between its requests.
             custom_timeouts=pulumi.CustomTimeouts(delete="15m"),
         ),
     )
 
 
-def adopt(
+def install_host_key(
     parent: Component,
     suffix: str,
     *,
@@ -75,11 +76,11 @@ def adopt(
     address: pulumi.Input[str],
     private_key: pulumi.Input[str],
     host_keys: HostKeys,
-    ties: Sequence[pulumi.Resource] = (),
+    ready: Sequence[pulumi.Resource] = (),
 ) -> Machine:
-    """Make first contact with a droplet once `ties` are there, and give it its lasting host key.
+    """Connect to a droplet for the first time, once everything in `ready` exists, and install its lasting host key.
 
-    The machine that comes back is pinned to the lasting key, and ready when it has it.
+    Connections to the machine that is returned are pinned to the lasting key and wait for its installation.
     """
     lasting = Machine(
         address=address,
@@ -89,9 +90,9 @@ def adopt(
         droplet=droplet,
     )
     booting = dataclasses.replace(
-        lasting, host_key=host_keys.first_contact_public_key, ready=tuple(ties), dials=BOOT_DIALS
+        lasting, host_key=host_keys.first_contact_public_key, ready=tuple(ready), dials=BOOT_DIALS
     )
-    adopted = run_script(
+    installed = run_script(
         parent,
         suffix,
         machine=booting,
@@ -101,7 +102,7 @@ def adopt(
             "HOST_PUBLIC_KEY": host_keys.lasting_public_key,
         },
         timeout_seconds=600,
-        # The key that this is pinned to is gone from the machine afterwards: only a new droplet can run it again.
+        # The key that this connection is pinned to is removed from the machine: it can succeed once per droplet only.
         ignore_changes=["create", "stdin", "connection", "logging"],
     )
-    return dataclasses.replace(lasting, ready=(adopted,))
+    return dataclasses.replace(lasting, ready=(installed,))

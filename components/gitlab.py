@@ -1,4 +1,4 @@
-"""GitLab itself, on a machine that is ready for it."""
+"""GitLab itself, on a prepared machine."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pulumi_command import remote
 from components.component import Component
 from components.remote import Machine, run_script
 from components.rendering import render, script
-from components.settings import Certificate, Packages
+from components.settings import Certificate, Settings
 
-#: The administrator that every installation of GitLab begins with.
+#: The administrator that every installation of GitLab starts with.
 ADMIN_USER: Final = "root"
 
-#: A new API token is made every so many days, and each is good for twice as long. GitLab allows 365 days at most.
+#: A new API token is created once per period of this many days and is valid for two. GitLab allows 365 days at most.
 TOKEN_PERIOD_DAYS: Final = 90
 
-#: The least that the graph needs: everything inside GitLab, and runners.
+#: No more than the graph needs: everything inside GitLab, and the registration of runners.
 _API_SCOPES: Final = "api create_runner"
 
 
 def token_period(today: datetime.date) -> tuple[int, datetime.date]:
-    """The number of the period that `today` is in, and the day on which a token made in it ends.
+    """Return the number of the period that `today` is in, and the expiry date of a token created in it.
 
-    An `up` in a later period replaces the token while the one before is good for another `TOKEN_PERIOD_DAYS`, less
-    the days since that period began. Within a period nothing changes.
+    Within a period nothing changes. An `up` in the next period replaces the token, while the previous one is still
+    valid until the end of that period.
     """
     period = today.toordinal() // TOKEN_PERIOD_DAYS
     return period, datetime.date.fromordinal((period + 2) * TOKEN_PERIOD_DAYS)
@@ -37,24 +37,21 @@ def token_period(today: datetime.date) -> tuple[int, datetime.date]:
 
 @dataclass(frozen=True)
 class GitLabArgs:
-    """Inputs of `GitLab`. `memory_gb` is the machine's; `today` decides when the API token is renewed."""
+    """Inputs of `GitLab`: its machine and address, the stack's settings, and the date that renews the API token."""
 
     machine: Machine
     fqdn: pulumi.Input[str]
     address: pulumi.Input[str]
-    version: pulumi.Input[str]
-    packages: Packages
-    certificate: Certificate
-    memory_gb: int
+    settings: Settings
     today: datetime.date
 
 
 class GitLab(Component):
     """GitLab CE: the pinned package, its configuration, and an API token.
 
-    Owns the package, `gitlab.rb`, the password of `root` and one API token; sign-up is turned off as soon as GitLab
-    answers, and what has to wait for that depends on `sign_up_off`. Refuses to own the registry's settings, which are
-    in a file of their own that `gitlab.rb` reads, and anything inside GitLab that its API can declare.
+    Owns the package, `gitlab.rb`, the password of `root` and one API token. Sign-up is turned off as soon as GitLab
+    responds; anything that has to wait for that depends on `sign_up_off`. Refuses to own the registry's settings,
+    which `gitlab.rb` reads from a file of their own, and anything inside GitLab that its API can declare.
     """
 
     url: pulumi.Output[str]
@@ -65,49 +62,50 @@ class GitLab(Component):
     sign_up_off: pulumi.Resource
 
     def __init__(self, name: str, args: GitLabArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Declare GitLab; `api_token` is known when GitLab answers and accepts it."""
+        """Declare GitLab; `api_token` is known once GitLab accepts it."""
         super().__init__("GitLab", name, opts)
         self._args = args
-        made = random.RandomPassword(
+        generated = random.RandomPassword(
             self.child_name("admin-password"), length=24, special=False, opts=self.child_options()
         )
-        password: pulumi.Output[str] = pulumi.Output.secret(made.result)
+        password: pulumi.Output[str] = pulumi.Output.secret(generated.result)
         package = self._package()
         configured = self._configure(package)
         token, provisioned = self._provision(configured, password)
 
         self.url = pulumi.Output.concat("https://", args.fqdn)
-        # Unknown until the package is installed: a failed upgrade is not remembered as done.
-        installed = pulumi.Output.all(args.version, package.stdout).apply(lambda both: str(both[0]))
+        # Unknown until the package is installed, so that a failed upgrade is not recorded as deployed.
+        installed = pulumi.Output.all(args.settings.gitlab.version, package.stdout).apply(lambda both: str(both[0]))
         self.version = pulumi.Output.unsecret(installed)
         self.admin_password = password
-        # Whoever uses the token waits until GitLab knows it.
+        # Users of the token wait until GitLab accepts it.
         self.api_token = pulumi.Output.all(token, provisioned.stdout).apply(lambda both: str(both[0]))
         self.ready = (configured,)
         self.sign_up_off = provisioned
         self.register_outputs({"url": self.url})
 
     def _package(self) -> remote.Command:
-        args = self._args
+        gitlab = self._args.settings.gitlab
         return run_script(
             self,
             "package",
-            machine=args.machine,
+            machine=self._args.machine,
             file="install-gitlab.sh",
             libraries=["apt.sh", "packages.sh"],
             values={
-                "GITLAB_VERSION": args.version,
-                "KEY_FINGERPRINT": args.packages.key_fingerprint,
-                "KEY_URL": args.packages.key_url,
-                "PACKAGES_URL": args.packages.url,
+                "GITLAB_VERSION": gitlab.version,
+                "KEY_FINGERPRINT": gitlab.packages.key_fingerprint,
+                "KEY_URL": gitlab.packages.key_url,
+                "PACKAGES_URL": gitlab.packages.url,
             },
             timeout_seconds=3600,
         )
 
     def _configure(self, package: remote.Command) -> remote.Command:
-        args, certificate = self._args, self._args.certificate
+        args, certificate = self._args, self._args.settings.certificate
+        memory_gb = args.settings.server.memory_gb
         configuration = pulumi.Output.from_input(args.fqdn).apply(
-            lambda fqdn: render("gitlab.rb.j2", fqdn=fqdn, certificate=certificate, memory_gb=args.memory_gb)
+            lambda fqdn: render("gitlab.rb.j2", fqdn=fqdn, certificate=certificate, memory_gb=memory_gb)
         )
         return run_script(
             self,
@@ -123,9 +121,8 @@ class GitLab(Component):
                 "CERTIFICATE_SOURCE": certificate.acme_directory or str(certificate.source),
                 "FQDN": args.fqdn,
                 "GITLAB_RB": configuration,
-                # Not used by the script: an upgraded package is reconfigured.
-                "GITLAB_VERSION": args.version,
             },
+            rerun_on={"GitLab version": args.settings.gitlab.version},
             timeout_seconds=3600,
             depends_on=[package],
         )

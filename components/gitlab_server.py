@@ -1,4 +1,4 @@
-"""The machine that GitLab runs on: droplet, data volume, reserved address, and a first hardening."""
+"""The machine that GitLab runs on: droplet, data volume, reserved address, and basic hardening."""
 
 from __future__ import annotations
 
@@ -11,36 +11,29 @@ import pulumi_digitalocean as digitalocean
 from pulumi_command import remote
 
 from components.component import Component
-from components.droplets import ADMIN_USER, DropletArgs, adopt, make_droplet
-from components.keys import AdminKey, HostKeys
-from components.network import Network
+from components.droplets import ADMIN_USER, DropletArgs, create_droplet, install_host_key
+from components.keys import HostKeys
 from components.remote import Machine, run_script
+from components.settings.server import Server
+from components.site import Site
 
 
 @dataclass(frozen=True)
 class GitLabServerArgs:
-    """Inputs of `GitLabServer`. Sizes are slugs, `volume_size_gb` is in GiB."""
+    """Inputs of `GitLabServer`. `public_ports` (TCP) are those that the machine's own firewall opens."""
 
-    prefix: str
-    region: str
-    size: str
-    image: str
-    volume_size_gb: int
+    site: Site
+    settings: Server
     fqdn: str
-    admin_key: AdminKey
-    ssh_key: digitalocean.SshKey
-    network: Network
     public_ports: Sequence[int]
-    authorized_keys: Sequence[str]
-    keep_data: bool
 
 
 class GitLabServer(Component):
-    """A hardened machine with its data on a volume and its address reserved.
+    """A hardened machine with its data on a volume and a reserved address.
 
-    Owns the droplet, the data volume, the reserved address and what ties them together; on the machine the SSH host
-    key, the administrator, `ufw`, and the mounts of `/etc/gitlab`, `/var/opt/gitlab` and `/var/log/gitlab` on the
-    volume. Volume, address and host key are nodes of their own: they outlive a droplet that is replaced.
+    Owns the droplet, the data volume, the reserved address and their attachments; on the machine the SSH host key, the
+    administrator, `ufw`, and the mounts of `/etc/gitlab`, `/var/opt/gitlab` and `/var/log/gitlab` on the volume.
+    Volume, address and host key are resources of their own, so they outlive a droplet that is replaced.
 
     Refuses to own GitLab itself, and puts nothing into `user_data` that can be applied in place.
     """
@@ -50,35 +43,35 @@ class GitLabServer(Component):
     machine: Machine
 
     def __init__(self, name: str, args: GitLabServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Declare the machine; it is ready when the last of its children is."""
+        """Declare the machine; scripts that run on `machine` wait until it is prepared."""
         super().__init__("GitLabServer", name, opts)
         self._args = args
         host_keys = HostKeys(self.child_name("host-keys"), self.child_options())
         volume = self._volume()
-        reserved = digitalocean.ReservedIp(self.child_name("address"), region=args.region, opts=self.child_options())
-        droplet = make_droplet(
+        reserved = digitalocean.ReservedIp(
+            self.child_name("address"), region=args.site.region, opts=self.child_options()
+        )
+        droplet = create_droplet(
             self,
             "droplet",
             DropletArgs(
-                name=args.prefix,
-                region=args.region,
-                size=args.size,
-                image=args.image,
-                vpc_id=args.network.vpc_id,
-                tag=args.network.server.tag,
-                ssh_key=args.ssh_key,
+                site=args.site,
+                group=args.site.network.server,
+                name=args.site.prefix,
+                size=args.settings.size,
+                image=args.settings.image,
                 host_keys=host_keys,
             ),
-            depends_on=[volume, reserved, args.network.server.firewall],
+            depends_on=[volume, reserved],
         )
-        machine = adopt(
+        machine = install_host_key(
             self,
             "host-key",
             droplet=droplet,
             address=reserved.ip_address,
-            private_key=args.admin_key.private_key,
+            private_key=args.site.admin_key.private_key,
             host_keys=host_keys,
-            ties=self._tie(droplet, volume, reserved),
+            ready=self._attach(droplet, volume, reserved),
         )
         self.address = reserved.ip_address
         self.host_public_key = host_keys.lasting_public_key
@@ -88,14 +81,14 @@ class GitLabServer(Component):
     def _volume(self) -> digitalocean.Volume:
         return digitalocean.Volume(
             self.child_name("data"),
-            name=f"{self._args.prefix}-data",
-            region=self._args.region,
-            size=self._args.volume_size_gb,
+            name=f"{self._args.site.prefix}-data",
+            region=self._args.site.region,
+            size=self._args.settings.volume_size_gb,
             description="Everything that GitLab keeps",
-            opts=self.child_options(keep=self._args.keep_data),
+            opts=self.child_options(keep=self._args.site.keep_data),
         )
 
-    def _tie(
+    def _attach(
         self, droplet: digitalocean.Droplet, volume: digitalocean.Volume, reserved: digitalocean.ReservedIp
     ) -> tuple[pulumi.Resource, ...]:
         droplet_id = droplet.id.apply(int)
@@ -103,14 +96,14 @@ class GitLabServer(Component):
             self.child_name("data-attachment"),
             droplet_id=droplet_id,
             volume_id=volume.id,
-            # It ends with the droplet: the service detaches on its own, after the shutdown.
+            # Deleted with the droplet: DigitalOcean detaches the volume by itself, after the shutdown.
             opts=self.child_options(deleted_with=droplet, delete_before_replace=True),
         )
         assignment = digitalocean.ReservedIpAssignment(
             self.child_name("address-assignment"),
             droplet_id=droplet_id,
             ip_address=reserved.ip_address,
-            # A droplet takes one event at a time and refuses a second one while the first is pending.
+            # A droplet runs one action at a time and refuses a second one while the first is pending.
             opts=self.child_options(deleted_with=droplet, delete_before_replace=True, depends_on=[attachment]),
         )
         return attachment, assignment
@@ -125,7 +118,7 @@ class GitLabServer(Component):
             libraries=["apt.sh", "hardening.sh"],
             values={
                 "ADMIN_USER": ADMIN_USER,
-                "AUTHORIZED_KEYS": args.admin_key.public_key.apply(lambda key: "\n".join([key, *args.authorized_keys])),
+                "AUTHORIZED_KEYS": args.site.login_keys,
                 "FQDN": args.fqdn,
                 "PUBLIC_PORTS": " ".join(str(port) for port in args.public_ports),
                 "VOLUME_NAME": volume.name,

@@ -9,16 +9,16 @@ from components.component import Component
 
 
 class AdminKey(Component):
-    """The key pair with which every step logs in.
+    """The key pair that Pulumi logs in to machines with.
 
-    Owns one key pair. Refuses to own keys of people; those are a setting of the server.
+    Owns one key pair. Refuses to own keys of people, which are a setting of the server.
     """
 
     private_key: pulumi.Output[str]
     public_key: pulumi.Output[str]
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the key."""
+        """Declare the key pair."""
         super().__init__("AdminKey", name, opts)
         key = tls.PrivateKey(self.child_name("pair"), algorithm="ED25519", opts=self.child_options())
         self.private_key = pulumi.Output.secret(key.private_key_openssh)
@@ -31,13 +31,13 @@ class HostKeys(Component):
 
     Owns two key pairs:
 
-    * the lasting one (Ed25519). It is made here, not on the machine, so that a droplet that is replaced keeps its
+    * the lasting one (Ed25519). It is generated here, not on the machine, so that a replaced droplet keeps its
       identity, and it reaches the machine over SSH, never in `user_data`;
-    * the one for first contact (ECDSA). It is in `user_data`, readable by whoever can read that. It serves for the one
-      connection that delivers the lasting key and is removed from the machine right after.
+    * the one for first contact (ECDSA). It is in `user_data`, readable by everybody who can read that. It is used for
+      the one connection that delivers the lasting key, and removed from the machine right after.
 
-    The two are of different types on purpose: a connection that is pinned to one never negotiates the other, so a run
-    that is killed between the two steps is continued by the next.
+    The two are of different types on purpose: a connection pinned to one never negotiates the other, so the next run
+    can continue one that was killed between the two steps.
     """
 
     lasting_private_key: pulumi.Output[str]
@@ -46,7 +46,7 @@ class HostKeys(Component):
     first_contact_public_key: pulumi.Output[str]
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the keys."""
+        """Declare both key pairs."""
         super().__init__("HostKeys", name, opts)
         lasting = tls.PrivateKey(self.child_name("lasting"), algorithm="ED25519", opts=self.child_options())
         first_contact = tls.PrivateKey(

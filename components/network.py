@@ -17,7 +17,7 @@ _HTTP = 80
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """Inputs of `Network`: where it is, its range, and who may use SSH."""
+    """Inputs of `Network`. `region` is a slug; `vpc_cidr` None lets DigitalOcean choose; `admin_cidrs` may use SSH."""
 
     prefix: str
     region: str
@@ -26,7 +26,7 @@ class NetworkArgs:
 
 
 @dataclass(frozen=True)
-class Zone:
+class MachineGroup:
     """Machines of one kind: the tag that they carry, and the firewall on that tag."""
 
     tag: pulumi.Output[str]
@@ -36,15 +36,16 @@ class Zone:
 class Network(Component):
     """A VPC, and the cloud firewalls of the machines in it.
 
-    Owns the VPC, a tag for each kind of machine and a firewall on each tag. The server: SSH from the administrators'
-    networks, and port 80 from anywhere, where Let's Encrypt looks for its proof. Runners: SSH from the administrators'
-    networks. Outbound everything. A firewall is on the tag, so that a droplet has it from its first second. Refuses to
-    own the public ports, which open later, and the firewalls inside the machines; those are the machines'.
+    Owns the VPC, a tag for each kind of machine and a firewall on each tag. The server accepts SSH from the
+    administrators' networks, and port 80 from anywhere for the challenge of Let's Encrypt. Runners accept SSH from the
+    administrators' networks. All outbound traffic is allowed. The firewall is on the tag, so it protects a droplet
+    from its first second. Refuses to own the public ports, which open later, and the firewalls inside the machines,
+    which belong to the machines.
     """
 
     vpc_id: pulumi.Output[str]
-    server: Zone
-    runners: Zone
+    server: MachineGroup
+    runners: MachineGroup
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the network."""
@@ -53,36 +54,36 @@ class Network(Component):
             self.child_name("vpc"),
             name=args.prefix,
             region=args.region,
-            # Ranges must not overlap within an account; left out, the service takes one that is free.
+            # Ranges must not overlap within an account; without one DigitalOcean picks a free range.
             ip_range=str(args.vpc_cidr) if args.vpc_cidr else None,
             description="GitLab, its registry and its runners",
-            # Name and range are unique in an account: the old one has to go first.
+            # Name and range are unique in an account: the old VPC has to be deleted first.
             opts=self.child_options(delete_before_replace=True),
         )
         ssh = _inbound(22, args.admin_cidrs)
         self.vpc_id = vpc.id
-        self.server = self._zone("server", args.prefix, "server-base", [ssh, open_to_anybody(_HTTP)])
-        self.runners = self._zone("runner", args.prefix, "runner", [ssh])
+        self.server = self._group("server", args.prefix, "server-base", [ssh, open_to_everybody(_HTTP)])
+        self.runners = self._group("runner", args.prefix, "runner", [ssh])
         self.register_outputs({"vpcId": self.vpc_id})
 
-    def _zone(
+    def _group(
         self, kind: str, prefix: str, firewall_name: str, inbound: list[digitalocean.FirewallInboundRuleArgs]
-    ) -> Zone:
+    ) -> MachineGroup:
         tag = digitalocean.Tag(self.child_name(f"{kind}-tag"), name=f"{prefix}-{kind}", opts=self.child_options())
         firewall = digitalocean.Firewall(
             self.child_name(f"{firewall_name}-firewall"),
             name=f"{prefix}-{firewall_name}",
             tags=[tag.name],
             inbound_rules=inbound,
-            # What no rule allows is dropped, outbound too.
+            # Anything that no rule allows is dropped, outbound traffic included.
             outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
             opts=self.child_options(),
         )
-        return Zone(tag.name, firewall)
+        return MachineGroup(tag.name, firewall)
 
 
-def open_to_anybody(port: int) -> digitalocean.FirewallInboundRuleArgs:
-    """The rule that lets everybody reach a port."""
+def open_to_everybody(port: int) -> digitalocean.FirewallInboundRuleArgs:
+    """A firewall rule that opens a TCP port to everybody."""
     return _inbound(port, _ANYWHERE)
 
 

@@ -12,7 +12,7 @@ from components.settings import S3
 
 @dataclass(frozen=True)
 class ObjectStorage:
-    """A bucket and a key for it. Without an `endpoint` it is Amazon's, where the region decides."""
+    """A bucket and its key. Without an `endpoint` the bucket is on Amazon S3, at the endpoint of `region`."""
 
     bucket: pulumi.Input[str]
     region: str
@@ -21,8 +21,8 @@ class ObjectStorage:
     secret_key: pulumi.Input[str]
 
     @classmethod
-    def given(cls, settings: S3) -> ObjectStorage:
-        """A bucket that exists, as the stack file describes it."""
+    def from_settings(cls, settings: S3) -> ObjectStorage:
+        """Return the existing bucket that the stack file describes."""
         return cls(
             bucket=settings.bucket,
             region=settings.region,
@@ -33,11 +33,11 @@ class ObjectStorage:
 
     @property
     def base_url(self) -> str:
-        """Where the S3 interface answers."""
+        """The URL of the S3 interface."""
         return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
 
     def as_output(self) -> pulumi.Output[dict[str, Any]]:
-        """All of it as one secret value."""
+        """Return bucket and key for `pulumi.export`, as one secret value."""
         found: pulumi.Output[dict[str, Any]] = pulumi.Output.secret(
             pulumi.Output.all(
                 bucket=self.bucket,

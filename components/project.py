@@ -1,4 +1,4 @@
-"""A project in GitLab: its settings, its first files and its pipeline."""
+"""A project in GitLab: its settings, its initial files and its pipeline."""
 
 from __future__ import annotations
 
@@ -15,43 +15,41 @@ import pulumi_gitlab as gitlab
 
 from components import versions
 from components.component import Component
-from components.remote import Machine, run_script
+from components.gitlab_connection import GitLabConnection
+from components.remote import run_script
 from components.rendering import render
 from components.settings import Builder, ExtraStage, ProjectSettings
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
-#: Access levels by the names that GitLab's API takes.
+#: Access level, as GitLab's API names it.
 _MAINTAINER: Final = "maintainer"
 
 
 @dataclass(frozen=True)
 class ProjectArgs:
-    """Inputs of `Project`. `registry` is `host:port`; `server` is the machine that GitLab is on.
+    """Inputs of `Project`. `registry_mirror` is the URL of a mirror of Docker Hub.
 
-    `keep_data` tells that the project outlives a destroy; `known_id` is its number where an earlier update has made
-    it, by which it is found again.
+    With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
+    kept; it is found again by that ID.
     """
 
+    gitlab: GitLabConnection
     settings: ProjectSettings
     builder: Builder
-    gitlab_url: pulumi.Input[str]
-    api_token: pulumi.Input[str]
-    registry: pulumi.Input[str]
     registry_mirror: str | None
-    server: Machine
     keep_data: bool
     known_id: str | None
 
 
 class Project(Component):
-    """A project whose images are built by its own runners and by no other.
+    """A project whose images are built by its own runners and no others.
 
-    Owns the project, the protection of its default branch, its variables, a deploy token that can do nothing but pull
-    images, the sample application where it is asked for, and the pipeline. The application is put there once and
-    belongs to its developers from then on; the pipeline is kept as declared. Files stay when they leave the stack.
+    Owns the project, the protection of its default branch, its variables, a deploy token that can only pull images,
+    the sample application if the settings ask for it, and the pipeline. The application is committed once and belongs
+    to its developers from then on; the pipeline is kept as declared. Files stay when they leave the stack.
 
-    One that is adopted is never removed: it leaves the stack without its variables and its deploy token, and keeps all
-    else. Refuses to own runners and people.
+    An imported project is never deleted: when it leaves the stack it loses the variables and the deploy token that the
+    stack created, and keeps everything else. Refuses to own runners and members.
     """
 
     project_id: pulumi.Output[int]
@@ -61,19 +59,23 @@ class Project(Component):
     deploy_token: pulumi.Output[str]
 
     def __init__(self, name: str, args: ProjectArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Declare the project; what is left to do is `begin`."""
+        """Declare the project without its pipeline, which `commit_pipeline` adds.
+
+        Raises:
+            pulumi.RunError: the group of the settings does not exist; raised when GitLab has answered.
+        """
         super().__init__("Project", name, opts)
         self._args = args
         project = self._project()
         self._protect_branch(project)
         self._set_variables(project)
         token = self._deploy_token(project)
-        self._resource, self._seeded = project, self._seed(project)
+        self._resource, self._seeded = project, self._commit_sample(project)
 
         self.project_id = project.id.apply(int)
         self.url = project.web_url
         path = project.path_with_namespace
-        self.image = pulumi.Output.concat(args.registry, "/", path.apply(str.lower))
+        self.image = pulumi.Output.concat(args.gitlab.registry, "/", path.apply(str.lower))
         self.deploy_username = token.username
         self.deploy_token = pulumi.Output.secret(token.token)
         self.register_outputs({"url": self.url, "image": self.image})
@@ -89,13 +91,13 @@ class Project(Component):
             visibility_level=settings.visibility or (None if settings.imported else "private"),
             default_branch=settings.default_branch,
             initialize_with_readme=None if settings.imported else True,
-            # GitLab would begin with a pipeline of its own at the first file that it knows how to build.
+            # GitLab would start a pipeline of its own at the first file that it knows how to build.
             auto_devops_enabled=False,
-            # A job must not land on a runner that cannot build images, or that others use.
+            # No job may run on a runner that cannot build images, or that others use.
             shared_runners_enabled=False,
             group_runners_enabled=False,
             container_registry_access_level="enabled",
-            # Named in full: what is left out here, GitLab fills in, and the difference would never settle.
+            # Complete, because GitLab fills in whatever is missing, and every preview would show a difference.
             container_expiration_policy=gitlab.ProjectContainerExpirationPolicyArgs(
                 enabled=True,
                 cadence="1d",
@@ -105,30 +107,32 @@ class Project(Component):
                 name_regex_keep=f"latest|{_slug(settings.default_branch)}",
             ),
             opts=self.child_options(
-                deleted_with=self._args.server.droplet,
+                provider=self._args.gitlab.provider,
+                deleted_with=self._args.gitlab.server.droplet,
                 import_=settings.import_id or self._args.known_id,
-                ignore_changes=self._left_alone(),
-                # What was there before the stack stays when the stack goes, and what is data as well.
+                ignore_changes=self._unmanaged(),
+                # A project that existed before the stack stays when the stack is destroyed, and so does kept data.
                 retain=settings.imported or self._args.keep_data,
             ),
         )
 
-    def _left_alone(self) -> list[str]:
-        """What an adopted project keeps as it was, because the stack file does not say otherwise."""
+    def _unmanaged(self) -> list[str]:
+        """Properties that the stack file does not set, and that keep their present values."""
         settings = self._args.settings
         if not settings.imported:
-            # It says how a project begins, and nothing of one that is found again.
+            # It matters only at creation; for a project that is found again it would be a difference.
             return ["initializeWithReadme"]
-        said = {"description": settings.description, "visibilityLevel": settings.visibility}
-        return ["name", *(name for name, value in said.items() if value is None)]
+        optional = {"description": settings.description, "visibilityLevel": settings.visibility}
+        return ["name", *(name for name, value in optional.items() if value is None)]
 
     def _namespace(self) -> pulumi.Output[int] | None:
         group = self._args.settings.group
         if group is None:
             return None
-        # Searched for, because what is asked for by name and is not there ends the program with a traceback.
-        found = gitlab.get_groups_output(search=group, opts=pulumi.InvokeOptions(parent=self))
-        return found.apply(lambda answer: _number(group, {one.full_path: one.group_id for one in answer.groups}))
+        # A search, because a lookup by name ends the program with a traceback if there is no such group.
+        opts = pulumi.InvokeOptions(parent=self, provider=self._args.gitlab.provider)
+        found = gitlab.get_groups_output(search=group, opts=opts)
+        return found.apply(lambda answer: _group_id(group, {one.full_path: one.group_id for one in answer.groups}))
 
     def _protect_branch(self, project: gitlab.Project) -> None:
         gitlab.BranchProtection(
@@ -138,8 +142,10 @@ class Project(Component):
             push_access_level=_MAINTAINER,
             merge_access_level=_MAINTAINER,
             allow_force_push=False,
-            # Made anew where a level changes; made first, it would take away the protection of the one before.
-            opts=self.child_options(deleted_with=project, delete_before_replace=True),
+            # A changed level replaces it; created first, the deletion of the old one would remove the new protection.
+            opts=self.child_options(
+                provider=self._args.gitlab.provider, deleted_with=project, delete_before_replace=True
+            ),
         )
 
     def _set_variables(self, project: gitlab.Project) -> None:
@@ -151,9 +157,9 @@ class Project(Component):
                 value=pulumi.Output.secret(variable.value.get_secret_value()),
                 masked=variable.masked,
                 protected=variable.protected,
-                # A dollar sign in a password is a dollar sign.
+                # A dollar sign in a value is not expanded.
                 raw=True,
-                opts=self.child_options(deleted_with=self._owner(project)),
+                opts=self.child_options(provider=self._args.gitlab.provider, deleted_with=self._owner(project)),
             )
 
     def _deploy_token(self, project: gitlab.Project) -> gitlab.ProjectDeployToken:
@@ -163,11 +169,18 @@ class Project(Component):
             name="pull",
             username=f"{self._args.settings.path}-pull",
             scopes=["read_registry"],
-            opts=self.child_options(deleted_with=self._owner(project), additional_secret_outputs=["token"]),
+            opts=self.child_options(
+                provider=self._args.gitlab.provider,
+                deleted_with=self._owner(project),
+                additional_secret_outputs=["token"],
+            ),
         )
 
-    def begin(self, runners: Sequence[pulumi.Resource]) -> None:
-        """Commit the pipeline, which starts it, once these runners can take its jobs as it means them."""
+    def commit_pipeline(self, runners: Sequence[pulumi.Resource]) -> None:
+        """Declare the pipeline's file, if the settings ask for it.
+
+        Its commit starts the pipeline, so it waits until `runners` can take its jobs with their present configuration.
+        """
         if self._args.settings.has_pipeline:
             gitlab.RepositoryFile(
                 self.child_name("file-gitlab-ci-yml"),
@@ -180,12 +193,17 @@ class Project(Component):
                 update_commit_message="Change the pipeline",
                 delete_commit_message="Remove the pipeline",
                 overwrite_on_create=True,
-                # When it leaves the stack it is its developers': it is not removed by a commit of ours.
-                opts=self.child_options(deleted_with=self._resource, depends_on=[*self._seeded, *runners], retain=True),
+                # When it leaves the stack it belongs to the developers: no commit of ours removes it.
+                opts=self.child_options(
+                    provider=self._args.gitlab.provider,
+                    deleted_with=self._resource,
+                    depends_on=[*self._seeded, *runners],
+                    retain=True,
+                ),
             )
 
-    def _seed(self, project: gitlab.Project) -> list[pulumi.Resource]:
-        """Put the sample application there, and over nothing: a machine that was replaced finds what it had."""
+    def _commit_sample(self, project: gitlab.Project) -> list[pulumi.Resource]:
+        """Commit the sample application, over no file of a developer: a replaced server finds the files that it had."""
         if not self._args.settings.has_sample:
             return []
         first_commit = json.dumps(
@@ -196,16 +214,16 @@ class Project(Component):
             }
         )
         values = {
-            "API_TOKEN": self._args.api_token,
+            "API_TOKEN": self._args.gitlab.api_token,
             "COMMIT": first_commit,
-            "GITLAB_URL": self._args.gitlab_url,
+            "GITLAB_URL": self._args.gitlab.url,
             "PROJECT_ID": project.id,
         }
         return [
             run_script(
                 self,
                 "sample",
-                machine=self._args.server,
+                machine=self._args.gitlab.server,
                 file="seed-project.sh",
                 libraries=["gitlab.sh"],
                 values=values,
@@ -214,10 +232,10 @@ class Project(Component):
         ]
 
     def _owner(self, project: gitlab.Project) -> pulumi.Resource | None:
-        """What takes a thing of the stack with it: not a project that stays, nor a machine whose data does."""
+        """What a resource inside the project is deleted with; None if project and server data are kept."""
         if self._args.keep_data:
             return None
-        return self._args.server.droplet if self._args.settings.imported else project
+        return self._args.gitlab.server.droplet if self._args.settings.imported else project
 
     def _pipeline(self) -> str:
         args = self._args
@@ -225,7 +243,7 @@ class Project(Component):
 
 
 def pipeline(builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirror: str | None) -> str:
-    """The text of `.gitlab-ci.yml`: build, test and release one image, then whatever else is wanted."""
+    """Return the text of `.gitlab-ci.yml`: build, test and release one image, then the extra stages."""
     return render(
         f"gitlab-ci.{builder}.yml.j2",
         docker_version=versions.DOCKER,
@@ -236,28 +254,28 @@ def pipeline(builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirr
 
 
 def sample_application() -> Mapping[str, str]:
-    """The files of the sample application by their paths, in the order in which they are committed."""
+    """Return the files of the sample application by their paths, in the order in which they are committed."""
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(_APPLICATION.iterdir()) if path.is_file()}
     return {**files, "Dockerfile": render("Dockerfile.j2", node_version=versions.NODE)}
 
 
-def _number(group: str, numbers: Mapping[str, int]) -> int:
-    """The number of a group among those that a search has found; letters of either case are the same in GitLab."""
-    for full_path, number in numbers.items():
+def _group_id(group: str, ids: Mapping[str, int]) -> int:
+    """The ID of a group among those that a search has found; GitLab ignores the case of paths."""
+    for full_path, group_id in ids.items():
         if full_path.lower() == group.lower():
-            return number
+            return group_id
     message = (
-        f"There is no group {group} in GitLab; a project could not be made in it. "
-        "Make the group first, or take its full path as its address shows it"
+        f"GitLab has no group {group}; the project cannot be created in it. "
+        "Create the group first, or use its full path as its URL shows it"
     )
     raise pulumi.RunError(message)
 
 
 def _action(path: str, content: str) -> dict[str, str]:
-    # GitLab begins a project with one file.
+    # GitLab has created one file with the project.
     return {"action": "update" if path == "README.md" else "create", "file_path": path, "content": content}
 
 
 def _slug(branch: str) -> str:
-    """A branch as GitLab writes it where only small letters, digits and dashes may be (`CI_COMMIT_REF_SLUG`)."""
+    """A branch as GitLab writes it in lowercase letters, digits and dashes (`CI_COMMIT_REF_SLUG`)."""
     return re.sub(r"[^a-z0-9]", "-", branch.lower())[:63].strip("-")

@@ -1,4 +1,4 @@
-"""The doors that anybody may come in by, open when nobody can sign up behind them any more."""
+"""The public firewall, opened once sign-up is off."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
-from components.network import Network, open_to_anybody
+from components.network import open_to_everybody
 
 
 @dataclass(frozen=True)
 class PublicAccessArgs:
-    """Inputs of `PublicAccess`. `ports` stay closed until every one of `closed_until` has come to its end."""
+    """Inputs of `PublicAccess`. `ports` (TCP) stay closed until every resource in `closed_until` exists."""
 
     prefix: str
-    network: Network
     droplet: pulumi.CustomResource
     ports: Sequence[int]
     closed_until: Sequence[pulumi.Resource]
@@ -26,10 +25,10 @@ class PublicAccessArgs:
 class PublicAccess(Component):
     """The public ports of the server.
 
-    Owns the cloud firewall that opens them, and when: GitLab lets everybody sign up from its first start on, and its
-    configuration has no key for that. The firewall is on the droplet and not on its tag, so that one that takes its
-    place, perhaps with another GitLab on it, is closed again for as long. Refuses to own SSH and port 80, which is for
-    Let's Encrypt and leads to HTTPS.
+    Owns the cloud firewall that opens them, and decides when: from its first start GitLab lets everybody sign up, and
+    `gitlab.rb` has no key to prevent that. The firewall is on the droplet, not on its tag, so the ports of a
+    replacement, which may have a new GitLab on it, stay closed just as long. Refuses to own SSH, and port 80, which
+    serves Let's Encrypt and redirects to HTTPS.
     """
 
     firewall: digitalocean.Firewall
@@ -41,11 +40,7 @@ class PublicAccess(Component):
             self.child_name("firewall"),
             name=f"{args.prefix}-public",
             droplet_ids=[args.droplet.id.apply(int)],
-            inbound_rules=[open_to_anybody(port) for port in args.ports],
-            opts=self.child_options(
-                depends_on=args.closed_until,
-                # Until now there was one firewall for all ports. It becomes this one, so that none closes meanwhile.
-                aliases=[pulumi.Alias(name="network-server-firewall", parent=args.network)],
-            ),
+            inbound_rules=[open_to_everybody(port) for port in args.ports],
+            opts=self.child_options(depends_on=args.closed_until),
         )
         self.register_outputs({"firewallId": self.firewall.id})

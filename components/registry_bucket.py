@@ -1,4 +1,4 @@
-"""Object storage for the registry, made with nothing but the API token."""
+"""Object storage for the registry, created with nothing but the API token."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pulumi_random as random
 from components.component import Component
 from components.object_storage import ObjectStorage
 
-#: Uploads that were begun and never ended are kept this many days (GitLab, container registry administration).
+#: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
 _ABORT_UPLOADS_AFTER_DAYS: Final = 3
 
 
 @dataclass(frozen=True)
 class RegistryBucketArgs:
-    """Inputs of `RegistryBucket`."""
+    """Inputs of `RegistryBucket`. `region` is a slug; with `keep_data` the bucket outlives a destroy."""
 
     prefix: str
     region: str
@@ -26,11 +26,11 @@ class RegistryBucketArgs:
 
 
 class RegistryBucket(Component):
-    """A Space for the registry's images, and a key that is good for this Space alone.
+    """A Space for the registry's images, and a key that is valid for this Space alone.
 
-    Owns the bucket, the key with full access that is needed to make it (buckets are made through the S3 interface,
-    which knows no API tokens), a provider that uses that key for nothing else, and the scoped key. Refuses to own what
-    is in the bucket; where the stack leaves nothing behind, a destroy empties it.
+    Owns the bucket, the full-access key that creates it (buckets are created through the S3 interface, which does not
+    accept API tokens), a provider that uses that key for nothing else, and the scoped key. Refuses to own the content
+    of the bucket; a destroy that keeps no data deletes it with the bucket.
     """
 
     storage: ObjectStorage
@@ -57,7 +57,7 @@ class RegistryBucket(Component):
         self.register_outputs({"bucketName": self.bucket_name})
 
     def _bucket(self, args: RegistryBucketArgs) -> digitalocean.SpacesBucket:
-        # Names of buckets are shared by all customers of a region.
+        # Bucket names are unique among all customers of a region.
         suffix = random.RandomId(self.child_name("suffix"), byte_length=4, opts=self.child_options())
         return digitalocean.SpacesBucket(
             self.child_name("bucket"),

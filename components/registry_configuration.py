@@ -1,4 +1,4 @@
-"""The container registry of a GitLab that runs."""
+"""The container registry of a running GitLab."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class RegistryConfigurationArgs:
 
 
 class RegistryConfiguration(Component):
-    """The registry's settings, applied and proven.
+    """The registry's settings, applied and verified.
 
-    Owns `/etc/gitlab/registry.rb`, which `gitlab.rb` reads. Before it is changed, the registry's own key lists, writes
-    and reads the bucket from the machine itself; where that fails nothing is changed. Afterwards a login is made, with
-    a token that is good and with one that is not. Refuses to own the bucket, and to move images between storages.
+    Owns `/etc/gitlab/registry.rb`, which `gitlab.rb` reads. Before the file changes, the machine lists, writes and
+    reads the bucket with the registry's own key; if that fails, nothing is changed. Afterwards it logs in, once with a
+    valid token and once with an invalid one. Refuses to own the bucket, and to move images from one storage to
+    another.
     """
 
     address: pulumi.Output[str]
@@ -45,7 +46,7 @@ class RegistryConfiguration(Component):
         self._args = args
         checked = self._check_login(self._apply())
         self.address = pulumi.Output.all(args.fqdn, checked.stdout).apply(lambda both: f"{both[0]}:{args.port}")
-        # The result of a script counts as secret, where this is not.
+        # The output of a script is marked as secret; this address is not.
         self.address = pulumi.Output.unsecret(self.address)
         self.login_line = pulumi.Output.concat("docker login --username ", args.admin_user, " ", self.address)
         self.register_outputs({"address": self.address})
@@ -98,11 +99,10 @@ class RegistryConfiguration(Component):
             values={
                 "ADMIN_USER": args.admin_user,
                 "API_TOKEN": args.api_token,
-                # Not used by the script: a login is made again after every change of the configuration.
-                "CONFIGURATION": applied.stdout,
                 "FQDN": args.fqdn,
                 "PORT": str(args.port),
             },
+            rerun_on={"configuration of the registry": applied.stdout},
             timeout_seconds=300,
             depends_on=[applied],
         )

@@ -1,7 +1,8 @@
-"""Steps on a machine: scripts that run over a pinned SSH connection, one node of the graph each."""
+"""Steps on a machine: scripts that run over a pinned SSH connection, each of them one resource."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +14,21 @@ from pulumi_command import remote
 from components.component import Component
 from components.rendering import script
 
-#: SSH answers some time after a machine is active. Dials are up to 5 s apart, so this many give a boot minutes.
+#: SSH responds some time after a droplet is active. Attempts are up to 5 s apart, so a boot may take minutes.
 BOOT_DIALS: Final = 60
-#: Later on a machine may be on its way up from a resize; one with another host key is told after a minute.
+#: Later a machine may still be starting after a resize; a wrong host key is reported after about a minute.
 _DIALS: Final = 20
-#: Seconds that a step waits for one that a killed run has left behind.
+#: Seconds to wait for a step that a killed run has left running on the machine.
 _LOCK_SECONDS: Final = 1800
 
 
 @dataclass(frozen=True)
 class Machine:
-    """How to reach one machine, and what its things die with.
+    """How to reach one machine. Plain data, not a component.
 
-    `host_key` is the public half of the host key that the connection is pinned to: a machine that answers with
-    another key is refused before anything is sent to it. `dials` is how often a connection is tried.
+    `host_key` is the public half of the host key that the connection is pinned to: nothing is sent to a machine that
+    presents another key. `dials` limits the connection attempts. Scripts wait for everything in `ready`, and are
+    deleted with `droplet`.
     """
 
     address: pulumi.Input[str]
@@ -38,7 +40,7 @@ class Machine:
     dials: int = _DIALS
 
     def connection(self) -> remote.ConnectionArgs:
-        """The arguments of a pinned connection."""
+        """Return the arguments of a pinned connection."""
         return remote.ConnectionArgs(
             host=self.address,
             user=self.user,
@@ -55,20 +57,23 @@ def run_script(
     machine: Machine,
     file: str,
     values: Mapping[str, pulumi.Input[str]],
+    rerun_on: Mapping[str, pulumi.Input[str]] | None = None,
     timeout_seconds: int,
     depends_on: Sequence[pulumi.Resource] = (),
     libraries: Sequence[str] = (),
     ignore_changes: list[str] | None = None,
 ) -> remote.Command:
-    """Run `files/<file>` as root on `machine`: once, and again whenever the script or one of `values` changes.
+    """Run `files/<file>` as root on `machine`: once, and again whenever the script or one of its values changes.
 
-    The script and its values travel on standard input. So they are in no command line, no file of the machine and no
-    error message; and a change of either is an update of this node, which runs the script again. Scripts are
-    idempotent for that reason. A machine that was replaced has none of their effects: its id is the trigger.
+    Script and values are sent on standard input, so they appear in no command line, no file of the machine and no
+    error message; and a change of either updates this resource, which runs the script again. Scripts are idempotent
+    for that reason. On a replaced machine nothing has run yet, so the droplet's ID is the trigger.
 
-    `values` become shell variables (not environment variables) of the script. What it says on standard error is shown
-    while it runs; its standard output is the node's result and is kept secret. `ignore_changes` names inputs whose
-    changes do not run it again; `libraries` are files with functions that the script uses.
+    `values` become shell variables (not environment variables) of the script. `rerun_on` names values that the script
+    does not use, but whose change runs it again: they are sent as a comment, because `triggers` would replace the
+    resource. Standard error is shown while the script runs; standard output is the resource's result, kept secret.
+    `ignore_changes` names inputs whose change does not run it again; `libraries` are files with functions that the
+    script uses.
 
     Raises:
         FileNotFoundError: there is no such script.
@@ -76,14 +81,15 @@ def run_script(
     return remote.Command(
         parent.child_name(suffix),
         connection=machine.connection(),
-        # The lock is held by `flock` alone and not by what a script starts; waiting for it does not count as work.
+        # `flock` alone holds the lock, not what a script starts; waiting for it does not count against the timeout.
         create=(
             f"sudo flock --close --wait {_LOCK_SECONDS} /run/slipway.lock "
             f"timeout --kill-after=30 {timeout_seconds} bash -s"
         ),
-        stdin=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values).apply(
-            lambda resolved: _standard_input([*libraries, file], resolved)
-        ),
+        stdin=pulumi.Output.all(
+            values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values),
+            rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
+        ).apply(lambda known: _standard_input([*libraries, file], **known)),
         triggers=[machine.droplet.id],
         logging=remote.Logging.STDERR,
         add_previous_output_in_env=False,
@@ -96,8 +102,10 @@ def run_script(
     )
 
 
-def _standard_input(files: Sequence[str], values: Mapping[str, str]) -> str:
+def _standard_input(files: Sequence[str], values: Mapping[str, str], rerun_on: Mapping[str, str]) -> str:
     assignments = [f"{name}={shlex.quote(value)}" for name, value in sorted(values.items())]
-    # The whole script is read before `main` starts: a program inside it that reads standard input cannot eat the rest.
+    # JSON, because a comment ends at the first line break.
+    comments = [f"# Runs again with another {name}: {json.dumps(value)}" for name, value in sorted(rerun_on.items())]
+    # The whole script is read before `main` starts, so that no program inside it can read the rest of it as input.
     bodies = [script(file) for file in files]
-    return "\n".join([script("prelude.sh"), *assignments, *bodies, "main </dev/null", ""])
+    return "\n".join([script("prelude.sh"), *assignments, *comments, *bodies, "main </dev/null", ""])

@@ -1,4 +1,4 @@
-"""Templates and scripts: kept as files beside the components, read and rendered here and nowhere else."""
+"""Templates and scripts: kept as files beside the components, and read and rendered only here."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _HERE: Final = Path(__file__).resolve().parent
 def ruby_string(value: str) -> str:
     """Quote `value` as a Ruby string in which nothing is interpolated.
 
-    In single quotes Ruby knows two escapes only, the backslash and the quote itself.
+    Between single quotes Ruby has only two escapes: the backslash and the quote itself.
     """
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def _environment() -> Environment:
-    # The output is YAML and Ruby, not HTML: values are quoted by filters that know the language.
+    # The output is YAML, TOML and Ruby, not HTML: values are quoted by filters for each language.
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(_HERE / "templates"),
         undefined=StrictUndefined,
@@ -33,14 +33,19 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: object) -> str:
-    """The text of `templates/<template>` with `values` filled in.
+    """Return the text of `templates/<template>` with `values` filled in.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that was not given.
+        jinja2.TemplateNotFound: there is no such template.
+        jinja2.UndefinedError: the template uses a value that was not given.
     """
     return _environment().get_template(template).render(**values)
 
 
 def script(name: str) -> str:
-    """The text of `files/<name>`."""
+    """Return the text of `files/<name>`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     return (_HERE / "files" / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Machines that run the jobs of one project."""
+"""A GitLab runner and the machines that run its jobs."""
 
 from __future__ import annotations
 
@@ -7,51 +7,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_digitalocean as digitalocean
 import pulumi_gitlab as gitlab
 from pulumi_command import remote
 
 from components import versions
 from components.component import Component
-from components.droplets import DropletArgs, adopt, make_droplet
-from components.keys import AdminKey, HostKeys
-from components.network import Network
+from components.droplets import DropletArgs, create_droplet, install_host_key
+from components.gitlab_connection import GitLabConnection
+from components.keys import HostKeys
 from components.remote import Machine, run_script
 from components.rendering import render, script
 from components.settings import RunnerSettings
+from components.site import Site
 
 
 @dataclass(frozen=True)
 class RunnerArgs:
-    """Inputs of `Runner`. `server` is the machine that GitLab is on; `authority` the PEM of a private one, if any.
+    """Inputs of `Runner`.
 
-    The runner is made in the project `project_id` and given to further ones, by their paths.
+    The runner is created in the project `project_id`, and enabled for further ones, whose IDs are given by path.
     """
 
-    prefix: str
-    region: str
+    site: Site
+    gitlab: GitLabConnection
     settings: RunnerSettings
-    admin_key: AdminKey
-    ssh_key: digitalocean.SshKey
-    network: Network
-    authorized_keys: Sequence[str]
-    gitlab_url: pulumi.Input[str]
-    registry: pulumi.Input[str]
-    api_token: pulumi.Input[str]
     project_id: pulumi.Input[int]
     further_project_ids: Mapping[str, pulumi.Input[int]]
-    server: Machine
-    authority: str | None
-    keep_data: bool
 
 
 class Runner(Component):
-    """One runner of GitLab on one or several machines of its own.
+    """One GitLab runner on one or more machines of its own.
 
-    Owns the runner as GitLab knows it (of one project and locked to it, or of those that share it), its machines,
-    Docker and `gitlab-runner` on them, and their registration; it is ready when GitLab has heard of it. The machines
-    are apart from the server, because a job with privileges owns the machine that it runs on. Refuses to own the
-    project, and to take other jobs.
+    Owns the runner in GitLab (locked to one project, or shared by several), its machines, Docker and `gitlab-runner`
+    on them, and their registration. It is ready once it has contacted GitLab. It does not run on the server, because a
+    privileged job owns the machine that it runs on. Refuses to own the projects, and to take jobs of any others.
     """
 
     runner_id: pulumi.Output[str]
@@ -61,10 +50,10 @@ class Runner(Component):
         super().__init__("Runner", name, opts)
         self._args = args
         runner = self._registration()
-        self._share(runner)
+        self._enable_for_further_projects(runner)
         registered = [self._machine(number, runner) for number in range(1, args.settings.count + 1)]
-        seen = self._seen(runner, registered)
-        self.runner_id = pulumi.Output.all(runner.id, seen.stdout).apply(lambda both: str(both[0]))
+        online = self._wait_until_online(runner, registered)
+        self.runner_id = pulumi.Output.all(runner.id, online.stdout).apply(lambda both: str(both[0]))
         self.runner_id = pulumi.Output.unsecret(self.runner_id)
         self.register_outputs({"runnerId": self.runner_id})
 
@@ -77,49 +66,48 @@ class Runner(Component):
             description=settings.name,
             tag_lists=list(settings.tags),
             untagged=settings.untagged,
-            # A locked one can be given to no other project, but by an administrator: GitLab asks for it unlocked.
+            # A locked runner can be enabled for another project only by an administrator.
             locked=not args.further_project_ids,
-            opts=self.child_options(deleted_with=self._owner(), additional_secret_outputs=["token"]),
+            opts=self.child_options(
+                provider=args.gitlab.provider, deleted_with=self._owner(), additional_secret_outputs=["token"]
+            ),
         )
 
-    def _share(self, runner: gitlab.UserRunner) -> None:
+    def _enable_for_further_projects(self, runner: gitlab.UserRunner) -> None:
         for path, project_id in self._args.further_project_ids.items():
             gitlab.ProjectRunnerEnablement(
                 self.child_name(f"project-{path}"),
                 project=pulumi.Output.from_input(project_id).apply(str),
                 runner_id=runner.id.apply(int),
-                opts=self.child_options(deleted_with=self._owner()),
+                opts=self.child_options(provider=self._args.gitlab.provider, deleted_with=self._owner()),
             )
 
     def _owner(self) -> pulumi.Resource | None:
-        """What takes the runner with it: a server whose data goes as well."""
-        return None if self._args.keep_data else self._args.server.droplet
+        """What the runner is deleted with: the server, unless its data is kept."""
+        return None if self._args.site.keep_data else self._args.gitlab.server.droplet
 
     def _machine(self, number: int, runner: gitlab.UserRunner) -> remote.Command:
         args, settings = self._args, self._args.settings
-        name = f"{args.prefix}-{settings.name}-{number}"
+        name = f"{args.site.prefix}-{settings.name}-{number}"
         host_keys = HostKeys(self.child_name(f"{number}-host-keys"), self.child_options())
-        droplet = make_droplet(
+        droplet = create_droplet(
             self,
             f"{number}-droplet",
             DropletArgs(
+                site=args.site,
+                group=args.site.network.runners,
                 name=name,
-                region=args.region,
                 size=settings.size,
                 image=settings.image,
-                vpc_id=args.network.vpc_id,
-                tag=args.network.runners.tag,
-                ssh_key=args.ssh_key,
                 host_keys=host_keys,
             ),
-            depends_on=[args.network.runners.firewall],
         )
-        machine = adopt(
+        machine = install_host_key(
             self,
             f"{number}-host-key",
             droplet=droplet,
             address=droplet.ipv4_address,
-            private_key=args.admin_key.private_key,
+            private_key=args.site.admin_key.private_key,
             host_keys=host_keys,
         )
         return self._register(number, machine, runner, self._prepare(number, name, machine))
@@ -135,7 +123,7 @@ class Runner(Component):
             values={
                 "ADMIN_USER": machine.user,
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),
-                "AUTHORIZED_KEYS": args.admin_key.public_key.apply(lambda key: "\n".join([key, *args.authorized_keys])),
+                "AUTHORIZED_KEYS": args.site.login_keys,
                 "BUILDER": args.settings.builder,
                 "HOSTNAME": name,
                 "JOB_FIREWALL": script("runner/job-firewall.sh"),
@@ -160,7 +148,7 @@ class Runner(Component):
         self, number: int, machine: Machine, runner: gitlab.UserRunner, prepared: remote.Command
     ) -> remote.Command:
         args, settings = self._args, self._args.settings
-        configuration = pulumi.Output.all(url=args.gitlab_url, token=runner.token).apply(
+        configuration = pulumi.Output.all(url=args.gitlab.url, token=runner.token).apply(
             lambda known: render(
                 "runner-config.toml.j2",
                 name=f"{settings.name}-{number}",
@@ -170,7 +158,7 @@ class Runner(Component):
                 docker_version=versions.DOCKER,
                 buildah_image=versions.BUILDAH_IMAGE,
                 seccomp=_on_one_line(script("runner/seccomp.json")),
-                ca_certificate=args.authority,
+                ca_certificate=args.gitlab.ca_certificate,
                 **known,
             )
         )
@@ -181,36 +169,35 @@ class Runner(Component):
             file="register-runner.sh",
             libraries=["disk-space.sh"],
             values={
-                "CA_CERTIFICATE": args.authority or "",
+                "CA_CERTIFICATE": args.gitlab.ca_certificate or "",
                 "CONFIGURATION": pulumi.Output.secret(configuration),
-                "GITLAB_URL": args.gitlab_url,
-                "REGISTRY": args.registry,
+                "GITLAB_URL": args.gitlab.url,
+                "REGISTRY": args.gitlab.registry,
                 "RUNNER_VERSION": settings.version,
             },
             timeout_seconds=600,
             depends_on=[prepared],
         )
 
-    def _seen(self, runner: gitlab.UserRunner, registered: Sequence[remote.Command]) -> remote.Command:
+    def _wait_until_online(self, runner: gitlab.UserRunner, registered: Sequence[remote.Command]) -> remote.Command:
         args = self._args
         return run_script(
             self,
             "online",
-            machine=args.server,
+            machine=args.gitlab.server,
             file="await-runner.sh",
             libraries=["gitlab.sh"],
             values={
-                "API_TOKEN": args.api_token,
-                "GITLAB_URL": args.gitlab_url,
-                # Not used by the script: it is asked again after every registration.
-                "REGISTRATIONS": pulumi.Output.all(*[one.stdout for one in registered]).apply("".join),
+                "API_TOKEN": args.gitlab.api_token,
+                "GITLAB_URL": args.gitlab.url,
                 "RUNNER_ID": runner.id,
             },
+            rerun_on={"registration": pulumi.Output.all(*[one.stdout for one in registered]).apply("".join)},
             timeout_seconds=300,
             depends_on=list(registered),
         )
 
 
 def _on_one_line(document: str) -> str:
-    """A JSON document as short as it can be."""
+    """A JSON document without line breaks and spaces."""
     return json.dumps(json.loads(document), separators=(",", ":"))

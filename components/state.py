@@ -1,11 +1,11 @@
-"""What a stack runs until now, and which settings may follow."""
+"""The deployed state of a stack, and the plan of the update that follows it."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 import pulumi
@@ -18,11 +18,11 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.(\d+)")
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """The settings of the last update that came to its end, as far as later ones depend on them.
+class DeploymentState:
+    """What the last successful update deployed, as far as later updates depend on it.
 
-    `kept` tells whether volume, bucket and domain are protected; `has_bucket` and `has_domain` whether the stack made
-    them. `projects` are the numbers of its projects by their paths, `adopted` those that were there before it.
+    `kept` says whether volume, bucket and domain are protected; `has_bucket` and `has_domain` whether the stack created
+    them. `projects` are the IDs of its projects by their paths; `imported` those of the projects that it imported.
     """
 
     gitlab_version: str
@@ -33,73 +33,127 @@ class Deployment:
     spaces_region: str
     kept: bool
     projects: Mapping[str, str] = field(default_factory=dict)
-    adopted: Mapping[str, str] = field(default_factory=dict)
+    imported: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Self | None:
-        """What this very stack remembers; None before the first update has come to its end.
+        """Return the state that this stack has exported; None before its first successful update.
 
-        The stack's outputs are read by a function of the engine and not by a `StackReference`: that would be a
-        resource, with a copy of all outputs in the state and a drift at every refresh after an update.
+        The engine reads the stack's outputs itself, without a `StackReference`: that would be a resource, with a copy
+        of all outputs in the state and drift at every refresh after an update.
         """
         stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        found: Mapping[str, Any] | None = _outputs_of(stack).get("deployed")
-        return cls(**found) if found else None
+        exported: Mapping[str, Any] | None = _outputs_of(stack).get("deployed")
+        if not exported:
+            return None
+        values = dict(exported)
+        # The key of the output: stacks have it in their state.
+        return cls(imported=values.pop("adopted", {}), **values)
+
+    def as_output(self) -> dict[str, Any]:
+        """Return the state for `pulumi.export`, as `read` takes it."""
+        values = asdict(self)
+        values["adopted"] = values.pop("imported")
+        return values
+
+
+@dataclass(frozen=True)
+class DeploymentPlan:
+    """What an update deploys. Protected data stays in the graph, even if the settings no longer ask for it.
+
+    `has_domain` and `has_bucket` say whether the stack owns them; `known_ids` are the IDs of kept projects by path.
+    """
+
+    settings: Settings
+    has_domain: bool
+    has_bucket: bool
+    spaces_region: str
+    known_ids: Mapping[str, str]
 
     @classmethod
-    def next(cls, settings: Settings, previous: Self | None) -> Self:
-        """What follows `previous` with `settings`: what is protected stays in the graph, wanted or not.
+    def after(cls, deployed: DeploymentState | None, settings: Settings) -> Self:
+        """Plan the update that follows `deployed` with `settings`; None means that it is the first one.
 
         Raises:
-            SettingsError: with every reason why it cannot follow, before anything is registered.
+            SettingsError: with every reason why the settings cannot follow, before anything is registered.
         """
-        if previous:
-            previous._check(settings)
-        protected = previous if previous and previous.kept else None
+        if deployed and (errors := _conflicts(deployed, settings)):
+            raise SettingsError(errors)
+        protected = deployed if deployed and deployed.kept else None
         return cls(
-            gitlab_version=settings.gitlab.version,
-            region=settings.region,
-            domain=settings.domain,
+            settings=settings,
             has_domain=settings.dns.zone is DnsZone.CREATE or (protected is not None and protected.has_domain),
             has_bucket=settings.registry.storage is Storage.SPACES or (protected is not None and protected.has_bucket),
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
-            kept=settings.keep_data,
-            projects=protected.projects if protected else {},
-            adopted={project.path: project.import_id for project in settings.projects if project.import_id},
+            known_ids=protected.projects if protected else {},
         )
 
-    def remember(self, gitlab_version: str, projects: Mapping[str, str]) -> dict[str, Any]:
-        """For `pulumi.export`, once it is known which GitLab is installed, and what it calls its projects."""
-        return asdict(replace(self, gitlab_version=gitlab_version, projects=dict(projects)))
+    def completed(self, gitlab_version: str, project_ids: Mapping[str, str]) -> dict[str, Any]:
+        """Return the state after this update, for `pulumi.export`, with the installed version and all project IDs."""
+        settings = self.settings
+        return DeploymentState(
+            gitlab_version=gitlab_version,
+            region=settings.region,
+            domain=settings.domain,
+            has_domain=self.has_domain,
+            has_bucket=self.has_bucket,
+            spaces_region=self.spaces_region,
+            kept=settings.keep_data,
+            projects=dict(project_ids),
+            imported={project.path: project.import_id for project in settings.projects if project.import_id},
+        ).as_output()
 
-    def _check(self, settings: Settings) -> None:
-        mistakes = upgrade_mistakes(self.gitlab_version, settings.gitlab.version)
-        for number, project in enumerate(settings.projects):
-            adopted = self.adopted.get(project.path, project.import_id)
-            if project.import_id != adopted:
-                mistakes.append(
-                    f"projects[{number}].importId: {project.path} was adopted as {adopted}; without that number its "
-                    "pipeline and settings would be written over, and it would be removed with the stack. "
-                    f'Put importId: "{adopted}" back, or take the project out for one update first'
-                )
-        if self.kept:
-            mistakes += self._moved("region", self.region, settings.region, "the volume and all that GitLab keeps")
-            if self.has_domain:
-                mistakes += self._moved("domain", self.domain, settings.domain, "the domain")
-            if self.has_bucket and settings.registry.storage is Storage.SPACES:
-                now = settings.spaces_region
-                mistakes += self._moved("registry.spacesRegion", self.spaces_region, now, "the bucket with all images")
-        if mistakes:
-            raise SettingsError(mistakes)
 
-    @staticmethod
-    def _moved(path: str, now: str, wanted: str, what: str) -> list[str]:
-        if now == wanted:
-            return []
+def upgrade_errors(deployed: str, wanted: str) -> list[str]:
+    """Return why GitLab cannot go from `deployed` to `wanted`: a downgrade, or an upgrade that skips a stop."""
+    now, then = _parts(deployed), _parts(wanted)
+    if then < now:
         return [
-            f"{path}: {wanted} cannot follow {now}; {what} would have to be made anew, and is protected. Set it back "
-            f"to {now}; or, if the data may be lost, bring removal: everything up first"
+            f"gitlab.version: {wanted} is older than the running {deployed}, whose database it cannot read. "
+            f"Set it to {deployed} or later, or restore a backup of the older version"
         ]
+    skipped = [stop for stop in GITLAB_REQUIRED_STOPS if now[:2] < stop < then[:2]]
+    if skipped:
+        major, minor = skipped[0]
+        return [
+            f"gitlab.version: {wanted} cannot follow {deployed}; upgrades must stop at {major}.{minor}, "
+            f"which migrates data, and fail without it. Set it to the latest {major}.{minor} first"
+        ]
+    if then[0] > GITLAB_LAST_KNOWN_MAJOR:
+        return [
+            f"gitlab.version: {wanted} is later than {GITLAB_LAST_KNOWN_MAJOR}, and the required stops on the way to "
+            "it are not known; data could be lost. Add its stops to components/versions.py first"
+        ]
+    return []
+
+
+def _conflicts(deployed: DeploymentState, settings: Settings) -> list[str]:
+    errors = upgrade_errors(deployed.gitlab_version, settings.gitlab.version)
+    for index, project in enumerate(settings.projects):
+        imported = deployed.imported.get(project.path, project.import_id)
+        if project.import_id != imported:
+            errors.append(
+                f"projects[{index}].importId: {project.path} was imported as {imported}; without that ID its pipeline "
+                "and settings would be overwritten, and it would be deleted with the stack. "
+                f'Set importId: "{imported}" again, or remove the project for one update first'
+            )
+    if deployed.kept:
+        errors += _moved("region", deployed.region, settings.region, "the volume with all of GitLab's data")
+        if deployed.has_domain:
+            errors += _moved("domain", deployed.domain, settings.domain, "the domain")
+        if deployed.has_bucket and settings.registry.storage is Storage.SPACES:
+            now = deployed.spaces_region
+            errors += _moved("registry.spacesRegion", now, settings.spaces_region, "the bucket with all images")
+    return errors
+
+
+def _moved(path: str, now: str, wanted: str, what: str) -> list[str]:
+    if now == wanted:
+        return []
+    return [
+        f"{path}: {wanted} cannot follow {now}; {what} would have to be replaced, and is protected. Set it back to "
+        f"{now}; or, if the data may be lost, run an update with removal: everything first"
+    ]
 
 
 def _outputs_of(stack: str) -> Mapping[str, Any]:
@@ -108,33 +162,10 @@ def _outputs_of(stack: str) -> Mapping[str, Any]:
         try:
             return dict(pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": stack}).value["outputs"])
         except Exception as error:
-            # An engine whose state is a file writes it as an update begins, and may not be done with it.
+            # An engine whose state is a file writes it when an update starts, and may not have finished.
             if "failed to load checkpoint: EOF" not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
-
-
-def upgrade_mistakes(deployed: str, wanted: str) -> list[str]:
-    """What speaks against `wanted` after `deployed`: a step back, or over a release where every upgrade has to stop."""
-    now, then = _parts(deployed), _parts(wanted)
-    if then < now:
-        return [
-            f"gitlab.version: {wanted} is older than {deployed}, which runs; its database could not be read. "
-            f"Take {deployed} or a later one, or restore a backup of the older version"
-        ]
-    skipped = [stop for stop in GITLAB_REQUIRED_STOPS if now[:2] < stop < then[:2]]
-    if skipped:
-        major, minor = skipped[0]
-        return [
-            f"gitlab.version: {wanted} cannot follow {deployed}; an upgrade has to stop at {major}.{minor}, "
-            f"where data is migrated, and would fail without. Set it to the newest {major}.{minor} first"
-        ]
-    if then[0] > GITLAB_LAST_KNOWN_MAJOR:
-        return [
-            f"gitlab.version: {wanted} is beyond {GITLAB_LAST_KNOWN_MAJOR}, and where upgrades to it have to stop is "
-            "not known here; data could be lost. Add its stops to components/versions.py first"
-        ]
-    return []
 
 
 def _parts(version: str) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
-"""Every version that this project pins, once, each with the reason where it is held back.
+"""Every version that this project pins, each in one place, with the reason if it is held back.
 
-A stack file may name another GitLab version; `components.settings` refuses one that is known to fail here.
+A stack file may name another GitLab version; `components.settings` refuses one that is known to fail.
 """
 
 from __future__ import annotations

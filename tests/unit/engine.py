@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import runpy
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ ENCRYPTED = ["slipway:certificate", "slipway:registry"]
 
 _STACK = "pulumi:pulumi:Stack"
 
+#: How long a registration that is held back waits for the others. Nothing waits this long unless a test is to fail.
+_PATIENCE_SECONDS = 10
+
 #: One for all runs: the SDK keeps references to the loop that it first saw.
 _LOOP = asyncio.new_event_loop()
 
@@ -46,8 +50,14 @@ class Registration:
 
     @property
     def depends_on(self) -> set[str]:
-        """Logical names of all resources that this one waits for."""
+        """Logical names of all resources that this one depends on."""
         return {urn.rsplit("::", 1)[1] for urn in self.request.dependencies}
+
+    @property
+    def needs(self) -> set[str]:
+        """URNs of everything that it declares to need: dependencies, provider, and what it is deleted with."""
+        provider = self.request.provider.rpartition("::")[0]
+        return {*self.request.dependencies, provider, self.request.deletedWith} - {""}
 
     @property
     def deleted_with(self) -> str:
@@ -61,6 +71,28 @@ class Registration:
 
 
 @dataclass
+class Hold:
+    """Leaves the registration of one resource unanswered until the program has registered all that is `awaited`."""
+
+    urn: str
+    awaited: set[str]
+    #: The resources that were registered before the held one was answered.
+    registered: set[str] = field(default_factory=set)
+    _released: bool = False
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def note(self, urn: str) -> None:
+        """Take note of a registration, and return when it may be answered."""
+        with self._changed:
+            if not self._released:
+                self.registered.add(urn)
+                self._changed.notify_all()
+            if urn == self.urn:
+                self._changed.wait_for(lambda: self.awaited <= self.registered, _PATIENCE_SECONDS)
+                self._released = True
+
+
+@dataclass
 class RecordingEngine(mocks.Mocks):
     """Answers registrations as the real services would and keeps them in order."""
 
@@ -71,6 +103,7 @@ class RecordingEngine(mocks.Mocks):
     messages: list[str] = field(default_factory=list)
     previous_outputs: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
+    hold: Hold | None = None
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that only its service knows."""
@@ -93,6 +126,11 @@ class RecordingEngine(mocks.Mocks):
     def of_type(self, suffix: str) -> list[Registration]:
         """Registrations whose type token ends with `suffix`."""
         return [one for one in self.registrations if one.type.endswith(suffix)]
+
+    @property
+    def custom(self) -> list[Registration]:
+        """Registrations of all resources that are not components."""
+        return [one for one in self.registrations if one.request.custom]
 
     def named(self, name: str) -> Registration:
         """The registration of that logical name."""
@@ -127,6 +165,8 @@ class _RecordingMonitor(mocks.MockMonitor):
         inputs = _plain(rpc.deserialize_properties(request.object))
         urn = self.make_urn(request.parent, request.type, request.name)
         self._engine.registrations.append(Registration(urn, request.type, request.name, inputs, request))
+        if self._engine.hold:
+            self._engine.hold.note(urn)
         return super().RegisterResource(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def RegisterResourceOutputs(  # noqa: N802
@@ -151,10 +191,13 @@ class _RecordingLog(mocks.MockEngine):
 
 
 def run_program(
-    previous_outputs: dict[str, Any] | None = None, groups: dict[str, int] | None = None, **changes: Any
+    previous_outputs: dict[str, Any] | None = None,
+    groups: dict[str, int] | None = None,
+    hold: Hold | None = None,
+    **changes: Any,
 ) -> RecordingEngine:
     """Run the whole program, as the engine would, with the required settings and `changes`."""
-    engine = RecordingEngine(previous_outputs=previous_outputs or {}, groups=groups or {})
+    engine = RecordingEngine(previous_outputs=previous_outputs or {}, groups=groups or {}, hold=hold)
     monitor = _RecordingMonitor(engine)
     features = monitor.GetDeploymentInfo(empty_pb2.Empty())  # type: ignore[no-untyped-call]
     settings.configure(

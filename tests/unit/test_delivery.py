@@ -85,7 +85,7 @@ def test_a_project_in_a_group_is_made_there_whatever_the_case_of_its_path() -> N
 
 
 def test_a_group_that_does_not_exist_is_told_in_one_sentence() -> None:
-    with pytest.raises(RunError, match=r"There is no group team in GitLab; .*\. Make the group first"):
+    with pytest.raises(RunError, match=r"GitLab has no group team; .*\. Create the group first"):
         run_program(groups={"steam": 9}, projects=[{**PROJECT, "group": "team"}], runners=[RUNNER])
 
 
@@ -284,7 +284,7 @@ def test_an_adopted_project_stays_adopted() -> None:
     with pytest.raises(SettingsError) as caught:
         delivered(previous_outputs={"deployed": before})
     [line] = caught.value.errors
-    assert line.startswith("projects[0].importId: hello was adopted as 17; ")
+    assert line.startswith("projects[0].importId: hello was imported as 17; ")
     assert run_program(previous_outputs={"deployed": before}).exports["deployed"]["adopted"] == {}
 
 

@@ -114,14 +114,6 @@ def test_the_public_ports_of_a_droplet_that_is_new_are_closed(engine: RecordingE
     assert "tags" not in access
 
 
-def test_the_one_firewall_of_old_becomes_the_public_one_so_that_no_port_closes_meanwhile(
-    engine: RecordingEngine,
-) -> None:
-    [alias] = engine.named("public-access-firewall").request.aliases
-    assert alias.spec.name == "network-server-firewall"
-    assert alias.spec.parentUrn.endswith("::network")
-
-
 def test_no_step_on_the_server_needs_a_public_port_before_it_opens(engine: RecordingEngine) -> None:
     for name in ("gitlab-configuration", "gitlab-api-token", "registry-storage", "registry-login"):
         lines = engine.script(name).replace("\\\n", "").splitlines()

@@ -10,7 +10,7 @@ import pulumi
 import pytest
 
 from components.settings import SettingsError
-from components.state import Deployment, upgrade_mistakes
+from components.state import DeploymentState, upgrade_errors
 from tests.unit.engine import run_program
 
 KEPT: dict[str, Any] = {
@@ -45,7 +45,7 @@ def after(deployed: dict[str, Any], **changes: Any) -> Any:
     ],
 )
 def test_an_upgrade_up_to_the_next_stop_is_allowed(deployed: str, wanted: str) -> None:
-    assert upgrade_mistakes(deployed, wanted) == []
+    assert upgrade_errors(deployed, wanted) == []
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ def test_an_upgrade_up_to_the_next_stop_is_allowed(deployed: str, wanted: str) -
     ],
 )
 def test_an_upgrade_over_a_stop_is_refused_and_told_where_to_stop(deployed: str, wanted: str, stop: str) -> None:
-    [line] = upgrade_mistakes(deployed, wanted)
-    assert line.startswith(f"gitlab.version: {wanted} cannot follow {deployed}; an upgrade has to stop at {stop}")
+    [line] = upgrade_errors(deployed, wanted)
+    assert line.startswith(f"gitlab.version: {wanted} cannot follow {deployed}; upgrades must stop at {stop}, ")
 
 
 def test_a_step_back_is_refused() -> None:
-    [line] = upgrade_mistakes("19.3.1-ce.0", "19.3.0-ce.0")
-    assert "is older than 19.3.1-ce.0, which runs" in line
+    [line] = upgrade_errors("19.3.1-ce.0", "19.3.0-ce.0")
+    assert "is older than the running 19.3.1-ce.0, whose database it cannot read" in line
 
 
 def test_an_upgrade_beyond_what_is_known_is_refused() -> None:
-    [line] = upgrade_mistakes("19.11.0-ce.0", "20.1.0-ce.0")
-    assert "is beyond 19" in line
+    [line] = upgrade_errors("19.11.0-ce.0", "20.1.0-ce.0")
+    assert "is later than 19, and the required stops on the way to it are not known" in line
 
 
 def test_nothing_is_registered_when_an_upgrade_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"has to stop at 19\.5") as caught:
+    with pytest.raises(SettingsError, match=r"must stop at 19\.5") as caught:
         after(KEPT, gitlab={"version": "19.6.0-ce.0"})
     assert "nothing was changed" in str(caught.value)
 
@@ -131,7 +131,9 @@ def test_a_state_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyP
     unfinished = RuntimeError("reading stack outputs: failed to load checkpoint: EOF")
     asked = Mock(side_effect=[unfinished, unfinished, ANSWER])
     monkeypatch.setattr(pulumi.runtime, "invoke", asked)
-    assert Deployment.read() == Deployment(**KEPT)
+    found = DeploymentState.read()
+    assert found
+    assert found.as_output() == KEPT
     assert asked.call_count == 3
 
 
@@ -139,5 +141,5 @@ def test_a_state_that_cannot_be_read_is_told_at_once(monkeypatch: pytest.MonkeyP
     asked = Mock(side_effect=RuntimeError("incorrect passphrase"))
     monkeypatch.setattr(pulumi.runtime, "invoke", asked)
     with pytest.raises(RuntimeError, match="incorrect passphrase"):
-        Deployment.read()
+        DeploymentState.read()
     assert asked.call_count == 1
