@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from tests.sandbox.cloud import namespaces
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox.machines.network import WORKSTATION_NAMESPACE
+from tests.sandbox_tests.support.waiting import eventually
 
 HOST_FILES = [Path(name) for name in ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/etc/docker")]
 PATIENCE = 60
@@ -80,13 +80,6 @@ def host_picture() -> dict[str, str]:
         for found in [file] if file.is_file() else sorted(file.rglob("*")):
             picture[str(found)] = hashlib.sha256(found.read_bytes()).hexdigest() if found.is_file() else "folder"
     return picture
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def test_the_machine_is_as_it_was_while_a_sandbox_runs_and_after_it(tmp_path: Path) -> None:
@@ -273,7 +266,7 @@ def test_a_service_that_dies_comes_back(checkout: Checkout) -> None:
     assert len(first) == 1
     assert checkout.run("exec", "--", "kill", "-9", *first).returncode == 0
     assert checkout.run("start").returncode == 0
-    eventually(lambda: checkout.run(*find).stdout.split() not in ([], first))
+    eventually(lambda: checkout.run(*find).stdout.split() not in ([], first), PATIENCE)
     assert checkout.run("start").returncode == 0
 
 
@@ -292,7 +285,7 @@ def test_a_start_after_a_change_of_the_sources_restarts_what_is_made_of_them(che
 def test_a_sandbox_that_was_killed_is_made_again_with_its_state(checkout: Checkout) -> None:
     token, init = checkout.layout.token_file.read_text(), checkout.init()
     os.kill(init.pid, signal.SIGKILL)
-    eventually(lambda: not init.alive)
+    eventually(lambda: not init.alive, PATIENCE)
     assert checkout.run("status").returncode == 1
     assert checkout.run("start").returncode == 0
     assert checkout.init() != init

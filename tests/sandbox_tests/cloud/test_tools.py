@@ -18,6 +18,7 @@ from tests.sandbox.cloud.stacks import backend, remove_stale_locks
 from tests.sandbox.cloud.tools import debian, golang, nodejs, pulumi
 from tests.sandbox.cloud.workstation import command_environment, tool_environment
 from tests.sandbox.layout import Layout
+from tests.sandbox_tests.support.waiting import eventually
 from tools import progress
 
 
@@ -127,8 +128,7 @@ def test_a_long_step_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(progress, "HEARTBEAT", 0.01)
     lines: list[str] = []
     with progress.heartbeat("compiling", lines.append):
-        while not lines:
-            pass
+        eventually(lambda: lines)
     assert lines[0].startswith("compiling: still at it")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud, eventually, public_key
+from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud, public_key
+from tests.sandbox_tests.support.waiting import eventually
 
 
 def test_regions_sizes_and_images_are_offered_as_the_real_service_offers_them(cloud: EmulatedCloud) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, eventually, public_key
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, public_key
+from tests.sandbox_tests.support.waiting import eventually
 
 
 def act(cloud: EmulatedCloud, number: int, **body: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.sandbox.digitalocean.state.backend import MachineFirewall, Rule
-from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, eventually
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud
+from tests.sandbox_tests.support.waiting import eventually
 
 SSH = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["0.0.0.0/0", "::/0"]}}
 ALL_OUT = {"protocol": "tcp", "ports": "0", "destinations": {"addresses": ["0.0.0.0/0"]}}

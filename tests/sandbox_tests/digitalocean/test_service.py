@@ -17,7 +17,8 @@ import pytest
 
 from tests.sandbox.digitalocean import app
 from tests.sandbox.digitalocean.app import RateLimit
-from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, eventually, public_key
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, public_key
+from tests.sandbox_tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("value", ["", "Bearer wrong", "Basic dTpw", "Bearer"])

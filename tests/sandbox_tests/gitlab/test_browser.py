@@ -17,13 +17,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.sandbox.browser import Browser, browser
 from tests.sandbox.screenshots import IMAGES, take
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance, listen, running, serving
 from tests.sandbox_tests.support.gitlab_projects import TUTORIAL, commit, make_runner, newest
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
+from tests.sandbox_tests.support.waiting import eventually
 from tools.clients import Outputs
 
 PULL = "docker pull gitlab.example.com:5555/root/hello"
@@ -242,12 +242,10 @@ def test_the_pictures_of_the_readme_are_those_that_are_taken(
 
 def work(runner: Runner, folder: Path) -> None:
     """Do two jobs, each until it has been seen."""
-    patiently = Retrying(retry=retry_if_result(lambda one: not one), stop=stop_after_delay(20), wait=wait_fixed(0.1))
     for log, picture in (("$ docker build .\n", "job.png"), ("$ npm test\n", "pipeline.png")):
-        job = patiently(runner.request)
-        assert job is not None
+        job = eventually(runner.request)
         job.log(log)
-        patiently((folder / picture).exists)
+        eventually((folder / picture).exists)
         job.succeed()
 
 

@@ -19,6 +19,7 @@ from tests.sandbox.plugins.base.properties import Asset
 from tests.sandbox.plugins.provider_command import CopyToRemote, LocalCommand, RemoteCommand
 from tests.sandbox_tests.support.pulumi_engine import Engine
 from tests.sandbox_tests.support.ssh_server import SshServer, ssh_server
+from tests.sandbox_tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -110,8 +111,7 @@ def test_a_machine_that_answers_late_is_reached(server: SshServer) -> None:
     connection = server.connection(port=port, dialErrorLimit=-1)
     thread = threading.Thread(target=lambda: results.append(create(late, log, connection=connection, create="echo in")))
     thread.start()
-    while not log.lines("debug"):
-        time.sleep(0.01)
+    eventually(lambda: log.lines("debug"))
     with ssh_server(late):
         thread.join(20)
     assert [result["stdout"] for result in results] == ["in"]
@@ -288,9 +288,8 @@ def test_a_user_who_stops_the_engine_does_not_wait_for_the_command(server: SshSe
     settings = config(server, tmp_path, create=f"touch {started}; exec sleep 60")
     engine = Engine(tmp_path / "engine", "commands", settings)
     running = engine.start("up", "--yes", "--skip-preview")
-    while not started.exists():
-        assert running.poll() is None
-        time.sleep(0.05)
+    eventually(lambda: started.exists() or running.poll() is not None, 60)
+    assert running.poll() is None
     begin = time.monotonic()
     running.send_signal(signal.SIGINT)
     output, _ = running.communicate(timeout=20)

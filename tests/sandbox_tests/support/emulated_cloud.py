@@ -6,8 +6,6 @@ import asyncio
 import secrets
 import ssl
 import threading
-import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +24,7 @@ from tests.sandbox.digitalocean.server import Tls, listen, serving
 from tests.sandbox.digitalocean.state.cloud import Config
 from tests.sandbox.digitalocean.state.memory_backend import MemoryBackend
 from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox_tests.support.waiting import eventually
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
@@ -190,12 +189,3 @@ class EmulatedCloud:
 
 SPACES = {"nyc3.digitaloceanspaces.com": ["100.64.1.1"], "*.nyc3.digitaloceanspaces.com": ["100.64.1.1"]}
 API = {"api.test": ["100.64.0.2"]}
-
-
-def eventually(probe: Callable[[], T | None]) -> T:
-    """What a probe finds, as soon as it finds something. Fails after a while."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := probe()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return found

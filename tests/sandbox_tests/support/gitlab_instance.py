@@ -20,12 +20,12 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starlette.types import ASGIApp
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.moments import clock_variables
 from tests.sandbox.gitlab.web.app import create_app
 from tests.sandbox.gitlab.web.core import db, tokens, users
 from tests.sandbox.gitlab.web.core.config import Config
+from tests.sandbox_tests.support.waiting import eventually
 
 PASSWORD = "kX9-vbq-Trz-72"  # noqa: S105 - of a user that lives as long as a test
 
@@ -127,10 +127,7 @@ def serving(app: ASGIApp, sock: socket.socket) -> Iterator[None]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     try:
-        wait = Retrying(
-            retry=retry_if_result(lambda started: not started), stop=stop_after_delay(10), wait=wait_fixed(0.02)
-        )
-        wait(lambda: server.started)
+        eventually(lambda: server.started, 10)
         yield
     finally:
         server.should_exit = True
