@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from tests.moments import clock_variables
-from tests.sandbox.runner.program.configuration import NEVER, Configuration, as_toml
+from tests.sandbox.runner.program.configuration import NEVER, Configuration
 from tests.sandbox_tests.support.runner_coordinator import Coordinator
 
 ANOTHER = "glrt-t1_another0another0anot"
@@ -233,7 +233,6 @@ def test_what_a_configuration_holds_is_kept_when_it_is_written_again(tmp_path: P
     configuration = Configuration(file).load()
     configuration.save()
     assert tomllib.loads(file.read_text()) == {**configuration.document, **tomllib.loads(text)}
-    assert tomllib.loads(as_toml(configuration.document)) == configuration.document
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

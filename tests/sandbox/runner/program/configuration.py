@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import os
 import secrets
 import string
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 DEFAULT_FILE = Path("/etc/gitlab-runner/config.toml")
 NEVER = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
@@ -91,7 +92,7 @@ class Configuration:
         unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(as_toml({name: value for name, value in self.document.items() if value != []}))
+            file.write(tomli_w.dumps({name: value for name, value in self.document.items() if value != []}))
         unfinished.replace(self.path)
         self.loaded = True
 
@@ -113,50 +114,3 @@ def _machine_id() -> str:
     except OSError:
         return ""
     return "s_" + hashlib.sha256(f"gitlab-runner {identity}".encode()).hexdigest()[:12] if identity else ""
-
-
-def as_toml(document: Table) -> str:
-    """The document as TOML: values before tables, every level two spaces further in."""
-    return "\n".join(_lines(document, (), "")) + "\n"
-
-
-def _lines(table: Table, path: tuple[str, ...], indent: str) -> list[str]:
-    lines = [f"{indent}{_key(name)} = {_value(value)}" for name, value in table.items() if not _is_tables(value)]
-    for name, value in table.items():
-        if not _is_tables(value):
-            continue
-        inner = (*path, name)
-        deeper = indent + "  " if path else "  "
-        outer = "" if not path else indent
-        for one in value if isinstance(value, list) else [value]:
-            brackets = ("[[", "]]") if isinstance(value, list) else ("[", "]")
-            if not path and lines:
-                lines.append("")
-            lines.append(f"{outer}{brackets[0]}{'.'.join(map(_key, inner))}{brackets[1]}")
-            lines += _lines(one, inner, deeper)
-    return lines
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, dict) or (
-        isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
-    )
-
-
-def _key(name: str) -> str:
-    bare = set(string.ascii_letters + string.digits + "-_")
-    return name if name and set(name) <= bare else json.dumps(name)
-
-
-def _value(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case dt.datetime():
-            return value.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-        case list():
-            return "[" + ", ".join(_value(one) for one in value) + "]"
-        case int() | float():
-            return str(value)
-        case _:
-            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
