@@ -22,7 +22,7 @@ from tests.sandbox.cloud.packages import create_packages_app
 from tests.sandbox.cloud.services import ACME_MANAGEMENT_PORT, ACME_PORT, ACME_SERVER
 from tests.sandbox.digitalocean.app import create_app
 from tests.sandbox.digitalocean.control import create_control_app
-from tests.sandbox.digitalocean.dns import DnsServer, Zone, static_zone
+from tests.sandbox.digitalocean.dns import DnsServer, DnsZone, static_zone
 from tests.sandbox.digitalocean.metadata import create_metadata_app
 from tests.sandbox.digitalocean.server import Tls, listen, listen_unix, serving
 from tests.sandbox.digitalocean.state.cloud import Config
@@ -48,10 +48,10 @@ def images(layout: Layout) -> tuple[str, ...]:
 def load_images(layout: Layout) -> None:
     """Wait for the machine engine and give it every image, with this sandbox's trust in it."""
     with closing(docker.DockerClient(base_url=f"unix://{layout.engine_socket}", timeout=300)) as engine:
-        patiently = tenacity.Retrying(
+        retrying = tenacity.Retrying(
             wait=tenacity.wait_fixed(0.1), stop=tenacity.stop_after_delay(ENGINE_PATIENCE), reraise=True
         )
-        patiently(engine.ping)
+        retrying(engine.ping)
         for slug in images(layout):
             load(
                 engine,
@@ -63,7 +63,7 @@ def load_images(layout: Layout) -> None:
             )
 
 
-def zones() -> list[Zone]:
+def zones() -> list[DnsZone]:
     """The names of the services that the sandbox plays; everything else in the DNS is the account's own domains."""
     dns, archives = str(addresses.DNS_ADDRESS), str(addresses.PACKAGES_ADDRESS)
     servers = {name: [dns] for name in Config(token="").nameservers}

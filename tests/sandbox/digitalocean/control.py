@@ -1,4 +1,4 @@
-"""The sandbox's own switchboard, apart from the API: what exists, how fast things go, what is to go wrong."""
+"""The sandbox's own control interface, beside the API: what exists, how long actions take, which faults to inject."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ RESOURCES: dict[str, type[Record]] = {
 M = TypeVar("M", bound=BaseModel)
 
 
-def is_furniture(record: Record) -> bool:
-    """What the service makes by itself and never lets go: default networks and the default project."""
+def is_built_in(record: Record) -> bool:
+    """Whether the service creates it by itself and never deletes it: default VPCs and the default project."""
     return (isinstance(record, Vpc) and record.default) or (isinstance(record, Project) and record.is_default)
 
 
@@ -96,7 +96,7 @@ async def resources(request: Request) -> Response:
     cloud = _cloud(request)
     found: dict[str, list[Any]] = {}
     for name, model in RESOURCES.items():
-        records = [record for record in cloud.store.all(model) if not is_furniture(record)]
+        records = [record for record in cloud.store.all(model) if not is_built_in(record)]
         found[name] = [record.model_dump(exclude=set(record.secret_fields)) for record in records]
     buckets = await cloud.backend.spaces_buckets()
     found["buckets"] = [{"name": name, "region": region} for name, region in sorted(buckets.items())]

@@ -30,7 +30,7 @@ STATIC_TTL = 60
 
 
 @dataclass
-class Zone:
+class DnsZone:
     """Records by owner name (lower case, no last dot)."""
 
     name: str
@@ -61,18 +61,18 @@ class Zone:
         return []
 
 
-def _zone(name: str, records: Sequence[RR]) -> Zone:
+def _zone(name: str, records: Sequence[RR]) -> DnsZone:
     nodes: dict[str, list[RR]] = {}
     for rr in records:
         nodes.setdefault(_text(rr.rname), []).append(rr)
-    return Zone(name, records[0], nodes)
+    return DnsZone(name, records[0], nodes)
 
 
 def _text(label: object) -> str:
     return str(label).rstrip(".").lower()
 
 
-def static_zone(name: str, hosts: Mapping[str, Sequence[str]]) -> Zone:
+def static_zone(name: str, hosts: Mapping[str, Sequence[str]]) -> DnsZone:
     """A zone of addresses that do not change. Names of hosts are whole; a wildcard is `*.` and a name."""
     soa = RR(name, QTYPE.SOA, rdata=SOA(f"ns.{name}", f"hostmaster.{name}", (1, 3600, 600, 86400, STATIC_TTL)))
     soa.ttl = STATIC_TTL
@@ -90,10 +90,10 @@ class DnsServer:
     """Answers from the store's domains and from static zones, which come first."""
 
     store: Store
-    static: Sequence[Zone] = ()
+    static: Sequence[DnsZone] = ()
     _connections: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def _find_zone(self, name: str) -> Zone | None:
+    def _find_zone(self, name: str) -> DnsZone | None:
         """The zone with the longest name that a name is in or below."""
         fitting = [zone for zone in self.static if _below(name, zone.name)]
         domains = [domain for domain in self.store.all(Domain) if _below(name, domain.name)]
@@ -148,9 +148,9 @@ class DnsServer:
         reply.header.aa = 1
         self._answer_in(zone, name, question.qname, question.qtype, reply)
 
-    def _answer_in(self, zone: Zone, name: str, asked: object, qtype: int, reply: DNSRecord) -> None:
+    def _answer_in(self, zone: DnsZone, name: str, asked: object, qtype: int, reply: DNSRecord) -> None:
         """Add the answers, and those of names that it is an alias of, as far as they are known here."""
-        current: Zone | None = zone
+        current: DnsZone | None = zone
         for _ in range(LONGEST_CHAIN):
             if current is None or current.delegation(name):
                 return

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.sandbox_tests.support.gitlab_instance import Instance
-from tests.sandbox_tests.support.gitlab_resources import hands_of
-from tests.sandbox_tests.support.pulumi_engine import Hands
+from tests.sandbox_tests.support.gitlab_resources import driver_of
+from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
 
 
 @pytest.fixture
-def hands(instance: Instance) -> Hands:
+def driver(instance: Instance) -> ResourceDriver:
     """The resources of the provider `gitlab`, with a token of the administrator."""
-    return hands_of(instance)
+    return driver_of(instance)

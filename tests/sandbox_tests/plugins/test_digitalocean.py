@@ -13,7 +13,7 @@ from tests.sandbox.plugins.base.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.digitalocean.session import ApiError, Session
 from tests.sandbox.plugins.provider_digitalocean import DigitalOcean
 from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
-from tests.sandbox_tests.support.pulumi_engine import Engine, Hands
+from tests.sandbox_tests.support.pulumi_engine import Engine, ResourceDriver
 
 
 @pytest.fixture(autouse=True)
@@ -21,22 +21,22 @@ def _trust(shared_cloud: EmulatedCloud, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SSL_CERT_FILE", str(shared_cloud.ca_certificate))
 
 
-def hands_of(cloud: EmulatedCloud, token: str = "") -> Hands:
-    return Hands(DigitalOcean(), Session({"token": token or cloud.token, "apiEndpoint": cloud.url}))
+def driver_of(cloud: EmulatedCloud, token: str = "") -> ResourceDriver:
+    return ResourceDriver(DigitalOcean(), Session({"token": token or cloud.token, "apiEndpoint": cloud.url}))
 
 
 @pytest.fixture
-def hands(cloud: EmulatedCloud) -> Hands:
-    return hands_of(cloud)
+def driver(cloud: EmulatedCloud) -> ResourceDriver:
+    return driver_of(cloud)
 
 
-def droplet(hands: Hands, **inputs: Any) -> tuple[str, dict[str, Any]]:
+def droplet(driver: ResourceDriver, **inputs: Any) -> tuple[str, dict[str, Any]]:
     common = {"name": "machine", "image": "debian-13-x64", "size": "s-1vcpu-1gb", "region": "nyc3"}
-    return hands.create("Droplet", **(common | inputs))
+    return driver.create("Droplet", **(common | inputs))
 
 
-def test_a_droplet_is_made_when_it_is_active(cloud: EmulatedCloud, hands: Hands) -> None:
-    identifier, outputs = droplet(hands, userData="#cloud-config\n")
+def test_a_droplet_is_made_when_it_is_active(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    identifier, outputs = droplet(driver, userData="#cloud-config\n")
     there = cloud.get(f"/v2/droplets/{identifier}")["droplet"]
     assert (there["status"], there["locked"]) == ("active", False)
     assert outputs["dropletUrn"] == f"do:droplet:{identifier}"
@@ -45,191 +45,195 @@ def test_a_droplet_is_made_when_it_is_active(cloud: EmulatedCloud, hands: Hands)
     assert "#cloud-config" not in outputs["userData"]
 
 
-def test_a_droplet_that_does_not_become_active_is_kept_in_the_state(cloud: EmulatedCloud, hands: Hands) -> None:
+def test_a_droplet_that_does_not_become_active_is_kept_in_the_state(
+    cloud: EmulatedCloud, driver: ResourceDriver
+) -> None:
     cloud.hold("droplet.create")
     with pytest.raises(PartlyMadeError, match=r"timeout after 0\.5 s while waiting for droplet") as failure:
-        droplet(hands, timeout=0.5)
+        droplet(driver, timeout=0.5)
     assert failure.value.outputs["dropletUrn"] == f"do:droplet:{failure.value.identifier}"
     cloud.hold()
 
 
-def test_a_user_who_stops_the_engine_does_not_wait_for_a_droplet(cloud: EmulatedCloud, hands: Hands) -> None:
+def test_a_user_who_stops_the_engine_does_not_wait_for_a_droplet(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     cloud.hold("droplet.create")
-    threading.Timer(0.5, hands.cancelled.set).start()
+    threading.Timer(0.5, driver.cancelled.set).start()
     with pytest.raises(PartlyMadeError, match="cancelled"):
-        droplet(hands)
+        droplet(driver)
     cloud.hold()
 
 
-def test_a_droplet_is_resized_renamed_and_tagged_in_place(cloud: EmulatedCloud, hands: Hands) -> None:
-    identifier, state = droplet(hands, tags=["a", "b"])
-    state = hands.update("Droplet", identifier, state, size="s-2vcpu-2gb", name="other", tags=["b", "c"])
+def test_a_droplet_is_resized_renamed_and_tagged_in_place(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    identifier, state = droplet(driver, tags=["a", "b"])
+    state = driver.update("Droplet", identifier, state, size="s-2vcpu-2gb", name="other", tags=["b", "c"])
     there = cloud.get(f"/v2/droplets/{identifier}")["droplet"]
     assert (there["size_slug"], there["name"], there["status"]) == ("s-2vcpu-2gb", "other", "active")
     assert sorted(there["tags"]) == ["b", "c"]
     assert state["memory"] == 2048
 
 
-def test_a_deleted_droplet_is_gone_and_deleting_it_again_is_no_error(cloud: EmulatedCloud, hands: Hands) -> None:
-    identifier, state = droplet(hands, gracefulShutdown=True)
-    hands.delete("Droplet", identifier, state)
-    assert hands.read("Droplet", identifier, state) is None
-    hands.delete("Droplet", identifier, state)
+def test_a_deleted_droplet_is_gone_and_deleting_it_again_is_no_error(
+    cloud: EmulatedCloud, driver: ResourceDriver
+) -> None:
+    identifier, state = droplet(driver, gracefulShutdown=True)
+    driver.delete("Droplet", identifier, state)
+    assert driver.read("Droplet", identifier, state) is None
+    driver.delete("Droplet", identifier, state)
     assert "droplets" not in cloud.exists()
 
 
-def test_an_imported_droplet_has_its_image_and_a_refreshed_one_keeps_it(hands: Hands) -> None:
-    identifier, state = droplet(hands)
-    _, imported = hands.read("Droplet", identifier)
+def test_an_imported_droplet_has_its_image_and_a_refreshed_one_keeps_it(driver: ResourceDriver) -> None:
+    identifier, state = droplet(driver)
+    _, imported = driver.read("Droplet", identifier)
     assert imported["image"] == "debian-13-x64"
-    _, refreshed = hands.read("Droplet", identifier, state)
+    _, refreshed = driver.read("Droplet", identifier, state)
     assert "image" not in refreshed
 
 
-def test_only_some_changes_of_a_droplet_make_a_new_one(hands: Hands) -> None:
-    old = hands.checked("Droplet", {"name": "m", "image": "i", "size": "s", "ipv6": True, "userData": "a"})
+def test_only_some_changes_of_a_droplet_make_a_new_one(driver: ResourceDriver) -> None:
+    old = driver.checked("Droplet", {"name": "m", "image": "i", "size": "s", "ipv6": True, "userData": "a"})
     new = old | {"image": "j", "size": "t", "ipv6": False, "userData": "b", "sshKeys": ["1"], "tags": ["x"]}
-    changed = dict(hands.resource("Droplet").differences(old, new))
+    changed = dict(driver.resource("Droplet").differences(old, new))
     assert changed.pop("size") is False
     assert changed.pop("tags") is False
     assert changed == {"image": True, "ipv6": True, "userData": True, "sshKeys": True}
-    assert dict(hands.resource("Droplet").differences(old | {"ipv6": False}, old)) == {"ipv6": False}
+    assert dict(driver.resource("Droplet").differences(old | {"ipv6": False}, old)) == {"ipv6": False}
 
 
-def test_a_volume_grows_is_attached_and_never_shrinks(cloud: EmulatedCloud, hands: Hands) -> None:
-    machine, _ = droplet(hands)
-    identifier, state = hands.create("Volume", name="Data", region="nyc3", size=10, initialFilesystemType="ext4")
+def test_a_volume_grows_is_attached_and_never_shrinks(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    machine, _ = droplet(driver)
+    identifier, state = driver.create("Volume", name="Data", region="nyc3", size=10, initialFilesystemType="ext4")
     assert (state["name"], state["filesystemType"]) == ("data", "ext4")
-    attachment, attached = hands.create("VolumeAttachment", dropletId=machine, volumeId=identifier)
+    attachment, attached = driver.create("VolumeAttachment", dropletId=machine, volumeId=identifier)
     assert attachment.startswith(f"{machine}-{identifier}-")
     assert cloud.get(f"/v2/volumes/{identifier}")["volume"]["droplet_ids"] == [int(machine)]
-    assert hands.update("Volume", identifier, state, size=20)["size"] == 20
+    assert driver.update("Volume", identifier, state, size=20)["size"] == 20
     with pytest.raises(PluginError, match="can only be expanded and not shrunk"):
-        hands.resource("Volume").differences({"size": 20}, {"size": 10})
-    hands.delete("VolumeAttachment", attachment, attached)
-    assert hands.read("VolumeAttachment", attachment, attached) is None
-    hands.delete("Volume", identifier, state)
-    assert hands.read("Volume", identifier, state) is None
+        driver.resource("Volume").differences({"size": 20}, {"size": 10})
+    driver.delete("VolumeAttachment", attachment, attached)
+    assert driver.read("VolumeAttachment", attachment, attached) is None
+    driver.delete("Volume", identifier, state)
+    assert driver.read("Volume", identifier, state) is None
 
 
-def test_a_name_of_a_volume_in_capitals_is_no_change(hands: Hands) -> None:
-    assert dict(hands.resource("Volume").differences({"name": "Data"}, {"name": "data"})) == {}
+def test_a_name_of_a_volume_in_capitals_is_no_change(driver: ResourceDriver) -> None:
+    assert dict(driver.resource("Volume").differences({"name": "Data"}, {"name": "data"})) == {}
 
 
-def test_a_reserved_address_is_assigned_moved_away_and_given_back(cloud: EmulatedCloud, hands: Hands) -> None:
-    machine, _ = droplet(hands)
-    address, state = hands.create("ReservedIp", region="nyc3")
+def test_a_reserved_address_is_assigned_moved_away_and_given_back(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    machine, _ = droplet(driver)
+    address, state = driver.create("ReservedIp", region="nyc3")
     assert state["reservedIpUrn"] == f"do:reservedip:{address}"
-    assignment, assigned = hands.create("ReservedIpAssignment", ipAddress=address, dropletId=machine)
+    assignment, assigned = driver.create("ReservedIpAssignment", ipAddress=address, dropletId=machine)
     assert cloud.get(f"/v2/reserved_ips/{address}")["reserved_ip"]["droplet"]["id"] == int(machine)
-    refreshed = hands.read("ReservedIp", address, state)
+    refreshed = driver.read("ReservedIp", address, state)
     assert "dropletId" not in refreshed[1]
-    assert hands.read("ReservedIpAssignment", f"{address},{machine}")[1] == assigned
-    hands.delete("ReservedIpAssignment", assignment, assigned)
-    hands.delete("ReservedIpAssignment", assignment, assigned)
-    assert hands.read("ReservedIpAssignment", assignment, assigned) is None
-    hands.delete("ReservedIp", address, state)
+    assert driver.read("ReservedIpAssignment", f"{address},{machine}")[1] == assigned
+    driver.delete("ReservedIpAssignment", assignment, assigned)
+    driver.delete("ReservedIpAssignment", assignment, assigned)
+    assert driver.read("ReservedIpAssignment", assignment, assigned) is None
+    driver.delete("ReservedIp", address, state)
     assert "reserved_ips" not in cloud.exists()
 
 
-def test_a_reserved_address_can_name_its_droplet_itself(cloud: EmulatedCloud, hands: Hands) -> None:
-    machine, _ = droplet(hands)
-    address, state = hands.create("ReservedIp", region="nyc3", dropletId=int(machine))
-    assert hands.read("ReservedIp", address, state)[1]["dropletId"] == int(machine)
-    hands.update("ReservedIp", address, state, dropletId=None)
+def test_a_reserved_address_can_name_its_droplet_itself(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    machine, _ = droplet(driver)
+    address, state = driver.create("ReservedIp", region="nyc3", dropletId=int(machine))
+    assert driver.read("ReservedIp", address, state)[1]["dropletId"] == int(machine)
+    driver.update("ReservedIp", address, state, dropletId=None)
     assert cloud.get(f"/v2/reserved_ips/{address}")["reserved_ip"]["droplet"] is None
 
 
-def test_a_firewall_says_back_what_it_was_told(hands: Hands) -> None:
+def test_a_firewall_says_back_what_it_was_told(driver: ResourceDriver) -> None:
     inbound = [
         {"protocol": "tcp", "portRange": "22", "sourceAddresses": ["0.0.0.0/0"]},
         {"protocol": "icmp", "sourceAddresses": ["::/0", "0.0.0.0/0"]},
     ]
     outbound = [{"protocol": "udp", "portRange": "all", "destinationAddresses": ["0.0.0.0/0"]}]
-    identifier, state = hands.create("Firewall", name="wall", inboundRules=inbound, outboundRules=outbound)
-    inputs = hands.checked("Firewall", {"name": "wall", "inboundRules": inbound, "outboundRules": outbound})
-    assert dict(hands.resource("Firewall").differences(inputs, state)) == {}
-    state = hands.update("Firewall", identifier, state, inboundRules=inbound[:1])
-    assert len(hands.read("Firewall", identifier, state)[1]["inboundRules"]) == 1
-    hands.delete("Firewall", identifier, state)
-    assert hands.read("Firewall", identifier, state) is None
+    identifier, state = driver.create("Firewall", name="wall", inboundRules=inbound, outboundRules=outbound)
+    inputs = driver.checked("Firewall", {"name": "wall", "inboundRules": inbound, "outboundRules": outbound})
+    assert dict(driver.resource("Firewall").differences(inputs, state)) == {}
+    state = driver.update("Firewall", identifier, state, inboundRules=inbound[:1])
+    assert len(driver.read("Firewall", identifier, state)[1]["inboundRules"]) == 1
+    driver.delete("Firewall", identifier, state)
+    assert driver.read("Firewall", identifier, state) is None
 
 
-def test_a_firewall_needs_rules_and_a_rule_needs_ports(hands: Hands) -> None:
-    firewall = hands.resource("Firewall")
+def test_a_firewall_needs_rules_and_a_rule_needs_ports(driver: ResourceDriver) -> None:
+    firewall = driver.resource("Firewall")
     assert [failure.path for failure in firewall.validate({"name": "w"})] == ["inboundRules"]
     rules = [{"protocol": "tcp"}, {"protocol": "icmp"}]
     assert [failure.path for failure in firewall.validate({"inboundRules": rules})] == ["inboundRules[0].portRange"]
 
 
-def test_records_keep_their_dots_and_their_zone(cloud: EmulatedCloud, hands: Hands) -> None:
-    domain, zone = hands.create("Domain", name="example.com")
+def test_records_keep_their_dots_and_their_zone(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    domain, zone = driver.create("Domain", name="example.com")
     assert zone["domainUrn"] == "do:domain:example.com"
-    caa, state = hands.create(
+    caa, state = driver.create(
         "DnsRecord", domain=domain, type="CAA", name="@", value="letsencrypt.org.", flags=0, tag="issue"
     )
     assert (state["value"], state["fqdn"]) == ("letsencrypt.org.", "example.com")
-    record, state = hands.create("DnsRecord", domain=domain, type="A", name="git", value="192.0.2.1", ttl=60)
+    record, state = driver.create("DnsRecord", domain=domain, type="A", name="git", value="192.0.2.1", ttl=60)
     assert state["fqdn"] == "git.example.com"
-    state = hands.update("DnsRecord", record, state, value="192.0.2.2")
+    state = driver.update("DnsRecord", record, state, value="192.0.2.2")
     assert cloud.get(f"/v2/domains/{domain}/records/{record}")["domain_record"]["data"] == "192.0.2.2"
-    assert hands.read("DnsRecord", f"{domain},{record}")[1] == {key: state[key] for key in state if key != "priority"}
-    hands.delete("DnsRecord", record, state)
-    assert hands.read("DnsRecord", record, state) is None
-    assert hands.read("DnsRecord", caa, {"domain": domain}) is not None
+    assert driver.read("DnsRecord", f"{domain},{record}")[1] == {key: state[key] for key in state if key != "priority"}
+    driver.delete("DnsRecord", record, state)
+    assert driver.read("DnsRecord", record, state) is None
+    assert driver.read("DnsRecord", caa, {"domain": domain}) is not None
 
 
-def test_a_record_of_a_type_needs_what_belongs_to_it(hands: Hands) -> None:
-    failures = hands.resource("DnsRecord").validate({"type": "CAA", "domain": "d", "value": "v", "name": "@"})
+def test_a_record_of_a_type_needs_what_belongs_to_it(driver: ResourceDriver) -> None:
+    failures = driver.resource("DnsRecord").validate({"type": "CAA", "domain": "d", "value": "v", "name": "@"})
     assert [failure.path for failure in failures] == ["flags", "tag"]
 
 
-def test_the_secret_of_a_spaces_key_is_given_once_and_kept(cloud: EmulatedCloud, hands: Hands) -> None:
-    identifier, state = hands.create("SpacesKey", name="key", grants=[{"bucket": "", "permission": "fullaccess"}])
+def test_the_secret_of_a_spaces_key_is_given_once_and_kept(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    identifier, state = driver.create("SpacesKey", name="key", grants=[{"bucket": "", "permission": "fullaccess"}])
     assert cloud.backend.keys[identifier][0] == state["secretKey"]
-    _, refreshed = hands.read("SpacesKey", identifier, state)
+    _, refreshed = driver.read("SpacesKey", identifier, state)
     assert "secretKey" not in refreshed
-    assert dict(hands.resource("SpacesKey").differences(state, refreshed)) == {}
-    hands.update("SpacesKey", identifier, state, name="other")
-    hands.delete("SpacesKey", identifier, state)
-    assert hands.read("SpacesKey", identifier, state) is None
+    assert dict(driver.resource("SpacesKey").differences(state, refreshed)) == {}
+    driver.update("SpacesKey", identifier, state, name="other")
+    driver.delete("SpacesKey", identifier, state)
+    assert driver.read("SpacesKey", identifier, state) is None
 
 
-def test_what_leaves_a_project_goes_to_the_default_one(cloud: EmulatedCloud, hands: Hands) -> None:
-    _, volume = hands.create("Volume", name="data", region="nyc3", size=10)
+def test_what_leaves_a_project_goes_to_the_default_one(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+    _, volume = driver.create("Volume", name="data", region="nyc3", size=10)
     urn = volume["volumeUrn"]
-    project, state = hands.create("Project", name="mine", environment="Development")
-    there, members = hands.create("ProjectResources", project=project, resources=[urn])
-    assert hands.read("ProjectResources", there, members)[1]["resources"] == [urn]
-    assert hands.read("Project", project, state)[1]["resources"] == [urn]
-    hands.delete("ProjectResources", there, members)
-    assert hands.read("Project", project, state)[1]["resources"] == []
+    project, state = driver.create("Project", name="mine", environment="Development")
+    there, members = driver.create("ProjectResources", project=project, resources=[urn])
+    assert driver.read("ProjectResources", there, members)[1]["resources"] == [urn]
+    assert driver.read("Project", project, state)[1]["resources"] == [urn]
+    driver.delete("ProjectResources", there, members)
+    assert driver.read("Project", project, state)[1]["resources"] == []
     default = cloud.get("/v2/projects/default/resources")["resources"]
     assert urn in {item["urn"] for item in default}
-    hands.create("ProjectResources", project=project, resources=[urn])
-    hands.delete("Project", project, state)
-    assert hands.read("Project", project, state) is None
+    driver.create("ProjectResources", project=project, resources=[urn])
+    driver.delete("Project", project, state)
+    assert driver.read("Project", project, state) is None
 
 
-def test_a_tag_and_a_key_and_a_network_come_and_go(cloud: EmulatedCloud, hands: Hands) -> None:
+def test_a_tag_and_a_key_and_a_network_come_and_go(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     public = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     made = {
-        "Tag": hands.create("Tag", name="web"),
-        "SshKey": hands.create("SshKey", name="key", publicKey=public),
-        "Vpc": hands.create("Vpc", name="net", region="nyc3", ipRange="10.30.0.0/20"),
+        "Tag": driver.create("Tag", name="web"),
+        "SshKey": driver.create("SshKey", name="key", publicKey=public),
+        "Vpc": driver.create("Vpc", name="net", region="nyc3", ipRange="10.30.0.0/20"),
     }
     assert made["SshKey"][1]["fingerprint"]
     assert made["Vpc"][1]["vpcUrn"] == f"do:vpc:{made['Vpc'][0]}"
     for kind, (identifier, state) in made.items():
-        resource = hands.resource(kind)
-        _, found = hands.read(kind, identifier, state)
+        resource = driver.resource(kind)
+        _, found = driver.read(kind, identifier, state)
         assert dict(resource.differences(state, found)) == {}
-    hands.update("SshKey", *made["SshKey"], name="renamed")
-    hands.update("Vpc", *made["Vpc"], description="described")
-    assert hands.read("Vpc", made["Vpc"][0])[1]["description"] == "described"
+    driver.update("SshKey", *made["SshKey"], name="renamed")
+    driver.update("Vpc", *made["Vpc"], description="described")
+    assert driver.read("Vpc", made["Vpc"][0])[1]["description"] == "described"
     for kind, (identifier, state) in made.items():
-        hands.delete(kind, identifier, state)
-        assert hands.read(kind, identifier, state) is None
+        driver.delete(kind, identifier, state)
+        assert driver.read(kind, identifier, state) is None
     assert cloud.exists() == {}
 
 
@@ -242,37 +246,37 @@ def test_a_tag_and_a_key_and_a_network_come_and_go(cloud: EmulatedCloud, hands: 
         ("getDomain", {"name": "example.com"}, {"domainUrn": "do:domain:example.com"}),
     ],
 )
-def test_functions_answer(hands: Hands, function: str, inputs: dict[str, Any], found: dict[str, Any]) -> None:
+def test_functions_answer(driver: ResourceDriver, function: str, inputs: dict[str, Any], found: dict[str, Any]) -> None:
     if function == "getDomain":
-        hands.create("Domain", name="example.com")
-    answer = DigitalOcean().function(f"digitalocean:index/{function}:{function}").invoke(hands.call(), inputs)
+        driver.create("Domain", name="example.com")
+    answer = DigitalOcean().function(f"digitalocean:index/{function}:{function}").invoke(driver.call(), inputs)
     assert {name: answer[name] for name in found} == found
 
 
-def test_a_function_that_finds_nothing_says_so(hands: Hands) -> None:
+def test_a_function_that_finds_nothing_says_so(driver: ResourceDriver) -> None:
     function = DigitalOcean().function("digitalocean:index/getDomain:getDomain")
     with pytest.raises(PluginError, match=r"domain nothing\.example was not found"):
-        function.invoke(hands.call(), {"name": "nothing.example"})
+        function.invoke(driver.call(), {"name": "nothing.example"})
 
 
-def test_sizes_are_filtered(hands: Hands) -> None:
+def test_sizes_are_filtered(driver: ResourceDriver) -> None:
     function = DigitalOcean().function("digitalocean:index/getSizes:getSizes")
     filters = [{"key": "vcpus", "values": ["4"]}, {"key": "regions", "values": ["nyc3"]}]
-    sizes = function.invoke(hands.call(), {"filters": filters})["sizes"]
+    sizes = function.invoke(driver.call(), {"filters": filters})["sizes"]
     assert sizes
     assert {size["vcpus"] for size in sizes} == {4}
 
 
-def test_a_request_that_fails_for_a_moment_is_sent_again(cloud: EmulatedCloud, hands: Hands) -> None:
+def test_a_request_that_fails_for_a_moment_is_sent_again(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     cloud.add_fault({"method": "GET", "path": "/v2/domains/*", "status": 503, "count": 1})
-    hands.create("Domain", name="example.com")
+    driver.create("Domain", name="example.com")
     assert cloud.requests().count(("GET", "/v2/domains/example.com")) == 2
 
 
 def test_an_error_of_the_api_is_shown_without_the_token(cloud: EmulatedCloud) -> None:
     wrong = cloud.token[::-1]
     with pytest.raises(ApiError, match="401") as failure:
-        hands_of(cloud, wrong).create("Domain", name="example.com")
+        driver_of(cloud, wrong).create("Domain", name="example.com")
     assert wrong not in str(failure.value)
 
 

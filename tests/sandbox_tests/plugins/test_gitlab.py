@@ -17,7 +17,7 @@ from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox_tests.support.gitlab_instance import Instance
 from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, make, settles
-from tests.sandbox_tests.support.pulumi_engine import Hands
+from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
 
 
 @pytest.mark.parametrize("other", ["2028-02-29T00:00:00Z", "2028-02-29", "2028-02-28T16:00:00-08:00"])
@@ -26,49 +26,49 @@ def test_one_moment_may_be_written_in_several_ways(other: str) -> None:
     assert instant("2028-02-29T00:00:01.000Z") != instant(other)
 
 
-def test_a_project_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:
-    first, state = comes_and_goes(hands, "Project", name="again", initializeWithReadme=True)
+def test_a_project_comes_and_goes_and_leaves_its_path_free(driver: ResourceDriver) -> None:
+    first, state = comes_and_goes(driver, "Project", name="again", initializeWithReadme=True)
     assert state["pathWithNamespace"] == "root/again"
-    second, _ = comes_and_goes(hands, "Project", name="again")
+    second, _ = comes_and_goes(driver, "Project", name="again")
     assert second != first
 
 
-def test_a_project_is_removed_for_good_only_if_that_was_asked_for(instance: Instance, hands: Hands) -> None:
-    identifier, state = make(hands)
-    hands.delete("Project", identifier, state)
+def test_a_project_is_removed_for_good_only_if_that_was_asked_for(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = make(driver)
+    driver.delete("Project", identifier, state)
     assert ask(instance, "GET", f"/projects/{identifier}")["marked_for_deletion_on"]
-    identifier, state = make(hands, permanentlyDeleteOnDestroy=True)
-    hands.delete("Project", identifier, state)
+    identifier, state = make(driver, permanentlyDeleteOnDestroy=True)
+    driver.delete("Project", identifier, state)
     with pytest.raises(httpx.HTTPStatusError, match="404"):
         ask(instance, "GET", f"/projects/{identifier}")
 
 
-def test_a_project_that_is_to_be_archived_is_not_deleted(instance: Instance, hands: Hands) -> None:
-    identifier, state = make(hands, archiveOnDestroy=True)
-    hands.delete("Project", identifier, state)
+def test_a_project_that_is_to_be_archived_is_not_deleted(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = make(driver, archiveOnDestroy=True)
+    driver.delete("Project", identifier, state)
     there = ask(instance, "GET", f"/projects/{identifier}")
     assert there["archived"] is True
     assert there["marked_for_deletion_on"] is None
 
 
-def test_a_cleanup_policy_settles_whatever_the_program_says_of_it(hands: Hands) -> None:
+def test_a_cleanup_policy_settles_whatever_the_program_says_of_it(driver: ResourceDriver) -> None:
     for policy in (
         {"enabled": False},
         {"enabled": False, "cadence": "1d", "keepN": 10, "olderThan": "90d", "nameRegexDelete": ".*"},
         {"enabled": True, "nameRegexDelete": "^branch-.*", "nameRegexKeep": ""},
         {"cadence": "7d"},
     ):
-        identifier, state = make(hands, containerExpirationPolicy=policy)
-        settles(hands, "Project", identifier, state)
+        identifier, state = make(driver, containerExpirationPolicy=policy)
+        settles(driver, "Project", identifier, state)
         # GitLab tells of an empty expression as of none.
         said = {name: value for name, value in policy.items() if value != ""}
         assert said.items() <= state["containerExpirationPolicy"].items()
 
 
-def test_a_cleanup_policy_that_is_there_already_is_adopted_by_saying_a_part_of_it(hands: Hands) -> None:
-    identifier, _ = make(hands)
-    resource = hands.resource("Project")
-    there = resource.imported_inputs(hands.read("Project", identifier)[1])
+def test_a_cleanup_policy_that_is_there_already_is_adopted_by_saying_a_part_of_it(driver: ResourceDriver) -> None:
+    identifier, _ = make(driver)
+    resource = driver.resource("Project")
+    there = resource.imported_inputs(driver.read("Project", identifier)[1])
     assert there["containerExpirationPolicy"]["cadence"] == "1d"
     same = {**there, "containerExpirationPolicy": {"enabled": False}}
     assert dict(resource.differences(there, same)) == {}
@@ -76,20 +76,20 @@ def test_a_cleanup_policy_that_is_there_already_is_adopted_by_saying_a_part_of_i
     assert dict(resource.differences(there, other)) == {"containerExpirationPolicy": False}
 
 
-def test_a_cleanup_policy_is_switched_off_and_its_drift_is_seen(instance: Instance, hands: Hands) -> None:
-    identifier, state = make(hands, containerExpirationPolicy={"enabled": True, "nameRegexDelete": "a"})
+def test_a_cleanup_policy_is_switched_off_and_its_drift_is_seen(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = make(driver, containerExpirationPolicy={"enabled": True, "nameRegexDelete": "a"})
     assert ask(instance, "GET", f"/projects/{identifier}")["container_expiration_policy"]["enabled"] is True
-    hands.update("Project", identifier, state, containerExpirationPolicy={"enabled": False, "nameRegexDelete": "b"})
+    driver.update("Project", identifier, state, containerExpirationPolicy={"enabled": False, "nameRegexDelete": "b"})
     there = ask(instance, "GET", f"/projects/{identifier}")["container_expiration_policy"]
     assert (there["enabled"], there["name_regex"]) == (False, "b")
     old = {"name": state["name"], "containerExpirationPolicy": {"enabled": True, "nameRegexDelete": "a"}}
-    _, found = hands.read("Project", identifier, state)
-    refreshed = hands.resource("Project").refreshed_inputs(old, found)
+    _, found = driver.read("Project", identifier, state)
+    refreshed = driver.resource("Project").refreshed_inputs(old, found)
     assert refreshed["containerExpirationPolicy"] == {"enabled": False, "nameRegexDelete": "b"}
 
 
-def test_a_project_changes_in_place_and_only_where_the_program_says(instance: Instance, hands: Hands) -> None:
-    identifier, state = make(hands, description="old", sharedRunnersEnabled=True, publicJobs=True)
+def test_a_project_changes_in_place_and_only_where_the_program_says(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = make(driver, description="old", sharedRunnersEnabled=True, publicJobs=True)
     before = ask(instance, "GET", f"/projects/{identifier}")
     changes: Properties = {
         "description": None,
@@ -97,8 +97,8 @@ def test_a_project_changes_in_place_and_only_where_the_program_says(instance: In
         "publicJobs": False,
         "buildTimeout": 1800,
     }
-    state = hands.update("Project", identifier, state, **changes, ciDefaultGitDepth=5, topics=["b", "a"])
-    settles(hands, "Project", identifier, state)
+    state = driver.update("Project", identifier, state, **changes, ciDefaultGitDepth=5, topics=["b", "a"])
+    settles(driver, "Project", identifier, state)
     after = ask(instance, "GET", f"/projects/{identifier}")
     changed = {name for name in before if before[name] != after[name]} - {
         "last_activity_at",
@@ -117,11 +117,11 @@ def test_a_project_changes_in_place_and_only_where_the_program_says(instance: In
     assert after["description"] in ("", None)
 
 
-def test_a_project_is_archived_and_brought_back(instance: Instance, hands: Hands) -> None:
-    identifier, state = make(hands, archived=True)
-    settles(hands, "Project", identifier, state)
+def test_a_project_is_archived_and_brought_back(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = make(driver, archived=True)
+    settles(driver, "Project", identifier, state)
     assert ask(instance, "GET", f"/projects/{identifier}")["archived"] is True
-    hands.update("Project", identifier, state, archived=False)
+    driver.update("Project", identifier, state, archived=False)
     assert ask(instance, "GET", f"/projects/{identifier}")["archived"] is False
 
 
@@ -139,10 +139,10 @@ class Recording(Session):
         return None
 
 
-def test_a_project_is_moved_in_place_to_another_path_and_group(instance: Instance, hands: Hands) -> None:
-    identifier, state = make(hands, path="old")
+def test_a_project_is_moved_in_place_to_another_path_and_group(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = make(driver, path="old")
     recording = Recording(instance)
-    Hands(GitLab(), recording).update("Project", identifier, state, path="new", namespaceId=77)
+    ResourceDriver(GitLab(), recording).update("Project", identifier, state, path="new", namespaceId=77)
     name = state["name"]
     assert recording.sent == [
         ("put", f"/projects/{identifier}", {"name": name, "path": "new"}),
@@ -150,8 +150,8 @@ def test_a_project_is_moved_in_place_to_another_path_and_group(instance: Instanc
     ]
 
 
-def test_a_preview_knows_which_addresses_a_move_changes(hands: Hands) -> None:
-    resource = hands.resource("Project")
+def test_a_preview_knows_which_addresses_a_move_changes(driver: ResourceDriver) -> None:
+    resource = driver.resource("Project")
     state = {"name": "app", "path": "app", "namespaceId": 1, "description": "x"}
     moved = {"httpUrlToRepo", "pathWithNamespace", "sshUrlToRepo", "webUrl"}
     assert set(resource.unknown_during(state, {**state, "path": "new"})) == moved
@@ -159,23 +159,23 @@ def test_a_preview_knows_which_addresses_a_move_changes(hands: Hands) -> None:
     assert set(resource.unknown_during(state, {**state, "description": "y"})) == set()
 
 
-def test_a_project_is_imported_by_its_path(hands: Hands) -> None:
-    identifier, state = make(hands)
-    found, observed = hands.read("Project", state["pathWithNamespace"])
+def test_a_project_is_imported_by_its_path(driver: ResourceDriver) -> None:
+    identifier, state = make(driver)
+    found, observed = driver.read("Project", state["pathWithNamespace"])
     assert found == identifier
-    inputs = hands.resource("Project").imported_inputs(observed)
+    inputs = driver.resource("Project").imported_inputs(observed)
     assert inputs["name"] == state["name"]
-    assert hands.failures("Project", inputs) == []
+    assert driver.failures("Project", inputs) == []
 
 
-def test_a_project_with_a_path_that_is_taken_is_an_error_that_says_so(hands: Hands) -> None:
-    _, state = make(hands)
+def test_a_project_with_a_path_that_is_taken_is_an_error_that_says_so(driver: ResourceDriver) -> None:
+    _, state = make(driver)
     with pytest.raises(ApiError, match=r"POST /projects: 400 .*taken"):
-        make(hands, name="another name", path=state["path"])
+        make(driver, name="another name", path=state["path"])
 
 
-def test_a_group_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:
-    parent, _ = hands.create("Group", name="Parent", path="parent")
+def test_a_group_comes_and_goes_and_leaves_its_path_free(driver: ResourceDriver) -> None:
+    parent, _ = driver.create("Group", name="Parent", path="parent")
     for for_good in (True, False):
         common: Properties = {
             "name": "Child",
@@ -183,44 +183,44 @@ def test_a_group_comes_and_goes_and_leaves_its_path_free(hands: Hands) -> None:
             "parentId": int(parent),
             "permanentlyRemoveOnDelete": for_good,
         }
-        _, state = comes_and_goes(hands, "Group", **common, description="", visibilityLevel="private")
+        _, state = comes_and_goes(driver, "Group", **common, description="", visibilityLevel="private")
         assert state["fullPath"] == "parent/child"
-    identifier, state = hands.create("Group", name="Child", path="child", description="x")
-    state = hands.update(
+    identifier, state = driver.create("Group", name="Child", path="child", description="x")
+    state = driver.update(
         "Group", identifier, state, name="Renamed", description=None, projectCreationLevel="maintainer"
     )
-    settles(hands, "Group", identifier, state)
-    assert hands.read("Group", "child", {})[1]["name"] == "Renamed"
+    settles(driver, "Group", identifier, state)
+    assert driver.read("Group", "child", {})[1]["name"] == "Renamed"
 
 
-def test_a_branch_is_created_from_a_ref_and_deleted(instance: Instance, hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
-    _, state = comes_and_goes(hands, "Branch", project=project, name="stable", ref="main")
+def test_a_branch_is_created_from_a_ref_and_deleted(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
+    _, state = comes_and_goes(driver, "Branch", project=project, name="stable", ref="main")
     head = ask(instance, "GET", f"/projects/{project}/repository/branches/main")["commit"]
     [commit] = state["commits"]
     assert (commit["id"], commit["shortId"]) == (head["id"], head["short_id"])
     assert (state["default"], state["protected"], state["canPush"]) == (False, False, True)
     with pytest.raises(ApiError, match="Invalid reference name: nowhere"):
-        hands.create("Branch", project=project, name="other", ref="nowhere")
+        driver.create("Branch", project=project, name="other", ref="nowhere")
 
 
-def test_a_branch_that_is_to_be_kept_outlives_its_resource(hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
-    identifier, state = hands.create("Branch", project=project, name="stable", ref="main")
-    state = hands.update("Branch", identifier, state, keepOnDestroy=True)
-    hands.delete("Branch", identifier, state)
-    assert hands.read("Branch", identifier, state) is not None
+def test_a_branch_that_is_to_be_kept_outlives_its_resource(driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
+    identifier, state = driver.create("Branch", project=project, name="stable", ref="main")
+    state = driver.update("Branch", identifier, state, keepOnDestroy=True)
+    driver.delete("Branch", identifier, state)
+    assert driver.read("Branch", identifier, state) is not None
 
 
-def test_another_ref_needs_a_new_branch(hands: Hands) -> None:
-    resource = hands.resource("Branch")
-    old = hands.checked("Branch", {"project": "1", "name": "stable", "ref": "main"})
+def test_another_ref_needs_a_new_branch(driver: ResourceDriver) -> None:
+    resource = driver.resource("Branch")
+    old = driver.checked("Branch", {"project": "1", "name": "stable", "ref": "main"})
     assert dict(resource.differences(old, {**old, "ref": "v1"})) == {"ref": True}
     assert dict(resource.differences(old, {**old, "keepOnDestroy": True})) == {"keepOnDestroy": False}
 
 
-def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
+def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
     rules = ask(instance, "GET", f"/projects/{project}/protected_branches")
     assert [rule["name"] for rule in rules] == ["main"]
     inputs: Properties = {
@@ -229,29 +229,29 @@ def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, 
         "pushAccessLevel": "no one",
         "mergeAccessLevel": "developer",
     }
-    identifier, state = hands.create("BranchProtection", **inputs)
+    identifier, state = driver.create("BranchProtection", **inputs)
     assert identifier == f"{project}:main"
-    settles(hands, "BranchProtection", identifier, state)
+    settles(driver, "BranchProtection", identifier, state)
     (rule,) = ask(instance, "GET", f"/projects/{project}/protected_branches")
     assert rule["push_access_levels"][0]["access_level"] == 0
-    state = hands.update("BranchProtection", identifier, state, allowForcePush=True)
+    state = driver.update("BranchProtection", identifier, state, allowForcePush=True)
     assert ask(instance, "GET", f"/projects/{project}/protected_branches/main")["allow_force_push"] is True
-    settles(hands, "BranchProtection", identifier, state)
-    hands.delete("BranchProtection", identifier, state)
-    assert hands.read("BranchProtection", identifier, state) is None
+    settles(driver, "BranchProtection", identifier, state)
+    driver.delete("BranchProtection", identifier, state)
+    assert driver.read("BranchProtection", identifier, state) is None
 
 
-def test_the_protection_of_another_branch_is_not_taken_over(hands: Hands) -> None:
-    project, _ = make(hands)
-    comes_and_goes(hands, "BranchProtection", project=project, branch="release/*")
-    hands.create("BranchProtection", project=project, branch="stable")
+def test_the_protection_of_another_branch_is_not_taken_over(driver: ResourceDriver) -> None:
+    project, _ = make(driver)
+    comes_and_goes(driver, "BranchProtection", project=project, branch="release/*")
+    driver.create("BranchProtection", project=project, branch="stable")
     with pytest.raises(PluginError, match=r"branch stable of project .* is protected already"):
-        hands.create("BranchProtection", project=project, branch="stable")
+        driver.create("BranchProtection", project=project, branch="stable")
 
 
-def test_a_change_of_who_may_push_needs_a_new_protection(hands: Hands) -> None:
-    resource = hands.resource("BranchProtection")
-    old = hands.checked("BranchProtection", {"project": "1", "branch": "main"})
+def test_a_change_of_who_may_push_needs_a_new_protection(driver: ResourceDriver) -> None:
+    resource = driver.resource("BranchProtection")
+    old = driver.checked("BranchProtection", {"project": "1", "branch": "main"})
     assert dict(resource.differences(old, {**old, "pushAccessLevel": "developer"})) == {"pushAccessLevel": True}
     assert dict(resource.differences(old, {**old, "allowForcePush": True})) == {"allowForcePush": False}
 
@@ -267,42 +267,42 @@ def file_of(project: str, **inputs: Any) -> Properties:
     return {**common, "commitMessage": "Write it", **inputs}
 
 
-def test_a_file_comes_changes_and_goes_by_one_commit_each(instance: Instance, hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
-    identifier, state = hands.create("RepositoryFile", **file_of(project))
+def test_a_file_comes_changes_and_goes_by_one_commit_each(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
+    identifier, state = driver.create("RepositoryFile", **file_of(project))
     assert identifier == f"{project}:main:a/b.txt"
     assert state["contentSha256"] == hashlib.sha256("é\n".encode()).hexdigest()
-    settles(hands, "RepositoryFile", identifier, state)
-    changed = hands.update("RepositoryFile", identifier, state, content="changed\n", executeFilemode=True)
+    settles(driver, "RepositoryFile", identifier, state)
+    changed = driver.update("RepositoryFile", identifier, state, content="changed\n", executeFilemode=True)
     assert changed["lastCommitId"] != state["lastCommitId"]
-    settles(hands, "RepositoryFile", identifier, changed)
-    hands.delete("RepositoryFile", identifier, changed)
-    assert hands.read("RepositoryFile", identifier, changed) is None
-    hands.delete("RepositoryFile", identifier, changed)
+    settles(driver, "RepositoryFile", identifier, changed)
+    driver.delete("RepositoryFile", identifier, changed)
+    assert driver.read("RepositoryFile", identifier, changed) is None
+    driver.delete("RepositoryFile", identifier, changed)
     titles = [commit["title"] for commit in ask(instance, "GET", f"/projects/{project}/repository/commits")]
     assert titles == ["[DELETE]: Write it", "Write it", "Write it", "Initial commit"]
 
 
-def test_a_file_of_bytes_is_given_and_kept_in_base64(hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
+def test_a_file_of_bytes_is_given_and_kept_in_base64(driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
     content = base64.b64encode(bytes(range(256))).decode()
-    _, state = comes_and_goes(hands, "RepositoryFile", **file_of(project, content=content, encoding="base64"))
+    _, state = comes_and_goes(driver, "RepositoryFile", **file_of(project, content=content, encoding="base64"))
     assert state["size"] == 256
 
 
-def test_a_file_that_is_there_is_overwritten_only_if_that_is_asked_for(hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
+def test_a_file_that_is_there_is_overwritten_only_if_that_is_asked_for(driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
     with pytest.raises(ApiError, match="A file with this name already exists"):
-        hands.create("RepositoryFile", **file_of(project, filePath="README.md"))
-    _, state = hands.create("RepositoryFile", **file_of(project, filePath="README.md", overwriteOnCreate=True))
+        driver.create("RepositoryFile", **file_of(project, filePath="README.md"))
+    _, state = driver.create("RepositoryFile", **file_of(project, filePath="README.md", overwriteOnCreate=True))
     assert state["content"] == "é\n"
 
 
-def test_files_that_are_written_at_once_are_all_there(instance: Instance, hands: Hands) -> None:
-    project, _ = make(hands, defaultBranch="main")
+def test_files_that_are_written_at_once_are_all_there(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = make(driver, defaultBranch="main")
 
     def write(number: int) -> None:
-        hands.create("RepositoryFile", **file_of(project, filePath=f"file-{number}"))
+        driver.create("RepositoryFile", **file_of(project, filePath=f"file-{number}"))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
@@ -320,6 +320,6 @@ def test_files_that_are_written_at_once_are_all_there(instance: Instance, hands:
     ],
 )
 def test_a_file_that_cannot_be_committed_is_refused_before_anything_is_asked(
-    hands: Hands, inputs: Properties, path: str
+    driver: ResourceDriver, inputs: Properties, path: str
 ) -> None:
-    assert [failure.path for failure in hands.failures("RepositoryFile", file_of("1", **inputs))] == [path]
+    assert [failure.path for failure in driver.failures("RepositoryFile", file_of("1", **inputs))] == [path]

@@ -15,8 +15,8 @@ from tests.sandbox.plugins.gitlab.names import camel
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox_tests.support.gitlab_instance import Instance
-from tests.sandbox_tests.support.gitlab_resources import ask_function, hands_of, make
-from tests.sandbox_tests.support.pulumi_engine import Hands
+from tests.sandbox_tests.support.gitlab_resources import ask_function, driver_of, make
+from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
 
 
 def test_every_input_is_one_that_the_sdk_has() -> None:
@@ -30,50 +30,50 @@ def test_every_input_is_one_that_the_sdk_has() -> None:
 @pytest.mark.parametrize(
     "identifier", ["BranchProtection=1", "ProjectVariable=1:KEY", "RepositoryFile=1:main", "ProjectDeployToken=:1"]
 )
-def test_an_id_of_the_wrong_form_is_an_error_that_says_the_right_one(hands: Hands, identifier: str) -> None:
+def test_an_id_of_the_wrong_form_is_an_error_that_says_the_right_one(driver: ResourceDriver, identifier: str) -> None:
     kind, _, wrong = identifier.partition("=")
     with pytest.raises(PluginError, match=r"the ID must be <project>:<"):
-        hands.read(kind, wrong)
+        driver.read(kind, wrong)
 
 
-def test_functions_answer(hands: Hands) -> None:
-    project, state = make(hands)
-    group, _ = hands.create("Group", name="Asked", path="asked")
-    assert ask_function(hands, "getCurrentUser")["username"] == "root"
-    assert ask_function(hands, "getProject", pathWithNamespace=state["pathWithNamespace"])["id"] == project
-    assert ask_function(hands, "getProject", id=project)["webUrl"] == state["webUrl"]
-    assert ask_function(hands, "getGroup", fullPath="asked")["groupId"] == int(group)
-    found = ask_function(hands, "getGroups", search="ask", sort="asc")["groups"]
+def test_functions_answer(driver: ResourceDriver) -> None:
+    project, state = make(driver)
+    group, _ = driver.create("Group", name="Asked", path="asked")
+    assert ask_function(driver, "getCurrentUser")["username"] == "root"
+    assert ask_function(driver, "getProject", pathWithNamespace=state["pathWithNamespace"])["id"] == project
+    assert ask_function(driver, "getProject", id=project)["webUrl"] == state["webUrl"]
+    assert ask_function(driver, "getGroup", fullPath="asked")["groupId"] == int(group)
+    found = ask_function(driver, "getGroups", search="ask", sort="asc")["groups"]
     assert [(one["fullPath"], one["groupId"]) for one in found] == [("asked", int(group))]
-    assert ask_function(hands, "getGroups", search="nobody-asked")["groups"] == []
-    assert ask_function(hands, "getMetadata")["enterprise"] is False
+    assert ask_function(driver, "getGroups", search="nobody-asked")["groups"] == []
+    assert ask_function(driver, "getMetadata")["enterprise"] is False
 
 
-def test_a_function_that_finds_nothing_says_so(hands: Hands) -> None:
+def test_a_function_that_finds_nothing_says_so(driver: ResourceDriver) -> None:
     with pytest.raises(PluginError, match="project no/where was not found"):
-        ask_function(hands, "getProject", pathWithNamespace="no/where")
+        ask_function(driver, "getProject", pathWithNamespace="no/where")
     with pytest.raises(PluginError, match="exactly one of groupId and fullPath"):
-        ask_function(hands, "getGroup")
+        ask_function(driver, "getGroup")
 
 
 def test_an_error_of_the_api_is_shown_without_the_token(instance: Instance) -> None:
     wrong = "glpat-" + "z" * 20
     with pytest.raises(ApiError, match="401") as failure:
-        make(hands_of(instance, token=wrong))
+        make(driver_of(instance, token=wrong))
     assert wrong not in str(failure.value)
 
 
 def test_the_token_is_checked_before_the_first_request_unless_that_is_switched_off(instance: Instance) -> None:
     for early, asked in ((True, "GET /user"), (False, "GET /metadata")):
-        hands = hands_of(instance, token="glpat-" + "z" * 20, earlyAuthCheck=early)
+        driver = driver_of(instance, token="glpat-" + "z" * 20, earlyAuthCheck=early)
         with pytest.raises(ApiError, match=rf"^{asked}: 401"):
-            ask_function(hands, "getMetadata")
+            ask_function(driver, "getMetadata")
 
 
 def test_an_address_where_nothing_answers_is_an_error_that_names_the_request(instance: Instance) -> None:
-    hands = hands_of(instance, baseUrl="http://127.0.0.1:1/api/v4/", retries=0)
+    driver = driver_of(instance, baseUrl="http://127.0.0.1:1/api/v4/", retries=0)
     with pytest.raises(PluginError, match="GET /user: ") as failure:
-        ask_function(hands, "getMetadata")
+        ask_function(driver, "getMetadata")
     assert instance.token not in str(failure.value)
 
 

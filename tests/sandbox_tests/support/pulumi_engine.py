@@ -97,8 +97,8 @@ class Engine:
         return {item["urn"].rpartition("::")[2]: item for item in found if not _is_internal(item["type"])}
 
 
-class Hands:
-    """Does to the resources of a provider what the engine would do."""
+class ResourceDriver:
+    """Calls the resources of a provider as the engine would."""
 
     def __init__(self, provider: Provider, session: Any) -> None:
         self.cancelled = threading.Event()

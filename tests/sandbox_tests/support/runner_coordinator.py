@@ -1,4 +1,4 @@
-"""A coordinator for runners, for tests: hands out the jobs that it is given and keeps what it is told of them."""
+"""A coordinator for runners, for tests: hands out the jobs that it is given, and keeps what runners report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 
 @dataclass
-class Told:
-    """What a runner told of one job."""
+class JobLog:
+    """What a runner reported about one job."""
 
     trace: bytes = b""
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Coordinator:
     def __init__(self, token: str = "glrt-t1_0123456789abcdefghij") -> None:  # noqa: S107 - of tests only
         self.token = token
         self.waiting: list[dict[str, Any]] = []
-        self.jobs: dict[int, Told] = {}
+        self.jobs: dict[int, JobLog] = {}
         self.requests: list[dict[str, Any]] = []
         self.managers: list[str] = []
         self.status = "running"
@@ -55,7 +55,7 @@ class Coordinator:
         job["variables"] = [*job["variables"], *more.pop("variables", [])]  # type: ignore[misc]
         job["steps"] = [*job["steps"], *more.pop("steps", [])]  # type: ignore[misc]
         self.waiting.append(job | more)
-        self.jobs[number] = Told()
+        self.jobs[number] = JobLog()
         return number
 
     @property

@@ -21,7 +21,17 @@ from starlette.routing import Route
 
 from .core import access, db, projects, protection, repositories
 from .core.config import Config
-from .core.credentials import CODE, DENIED, READ_CODE, WRITE_CODE, Visitor, basic, git_by_password, rights, visitor
+from .core.credentials import (
+    CODE,
+    DENIED,
+    READ_CODE,
+    WRITE_CODE,
+    Credential,
+    basic,
+    credential_of,
+    git_by_password,
+    rights,
+)
 from .core.events import NO_COMMIT, Push, push_accepted
 
 HOOKS = Path(__file__).parent / "hooks"
@@ -62,7 +72,7 @@ class RefusedError(Exception):
 class Admitted:
     """Somebody who may do with a project what they asked for."""
 
-    guest: Visitor
+    credential: Credential
     project: db.Row
     level: int
     admin: bool
@@ -71,26 +81,26 @@ class Admitted:
 def admit(config: Config, path: str, given: tuple[str, str] | None, service: str) -> Admitted:
     """Let somebody in, or refuse in the words that `git` shows them."""
     with db.connect(config.database) as connection:
-        guest = visitor(connection, config, given)
-        if guest is None or (guest.known and not guest.abilities & CODE):
+        credential = credential_of(connection, config, given)
+        if credential is None or (credential.known and not credential.abilities & CODE):
             raise RefusedError(401, DENIED)
-        if guest.kind == "gitlab_or_ldap" and not git_by_password(connection):
+        if credential.kind == "gitlab_or_ldap" and not git_by_password(connection):
             raise RefusedError(401, DENIED)
         project = projects.find_by_path(connection, path)
-        may = rights(connection, guest, project) if project is not None else frozenset()
+        may = rights(connection, credential, project) if project is not None else frozenset()
         if project is None or READ_CODE not in may:
-            raise RefusedError(404, NOT_THERE) if guest.known else RefusedError(401, DENIED)
-        if service == RECEIVE and not guest.known:
+            raise RefusedError(404, NOT_THERE) if credential.known else RefusedError(401, DENIED)
+        if service == RECEIVE and not credential.known:
             raise RefusedError(401, DENIED)
         if service == RECEIVE and WRITE_CODE not in may:
-            raise RefusedError(403, _why_not_push(guest))
-        level = access.project_level(connection, guest.who, project) if guest.who else access.DEVELOPER
+            raise RefusedError(403, _why_not_push(credential))
+        level = access.project_level(connection, credential.who, project) if credential.who else access.DEVELOPER
         repositories.ensure(config, project["id"], project["default_branch"] or "main")
-        return Admitted(guest, project, level, bool(guest.who and guest.who.admin))
+        return Admitted(credential, project, level, bool(credential.who and credential.who.admin))
 
 
-def _why_not_push(guest: Visitor) -> str:
-    if WRITE_CODE not in guest.abilities or guest.job is not None:
+def _why_not_push(credential: Credential) -> str:
+    if WRITE_CODE not in credential.abilities or credential.job is not None:
         return "You are not allowed to upload code."
     return "You are not allowed to push code to this project."
 
@@ -219,9 +229,9 @@ def accept(config: Config, admitted: Admitted, told: str) -> None:
     """
     lines = told.splitlines()
     options = tuple(line.removeprefix("option ") for line in lines if line.startswith("option "))
-    guest, project = admitted.guest, admitted.project
-    person = guest.who.user["id"] if guest.who else None
-    user_id: int | None = guest.deploy_token["creator_id"] if guest.deploy_token is not None else person
+    credential, project = admitted.credential, admitted.project
+    person = credential.who.user["id"] if credential.who else None
+    user_id: int | None = credential.deploy_token["creator_id"] if credential.deploy_token is not None else person
     with db.connect(config.database) as connection:
         for line in lines:
             if line.startswith("option "):
@@ -230,7 +240,7 @@ def accept(config: Config, admitted: Admitted, told: str) -> None:
             if before == NO_COMMIT and ref.startswith(repositories.BRANCHES):
                 branch = ref.removeprefix(repositories.BRANCHES)
                 protection.settle_first_push(connection, config, project, branch)
-            if user_id is not None and guest.job is None:
+            if user_id is not None and credential.job is None:
                 push_accepted(connection, config, Push(project["id"], ref, before, after, user_id, options))
 
 

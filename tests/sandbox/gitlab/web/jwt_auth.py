@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from .core import db, settings
 from .core.config import Config
-from .core.credentials import DELETE, DENIED, IMAGES, Visitor, basic, rights, visitor
+from .core.credentials import DELETE, DENIED, IMAGES, Credential, basic, credential_of, rights
 from .core.registry_client import SERVICE, sign
 
 #: What the registry calls a right to do everything.
@@ -33,18 +33,20 @@ def _answer(request: Request) -> Response:
     if config.registry is None:
         return _error(404, "UNAVAILABLE", "registry not enabled")
     with db.connect(config.database) as connection:
-        guest = visitor(connection, config, basic(request))
-        if guest is None:
+        credential = credential_of(connection, config, basic(request))
+        if credential is None:
             return _error(401, "UNAUTHORIZED", DENIED)
         asked = [scope for text in request.query_params.getlist("scope") for scope in text.split()]
-        granted = [entry for entry in (grant(connection, guest, scope) for scope in asked) if entry]
-        if not (guest.abilities & IMAGES) or not (guest.known or granted):
+        granted = [entry for entry in (grant(connection, credential, scope) for scope in asked) if entry]
+        if not (credential.abilities & IMAGES) or not (credential.known or granted):
             return _error(403, "DENIED", "access forbidden")
         minutes = int(settings.read(connection)["container_registry_token_expire_delay"])
-    return JSONResponse({"token": sign(config, config.registry, granted, guest.name, minutes, auth_type=guest.kind)})
+    return JSONResponse(
+        {"token": sign(config, config.registry, granted, credential.name, minutes, auth_type=credential.kind)}
+    )
 
 
-def grant(connection: db.Connection, guest: Visitor, scope: str) -> dict[str, Any] | None:
+def grant(connection: db.Connection, credential: Credential, scope: str) -> dict[str, Any] | None:
     """What of a scope (`repository:path:pull,push`) is granted. A repository lies in a project that exists."""
     kind, _, rest = scope.partition(":")
     name, _, actions = rest.rpartition(":")
@@ -53,7 +55,7 @@ def grant(connection: db.Connection, guest: Visitor, scope: str) -> dict[str, An
     project = project_of(connection, name)
     if project is None:
         return None
-    may = rights(connection, guest, project)
+    may = rights(connection, credential, project)
     allowed = [action for action in actions.split(",") if _NEEDS.get(action, action) in may]
     if not allowed:
         return None

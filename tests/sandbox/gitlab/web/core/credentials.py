@@ -37,8 +37,8 @@ DENIED = (
 
 
 @dataclass(frozen=True)
-class Visitor:
-    """Somebody with a user, with a deploy token, or with a job; nobody when all three are missing."""
+class Credential:
+    """A user, a deploy token or a running job; anonymous if all three are missing."""
 
     who: Principal | None = None
     deploy_token: db.Row | None = None
@@ -46,14 +46,14 @@ class Visitor:
 
     @property
     def name(self) -> str:
-        """What the registry is told of them."""
+        """The name in the tokens for the registry."""
         if self.deploy_token is not None:
             return str(self.deploy_token["username"])
         return str(self.who.user["username"]) if self.who else ""
 
     @property
     def kind(self) -> str:
-        """How they came, in GitLab's words."""
+        """The kind of credential, in GitLab's words."""
         if self.deploy_token is not None:
             return "deploy_token"
         if self.job is not None:
@@ -64,12 +64,12 @@ class Visitor:
 
     @property
     def known(self) -> bool:
-        """Whether it is somebody."""
+        """Whether it is not anonymous."""
         return self.who is not None or self.deploy_token is not None
 
     @property
     def abilities(self) -> frozenset[str]:
-        """What the way they came is good for, in whichever project."""
+        """What this kind of credential allows in any project."""
         if self.deploy_token is not None:
             return _of_scopes(json.loads(self.deploy_token["scopes"]))
         if self.job is not None:
@@ -91,33 +91,33 @@ def basic(request: Request) -> tuple[str, str] | None:
     return login, password
 
 
-def visitor(connection: db.Connection, config: Config, given: tuple[str, str] | None) -> Visitor | None:
-    """Who a name and a password belong to; nothing when they are wrong. Without them, it is somebody unknown."""
+def credential_of(connection: db.Connection, config: Config, given: tuple[str, str] | None) -> Credential | None:
+    """The credential for a name and a password, None if they are wrong. Without them, it is anonymous."""
     if given is None:
-        return Visitor()
+        return Credential()
     login, password = given
     if login == job_tokens.USERNAME:
         job = job_tokens.find(connection, config, password)
-        return Visitor(Principal(job.user, frozenset({"api"})), job=job) if job else None
+        return Credential(Principal(job.user, frozenset({"api"})), job=job) if job else None
     if (deploy := deploy_tokens.find(connection, config, login, password)) is not None:
-        return Visitor(deploy_token=deploy)
+        return Credential(deploy_token=deploy)
     try:
-        return Visitor(auth.by_token(connection, config, password))
+        return Credential(auth.by_token(connection, config, password))
     except ApiError:
         who = auth.by_password(connection, login, password)
-        return Visitor(who) if who else None
+        return Credential(who) if who else None
 
 
-def rights(connection: db.Connection, guest: Visitor, project: db.Row) -> frozenset[str]:
-    """What somebody may do with the code and the images of a project."""
-    if guest.deploy_token is not None:
-        reached = deploy_tokens.reaches(connection, guest.deploy_token, project)
+def rights(connection: db.Connection, credential: Credential, project: db.Row) -> frozenset[str]:
+    """What a credential allows with the code and the images of a project."""
+    if credential.deploy_token is not None:
+        reached = deploy_tokens.reaches(connection, credential.deploy_token, project)
         of_project = _open_to(project, member=True) if reached else _public(project)
-        return of_project & guest.abilities
-    level = access.project_level(connection, guest.who, project)
-    if guest.job is not None:
-        return _of_job(guest.job, project, level)
-    return _of_level(guest.who, project, level) & guest.abilities
+        return of_project & credential.abilities
+    level = access.project_level(connection, credential.who, project)
+    if credential.job is not None:
+        return _of_job(credential.job, project, level)
+    return _of_level(credential.who, project, level) & credential.abilities
 
 
 def git_by_password(connection: db.Connection) -> bool:
