@@ -83,7 +83,7 @@ nightly: env ## unit and sandbox tests with the clock at five moments, such as a
 	@.cache/venv/bin/python -m tests tools
 	@.cache/venv/bin/python -m tests.moments all .cache/venv/bin/python -m tests unit sandbox
 
-docs: env ## write what docs, Pulumi.yaml and the sandbox's coverage take from the code
+docs: env ## write the generated parts of docs, Pulumi.yaml and the sandbox's coverage
 	@.cache/venv/bin/python -m tools.docs
 	@.cache/venv/bin/python -m tests.sandbox.coverage
 

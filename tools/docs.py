@@ -31,8 +31,8 @@ Schema = dict[str, Any]
 class Setting:
     """One key of a stack file, as users read about it. All texts but `key` are Markdown.
 
-    `note` says briefly what the value is, where its type alone does not: choices, unit, secret. `nested` tells whether
-    the key is below a list, or below names that users choose.
+    `note` is what is worth knowing about the value in a few words: choices, unit, or that it is secret. `nested` is
+    true below a list, and below names that the user chooses.
     """
 
     key: str
@@ -63,7 +63,7 @@ class Reference:
         self._sections: dict[str, Schema] = schema["$defs"]
 
     def settings(self) -> Iterator[Setting]:
-        """All settings outside of lists, sections within sections by their key paths."""
+        """All settings outside lists, those of sections by their key paths."""
         return self._below(self._root)
 
     def entry(self, key: str) -> Iterator[Setting]:
@@ -71,7 +71,7 @@ class Reference:
         return self._below(self._resolved(self._root["properties"][key]["items"]))
 
     def top_level(self) -> Iterator[TopLevel]:
-        """The keys of the `config` block: each has a default, so that the program and not the engine reports errors."""
+        """The keys of the `config` block, each with a default: the program reports missing keys, not the engine."""
         for key, node in self._root["properties"].items():
             found = self._resolved(node)
             items = self._resolved(found["items"])["type"] if found["type"] == "array" else None
@@ -114,7 +114,7 @@ class Reference:
                 yield from self._below(inner, f"{path}{step}.", nested=True)
 
     def _resolved(self, node: Schema) -> Schema:
-        """The node itself, without a reference and without the choice of null. What it says wins over its section."""
+        """The node with its reference followed and null removed from its types. Its own keys win over its section's."""
         for one in node.get("anyOf", []):
             if one != {"type": "null"}:
                 node = {**one, **node}
@@ -171,7 +171,7 @@ def replaced(document: str, part: str, content: str) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """Each file with generated parts, and what it has to contain."""
+    """Each file with generated parts, and its up-to-date content."""
     reference = Reference(Settings.model_json_schema())
     # Markdown and YAML, not HTML.
     templates = Environment(  # noqa: S701

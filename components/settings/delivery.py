@@ -71,12 +71,12 @@ class Builder(StrEnum):
 
 
 class ExtraStage(Section):
-    """A stage of the pipeline after build, test and release: shell lines that can use the builder."""
+    """A stage of the pipeline after build, test and release: shell commands that can use the builder."""
 
     name: Name = Field(description="The name of the stage and its job.", examples=["deploy"])
     script: tuple[str, ...] = Field(
         min_length=1,
-        description="Shell lines. They have what the image of the builder contains, and are logged in to the registry.",
+        description="Shell commands. They run in the builder's image, logged in to the registry.",
     )
     default_branch_only: bool = Field(
         default=True, description="Whether the stage runs on the default branch only; `false` runs it on every branch."
@@ -160,7 +160,7 @@ class ProjectSettings(Section):
     )
     keep_images: Literal[1, 5, 10, 25, 50, 100] = Field(
         default=10,
-        description="How many images the cleanup policy keeps, besides `latest` and the default branch's.",
+        description="How many images the cleanup policy keeps, in addition to `latest` and the default branch's image.",
         json_schema_extra={"unit": "images"},
     )
     variables: dict[str, Variable] = Field(

@@ -66,7 +66,7 @@ class Registry(Section):
         default=5555,
         ge=1,
         le=65535,
-        description="The public port of the registry; none that another service of GitLab uses.",
+        description="The public port of the registry, which no other service on the server may use.",
     )
     storage: Storage = Field(
         default=Storage.SPACES,

@@ -7,7 +7,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Section(BaseModel):
-    """A section of the stack file. Keys are in camel case, as Pulumi's own are; unknown keys are refused.
+    """A section of the stack file. Keys are in camel case, as Pulumi's own are; unknown keys are rejected.
 
     Each field is the only source of what users read about it: `description`, `default` and `examples`, and in
     `json_schema_extra` the `unit` of a number and, as `unset`, what applies where the default is not a fixed value.

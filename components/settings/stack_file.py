@@ -45,7 +45,7 @@ class Dns(Section):
 
     zone: DnsZone = Field(
         default=DnsZone.CREATE,
-        description="`create` creates the domain at DigitalOcean; `existing` adds records to a domain that is there.",
+        description="`create` creates the domain at DigitalOcean; `existing` adds records to one that is there.",
     )
     ttl: int = Field(
         default=300,

@@ -73,39 +73,39 @@ def test_an_error_says_that_nothing_was_changed_and_what_to_do() -> None:
         ({"gitlab": {"packages": {"keyurl": "x"}}}, "gitlab.packages.keyurl", "Did you mean keyUrl?"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_known_one(changes: dict[str, Any], path: str, hint: str) -> None:
+def test_an_unknown_key_is_rejected_with_the_nearest_known_one(changes: dict[str, Any], path: str, hint: str) -> None:
     [line] = errors(**changes)
     assert line == f"{path}: is not a setting; it would have no effect. {hint}"
 
 
 @pytest.mark.parametrize("cidr", ["192.0.2.10/24", "everywhere", "300.0.0.0/8"])
-def test_an_invalid_admin_network_is_refused(cidr: str) -> None:
+def test_an_invalid_admin_network_is_rejected(cidr: str) -> None:
     [line] = errors(adminCidrs=[cidr])
     assert line.startswith(f"adminCidrs: {cidr!r} is not a usable network")
 
 
 @pytest.mark.parametrize("domain", ["localhost", "-a.example.com", "exa mple.com", "example..com"])
-def test_an_invalid_domain_is_refused(domain: str) -> None:
+def test_an_invalid_domain_is_rejected(domain: str) -> None:
     [line] = errors(domain=domain)
     assert line.startswith("domain: is not a domain name")
 
 
 @pytest.mark.parametrize(
-    ("version", "complaint"),
+    ("version", "message"),
     [
         ("19.3", "is not a package version"),
         ("19.2.0-ce.0", "is older than 19.2.1"),
         ("18.11.9-ce.0", "is older than 19.2.1"),
     ],
 )
-def test_a_gitlab_version_that_would_fail_is_refused(version: str, complaint: str) -> None:
+def test_a_gitlab_version_that_would_fail_is_rejected(version: str, message: str) -> None:
     [line] = errors(gitlab={"version": version})
     assert line.startswith("gitlab.version: ")
-    assert complaint in line
+    assert message in line
 
 
 @pytest.mark.parametrize("size", ["s-1vcpu-8gb", "s-2vcpu-2gb"])
-def test_a_droplet_too_small_for_gitlab_is_refused(size: str) -> None:
+def test_a_droplet_too_small_for_gitlab_is_rejected(size: str) -> None:
     [line] = errors(server={"size": size})
     assert line.startswith(f"server.size: {size} has less than 2 vCPUs or 4 GB")
 
@@ -115,7 +115,7 @@ def test_a_size_whose_slug_does_not_state_its_memory_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("port", [22, 80, 443, 5000, 8080])
-def test_a_registry_port_that_another_service_uses_is_refused(port: int) -> None:
+def test_a_registry_port_that_another_service_uses_is_rejected(port: int) -> None:
     [line] = errors(registry={"port": port})
     assert line.startswith(f"registry.port: {port} is used by another service")
 
@@ -125,19 +125,19 @@ def test_s3_storage_needs_its_section() -> None:
     assert "without the section registry.s3" in line
 
 
-def test_an_s3_section_that_would_be_ignored_is_refused() -> None:
+def test_an_s3_section_that_would_be_ignored_is_rejected() -> None:
     s3 = {"bucket": "images", "accessKey": "a", "secretKey": "b"}
     [line] = errors(registry={"storage": "filesystem", "s3": s3})
     assert "it would be ignored" in line
 
 
-def test_an_endpoint_without_a_scheme_is_refused() -> None:
+def test_an_endpoint_without_a_scheme_is_rejected() -> None:
     s3 = {"bucket": "images", "accessKey": "a", "secretKey": "b", "endpoint": "minio.example.test"}
     [line] = errors(registry={"storage": "s3", "s3": s3})
     assert line.startswith("registry.s3.endpoint: is not an https:// URL")
 
 
-def test_a_region_without_spaces_is_refused_only_if_spaces_are_used() -> None:
+def test_a_region_without_spaces_is_rejected_only_if_spaces_are_used() -> None:
     [line] = errors(region="nyc1")
     assert line.startswith("registry.spacesRegion: nyc1 offers no Spaces")
     assert settings(region="nyc1", registry={"spacesRegion": "nyc3"}).spaces_region == "nyc3"
@@ -149,7 +149,7 @@ def test_a_provided_certificate_needs_chain_and_key() -> None:
     assert line.startswith("certificate: has source provided without both chain and privateKey")
 
 
-def test_a_provided_certificate_with_source_lets_encrypt_is_refused() -> None:
+def test_a_provided_certificate_with_source_lets_encrypt_is_rejected() -> None:
     [line] = errors(certificate={"chain": CHAIN, "privateKey": PRIVATE_KEY})
     assert "source is lets-encrypt; they would be ignored" in line
 
@@ -165,7 +165,7 @@ def test_an_error_under_a_former_key_names_the_current_one() -> None:
     assert line.endswith(". The key is now called caCertificate")
 
 
-def test_a_former_key_beside_the_current_one_is_refused() -> None:
+def test_a_former_key_beside_the_current_one_is_rejected() -> None:
     [line] = errors(certificate={"authority": CHAIN, "caCertificate": CHAIN})
     assert line == (
         "certificate.authority: is the former name of caCertificate, which is set as well; it would be ignored. "
@@ -179,7 +179,7 @@ def test_only_the_current_key_is_suggested_for_an_unknown_one() -> None:
     assert "authority" not in line
 
 
-def test_an_unknown_key_below_a_variable_named_like_a_key_is_refused() -> None:
+def test_an_unknown_key_below_a_variable_named_like_a_key_is_rejected() -> None:
     projects = [{"path": "hello", "variables": {"value": {"value": "a-secret-value", "maskd": True}}}]
     [line] = [
         line for line in errors(projects=projects, runners=[{"name": "docker-builder"}]) if "is not a setting" in line
@@ -254,7 +254,7 @@ def test_every_error_names_its_key_and_says_what_to_do(changes: dict[str, Any], 
     assert "the-secret" not in line
 
 
-def test_a_secret_in_plain_text_is_refused_with_the_command_that_encrypts_it() -> None:
+def test_a_secret_in_plain_text_is_rejected_with_the_command_that_encrypts_it() -> None:
     config = as_config({**project_defaults(), **REQUIRED, "registry": {"storage": "s3", "s3": S3}})
     with pytest.raises(SettingsError) as caught:
         load("slipway", "test", config, [], TOKEN)
@@ -276,7 +276,7 @@ def test_the_command_for_a_missing_key_below_a_list_can_be_pasted() -> None:
     assert line.endswith("pulumi config set --secret --path 'projects[0].variables.TOKEN.value' …")
 
 
-def test_a_stage_without_a_script_is_refused() -> None:
+def test_a_stage_without_a_script_is_rejected() -> None:
     projects = [{"path": "hello", "extraStages": [{"name": "deploy", "script": []}]}]
     [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
     assert line.startswith("projects[0].extraStages[0].script: has too few entries; ")
@@ -284,7 +284,7 @@ def test_a_stage_without_a_script_is_refused() -> None:
 
 
 @pytest.mark.parametrize("stack", ["Prod_1.x", "1st", "p" * 38])
-def test_a_stack_name_that_digitalocean_would_reject_is_refused(stack: str) -> None:
+def test_a_stack_name_that_digitalocean_would_reject_is_rejected(stack: str) -> None:
     config = as_config({**project_defaults(), **REQUIRED})
     with pytest.raises(SettingsError, match="stack: "):
         load("slipway", stack, config, [], TOKEN)
