@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from components.settings.section import Section
-from components.settings.texts import Certificates, EmailAddress, HttpsUrl
+from components.settings.strings import Certificates, EmailAddress, HttpsUrl
 
 
 class CertificateSource(StrEnum):

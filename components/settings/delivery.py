@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from components import versions
 from components.settings.section import Section
-from components.settings.texts import Fingerprint, HttpsUrl, matching
+from components.settings.strings import Fingerprint, HttpsUrl, matching
 
 Name = Annotated[
     str,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from components import versions
 from components.settings.section import Section
-from components.settings.texts import Fingerprint, HttpsUrl
+from components.settings.strings import Fingerprint, HttpsUrl
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
 

@@ -9,7 +9,7 @@ from typing import Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from components.settings.section import Section
-from components.settings.texts import BucketName, Endpoint, KeyText
+from components.settings.strings import BucketName, Endpoint, KeyText
 
 #: Regions that offer Spaces (DigitalOcean, regional availability).
 SPACES_REGIONS: Final = frozenset(

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from components import versions
 from components.settings.section import Section
-from components.settings.texts import matching
+from components.settings.strings import matching
 
 #: GitLab, memory-constrained environments: it does not start reliably with less.
 _LEAST_VCPUS: Final = 2

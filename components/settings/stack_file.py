@@ -18,7 +18,7 @@ from components.settings.gitlab import GitLab
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
 from components.settings.section import Section
 from components.settings.server import Server
-from components.settings.texts import Region
+from components.settings.strings import Region
 
 #: Common names of certificates have 64 characters at most (RFC 5280, ub-common-name).
 _LONGEST_NAME: Final = 64
