@@ -173,8 +173,9 @@ class Runner(Component):
                 "CONFIGURATION": pulumi.Output.secret(configuration),
                 "GITLAB_URL": args.gitlab.url,
                 "REGISTRY": args.gitlab.registry,
-                "RUNNER_VERSION": settings.version,
             },
+            # Another version may read the same configuration differently.
+            rerun_on={"version of gitlab-runner": settings.version},
             timeout_seconds=600,
             depends_on=[prepared],
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
+from components import versions
 from components.rendering import render, ruby_string, script
 from tests.unit.delivered import delivered
 from tests.unit.test_shell_files import findings
@@ -21,15 +22,6 @@ FILES = ROOT / "components" / "files"
 PRELUDE = "prelude.sh"
 SHELL = sorted(path.name for path in FILES.glob("*.sh") if path.name != PRELUDE)
 SCRIPTS = [name for name in SHELL if "\nmain() {\n" in script(name)]
-
-
-#: What a step gets only so that it runs again.
-RERUN_ON = {
-    "await-runner.sh": {"REGISTRATIONS"},
-    "check-registry-login.sh": {"CONFIGURATION"},
-    "configure-gitlab.sh": {"GITLAB_VERSION"},
-    "register-runner.sh": {"RUNNER_VERSION"},
-}
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ def step(stdin: str) -> Step:
     first = (*libraries, last)[0]
     assigned = stdin.removeprefix(script(PRELUDE)).split(script(first))[0]
     names = {word.split("=", 1)[0] for word in shlex.split(assigned, comments=True)}
-    return Step(last, tuple(libraries), frozenset(names - {"LIMIT_SECONDS"} - RERUN_ON.get(last, set())))
+    return Step(last, tuple(libraries), frozenset(names - {"LIMIT_SECONDS"}))
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +118,26 @@ def test_every_message_that_the_manual_explains_is_one_that_a_script_prints() ->
     for message in messages:
         missing = [part for part in re.split(r" ?…|: | \(curl", message) if part.strip(" )") not in everything]
         assert missing == [], message
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("gitlab-configuration", versions.GITLAB),
+        ("registry-login", "stdout of registry-storage"),
+        ("delivery-docker-builder-1-registration", versions.GITLAB_RUNNER),
+        ("delivery-docker-builder-online", "stdout of delivery-docker-builder-1-registration"),
+    ],
+)
+def test_what_a_script_must_follow_without_using_it_is_a_comment_so_that_a_change_updates_it(
+    name: str, cause: str
+) -> None:
+    command = delivered().named(name).inputs
+    lines = [line for line in command["stdin"].splitlines() if cause in line]
+    assert lines
+    assert [line for line in lines if not line.startswith("# ")] == []
+    # A change of these would replace the step instead.
+    assert command["triggers"] == ["4711"]
 
 
 @pytest.mark.parametrize("name", SHELL)
