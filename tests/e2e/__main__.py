@@ -31,7 +31,7 @@ def worker(layout: Layout) -> str:
 
 @contextmanager
 def sandboxes(layouts: list[Layout]) -> Iterator[None]:
-    """New sandboxes that run until the end of the block, even after an error; leftovers of a killed run go first."""
+    """New sandboxes that run until the end of the block; what a killed run has left is removed first."""
     says = [partial(_say, layout) for layout in layouts]
     with ThreadPoolExecutor() as pool:
         try:

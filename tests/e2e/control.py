@@ -1,4 +1,4 @@
-"""The sandbox's control interface, for tests that ask what the cloud saw."""
+"""Client for the sandbox's control interface: what exists in the cloud, and which requests it received."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import httpx
 
 from tests.sandbox.layout import current
 
-READS = {"GET", "HEAD", "OPTIONS"}
+_READS = {"GET", "HEAD", "OPTIONS"}
 
 
 class Control:
-    """Reads what exists and what was asked, apart from the API that is emulated."""
+    """Reads the state of the cloud without going through the emulated API."""
 
     def __init__(self) -> None:
         transport = httpx.HTTPTransport(uds=str(current().control_socket))
         self._client = httpx.Client(transport=transport, base_url="http://control", timeout=30)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._client.close()
 
     def resources(self) -> dict[str, Any]:
-        """Everything that exists now, by kind."""
+        """Everything that exists now, by type of resource."""
         return dict(self._client.get("/resources").raise_for_status().json())
 
     def requests(self) -> list[dict[str, Any]]:
-        """Requests to the API so far, oldest first."""
+        """API requests so far, oldest first."""
         return list(self._client.get("/requests").raise_for_status().json())
 
     def gaps(self) -> list[Any]:
-        """What was asked for and is not implemented."""
+        """Requests for routes that the emulator does not implement."""
         return list(self._client.get("/gaps").raise_for_status().json())
 
     def writes_since(self, count: int) -> list[str]:
-        """Requests after the first `count` that change something."""
-        return [f"{one['method']} {one['path']}" for one in self.requests()[count:] if one["method"] not in READS]
+        """Method and path of the requests after the first `count` that can change something."""
+        return [f"{one['method']} {one['path']}" for one in self.requests()[count:] if one["method"] not in _READS]

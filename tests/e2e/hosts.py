@@ -1,8 +1,7 @@
-"""Machines of a stack other than the server, reached as their administrator reaches them."""
+"""SSH access to machines of a stack other than the server, as their administrator has it."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from tools.clients import run
 
 @dataclass(frozen=True)
 class Host:
-    """One machine, over connections that are pinned to the host key that the stack gave it."""
+    """One machine, reached over SSH with its host key pinned to the one in the stack's state."""
 
     droplet: int
     address: str
@@ -24,9 +23,8 @@ class Host:
 
     @classmethod
     def of(cls, stack: Stack, name: str) -> Self:
-        """The machine whose droplet has the logical name `<name>-droplet`, as the stack's state knows it."""
-        state = json.loads(stack.run("stack", "export", settings_file=False))
-        found = {one["urn"].rsplit("::", 1)[1]: one for one in state["deployment"]["resources"]}
+        """The machine whose droplet has the logical name `<name>-droplet` in the stack's state."""
+        found = {urn.rsplit("::", 1)[1]: resource for urn, resource in stack.resources().items()}
         droplet, outputs = found[f"{name}-droplet"], stack.outputs()
         return cls(
             droplet=int(droplet["id"]),
@@ -36,11 +34,11 @@ class Host:
             private_key=str(outputs.values["server_ssh_private_key"]),
         )
 
-    def root(self, script: str, timeout: float = 120) -> str:
-        """Standard output of a script that runs as root and has to succeed.
+    def sudo(self, script: str, timeout: float = 120) -> str:
+        """Run a script as root and return its standard output. `timeout` is in seconds.
 
         Raises:
-            CheckError: it failed.
+            CheckError: the script failed.
         """
         with tempfile.TemporaryDirectory() as folder:
             identity, known = Path(folder, "id"), Path(folder, "known_hosts")

@@ -1,16 +1,16 @@
-"""Looks for secrets, by value, in every place where they must not be."""
+"""Searches for secrets, by value, in places where they must not appear."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-from tests.e2e.sampling import Watch
+from tests.e2e.sampling import Sampler
 from tools.clients import Outputs, run
 
 
 def secret_values(outputs: Outputs) -> dict[str, str]:
-    """Every secret of a stack, by name. Of a private key, its longest line: it survives any re-wrapping."""
+    """Every secret of a stack by name; for a private key its longest line, which survives re-wrapping."""
     values = {
         "admin password": outputs.password,
         "api token": str(outputs.values["gitlab_api_token"]),
@@ -22,8 +22,8 @@ def secret_values(outputs: Outputs) -> dict[str, str]:
     return values
 
 
-def found_in(text: str, values: dict[str, str]) -> list[str]:
-    """Names of the secrets that `text` holds."""
+def leaked(text: str, values: dict[str, str]) -> list[str]:
+    """Names of the secrets that `text` contains."""
     return [name for name, value in values.items() if value in text]
 
 
@@ -32,19 +32,19 @@ def _longest_line(pem: str) -> str:
 
 
 @dataclass
-class ProcessWatch(Watch):
-    """Command lines and environments of processes, collected while something runs.
+class ProcessSampler(Sampler):
+    """Collects command lines and environments of processes.
 
-    The workstation sees the processes of all machines of the sandbox beside its own.
+    The workstation sees the processes of all machines in the sandbox as well as its own.
     """
 
     seen: set[str] = field(default_factory=set)
 
     @property
     def text(self) -> str:
-        """All that was seen."""
+        """Everything collected so far."""
         return "\n".join(self.seen)
 
-    def look(self) -> None:
-        """Collect those that there are now."""
+    def sample(self) -> None:
+        """Collect the current processes."""
         self.seen.update(run("ps", "axeww").splitlines())

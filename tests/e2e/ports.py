@@ -1,4 +1,4 @@
-"""Watches a server from outside while it is made: which ports answer, and what is behind them when they first do."""
+"""Probes a server from outside while it is being created: which ports answer, and what they serve first."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.e2e.sampling import Watch
+from tests.e2e.sampling import Sampler
 
 
 @dataclass
-class DoorWatch(Watch):
-    """Tries ports of a host.
+class PortSampler(Sampler):
+    """Connects to ports of a host.
 
-    `opened` has the ports that have answered, those of one look together. `sign_up` is what the page for new accounts
-    answered first, once port 443 did: a status, and where it leads.
+    `opened` lists the ports in the order in which they first answered, grouped by sample. `sign_up` is the first
+    response of the sign-up page once port 443 is open: status code and redirect target.
     """
 
     host: str
@@ -24,13 +24,13 @@ class DoorWatch(Watch):
     opened: list[set[int]] = field(default_factory=list)
     sign_up: tuple[int, str] | None = None
 
-    def look(self) -> None:
-        """Try those ports that have not answered yet."""
+    def sample(self) -> None:
+        """Probe the ports that have not answered yet."""
         known = set().union(*self.opened)
         if found := {port for port in self.ports if port not in known and self._answers(port)}:
             self.opened.append(found)
         if 443 in known | found and self.sign_up is None:
-            self._ask()
+            self._request_sign_up()
 
     def _answers(self, port: int) -> bool:
         try:
@@ -39,13 +39,13 @@ class DoorWatch(Watch):
             return False
         return True
 
-    def _ask(self) -> None:
+    def _request_sign_up(self) -> None:
         try:
             answer = httpx.get(f"https://{self.host}/users/sign_up", timeout=30)
         except httpx.TransportError:
-            # Open, and nothing that serves behind it yet: asked again.
+            # The port is open, but nothing serves behind it yet: retry with the next sample.
             return
         if answer.is_server_error:
-            # A front without its application.
+            # The reverse proxy is up before its application.
             return
         self.sign_up = (answer.status_code, answer.headers.get("location", ""))

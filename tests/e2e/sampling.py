@@ -1,4 +1,4 @@
-"""Looks at something again and again while a test does something else."""
+"""Samples something repeatedly while a test does something else."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-#: Seconds between two looks. A sampling interval, not a wait for something.
+#: Seconds between two samples. An interval, not a wait for something.
 _INTERVAL = 0.1
 
 
 @dataclass(kw_only=True)
-class Watch(abc.ABC):
-    """Something that is looked at for as long as a block lasts."""
+class Sampler(abc.ABC):
+    """Takes samples in a thread of its own for as long as a block runs."""
 
     _done: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Look until the block ends."""
+        """Take samples until the block ends."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -30,9 +30,9 @@ class Watch(abc.ABC):
             thread.join()
 
     @abc.abstractmethod
-    def look(self) -> None:
-        """One look."""
+    def sample(self) -> None:
+        """Take one sample."""
 
     def _run(self) -> None:
         while not self._done.wait(_INTERVAL):
-            self.look()
+            self.sample()

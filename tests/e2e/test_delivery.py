@@ -1,6 +1,6 @@
-"""From a push to a running image, in order, on one stack with one project and one runner.
+"""From a push to a released image, on one stack with one project and one runner.
 
-The tests build on each other: each leaves the project as the next one needs it.
+The tests run in order and build on each other: each leaves the project in the state that the next one needs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.control import Control
+from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
 from tools.clients import Docker, run, temporary_project
@@ -21,7 +22,7 @@ from tools.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, 
 
 @pytest.fixture(scope="module")
 def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with a project and its runner, and a domain of its own; destroyed at the end."""
+    """A stack with a project and its runner; destroyed at the end."""
     made = Stack.create(
         "delivery",
         tmp_path_factory.mktemp("delivery"),
@@ -33,7 +34,7 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made.remove()
 
 
-def test_up_ends_with_a_green_pipeline_and_an_image_that_greets(delivery: Stack) -> None:
+def test_after_up_the_pipeline_is_green_and_the_released_image_greets(delivery: Stack) -> None:
     delivery.up()
     results = {one.name: one for one in verify.measure(delivery.outputs())}
     assert {"Pipeline", "Released"} <= results.keys()
@@ -48,14 +49,14 @@ def test_the_runner_is_locked_to_its_project_described_and_online(delivery: Stac
     assert project_of(outputs).shared_runners_enabled is False
 
 
-def test_a_second_up_of_project_and_runner_changes_nothing(delivery: Stack, control: Control) -> None:
+def test_a_second_up_and_a_refresh_of_project_and_runner_change_nothing(delivery: Stack, control: Control) -> None:
     before = len(control.requests())
     delivery.up("--expect-no-changes")
     delivery.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
     assert control.writes_since(before) == []
 
 
-def test_a_commit_that_breaks_the_test_releases_nothing_and_a_fix_does(delivery: Stack) -> None:
+def test_a_failing_test_blocks_the_release_and_a_fix_is_released(delivery: Stack) -> None:
     outputs = delivery.outputs()
     project, released = project_of(outputs), latest(outputs)
     source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
@@ -71,13 +72,17 @@ def test_a_commit_that_breaks_the_test_releases_nothing_and_a_fix_does(delivery:
     assert latest(outputs) != released
 
 
-def test_a_push_to_another_branch_builds_and_tests_and_does_not_release(delivery: Stack, tmp_path: Path) -> None:
+def test_a_push_to_another_branch_is_built_and_tested_but_not_released(delivery: Stack, tmp_path: Path) -> None:
     outputs = delivery.outputs()
     project, released = project_of(outputs), latest(outputs)
-    address = f"{outputs.projects[0]['url']}.git".replace("https://", f"https://root:{outputs.password}@")
-    run("git", "clone", "--quiet", address, str(tmp_path / "hello"))
+    # In a file, not in the address: command lines are public.
+    credentials = tmp_path / "credentials"
+    credentials.write_text(outputs.url.replace("https://", f"https://root:{outputs.password}@"))
+    helper = ("-c", f"credential.helper=store --file={credentials}")
+    run("git", *helper, "clone", "--quiet", f"{outputs.projects[0]['url']}.git", str(tmp_path / "hello"))
     (tmp_path / "hello" / "NOTES.md").write_text("On a branch.\n")
-    git = ("git", "-C", str(tmp_path / "hello"), "-c", "user.name=Test", "-c", "user.email=test@example.test")
+    author = ("-c", "user.name=Test", "-c", "user.email=test@example.test")
+    git = ("git", "-C", str(tmp_path / "hello"), *helper, *author)
     run(*git, "checkout", "--quiet", "-b", "topic")
     run(*git, "add", "NOTES.md")
     run(*git, "commit", "--quiet", "--message", "Add notes")
@@ -87,7 +92,7 @@ def test_a_push_to_another_branch_builds_and_tests_and_does_not_release(delivery
     assert latest(outputs) == released
 
 
-def test_the_pipeline_of_the_walk_through_runs_as_it_stands(delivery: Stack) -> None:
+def test_the_pipeline_of_the_walk_through_runs_unchanged(delivery: Stack) -> None:
     outputs = delivery.outputs()
     project = project_of(outputs)
     project.branches.create({"branch": "tutorial", "ref": "main"})
@@ -98,7 +103,7 @@ def test_the_pipeline_of_the_walk_through_runs_as_it_stands(delivery: Stack) -> 
     assert "tutorial-latest" in {tag.name for tag in repository.tags.list(get_all=True)}
 
 
-def test_a_job_token_pushes_to_its_own_project_only(delivery: Stack) -> None:
+def test_a_job_token_cannot_push_to_another_project(delivery: Stack) -> None:
     outputs = delivery.outputs()
     project = project_of(outputs)
     with temporary_project(outputs) as other:
@@ -118,7 +123,7 @@ def test_a_job_token_pushes_to_its_own_project_only(delivery: Stack) -> None:
         assert outputs.gitlab().projects.get(other).repositories.list(get_all=True) == []
 
 
-def test_a_deploy_token_pulls_and_can_do_nothing_else(delivery: Stack) -> None:
+def test_a_deploy_token_can_pull_from_its_project_but_not_push_or_pull_elsewhere(delivery: Stack) -> None:
     outputs = delivery.outputs()
     told = outputs.projects[0]
     with temporary_project(outputs) as other, Docker.session() as docker:
@@ -132,13 +137,13 @@ def test_a_deploy_token_pulls_and_can_do_nothing_else(delivery: Stack) -> None:
         assert "denied" in attempt.stderr
 
 
-def test_a_job_of_another_project_is_not_taken_by_the_locked_runner(delivery: Stack) -> None:
+def test_the_locked_runner_takes_no_job_of_another_project(delivery: Stack) -> None:
     outputs = delivery.outputs()
     with temporary_project(outputs) as path:
         other = outputs.gitlab().projects.get(path)
         action = {"action": "create", "file_path": ".gitlab-ci.yml", "content": "job: {script: [echo taken]}\n"}
         other.commits.create({"branch": "main", "commit_message": "Add a job", "actions": [action]})
-        # The runner asks every three seconds; a commit of its own project shows that it did meanwhile.
+        # The runner polls every three seconds; a pipeline of its own project shows that it has polled since.
         project = project_of(outputs)
         readme = pipeline_of(project, commit(project, "main", "README.md", "# Hello\n"))
         assert readme.status == "success"
@@ -146,16 +151,18 @@ def test_a_job_of_another_project_is_not_taken_by_the_locked_runner(delivery: St
         assert (job.status, job.runner) == ("pending", None)
 
 
-def test_concurrency_is_an_update_of_the_configuration_alone(delivery: Stack) -> None:
+def test_changing_the_concurrency_updates_only_the_runner_configuration(delivery: Stack) -> None:
     delivery.set(runners=[{**RUNNER, "concurrency": 3}])
     changes = delivery.changes()
     assert changes.pop("delivery-docker-builder-1-registration") == "update"
     assert changes == {"delivery-docker-builder-online": "update"}
     delivery.up()
+    machine = Host.of(delivery, "delivery-docker-builder-1")
+    assert machine.sudo("grep ^concurrent /etc/gitlab-runner/config.toml") == "concurrent = 3\n"
     delivery.up("--expect-no-changes")
 
 
-def test_a_kept_project_is_found_again_as_its_developers_left_it(delivery: Stack) -> None:
+def test_a_protected_project_survives_a_destroy_as_its_developers_left_it(delivery: Stack) -> None:
     before = delivery.outputs()
     project, released = project_of(before), latest(before)
     source = project.files.raw(file_path="greeting.js", ref="main")
@@ -172,7 +179,7 @@ def test_a_kept_project_is_found_again_as_its_developers_left_it(delivery: Stack
     with Docker.session() as docker:
         docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
         assert docker.pull(f"{told['image']}@{released}") == released
-    # Nothing of the stack before is left that could still be used.
+    # No credential of the destroyed stack still works.
     assert told["deploy_token"] != before.projects[0]["deploy_token"]
     assert len(found.deploytokens.list(get_all=True)) == 1
     [listed] = found.runners.list(type="project_type", get_all=True)
@@ -181,6 +188,6 @@ def test_a_kept_project_is_found_again_as_its_developers_left_it(delivery: Stack
     delivery.up()
 
 
-def test_destroy_takes_runner_and_project_with_the_machines(delivery: Stack, control: Control) -> None:
+def test_destroy_leaves_nothing_of_the_delivery_stack(delivery: Stack, control: Control) -> None:
     delivery.run("destroy", "--yes", "--skip-preview")
     assert "delivery" not in str(control.resources())

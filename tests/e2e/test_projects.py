@@ -1,6 +1,6 @@
-"""Several projects on one stack: of the administrator, of a group, adopted; with their own runner and a shared one.
+"""Several projects on one stack: the administrator's, a group's and an imported one, with own and shared runners.
 
-The tests build on each other: each leaves the projects as the next one needs them.
+The tests run in order and build on each other: each leaves the projects in the state that the next one needs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 from gitlab.v4.objects import Project, ProjectJob
 
 from tests.e2e.control import Control
-from tests.e2e.leaks import found_in
-from tests.e2e.ports import DoorWatch
+from tests.e2e.leaks import leaked
+from tests.e2e.ports import PortSampler
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools.clients import Outputs
 from tools.pipelines import pipeline_of
@@ -35,7 +35,7 @@ BY_HAND = "job: {image: 'docker:cli', tags: [own], script: [echo by hand]}\n"
 
 
 def plain(path: str, *runners: str, **more: Any) -> dict[str, Any]:
-    """A project without a sample and a pipeline of the stack."""
+    """Settings of a project to which the stack adds neither sample nor pipeline."""
     return {"path": path, "sample": False, "pipeline": False, "runners": list(runners), **more}
 
 
@@ -43,13 +43,13 @@ GROUPED = plain("grouped", "shared", group="Team/apps", visibility="internal", k
 
 
 def first(**more: Any) -> dict[str, Any]:
-    """The project of the administrator, whose secret is set with `arrange`."""
+    """Settings of the administrator's project; `configure` adds its secret variable."""
     variables = {"GUARDED": {"value": GUARDED, "masked": False, "protected": True}}
     return plain("first", "shared", **{"variables": variables, **more})
 
 
-def arrange(stack: Stack, *projects: dict[str, Any], runners: list[dict[str, Any]]) -> None:
-    """These projects and runners, the first of them with its secret where it has variables."""
+def configure(stack: Stack, *projects: dict[str, Any], runners: list[dict[str, Any]]) -> None:
+    """Set projects and runners; the first project gets its secret variable if it has variables."""
     stack.set(projects=list(projects), runners=runners)
     if "variables" in projects[0]:
         stack.set_secret("projects[0].variables.DATABASE_PASSWORD.value", SECRET)
@@ -57,7 +57,7 @@ def arrange(stack: Stack, *projects: dict[str, Any], runners: list[dict[str, Any
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """GitLab with one project and one runner, and images on the server; destroyed at the end."""
+    """A stack with one project, one runner and images on the server; destroyed at the end."""
     made = Stack.create(
         "projects",
         tmp_path_factory.mktemp("projects"),
@@ -73,98 +73,98 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def by_hand(stack: Stack) -> Project:
-    """A project that somebody has made before, with files and a pipeline that waits for a runner."""
+    """A project created outside the stack, with files and a job that is waiting for a runner."""
     values = {"name": "Made by Hand", "path": "by-hand", "description": "From before", "visibility": "internal"}
     project = stack.outputs().gitlab().projects.create(values)
     files = {"README.md": "# By hand\n", ".gitlab-ci.yml": BY_HAND}
     actions = [{"action": "create", "file_path": path, "content": content} for path, content in files.items()]
-    project.commits.create({"branch": "main", "commit_message": "Begin", "actions": actions})
+    project.commits.create({"branch": "main", "commit_message": "Initial commit", "actions": actions})
     return project
 
 
 def project_of(outputs: Outputs, path: str) -> Project:
-    """A project by its full path."""
+    """Look up a project by its full path."""
     return outputs.gitlab().projects.get(path)
 
 
 def ended_job(project: Project, sha: str) -> ProjectJob:
-    """The one job of a commit's pipeline, once it has ended."""
+    """Wait for the only job of a commit's pipeline to end."""
     [job] = pipeline_of(project, sha).jobs.list(get_all=True)
     return project.jobs.get(job.id)
 
 
-def shown(project: Project, branch: str) -> ProjectJob:
-    """The job that shows variables, committed to a branch and run there."""
+def run_show_job(project: Project, branch: str) -> ProjectJob:
+    """Commit a job that prints variables to a branch, and wait for it to end."""
     known = {entry["path"] for entry in project.repository_tree(get_all=True)}
     action = {
         "action": "update" if ".gitlab-ci.yml" in known else "create",
         "file_path": ".gitlab-ci.yml",
         "content": f"# {branch}\n{SHOW}",
     }
-    begin = {} if branch == project.default_branch else {"start_branch": project.default_branch}
-    made = project.commits.create({"branch": branch, "commit_message": "Show", "actions": [action], **begin})
+    start = {} if branch == project.default_branch else {"start_branch": project.default_branch}
+    made = project.commits.create({"branch": branch, "commit_message": "Show", "actions": [action], **start})
     return ended_job(project, str(made.id))
 
 
-def test_nobody_reaches_gitlab_before_sign_up_is_off(stack: Stack) -> None:
-    watch = DoorWatch("gitlab.projects.test", (80, 443, 5555))
-    with watch.running():
+def test_gitlab_is_unreachable_until_sign_up_is_disabled(stack: Stack) -> None:
+    ports = PortSampler("gitlab.projects.test", (80, 443, 5555))
+    with ports.running():
         stack.up()
-    # Port 80 alone at first, where Let's Encrypt looks for its proof.
-    assert watch.opened[0] == {80}
-    assert set().union(*watch.opened) == {80, 443, 5555}
-    assert watch.sign_up == (302, "https://gitlab.projects.test/users/sign_in")
+    # Port 80 opens first, on its own: Let's Encrypt needs it for its challenge.
+    assert ports.opened[0] == {80}
+    assert set().union(*ports.opened) == {80, 443, 5555}
+    assert ports.sign_up == (302, "https://gitlab.projects.test/users/sign_in")
     assert stack.outputs().gitlab().settings.get().signup_enabled is False
 
 
-def test_mistakes_in_projects_and_runners_are_told_together_at_preview(stack: Stack, control: Control) -> None:
+def test_preview_reports_all_errors_in_projects_and_runners_at_once(stack: Stack, control: Control) -> None:
     before = len(control.requests())
     stack.set(
         projects=[plain("first", "nobody"), plain("first", importId="x"), plain("third", group="root")],
         runners=[SHARED, OWN],
     )
     done = stack.attempt("preview")
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "projects[1].importId: is not a project ID" in said
+    assert "projects[1].importId: is not a project ID" in output
     stack.set(projects=[plain("first", "nobody"), plain("first"), plain("third", group="root")])
     done = stack.attempt("preview")
-    said = done.stdout + done.stderr
-    assert "5 errors in the configuration; nothing was changed." in said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert "5 errors in the configuration; nothing was changed." in output
+    assert "Traceback" not in output
     assert control.requests()[before:] == []
 
 
 @pytest.mark.parametrize(
-    ("project", "told"),
+    ("project", "message"),
     [
         (plain("other", group="nosuch"), "There is no group nosuch in GitLab"),
         (plain("other", importId="4711"), "resource '4711' does not exist"),
     ],
     ids=["group", "importId"],
 )
-def test_what_only_gitlab_knows_is_told_at_preview_in_one_line(
-    stack: Stack, project: dict[str, Any], told: str
+def test_preview_reports_a_group_or_project_that_gitlab_does_not_have_in_one_line(
+    stack: Stack, project: dict[str, Any], message: str
 ) -> None:
-    arrange(stack, plain("first", "shared"), project, runners=[SHARED])
+    configure(stack, plain("first", "shared"), project, runners=[SHARED])
     done = stack.attempt("preview")
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert told in said
-    assert "Traceback" not in said
+    assert message in output
+    assert "Traceback" not in output
 
 
-def test_projects_come_in_all_their_forms_by_one_up(stack: Stack, by_hand: Project) -> None:
+def test_one_up_creates_own_grouped_and_imported_projects(stack: Stack, by_hand: Project) -> None:
     groups = stack.outputs().gitlab().groups
     parent = groups.create({"name": "Team", "path": "team", "visibility": "internal"})
     groups.create({"name": "Apps", "path": "apps", "parent_id": parent.id, "visibility": "internal"})
-    adopted = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
-    arrange(stack, first(), GROUPED, adopted, runners=[SHARED, OWN])
+    imported = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
+    configure(stack, first(), GROUPED, imported, runners=[SHARED, OWN])
     steps = {step["op"] for step in stack.preview()["steps"] if step["urn"].endswith("::delivery-by-hand-project")}
     assert steps == {"import", "update"}
     stack.up()
     outputs = stack.outputs()
-    paths = [told["url"].removeprefix(f"{outputs.url}/") for told in outputs.projects]
+    paths = [project["url"].removeprefix(f"{outputs.url}/") for project in outputs.projects]
     assert paths == ["root/first", "team/apps/grouped", "root/by-hand"]
     grouped = project_of(outputs, "team/apps/grouped")
     assert (grouped.visibility, grouped.container_registry_access_level) == ("internal", "enabled")
@@ -172,7 +172,7 @@ def test_projects_come_in_all_their_forms_by_one_up(stack: Stack, by_hand: Proje
     assert project_of(outputs, "root/first").visibility == "private"
 
 
-def test_an_adopted_project_has_lost_nothing_and_its_job_that_waited_is_done(stack: Stack, by_hand: Project) -> None:
+def test_an_imported_project_loses_nothing_and_its_waiting_job_runs(stack: Stack, by_hand: Project) -> None:
     project = project_of(stack.outputs(), "root/by-hand")
     assert project.id == by_hand.id
     assert (project.name, project.description, project.visibility) == ("Made by Hand", "From before", "internal")
@@ -184,33 +184,33 @@ def test_an_adopted_project_has_lost_nothing_and_its_job_that_waited_is_done(sta
     assert (job.status, job.runner["description"]) == ("success", "own")
 
 
-def test_a_second_up_of_all_projects_changes_nothing(stack: Stack, control: Control) -> None:
+def test_a_second_up_and_a_refresh_of_all_projects_change_nothing(stack: Stack, control: Control) -> None:
     before = len(control.requests())
     stack.up("--expect-no-changes")
     stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
     assert control.writes_since(before) == []
 
 
-def test_a_secret_of_the_stack_file_is_in_plain_text_nowhere(stack: Stack) -> None:
+def test_a_secret_setting_is_in_plain_text_in_neither_state_nor_stack_file(stack: Stack) -> None:
     state = stack.run("stack", "export", settings_file=False)
     assert "delivery-first-variable-DATABASE_PASSWORD" in state
-    assert found_in(state + Path(stack.file).read_text(), {"password": SECRET}) == []
+    assert leaked(state + Path(stack.file).read_text(), {"password": SECRET}) == []
 
 
-def test_both_projects_that_share_a_runner_have_their_jobs_done_by_it(stack: Stack) -> None:
+def test_a_shared_runner_runs_the_jobs_of_both_its_projects(stack: Stack) -> None:
     outputs = stack.outputs()
     projects = [project_of(outputs, path) for path in ("root/first", "team/apps/grouped")]
-    jobs = [shown(project, "main") for project in projects]
+    jobs = [run_show_job(project, "main") for project in projects]
     assert [(job.status, job.runner["description"]) for job in jobs] == [("success", "shared")] * 2
     known = {one.description: outputs.gitlab().runners.get(one.id) for one in outputs.gitlab().runners.list()}
     assert {one["id"] for one in known["shared"].projects} == {project.id for project in projects}
     assert (known["shared"].locked, known["own"].locked) == (False, True)
 
 
-def test_a_masked_value_is_not_in_the_log_and_a_protected_one_not_on_an_unprotected_branch(stack: Stack) -> None:
+def test_logs_hide_a_masked_variable_and_an_unprotected_branch_lacks_a_protected_one(stack: Stack) -> None:
     project = project_of(stack.outputs(), "root/first")
     protected = ended_job(project, str(project.commits.list(per_page=1, get_all=False)[0].id))
-    free = shown(project, "topic")
+    free = run_show_job(project, "topic")
     logs = [job.trace().decode() for job in (protected, free)]
     for log in logs:
         assert "secret is [MASKED]." in log
@@ -220,13 +220,13 @@ def test_a_masked_value_is_not_in_the_log_and_a_protected_one_not_on_an_unprotec
     assert "guarded is absent." in logs[1]
 
 
-def test_a_setting_of_one_project_is_an_update_of_one_node(stack: Stack, by_hand: Project) -> None:
-    adopted = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
+def test_changing_a_setting_of_one_project_updates_one_resource(stack: Stack, by_hand: Project) -> None:
+    imported = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
     changed = {"description": "The first", "visibility": "public", "keepImages": 5}
-    arrange(stack, first(**changed), GROUPED, adopted, runners=[SHARED, OWN])
+    configure(stack, first(**changed), GROUPED, imported, runners=[SHARED, OWN])
     assert stack.changes() == {"delivery-first-project": "update"}
     variables = {"GUARDED": {"value": "another", "masked": False, "protected": True}}
-    arrange(stack, first(**changed, variables=variables), GROUPED, adopted, runners=[SHARED, OWN])
+    configure(stack, first(**changed, variables=variables), GROUPED, imported, runners=[SHARED, OWN])
     assert stack.changes() == {"delivery-first-project": "update", "delivery-first-variable-GUARDED": "update"}
     stack.up()
     project = project_of(stack.outputs(), "root/first")
@@ -235,11 +235,9 @@ def test_a_setting_of_one_project_is_an_update_of_one_node(stack: Stack, by_hand
     assert project.variables.get("GUARDED").value == "another"
 
 
-def test_a_project_that_leaves_takes_nothing_of_others_and_its_runner_goes_to_the_next(
-    stack: Stack, by_hand: Project
-) -> None:
-    adopted = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
-    arrange(stack, GROUPED, adopted, runners=[SHARED, OWN])
+def test_removing_a_project_leaves_the_others_alone_and_hands_its_runner_on(stack: Stack, by_hand: Project) -> None:
+    imported = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
+    configure(stack, GROUPED, imported, runners=[SHARED, OWN])
     changes = stack.changes()
     gone = {name for name, operation in changes.items() if operation == "delete"}
     assert gone == {name for name in changes if name.startswith("delivery-first")} | {"delivery-shared-project-grouped"}
@@ -251,16 +249,16 @@ def test_a_project_that_leaves_takes_nothing_of_others_and_its_runner_goes_to_th
     stack.up()
     outputs = stack.outputs()
     assert [one.path for one in outputs.gitlab().projects.list(search="first") if not one.marked_for_deletion_on] == []
-    job = shown(project_of(outputs, "team/apps/grouped"), "after")
+    job = run_show_job(project_of(outputs, "team/apps/grouped"), "after")
     assert (job.status, job.runner["description"]) == ("success", "shared")
     assert outputs.gitlab().runners.get(job.runner["id"]).locked is True
 
 
-def test_an_adopted_project_that_leaves_stays_in_gitlab_without_what_the_stack_gave_it(
+def test_removing_an_imported_project_keeps_it_in_gitlab_without_the_objects_of_the_stack(
     stack: Stack, by_hand: Project
 ) -> None:
     assert len(project_of(stack.outputs(), "root/by-hand").deploytokens.list(get_all=True)) == 1
-    arrange(stack, GROUPED, runners=[SHARED])
+    configure(stack, GROUPED, runners=[SHARED])
     stack.up()
     outputs = stack.outputs()
     project = project_of(outputs, "root/by-hand")

@@ -1,6 +1,6 @@
-"""The life of one runner, in order: upgraded, kept from its machine, full, cut off, deleted, replaced, removed.
+"""The lifecycle of one runner: upgraded, isolated, out of disk space, cut off, deleted, replaced, removed.
 
-The tests build on each other: each leaves the stack as the next one needs it.
+The tests run in order and build on each other: each leaves the stack in the state that the next one needs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tools.pipelines import ENDED, project_of, started, until
 OLD, NEW = "19.2.1-1", "19.3.0-1"
 MACHINE = "delivery-docker-builder-1"
 REGISTRATION, ONLINE = f"{MACHINE}-registration", "delivery-docker-builder-online"
-#: Runs until somebody says that it may end.
-WAITING = {"script": ["until [ -e /go ]; do sleep 0.2; done", "echo went on"]}
+#: Runs until `/go` exists in its container.
+WAITING = {"script": ["until [ -e /go ]; do sleep 0.2; done", "echo done"]}
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,13 @@ def host(life: Stack) -> Host:
 
 
 def runner_of(outputs: Outputs) -> Runner:
-    """The one runner of the project, in full."""
+    """The only runner of the project, with all its attributes."""
     [listed] = project_of(outputs).runners.list(type="project_type", get_all=True)
     return outputs.gitlab().runners.get(listed.id)
 
 
 def start_job(project: Project, job: dict[str, Any]) -> ProjectJob:
-    """A job on a branch of its own."""
+    """Start a job on a branch of its own."""
     content = yaml.safe_dump({"job": job})
     action = {"action": "update", "file_path": ".gitlab-ci.yml", "content": content}
     branch = f"try-{secrets.token_hex(4)}"
@@ -77,8 +77,8 @@ def start_job(project: Project, job: dict[str, Any]) -> ProjectJob:
     return project.jobs.get(one.id)
 
 
-def ended(project: Project, job: ProjectJob) -> ProjectJob:
-    """A job once it has ended."""
+def wait_for_job(project: Project, job: ProjectJob) -> ProjectJob:
+    """Wait for a job to end, and return it."""
 
     def look() -> ProjectJob | None:
         seen = project.jobs.get(job.id)
@@ -88,19 +88,19 @@ def ended(project: Project, job: ProjectJob) -> ProjectJob:
 
 
 def log_of(job: ProjectJob) -> str:
-    """What a job has said."""
+    """The log of a job."""
     return bytes(job.trace()).decode()
 
 
 def container_of(host: Host, job: ProjectJob) -> str:
-    """The build container of a job that runs."""
+    """ID of the build container of a running job."""
     query = f"docker ps -q --filter label=com.gitlab.gitlab-runner.job.id={job.id} --filter name=-build"
-    return str(until(lambda: host.root(query).strip(), f"a container of job {job.id}"))
+    return str(until(lambda: host.sudo(query).strip(), f"job {job.id} has a container"))
 
 
 @contextmanager
 def running(stack: Stack, *words: str) -> Iterator[Iterator[str]]:
-    """The lines of a Pulumi command while it runs; it has to succeed by the end of the block."""
+    """Run a Pulumi command and yield its output line by line; it must succeed by the end of the block."""
     with stack.start(*words) as process:
         limit = threading.Timer(300, process.kill)
         limit.start()
@@ -114,32 +114,32 @@ def running(stack: Stack, *words: str) -> Iterator[Iterator[str]]:
             process.kill()
 
 
-def refused(stack: Stack) -> str:
-    """What an `up` says that has to fail."""
+def failed_up(stack: Stack) -> str:
+    """Run a `pulumi up` that must fail, and return its output."""
     done = stack.attempt("up", "--yes", "--skip-preview")
     assert done.returncode != 0
     return done.stdout + done.stderr
 
 
 def reboot(host: Host) -> None:
-    """Start the machine anew, until its runner's service is there again."""
+    """Reboot the machine, and wait until the runner's service is active again."""
     look = "cut -d' ' -f22 /proc/1/stat; systemctl is-active gitlab-runner"
-    before = host.root(look)
+    before = host.sudo(look)
 
     def is_back() -> bool:
         with suppress(CheckError, subprocess.TimeoutExpired):
-            return host.root(look, timeout=15) != before
+            return host.sudo(look, timeout=15) != before
         return False
 
     with suppress(CheckError):
-        host.root("systemctl reboot")
-    until(is_back, "the machine is there again")
+        host.sudo("systemctl reboot")
+    until(is_back, "the machine is up again")
 
 
 @contextmanager
 def full_disk(host: Host) -> Iterator[None]:
-    """A small and full file system where Docker keeps its data, for the time of the block."""
-    host.root(
+    """Replace Docker's data directory with a small, full file system for the duration of the block."""
+    host.sudo(
         """
         systemctl stop docker docker.socket
         mount -t tmpfs -o size=48m tmpfs /var/lib/docker
@@ -151,22 +151,22 @@ def full_disk(host: Host) -> Iterator[None]:
     try:
         yield
     finally:
-        host.root("systemctl stop docker docker.socket; umount /var/lib/docker; systemctl start docker")
+        host.sudo("systemctl stop docker docker.socket; umount /var/lib/docker; systemctl start docker")
 
 
 @contextmanager
 def cut_off(host: Host, address: str) -> Iterator[None]:
-    """A machine that cannot reach an address, for the time of the block."""
+    """Block the machine's connections to an address for the duration of the block."""
     rule = f"OUTPUT --destination {address} --protocol tcp --jump REJECT --reject-with tcp-reset"
-    host.root(f"iptables --wait --insert {rule}")
+    host.sudo(f"iptables --wait --insert {rule}")
     try:
         yield
     finally:
-        host.root(f"iptables --wait --delete {rule}")
+        host.sudo(f"iptables --wait --delete {rule}")
 
 
-def old_image(name: str) -> str:
-    """Shell lines that load an image which was made years ago."""
+def load_old_image(name: str) -> str:
+    """Shell commands that load an image created years ago."""
     layer, archive = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.addfile(tarfile.TarInfo(name))
@@ -191,47 +191,47 @@ def old_image(name: str) -> str:
     return f"base64 --decode <<< {base64.b64encode(archive.getvalue()).decode()} | docker load\n"
 
 
-def test_the_version_that_is_asked_for_is_installed_and_held(life: Stack, host: Host) -> None:
-    said = host.root("gitlab-runner --version; apt-mark showhold; systemctl list-timers --no-pager")
-    assert "Version:      19.2.1\n" in said
-    assert {"gitlab-runner", "gitlab-runner-helper-images", "docker.io"} <= set(said.split())
-    assert "slipway-prune.timer" in said
+def test_the_requested_version_is_installed_and_held(life: Stack, host: Host) -> None:
+    output = host.sudo("gitlab-runner --version; apt-mark showhold; systemctl list-timers --no-pager")
+    assert "Version:      19.2.1\n" in output
+    assert {"gitlab-runner", "gitlab-runner-helper-images", "docker.io"} <= set(output.split())
+    assert "slipway-prune.timer" in output
     assert runner_of(life.outputs()).status == "online"
 
 
-def test_an_upgrade_waits_for_the_job_that_runs_and_keeps_the_runner(life: Stack, host: Host) -> None:
+def test_an_upgrade_waits_for_the_running_job_and_keeps_the_runner(life: Stack, host: Host) -> None:
     project, before = project_of(life.outputs()), runner_of(life.outputs())
-    token = host.root("grep token /etc/gitlab-runner/config.toml")
+    token = host.sudo("grep token /etc/gitlab-runner/config.toml")
     job = start_job(project, WAITING)
     container = container_of(host, job)
     life.set(runners=[{**RUNNER, "version": NEW}])
     assert life.changes() == {f"{MACHINE}-preparation": "update", REGISTRATION: "update", ONLINE: "update"}
 
     with running(life, "up", "--yes", "--skip-preview") as lines:
-        waits = next((line for line in lines if "running jobs have up to 15 minutes to finish" in line), None)
-        assert waits is not None
+        waiting = next((line for line in lines if "running jobs have up to 15 minutes to finish" in line), None)
+        assert waiting is not None
         assert project.jobs.get(job.id).status == "running"
-        host.root(f"docker exec {container} touch /go")
-    assert ended(project, job).status == "success"
-    assert "Version:      19.3.0\n" in host.root("gitlab-runner --version")
-    assert "gitlab-runner" in host.root("apt-mark showhold").split()
+        host.sudo(f"docker exec {container} touch /go")
+    assert wait_for_job(project, job).status == "success"
+    assert "Version:      19.3.0\n" in host.sudo("gitlab-runner --version")
+    assert "gitlab-runner" in host.sudo("apt-mark showhold").split()
     after = runner_of(life.outputs())
     assert (after.id, after.status) == (before.id, "online")
-    assert host.root("grep token /etc/gitlab-runner/config.toml") == token
+    assert host.sudo("grep token /etc/gitlab-runner/config.toml") == token
 
 
-def test_a_job_reaches_neither_the_metadata_service_nor_the_machine_that_it_runs_on(life: Stack, host: Host) -> None:
+def test_a_job_reaches_neither_the_metadata_service_nor_its_own_machine(life: Stack, host: Host) -> None:
     reboot(host)
-    assert "-i docker0 -m conntrack --ctstate NEW -j REJECT" in host.root("ip6tables -S INPUT")
-    own = host.root("ip -4 -o address | awk '$2 != \"lo\" { print $4 }' | cut -d/ -f1").split()
+    assert "-i docker0 -m conntrack --ctstate NEW -j REJECT" in host.sudo("ip6tables -S INPUT")
+    own = host.sudo("ip -4 -o address | awk '$2 != \"lo\" { print $4 }' | cut -d/ -f1").split()
     assert len(own) == 4, own
-    assert host.root("curl -sS --max-time 10 http://169.254.169.254/metadata/v1/id").strip() == str(host.droplet)
-    doors = [f"{address}/22" for address in own] + ["169.254.169.254/80"]
-    host.root("\n".join(f"timeout 5 bash -c '</dev/tcp/{door}'" for door in doors))
-    # That a door which is open is seen to be: that of the server.
+    assert host.sudo("curl -sS --max-time 10 http://169.254.169.254/metadata/v1/id").strip() == str(host.droplet)
+    closed = [f"{address}/22" for address in own] + ["169.254.169.254/80"]
+    host.sudo("\n".join(f"timeout 5 bash -c '</dev/tcp/{endpoint}'" for endpoint in closed))
+    # The server's open port shows that the probe detects open ports.
     attempts = "; ".join(
-        f"timeout 5 bash -c '</dev/tcp/{door}' && echo open {door} || echo closed {door}"
-        for door in [*doors, f"{life.outputs().host}/443"]
+        f"timeout 5 bash -c '</dev/tcp/{endpoint}' && echo open {endpoint} || echo closed {endpoint}"
+        for endpoint in [*closed, f"{life.outputs().host}/443"]
     )
     job = start_job(
         project_of(life.outputs()),
@@ -241,111 +241,111 @@ def test_a_job_reaches_neither_the_metadata_service_nor_the_machine_that_it_runs
             "script": [attempts, f'docker run --rm docker:29-cli bash -c "{attempts}"'],
         },
     )
-    done = ended(project_of(life.outputs()), job)
-    said = log_of(done)
-    assert done.status == "success", said
-    for door in doors:
-        assert said.splitlines().count(f"closed {door}") == 2, said
-    assert said.splitlines().count(f"open {life.outputs().host}/443") == 2, said
+    done = wait_for_job(project_of(life.outputs()), job)
+    output = log_of(done)
+    assert done.status == "success", output
+    for endpoint in closed:
+        assert output.splitlines().count(f"closed {endpoint}") == 2, output
+    assert output.splitlines().count(f"open {life.outputs().host}/443") == 2, output
 
 
-def test_housekeeping_removes_what_is_old_and_unused_and_leaves_a_job_alone(life: Stack, host: Host) -> None:
+def test_housekeeping_removes_old_unused_images_and_leaves_a_running_job_alone(life: Stack, host: Host) -> None:
     project = project_of(life.outputs())
     job = start_job(project, WAITING)
     container = container_of(host, job)
-    host.root(old_image("old-unused") + old_image("old-used") + "docker create --name user old-used")
-    host.root("tar --create --files-from /dev/null | docker import - new-unused; docker volume create")
-    volume = host.root("docker volume ls -q --filter dangling=true | grep -E '^[0-9a-f]{64}$'").split()
-    host.root("systemctl start slipway-prune.service")
-    images = host.root("docker images --format '{{.Repository}}'").split()
-    host.root(f"docker exec {container} touch /go")
+    host.sudo(load_old_image("old-unused") + load_old_image("old-used") + "docker create --name user old-used")
+    host.sudo("tar --create --files-from /dev/null | docker import - new-unused; docker volume create")
+    volume = host.sudo("docker volume ls -q --filter dangling=true | grep -E '^[0-9a-f]{64}$'").split()
+    host.sudo("systemctl start slipway-prune.service")
+    images = host.sudo("docker images --format '{{.Repository}}'").split()
+    host.sudo(f"docker exec {container} touch /go")
     assert "old-unused" not in images
     assert {"old-used", "new-unused", "docker"} <= set(images)
-    assert set(volume).isdisjoint(host.root("docker volume ls -q").split())
-    assert ended(project, job).status == "success"
-    host.root("docker rm user; docker rmi --force old-used new-unused")
+    assert set(volume).isdisjoint(host.sudo("docker volume ls -q").split())
+    assert wait_for_job(project, job).status == "success"
+    host.sudo("docker rm user; docker rmi --force old-used new-unused")
 
 
-def test_what_a_killed_runner_has_left_is_gone_before_the_next_one_takes_jobs(life: Stack, host: Host) -> None:
+def test_containers_of_a_killed_runner_are_removed_before_it_takes_jobs_again(life: Stack, host: Host) -> None:
     project = project_of(life.outputs())
     job = start_job(project, WAITING)
     container = container_of(host, job)
-    host.root("systemctl kill --signal KILL gitlab-runner; systemctl restart gitlab-runner")
-    assert container not in host.root("docker ps --all --quiet")
+    host.sudo("systemctl kill --signal KILL gitlab-runner; systemctl restart gitlab-runner")
+    assert container not in host.sudo("docker ps --all --quiet")
     job.cancel()
-    assert ended(project, start_job(project, {"script": ["true"]})).status == "success"
+    assert wait_for_job(project, start_job(project, {"script": ["true"]})).status == "success"
 
 
-def test_a_job_whose_image_does_not_exist_fails_and_names_it(life: Stack) -> None:
+def test_a_job_whose_image_does_not_exist_fails_and_names_the_image(life: Stack) -> None:
     project = project_of(life.outputs())
-    job = ended(project, start_job(project, {"image": "docker:no-such-tag", "script": ["true"]}))
+    job = wait_for_job(project, start_job(project, {"image": "docker:no-such-tag", "script": ["true"]}))
     assert (job.status, job.failure_reason) == ("failed", "image_pull_failure")
     assert 'failed to pull image "docker:no-such-tag"' in log_of(job)
 
 
-def test_a_full_disk_is_named_by_the_job_and_by_up(life: Stack, host: Host) -> None:
+def test_both_the_job_and_up_report_a_full_disk(life: Stack, host: Host) -> None:
     project = project_of(life.outputs())
     life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 3}])
     with full_disk(host):
-        job = ended(project, start_job(project, {"script": ["true"]}))
-        said = refused(life)
-        left = host.root("docker volume ls -q")
+        job = wait_for_job(project, start_job(project, {"script": ["true"]}))
+        output = failed_up(life)
+        left = host.sudo("docker volume ls -q")
     assert job.status == "failed"
     assert "no space left on device" in log_of(job)
-    assert f"error: the disk of slipway-{life.name}-docker-builder-1 is full: /var/lib/docker has" in said
-    # All that could go has gone before that was said.
+    assert f"error: the disk of slipway-{life.name}-docker-builder-1 is full: /var/lib/docker has" in output
+    # Whatever could be pruned was pruned before the error.
     assert "cache-of-a-job" not in left
 
 
-def test_a_machine_that_cannot_reach_gitlab_says_so_in_its_log_and_at_up(life: Stack, host: Host) -> None:
+def test_both_the_runner_log_and_up_report_that_gitlab_is_unreachable(life: Stack, host: Host) -> None:
     outputs = life.outputs()
     life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 4}])
     with cut_off(host, outputs.address):
-        said = refused(life)
-        log = host.root("journalctl -u gitlab-runner --no-pager --lines 20")
+        output = failed_up(life)
+        log = host.sudo("journalctl -u gitlab-runner --no-pager --lines 20")
     project = project_of(outputs)
-    assert ended(project, start_job(project, {"script": ["true"]})).status == "success"
-    assert f"error: this machine cannot reach {outputs.url} (curl: (7)" in said
+    assert wait_for_job(project, start_job(project, {"script": ["true"]})).status == "success"
+    assert f"error: this machine cannot reach {outputs.url} (curl: (7)" in output
     assert "Checking for jobs... failed" in log
     assert f"couldn't execute POST against {outputs.url}/api/v4/jobs/request" in log
 
 
-def test_a_runner_that_was_deleted_in_gitlab_is_told_at_up_and_comes_back_after_a_refresh(life: Stack) -> None:
+def test_up_reports_a_runner_deleted_in_gitlab_and_recreates_it_after_a_refresh(life: Stack) -> None:
     outputs = life.outputs()
     before = runner_of(outputs)
     before.delete()
     life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 5}])
-    said = refused(life)
-    assert f"error: GitLab at {outputs.url} rejects the runner's token" in said
-    assert "pulumi refresh, then pulumi up" in said
+    output = failed_up(life)
+    assert f"error: GitLab at {outputs.url} rejects the runner's token" in output
+    assert "pulumi refresh, then pulumi up" in output
     life.run("refresh", "--yes", "--skip-preview")
     life.up()
     after = runner_of(outputs)
     assert after.id != before.id
     assert after.status == "online"
-    assert ended(project_of(outputs), start_job(project_of(outputs), {"script": ["true"]})).status == "success"
+    assert wait_for_job(project_of(outputs), start_job(project_of(outputs), {"script": ["true"]})).status == "success"
 
 
-def test_registering_again_with_nothing_changed_touches_nothing(life: Stack, host: Host) -> None:
+def test_registering_again_without_changes_touches_nothing(life: Stack, host: Host) -> None:
     look = "stat -c '%y %i' /etc/gitlab-runner/config.toml; systemctl show -p MainPID gitlab-runner"
-    before = host.root(look)
+    before = host.sudo(look)
     life.up("--replace", life.urn(REGISTRATION))
-    assert host.root(look) == before
+    assert host.sudo(look) == before
 
 
-def test_a_replaced_runner_has_a_new_token_on_its_machine_and_the_old_one_is_gone(life: Stack, host: Host) -> None:
+def test_replacing_a_runner_installs_a_new_token_and_deletes_the_old_runner(life: Stack, host: Host) -> None:
     outputs = life.outputs()
-    before, token = runner_of(outputs), host.root("grep token /etc/gitlab-runner/config.toml")
+    before, token = runner_of(outputs), host.sudo("grep token /etc/gitlab-runner/config.toml")
     life.up("--replace", life.urn("delivery-docker-builder-registration"))
     after = runner_of(outputs)
     assert after.id != before.id
     assert after.status == "online"
-    assert host.root("grep token /etc/gitlab-runner/config.toml") != token
+    assert host.sudo("grep token /etc/gitlab-runner/config.toml") != token
     with pytest.raises(gitlab.GitlabGetError, match="404"):
         outputs.gitlab().runners.get(before.id)
 
 
-def test_a_runner_that_is_no_longer_wanted_is_gone_and_its_project_stays(life: Stack, control: Control) -> None:
+def test_removing_a_runner_keeps_its_project(life: Stack, control: Control) -> None:
     outputs = life.outputs()
     life.set(runners=[], projects=[{"path": "hello", "sample": False, "runners": []}])
     life.up()
@@ -355,7 +355,7 @@ def test_a_runner_that_is_no_longer_wanted_is_gone_and_its_project_stays(life: S
     assert f"slipway-{life.name}" in str(control.resources()["droplets"])
 
 
-def test_a_project_that_is_no_longer_wanted_is_gone_and_gitlab_stays(life: Stack) -> None:
+def test_removing_the_last_project_keeps_gitlab(life: Stack) -> None:
     outputs = life.outputs()
     path = project_of(outputs).path_with_namespace
     life.set(projects=[])

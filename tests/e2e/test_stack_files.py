@@ -1,4 +1,4 @@
-"""The stack files that users fill in: each previews as it stands."""
+"""The stack files that users fill in: each can be previewed unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ["dev", "staging", "production"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stack_file_previews_without_a_write(name: str, tmp_path: Path, control: Control) -> None:
+def test_previewing_a_stack_file_only_reads(name: str, tmp_path: Path, control: Control) -> None:
     template = ROOT / "stacks" / f"Pulumi.{name}.yaml"
     settings = yaml.safe_load(template.read_text())["config"]
     with existing_domain(settings) as looked_up:
@@ -34,7 +34,7 @@ def test_a_stack_file_previews_without_a_write(name: str, tmp_path: Path, contro
     assert ("registry-bucket-bucket" in operations) is spaces
 
 
-def test_no_stack_file_holds_what_belongs_to_one_user() -> None:
+def test_no_stack_file_contains_the_secrets_or_salt_of_one_user() -> None:
     for name in NAMES:
         content = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())
         assert content.keys() == {"config"}, name
@@ -42,7 +42,7 @@ def test_no_stack_file_holds_what_belongs_to_one_user() -> None:
 
 @contextmanager
 def existing_domain(settings: dict[str, dict[str, str]]) -> Iterator[bool]:
-    """The domain that a stack file takes for granted, if it does."""
+    """Create the domain that a stack file expects to exist; yields whether it expects one."""
     looked_up = settings.get("slipway:dns", {}).get("zone") == "existing"
     if not looked_up:
         yield False

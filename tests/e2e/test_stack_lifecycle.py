@@ -1,6 +1,6 @@
-"""The life of one stack, in order: nothing, up, unchanged, changed, broken, mended, destroyed.
+"""The lifecycle of one stack: previewed, created, unchanged, changed, broken, repaired, destroyed.
 
-The tests build on each other: each leaves the stack as the next one needs it.
+The tests run in order and build on each other: each leaves the stack in the state that the next one needs.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ import boto3
 import pydo
 import pytest
 
-from tests.e2e.control import READS, Control
-from tests.e2e.leaks import ProcessWatch, found_in, secret_values
+from tests.e2e.control import Control
+from tests.e2e.leaks import ProcessSampler, leaked, secret_values
 from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
 from tools.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
 from tools.pipelines import until
 
-WATCH = ProcessWatch()
-#: When the machine started, as its first process tells.
-_STARTED = "cut -d' ' -f22 /proc/1/stat"
+#: Prints when the machine booted: the start time of its first process.
+_BOOT_TIME = "cut -d' ' -f22 /proc/1/stat"
 
 
 @pytest.fixture(scope="module")
 def foreign(control: Control) -> dict[str, Any]:
-    """What the cloud held before the first test: that of another stack, perhaps."""
+    """The resources in the cloud before the first test, for example those of another stack."""
     return control.resources()
 
 
@@ -46,42 +45,58 @@ def stack(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, Any]) -> 
     made.remove()
 
 
-def assert_all_holds(outputs: Outputs) -> None:
-    """Every line of `make verify` holds."""
+def assert_verified(outputs: Outputs) -> None:
+    """Every check of `make verify` passes."""
     assert [f"{one.name}: {one.measured}" for one in verify.measure(outputs) if not one.holds] == []
 
 
 def remote(outputs: Outputs, command: str) -> str:
-    """Standard output of a root shell on the server."""
+    """Run a command as root on the server and return its standard output."""
     return outputs.ssh(f"sudo bash -c {shlex.quote(command)}")
 
 
-def test_a_preview_of_an_empty_stack_shows_the_whole_graph_and_only_reads(stack: Stack, control: Control) -> None:
+@pytest.fixture(scope="module")
+def previewed(stack: Stack, control: Control) -> set[str]:
+    """URNs that the preview of the empty stack creates; the preview itself writes nothing."""
     before = len(control.requests())
-    operations = {step["op"] for step in stack.preview()["steps"]}
-    assert operations == {"create"}
-    assert len(stack.changes()) > 35
+    steps = stack.preview()["steps"]
     assert control.writes_since(before) == []
+    assert {step["op"] for step in steps} == {"create"}
+    return {step["urn"] for step in steps}
 
 
-def test_mistakes_are_told_together_at_preview_without_a_traceback(stack: Stack, control: Control) -> None:
+@pytest.fixture(scope="module")
+def processes() -> ProcessSampler:
+    """The processes seen during the first `pulumi up`."""
+    return ProcessSampler()
+
+
+def test_previewing_an_empty_stack_only_reads_and_shows_only_creations(previewed: set[str]) -> None:
+    assert len(previewed) > 35
+
+
+def test_preview_reports_all_configuration_errors_at_once_without_a_traceback(stack: Stack, control: Control) -> None:
     before = len(control.requests())
     stack.set(registry={"port": 443, "storrage": "spaces"}, adminCidrs=["nowhere"])
     done = stack.attempt("preview")
     stack.set(registry=None, adminCidrs=["192.0.2.10/32"])
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "3 errors in the configuration; nothing was changed." in said
+    assert "3 errors in the configuration; nothing was changed." in output
     for path in ("registry.port: 443", "registry.storrage: is not a setting", "adminCidrs: 'nowhere'"):
-        assert path in said
-    assert "Traceback" not in said
+        assert path in output
+    assert "Traceback" not in output
     assert control.requests()[before:] == []
 
 
-def test_up_makes_all_of_it_and_every_promise_holds(stack: Stack) -> None:
-    with WATCH.running():
+def test_up_creates_exactly_what_the_preview_showed_and_passes_every_check(
+    stack: Stack, previewed: set[str], processes: ProcessSampler
+) -> None:
+    with processes.running():
         stack.up()
-    assert_all_holds(stack.outputs())
+    # The engine's own provider reads the stack's previous outputs; a preview does not list it.
+    assert {urn for urn in stack.resources() if "pulumi:providers:pulumi::" not in urn} == previewed
+    assert_verified(stack.outputs())
 
 
 def test_a_second_up_changes_nothing_and_writes_nothing(stack: Stack, control: Control) -> None:
@@ -94,44 +109,41 @@ def test_a_refresh_finds_no_drift(stack: Stack) -> None:
     stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
 
 
-def test_the_api_has_no_gap_that_the_program_fell_into(control: Control) -> None:
-    assert control.gaps() == []
-    assert {one["method"] for one in control.requests()} - READS
-
-
-def test_no_secret_is_in_state_process_list_journal_logs_or_user_data(stack: Stack) -> None:
+def test_no_secret_is_in_state_process_list_journal_logs_or_user_data(stack: Stack, processes: ProcessSampler) -> None:
     outputs = stack.outputs()
     values = secret_values(outputs)
     droplets = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"]).droplets.list()["droplets"]
     assert "slipway-e2e" in [droplet["name"] for droplet in droplets]
     places = {
         "state": stack.run("stack", "export", settings_file=False),
-        "processes during the first up": WATCH.text,
+        "processes during the first up": processes.text,
         "journal": remote(outputs, "journalctl --no-pager"),
         "cloud-init logs": remote(outputs, "cat /var/log/cloud-init*.log"),
         "user_data": remote(outputs, "curl -sS http://169.254.169.254/metadata/v1/user-data"),
-        "droplet as the API shows it": json.dumps(droplets),
+        "droplets in the API": json.dumps(droplets),
         "processes on the server": remote(outputs, "ps -eww -o args="),
     }
+    assert [place for place, text in places.items() if not text.strip()] == []
     assert "#cloud-config" in places["user_data"]
-    assert "gitlab-ctl reconfigure" in WATCH.text
-    assert "glpat-" not in WATCH.text
-    assert {place: found_in(text, values) for place, text in places.items() if found_in(text, values)} == {}
+    assert "gitlab-ctl reconfigure" in processes.text
+    assert "glpat-" not in processes.text
+    assert {place: leaked(text, values) for place, text in places.items() if leaked(text, values)} == {}
 
 
-def test_no_file_that_others_can_read_holds_a_secret(stack: Stack) -> None:
+def test_no_world_readable_file_contains_a_secret(stack: Stack) -> None:
     outputs = stack.outputs()
     for name, value in secret_values(outputs).items():
-        assert files_with(outputs, value) == [CONTROL], name
+        assert files_with(outputs, value) == [PLANTED], name
 
 
-def test_the_first_contact_key_opens_nothing_any_more(stack: Stack) -> None:
+def test_the_server_presents_no_host_key_but_the_one_it_was_given_after_first_contact(stack: Stack) -> None:
     outputs = stack.outputs()
-    offered = run("ssh-keyscan", "-t", "ecdsa,ed25519,rsa", outputs.address)
-    assert {line.split()[1] for line in offered.splitlines() if not line.startswith("#")} == {"ssh-ed25519"}
+    scanned = run("ssh-keyscan", "-t", "ecdsa,ed25519,rsa", outputs.address)
+    presented = {line.split(maxsplit=1)[1] for line in scanned.splitlines() if not line.startswith("#")}
+    assert presented == {" ".join(str(outputs.values["server_ssh_host_key"]).split()[:2])}
 
 
-def test_passwords_and_root_are_refused_by_ssh(stack: Stack) -> None:
+def test_ssh_refuses_passwords_and_root(stack: Stack) -> None:
     outputs = stack.outputs()
     with outputs.ssh_files() as options:
         root = try_run("ssh", *options, f"root@{outputs.address}", "true")
@@ -140,7 +152,7 @@ def test_passwords_and_root_are_refused_by_ssh(stack: Stack) -> None:
     assert "Permission denied (publickey)" in password.stderr
 
 
-def test_a_machine_with_another_host_key_on_the_same_address_is_refused(stack: Stack) -> None:
+def test_a_server_with_an_unexpected_host_key_is_refused(stack: Stack) -> None:
     outputs = stack.outputs()
     key = "/etc/ssh/ssh_host_ed25519_key"
     with other_host_key(outputs, key):
@@ -148,19 +160,19 @@ def test_a_machine_with_another_host_key_on_the_same_address_is_refused(stack: S
         done = stack.attempt("up", "--yes", "--skip-preview")
         with pytest.raises(CheckError, match="Host key verification failed"):
             outputs.ssh("true")
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "host key" in said.lower()
-    assert found_in(said, secret_values(outputs)) == []
+    assert "host key" in output.lower()
+    assert leaked(output, secret_values(outputs)) == []
 
 
-def test_an_authorized_key_is_an_update_in_place(stack: Stack) -> None:
+def test_adding_an_authorized_key_updates_the_server_in_place(stack: Stack) -> None:
     assert stack.changes() == {"server-preparation": "update"}
     stack.up()
     assert PUBLIC_KEY in remote(stack.outputs(), "cat /home/slipway/.ssh/authorized_keys")
 
 
-def test_names_ports_and_networks_change_in_place(stack: Stack) -> None:
+def test_hostname_registry_port_and_admin_networks_change_in_place(stack: Stack) -> None:
     stack.set(hostname="git", adminCidrs=["192.0.2.0/24"], registry={"port": 5050})
     changes = stack.changes()
     assert "server-droplet" not in changes
@@ -168,13 +180,13 @@ def test_names_ports_and_networks_change_in_place(stack: Stack) -> None:
     stack.up()
     outputs = stack.outputs()
     assert outputs.registry == "git.e2e.test:5050"
-    assert_all_holds(outputs)
+    assert_verified(outputs)
     stack.set(hostname=None, registry=None)
     stack.up()
     assert stack.outputs().registry == "gitlab.e2e.test:5555"
 
 
-def test_storage_moves_to_the_filesystem_by_an_update_of_few_nodes(stack: Stack) -> None:
+def test_moving_the_registry_to_the_filesystem_changes_nothing_but_its_storage(stack: Stack) -> None:
     stack.set(registry={"storage": "filesystem"})
     changes = stack.changes()
     assert changes.pop("registry-storage") == "update"
@@ -182,55 +194,55 @@ def test_storage_moves_to_the_filesystem_by_an_update_of_few_nodes(stack: Stack)
     assert set(changes.values()) <= {"delete", "update"}
     assert all(name.startswith(("registry-bucket", "slipway-e2e")) for name in changes)
     stack.up()
-    assert_all_holds(stack.outputs())
+    assert_verified(stack.outputs())
 
 
-def test_storage_moves_to_a_given_bucket(stack: Stack) -> None:
+def test_the_registry_moves_to_an_existing_bucket_and_refuses_a_wrong_key(stack: Stack) -> None:
     with given_bucket() as s3:
         secret = s3.pop("secretKey")
         stack.set(registry={"storage": "s3", "s3": s3})
         stack.set_secret("registry.s3.secretKey", secret)
         assert {"create", "replace", "delete"}.isdisjoint(stack.changes().values())
         stack.up()
-        assert_all_holds(stack.outputs())
+        assert_verified(stack.outputs())
 
-        assert found_in(stack.run("stack", "export", settings_file=False), {"given secret key": secret}) == []
+        assert leaked(stack.run("stack", "export", settings_file=False), {"given secret key": secret}) == []
 
         stack.set_secret("registry.s3.secretKey", "wrong")
         done = stack.attempt("up", "--yes", "--skip-preview")
         assert done.returncode != 0
         assert "the registry's key may not list bucket" in done.stdout + done.stderr
-        assert_all_holds(Outputs({**stack.outputs().values, "registry_storage": _storage({**s3, "secretKey": secret})}))
+        assert_verified(Outputs({**stack.outputs().values, "registry_storage": _storage({**s3, "secretKey": secret})}))
 
         stack.set(registry={"storage": "filesystem"})
         stack.up()
 
 
-def test_a_run_that_is_killed_is_continued_by_the_next(stack: Stack) -> None:
+def test_an_up_that_was_killed_is_completed_by_the_next_one(stack: Stack) -> None:
     stack.set(registry={"storage": "spaces"})
     engine = stack.start("up", "--yes", "--skip-preview")
     assert engine.stdout
-    for line in engine.stdout:
-        if "registry-storage" in line and "updating" in line:
-            break
+    updating = next((line for line in engine.stdout if "registry-storage" in line and "updating" in line), None)
     engine.send_signal(signal.SIGKILL)
     engine.communicate()
+    assert updating is not None
+    assert engine.returncode == -signal.SIGKILL
     stack.run("cancel", "--yes", settings_file=False)
     stack.up()
-    assert_all_holds(stack.outputs())
+    assert_verified(stack.outputs())
 
 
 def test_a_reboot_changes_nothing(stack: Stack) -> None:
     outputs = stack.outputs()
-    boot = remote(outputs, _STARTED)
+    boot = remote(outputs, _BOOT_TIME)
     with pytest.raises(CheckError):
         remote(outputs, "systemctl reboot; sleep 60")
-    until(lambda: _rebooted(outputs, boot), "the server is there again")
-    assert_all_holds(outputs)
+    until(lambda: _rebooted(outputs, boot), "the server is up again")
+    assert_verified(outputs)
     stack.up("--expect-no-changes")
 
 
-def test_a_droplet_that_is_replaced_keeps_address_host_key_data_and_images(stack: Stack) -> None:
+def test_replacing_the_droplet_keeps_address_host_key_data_and_images(stack: Stack) -> None:
     before = stack.outputs()
     with kept_image(before) as (image, digest):
         droplet = f"urn:pulumi:{stack.name}::slipway::{DROPLET}::server-droplet"
@@ -238,11 +250,11 @@ def test_a_droplet_that_is_replaced_keeps_address_host_key_data_and_images(stack
         stack.up("--expect-no-changes")
         after = stack.outputs()
         assert after.values == before.values
-        assert_all_holds(after)
+        assert_verified(after)
         assert pulled(after, image) == digest
 
 
-def test_kept_data_outlives_a_destroy_and_serves_the_next_up(stack: Stack, control: Control) -> None:
+def test_protected_data_survives_a_destroy_and_is_used_by_the_next_up(stack: Stack, control: Control) -> None:
     stack.set(removal="keep-data", registry={"storage": "filesystem"})
     stack.up()
     stack.set(registry={"storage": "spaces"})
@@ -257,7 +269,9 @@ def test_kept_data_outlives_a_destroy_and_serves_the_next_up(stack: Stack, contr
         assert "protected" in refused.stdout + refused.stderr
         stack.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
         left = [str(thing) for things in control.resources().values() for thing in things if "e2e" in str(thing)]
-        assert all(any(kept in thing for kept in ("slipway-e2e-data", "registry", "e2e.test")) for thing in left), left
+        kept = ("slipway-e2e-data", "registry", "e2e.test")
+        assert all(any(name in thing for name in kept) for thing in left), left
+        assert all(any(name in thing for thing in left) for name in ("slipway-e2e-data", "e2e.test")), left
         assert not [thing for thing in left if "vcpus" in thing]
 
         stack.set(removal="everything")
@@ -266,7 +280,7 @@ def test_kept_data_outlives_a_destroy_and_serves_the_next_up(stack: Stack, contr
         assert after.storage
         assert before.storage
         assert after.storage["bucket"] == before.storage["bucket"]
-        assert_all_holds(after)
+        assert_verified(after)
         assert pulled(after, image) == digest
 
 
@@ -275,23 +289,23 @@ def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[st
     assert control.resources() == foreign
 
 
-#: A file that is planted to prove that the search would find one.
-CONTROL = "/var/lib/misc/control"
+#: A file with a secret, created to prove that the search finds such files.
+PLANTED = "/var/lib/misc/control"
 DROPLET = "slipway:index:GitLabServer$digitalocean:index/droplet:Droplet"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW second"
 
 
 def files_with(outputs: Outputs, value: str) -> list[str]:
-    """World-readable files on the server that hold `value`, and one that is there to prove that they would be found.
+    """World-readable files on the server that contain `value`, including `PLANTED`.
 
-    The value goes over standard input into a file for root alone: no command line has it.
+    The value is passed on standard input and stored in a file that only root can read: it is in no command line.
     """
     search = f"""
     pattern=$(mktemp --tmpdir=/root) && cat >"$pattern"
-    cp "$pattern" {CONTROL} && chmod 644 {CONTROL}
+    cp "$pattern" {PLANTED} && chmod 644 {PLANTED}
     find /etc /opt /var /tmp /root /home /srv /usr/local -xdev -type f -perm /o+r -exec grep -lsF -f "$pattern" {{}} +
     find /mnt/gitlab -type f -perm /o+r -exec grep -lsF -f "$pattern" {{}} +
-    rm "$pattern" {CONTROL}
+    rm "$pattern" {PLANTED}
     """
     with outputs.ssh_files() as options:
         target = f"{outputs.values['server_ssh_user']}@{outputs.address}"
@@ -301,7 +315,7 @@ def files_with(outputs: Outputs, value: str) -> list[str]:
 
 @contextmanager
 def other_host_key(outputs: Outputs, key: str) -> Iterator[None]:
-    """Let the server show another host key, and put the right one back by way of that other one."""
+    """Give the server another host key for the duration of the block."""
     make = f"ssh-keygen -q -t ed25519 -N '' -C impostor -f {key}.new && mv {key}.new {key} && cat {key}.new.pub"
     impostor = remote(outputs, f"mv {key} {key}.right; {make}; rm {key}.new.pub; systemctl restart ssh").strip()
     try:
@@ -313,7 +327,7 @@ def other_host_key(outputs: Outputs, key: str) -> Iterator[None]:
 
 @contextmanager
 def kept_image(outputs: Outputs) -> Iterator[tuple[str, str]]:
-    """An image in a project that is there until the end of the block, with its digest."""
+    """An image in a temporary project, with its digest; the project is deleted when the block ends."""
     with temporary_project(outputs) as path, Docker.session() as docker:
         image = f"{outputs.registry}/{path}:kept"
         docker.login(outputs.registry, outputs.user, outputs.password)
@@ -324,7 +338,7 @@ def kept_image(outputs: Outputs) -> Iterator[tuple[str, str]]:
 
 
 def pulled(outputs: Outputs, image: str) -> str:
-    """Digest of an image that is pulled now."""
+    """Pull an image and return its digest."""
     with Docker.session() as docker:
         docker.login(outputs.registry, outputs.user, outputs.password)
         digest = docker.pull(image)
@@ -334,7 +348,7 @@ def pulled(outputs: Outputs, image: str) -> str:
 
 @contextmanager
 def given_bucket() -> Iterator[dict[str, str]]:
-    """A bucket that the stack did not make, and a key for it, as the section registry.s3 wants them."""
+    """A bucket outside the stack and a key for it, as the settings in `registry.s3` expect them."""
     api = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"])
     key = api.spaces_key.create({"name": "given", "grants": [{"bucket": "", "permission": "fullaccess"}]})["key"]
     endpoint, bucket = "https://fra1.digitaloceanspaces.com", "given-to-the-stack"
@@ -367,15 +381,15 @@ def _storage(s3: dict[str, Any]) -> dict[str, Any]:
 
 def _rebooted(outputs: Outputs, boot: str) -> bool:
     try:
-        now = remote(outputs, _STARTED)
-        # A shell that ends with the machine may have said nothing.
+        now = remote(outputs, _BOOT_TIME)
+        # If the connection breaks during shutdown, the output may be empty.
         return now.strip().isdigit() and now != boot and _serves(outputs)
     except (CheckError, subprocess.TimeoutExpired):
         return False
 
 
 def _serves(outputs: Outputs) -> bool:
-    """Whether registry and GitLab answer, which start one after the other."""
-    ways = ((f"https://{outputs.registry}/v2/", "401"), (f"{outputs.url}/users/sign_in", "200"))
-    asked = [try_run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url) for url, _ in ways]
-    return [answer.stdout for answer in asked] == [expected for _, expected in ways]
+    """Whether both the registry and GitLab respond; they start one after the other."""
+    expected = ((f"https://{outputs.registry}/v2/", "401"), (f"{outputs.url}/users/sign_in", "200"))
+    answers = [try_run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url) for url, _ in expected]
+    return [answer.stdout for answer in answers] == [status for _, status in expected]
