@@ -16,9 +16,10 @@ from pydantic_core import ErrorDetails
 #: own message; the other names are the context that it gives for that type of error.
 _SENTENCES: Final = {
     "bool_parsing": "is neither true nor false; it cannot be read. Write true or false",
+    "bool_type": "is neither true nor false; it cannot be read. Write true or false",
     "dict_type": "is not a section; its settings cannot be read. Indent them below it, one per line",
     "model_type": "is not a section; its settings cannot be read. Indent them below it, one per line",
-    "enum": "is not a valid choice; nothing could be created from it. Use {expected}",
+    "enum": "is not a valid choice; it could not be applied. Use {expected}",
     "greater_than_equal": "is too small; it would be rejected. Use {ge} or more",
     "int_from_float": "is not a whole number; it cannot be read. Write it without a fraction",
     "int_parsing": "is not a whole number; it cannot be read. Write digits only",

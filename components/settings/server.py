@@ -69,8 +69,8 @@ class Server(Section):
             raise ValueError(message)
         if found and (int(found[1]) < _LEAST_VCPUS or int(found[2]) < _LEAST_MEMORY_GB):
             message = (
-                f"{value} has less than {_LEAST_VCPUS} vCPUs or {_LEAST_MEMORY_GB} GB of memory; "
-                "GitLab would be killed for lack of memory or would not start. "
+                f"{value} has fewer than {_LEAST_VCPUS} vCPUs or less than {_LEAST_MEMORY_GB} GB of memory; "
+                "GitLab would not start, or would be killed for lack of memory. "
                 "Use s-4vcpu-8gb, or at least s-2vcpu-4gb"
             )
             raise ValueError(message)

@@ -107,7 +107,7 @@ def test_a_gitlab_version_that_would_fail_is_rejected(version: str, message: str
 @pytest.mark.parametrize("size", ["s-1vcpu-8gb", "s-2vcpu-2gb"])
 def test_a_droplet_too_small_for_gitlab_is_rejected(size: str) -> None:
     [line] = errors(server={"size": size})
-    assert line.startswith(f"server.size: {size} has less than 2 vCPUs or 4 GB")
+    assert line.startswith(f"server.size: {size} has fewer than 2 vCPUs or less than 4 GB")
 
 
 def test_a_size_whose_slug_does_not_state_its_memory_is_accepted() -> None:
@@ -274,6 +274,12 @@ def test_the_command_for_a_missing_key_below_a_list_can_be_pasted() -> None:
     [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
     assert line.startswith("projects[0].variables.TOKEN.value: is missing; ")
     assert line.endswith("pulumi config set --secret --path 'projects[0].variables.TOKEN.value' …")
+
+
+@pytest.mark.parametrize("value", ["maybe", [True]])
+def test_a_flag_that_is_neither_true_nor_false_is_rejected(value: Any) -> None:
+    [line] = errors(projects=[{"path": "hello", "sample": value}], runners=[{"name": "docker-builder"}])
+    assert line == ("projects[0].sample: is neither true nor false; it cannot be read. Write true or false")
 
 
 def test_a_stage_without_a_script_is_rejected() -> None:
