@@ -1,9 +1,9 @@
-"""How long our pipeline takes, against the walk-through's own file: `python -m tests.e2e.bench`, in the sandbox.
+"""`python -m tests.e2e.bench`: times this project's pipeline against the walk-through's, in the sandbox.
 
-Each builds the same sample application, in a project of its own on a runner machine of its own, one after the other:
-first with nothing kept anywhere, then again after a change of one line. The walk-through's file is there twice: on a
-runner like the one that the walk-through registers, which keeps nothing between jobs, and on one as this project makes
-it. Only ratios of one run mean something; nothing is asserted.
+Each candidate builds the same sample application, in its own project and on its own runner machine, one after the
+other: first with empty caches, then again after a change of one line. The walk-through's file runs twice: on a runner
+like the one that the walk-through registers, which keeps nothing between jobs, and on one that this project sets up.
+Only the ratios within one run are meaningful; nothing is asserted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TUTORIAL = Path(__file__).with_name("tutorial.gitlab-ci.yml")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pipeline on a runner. `path` is its project; `own_file` whether the project's own pipeline stays."""
+    """A pipeline on a runner: `path` of its project, and whether it uses this project's pipeline (`own_file`)."""
 
     path: str
     title: str
@@ -48,7 +48,7 @@ CANDIDATES = (
 
 
 def settings() -> dict[str, object]:
-    """A project and a runner for each candidate. The runners take no untagged job until they are told to."""
+    """A project and a runner for each candidate. The runners accept no untagged jobs until `prepare` allows it."""
     later = {"tags": ["later"], "untagged": False}
     return {
         "domain": f"{NAME}.test",
@@ -61,23 +61,27 @@ def settings() -> dict[str, object]:
 
 
 def prepare(outputs: Outputs, candidate: Candidate) -> Project:
-    """The project with its pipeline, nothing built yet, and a runner that now takes its jobs."""
-    told = next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
-    project = project_of(outputs, told)
+    """The candidate's project with its pipeline, not built yet, and a runner that accepts its jobs from now on."""
+    exported = next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
+    project = project_of(outputs, exported)
     if not candidate.own_file:
-        text = _TUTORIAL.read_text().replace("REGISTRY/root/hello", told["image"]).replace("REGISTRY", outputs.registry)
+        text = (
+            _TUTORIAL.read_text()
+            .replace("REGISTRY/root/hello", exported["image"])
+            .replace("REGISTRY", outputs.registry)
+        )
         started(project, commit(project, "main", ".gitlab-ci.yml", text.replace("- tutorial", "- main")))
     for waiting in project.pipelines.list(get_all=True):
         waiting.cancel()
     [runner] = project.runners.list(type="project_type", get_all=True)
-    full = outputs.gitlab().runners.get(runner.id)
-    full.run_untagged = True
-    full.save()
+    detailed = outputs.gitlab().runners.get(runner.id)
+    detailed.run_untagged = True
+    detailed.save()
     return project
 
 
 def compare(outputs: Outputs, repeats: int, console: Console) -> Table:
-    """Run all candidates, round by round, so that what else the machine does falls on all of them alike."""
+    """Run all candidates round by round, so that other load on the machine affects them all alike."""
     projects = {one: prepare(outputs, one) for one in CANDIDATES}
     seconds: dict[Candidate, list[float]] = {one: [] for one in CANDIDATES}
     for again in range(repeats + 1):
@@ -89,12 +93,12 @@ def compare(outputs: Outputs, repeats: int, console: Console) -> Table:
 
 def _table(seconds: dict[Candidate, tuple[float, float]]) -> Table:
     ours = seconds[CANDIDATES[0]]
-    table = Table("Pipeline", "First, s", "Again, s", "Ours to it, first", "Ours to it, again")
+    table = Table("Pipeline", "First (s)", "Changed (s)", "Ours ÷ this, first", "Ours ÷ this, changed")
     for one, taken in seconds.items():
         ratios = (f"{our / its:.2f}" for our, its in zip(ours, taken, strict=True))
         table.add_row(one.title, *(f"{its:.1f}" for its in taken), *ratios)
-    reached = ours[1] / seconds[CANDIDATES[1]][1]
-    table.caption = f"aim: again, at most {AIM} of the walk-through; it is {reached:.2f}"
+    measured = ours[1] / seconds[CANDIDATES[1]][1]
+    table.caption = f"target: at most {AIM} of the walk-through after a change; measured: {measured:.2f}"
     return table
 
 
@@ -106,7 +110,7 @@ def _green(project: Project, sha: str) -> ProjectPipeline:
 
 
 def _seconds(pipeline: ProjectPipeline, candidate: Candidate, console: Console) -> float:
-    """From the commit to the end of the last job, waiting included."""
+    """Seconds from the commit to the end of the last job, including waiting."""
     created, finished = (datetime.datetime.fromisoformat(at) for at in (pipeline.created_at, pipeline.finished_at))
     seconds = (finished - created).total_seconds()
     jobs = ", ".join(f"{name} {took:.1f}" for name, took in times_of(pipeline).items())
@@ -115,22 +119,22 @@ def _seconds(pipeline: ProjectPipeline, candidate: Candidate, console: Console) 
 
 
 def main() -> int:
-    """Print the table; 1 if a pipeline was not green."""
-    parser = argparse.ArgumentParser(description="Compare our pipeline with the walk-through's file.")
+    """Print the table; the exit code is 1 if a pipeline failed."""
+    parser = argparse.ArgumentParser(description="Compare this project's pipeline with the walk-through's.")
     parser.add_argument(
         "--repeats",
         type=int,
         default=3,
         choices=range(1, 10),
         metavar="1…9",
-        help="runs after a change; their median counts",
+        help="number of runs after a change, of which the median is used",
     )
     repeats = parser.parse_args().repeats
     console = Console(width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack.create(NAME, Path(folder), SANDBOX, **settings())
         try:
-            console.print("bringing up a stack with three projects and three runner machines …")
+            console.print("creating a stack with three projects and three runner machines …")
             stack.up()
             console.print(compare(stack.outputs(), repeats, console))
         except FAILURES as error:
