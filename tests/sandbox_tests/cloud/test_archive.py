@@ -84,7 +84,7 @@ def test_apt_refuses_an_archive_that_was_changed_after_it_was_signed(cache: Path
     assert "Candidate" not in refusal
 
 
-def test_keys_stay_and_lost_ones_have_everything_signed_anew(cache: Path) -> None:
+def test_keys_are_kept_and_everything_is_signed_again_if_they_are_lost(cache: Path) -> None:
     first = mirror.keyring(cache).read_bytes()
     mirror.make_keys(cache)
     assert mirror.keyring(cache).read_bytes() == first
@@ -99,7 +99,7 @@ def test_a_checkout_can_have_a_long_path(tmp_path: Path) -> None:
     assert mirror.keyring(deep).read_bytes()
 
 
-def test_a_package_can_be_meant_for_some_releases_only() -> None:
+def test_a_package_can_be_limited_to_some_releases() -> None:
     assert "docker-buildx" in mirror.wanted_packages("trixie")
     assert "docker-buildx" not in mirror.wanted_packages("bookworm")
     assert "docker.io" in mirror.wanted_packages("bookworm")
@@ -138,7 +138,7 @@ async def test_the_runners_archive_has_one_root_for_all_suites_and_keeps_older_v
     assert "19.2.1-1" in offered
 
 
-async def test_the_vendor_key_is_where_the_vendor_has_it_and_no_private_key_is_anywhere(cache: Path) -> None:
+async def test_the_vendor_key_has_the_vendors_path_and_private_keys_are_not_served(cache: Path) -> None:
     for path in ("/gitlab/gitlab-ce/gpgkey", "/runner/gitlab-runner/gpgkey", "/gpgkey/gpg.key"):
         assert await status(cache, GITLAB_PACKAGES_HOST, path) == 200
         assert await status(cache, MIRROR_HOST, path) == 404

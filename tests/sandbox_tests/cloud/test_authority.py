@@ -35,25 +35,25 @@ def test_a_certificate_is_valid_for_its_names_and_for_no_other(authority: Author
     assert not verified(authority.certificate_file, chain, "fra1.example.com")
 
 
-def test_a_certificate_is_not_valid_for_those_who_trust_another_authority(authority: Authority, tmp_path: Path) -> None:
+def test_a_certificate_is_not_valid_for_clients_of_another_authority(authority: Authority, tmp_path: Path) -> None:
     chain, _ = authority.issue("api", ["api.example.com"])
     other = Authority(tmp_path / "other")
     assert not verified(other.certificate_file, chain, "api.example.com")
 
 
-def test_a_certificate_stays_until_its_names_change(authority: Authority) -> None:
+def test_a_certificate_is_kept_until_its_names_change(authority: Authority) -> None:
     first = authority.issue("api", ["api.example.com"])[0].read_bytes()
     assert Authority(authority.folder).issue("api", ["api.example.com"])[0].read_bytes() == first
     assert authority.issue("api", ["api.example.org"])[0].read_bytes() != first
 
 
-def test_no_key_can_be_read_by_others(authority: Authority) -> None:
+def test_no_key_is_readable_by_other_users(authority: Authority) -> None:
     _, key = authority.issue("api", ["api.example.com"])
     for file in (key, authority.folder / "ca.key"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_cross_signed_root_makes_its_certificates_valid_for_those_who_trust_the_sandbox(
+def test_certificates_of_a_cross_signed_root_are_valid_for_clients_that_trust_the_sandbox(
     authority: Authority, tmp_path: Path
 ) -> None:
     foreign = Authority(tmp_path / "foreign", name="A foreign root")

@@ -82,7 +82,7 @@ def host_picture() -> dict[str, str]:
     return picture
 
 
-def test_the_machine_is_as_it_was_while_a_sandbox_runs_and_after_it(tmp_path: Path) -> None:
+def test_a_sandbox_leaves_the_host_unchanged_while_it_runs_and_afterwards(tmp_path: Path) -> None:
     before = host_picture()
     other = Checkout(tmp_path / "slipway")
     try:
@@ -163,7 +163,7 @@ def test_a_name_that_cannot_be_part_of_a_path_is_refused_without_a_traceback(che
     assert "Traceback" not in refused.stderr
 
 
-def test_a_start_waits_for_one_that_is_under_way(checkout: Checkout) -> None:
+def test_a_start_waits_for_another_one_in_progress(checkout: Checkout) -> None:
     with checkout.layout.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = [sys.executable, "-m", "tests.sandbox", "start"]
@@ -174,7 +174,7 @@ def test_a_start_waits_for_one_that_is_under_way(checkout: Checkout) -> None:
         assert process.wait(timeout=30) == 0
 
 
-def test_a_command_at_the_workstation_sees_the_sandbox_and_not_the_machine(checkout: Checkout) -> None:
+def test_a_command_at_the_workstation_sees_the_sandbox_and_not_the_host(checkout: Checkout) -> None:
     def said(*command: str) -> str:
         return checkout.run("exec", "--", *command).stdout
 
@@ -186,13 +186,13 @@ def test_a_command_at_the_workstation_sees_the_sandbox_and_not_the_machine(check
     assert said("sh", "-c", "echo $HOME") == f"{checkout.layout.state}/home\n"
 
 
-def test_what_is_written_to_etc_at_the_workstation_does_not_reach_the_machine(checkout: Checkout) -> None:
+def test_files_written_to_etc_at_the_workstation_do_not_reach_the_host(checkout: Checkout) -> None:
     assert checkout.run("exec", "--", "touch", "/etc/slipway-was-here").returncode == 0
     assert checkout.run("exec", "--", "test", "-e", "/etc/slipway-was-here").returncode == 0
     assert not Path("/etc/slipway-was-here").exists()
 
 
-def test_the_exit_code_of_a_command_comes_back(checkout: Checkout) -> None:
+def test_the_exit_code_of_a_command_is_passed_on(checkout: Checkout) -> None:
     assert checkout.run("exec", "--", "true").returncode == 0
     assert checkout.run("exec", "--", "sh", "-c", "exit 7").returncode == 7
     assert checkout.run("exec", "--", "sh", "-c", "kill -9 $$").returncode == 137
@@ -219,7 +219,7 @@ def test_the_token_is_in_the_environment_of_a_command_and_in_no_command_line(che
     assert checkout.layout.state.stat().st_mode & 0o077 == 0
 
 
-def test_services_are_reached_under_their_real_names_over_trusted_tls(checkout: Checkout) -> None:
+def test_services_answer_under_their_real_names_over_trusted_tls(checkout: Checkout) -> None:
     for url in ("https://acme-v02.api.letsencrypt.org/directory", "https://nyc3.digitaloceanspaces.com/"):
         answer = checkout.run("exec", "--", "curl", "--silent", "--show-error", "--output", "/dev/null", url)
         assert (answer.returncode, answer.stderr) == (0, "")
@@ -249,18 +249,18 @@ def test_a_client_gets_a_certificate_that_the_workstation_trusts_also_after_a_re
     assert checkout.run("exec", "--", *trusted).returncode == 0
 
 
-def test_a_name_that_leads_elsewhere_gets_no_certificate(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_name_that_resolves_elsewhere_gets_no_certificate(checkout: Checkout, tmp_path: Path) -> None:
     asked = checkout.run("exec", "--", *certbot(tmp_path, "nobody.example.net"))
     assert asked.returncode != 0
     assert not (tmp_path / "config/live").exists()
 
 
-def test_the_world_outside_is_not_reached(checkout: Checkout) -> None:
+def test_the_internet_cannot_be_reached(checkout: Checkout) -> None:
     route = checkout.run("exec", "--cloud", "--", "ip", "route", "show", "default")
     assert (route.returncode, route.stdout) == (0, "")
 
 
-def test_a_service_that_dies_comes_back(checkout: Checkout) -> None:
+def test_a_service_that_dies_is_restarted(checkout: Checkout) -> None:
     find = ("exec", "--", "pgrep", "-f", "tests.sandbox.cloud.main")
     first = checkout.run(*find).stdout.split()
     assert len(first) == 1
@@ -270,7 +270,7 @@ def test_a_service_that_dies_comes_back(checkout: Checkout) -> None:
     assert checkout.run("start").returncode == 0
 
 
-def test_a_start_after_a_change_of_the_sources_restarts_what_is_made_of_them(checkout: Checkout) -> None:
+def test_a_start_after_a_source_change_restarts_the_services(checkout: Checkout) -> None:
     find = ("exec", "--", "pgrep", "-f", "tests.sandbox.cloud.main")
     first, init = checkout.run(*find).stdout, checkout.init()
     assert checkout.run("start").returncode == 0
@@ -282,7 +282,7 @@ def test_a_start_after_a_change_of_the_sources_restarts_what_is_made_of_them(che
     assert checkout.init() == init
 
 
-def test_a_sandbox_that_was_killed_is_made_again_with_its_state(checkout: Checkout) -> None:
+def test_a_killed_sandbox_starts_again_with_its_state(checkout: Checkout) -> None:
     token, init = checkout.layout.token_file.read_text(), checkout.init()
     os.kill(init.pid, signal.SIGKILL)
     eventually(lambda: not init.alive, PATIENCE)
@@ -292,7 +292,7 @@ def test_a_sandbox_that_was_killed_is_made_again_with_its_state(checkout: Checko
     assert checkout.layout.token_file.read_text() == token
 
 
-def test_without_a_sandbox_commands_say_what_to_do_and_stopping_is_fine(tmp_path: Path) -> None:
+def test_without_a_sandbox_commands_say_what_to_do_and_stop_succeeds(tmp_path: Path) -> None:
     other = Checkout(tmp_path / "slipway")
     refused = other.run("exec", "--", "true")
     assert refused.returncode == 1
@@ -303,7 +303,7 @@ def test_without_a_sandbox_commands_say_what_to_do_and_stopping_is_fine(tmp_path
     assert other.run("stop").returncode == 0
 
 
-def test_a_sandbox_whose_record_was_removed_is_found_and_ended(tmp_path: Path) -> None:
+def test_a_sandbox_whose_record_was_removed_is_found_and_stopped(tmp_path: Path) -> None:
     other = Checkout(tmp_path / "slipway")
     assert other.run("start").returncode == 0
     init = other.init()

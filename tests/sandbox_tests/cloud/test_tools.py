@@ -41,7 +41,7 @@ def test_a_pulumi_of_the_right_version_on_path_is_used(tmp_path: Path, monkeypat
     assert (tmp_path / "cache/bin/pulumi").resolve() == own
 
 
-def test_a_pulumi_of_another_version_is_not_used_but_built_where_no_download_is_to_be_had(
+def test_another_version_of_pulumi_is_not_used_and_the_right_one_is_built_if_it_cannot_be_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = fake_program(tmp_path / "own" / "pulumi", "v3.1.0")
@@ -60,7 +60,7 @@ def test_a_go_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert golang.find_go(tmp_path / "cache", lambda _: None) == own
 
 
-def test_what_only_the_tests_need_is_installed_for_them_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_for_tests_are_installed_only_for_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[list[str]] = []
 
     def run(what: str, command: list[str], *_: object) -> None:
@@ -79,25 +79,25 @@ def test_what_only_the_tests_need_is_installed_for_them_alone(tmp_path: Path, mo
     assert {"docker.io", "chromium", "chromium-driver", "certbot", "shellcheck", "ruby"} <= {*installed[0]}
 
 
-def test_a_program_of_npm_that_is_missing_is_told_with_the_command_that_brings_it(tmp_path: Path) -> None:
+def test_a_missing_npm_program_is_reported_with_the_command_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(progress.ToolError, match="prepare --tests"):
         nodejs.command(tmp_path, "gitlab-ci-local", "dist/index.js")
 
 
-def test_the_lock_of_npm_names_no_registry() -> None:
+def test_the_npm_lock_names_no_registry() -> None:
     lock = (nodejs.PACKAGE / "package-lock.json").read_text()
     assert "sha512-" in lock
     assert "http" not in lock
 
 
-def test_services_are_kept_from_starting_only_while_packages_are_installed(tmp_path: Path) -> None:
+def test_services_are_prevented_from_starting_only_while_packages_are_installed(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     with debian.nothing_starts(policy):
         assert subprocess.run([policy, "docker", "start"], check=False).returncode == 101
     assert not policy.exists()
 
 
-def test_a_policy_that_the_machine_has_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_policy_of_the_host_is_kept(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 0\n")
     with debian.nothing_starts(policy):
@@ -124,7 +124,7 @@ def test_a_failed_command_shows_the_end_of_its_output_and_where_the_rest_is(tmp_
     assert "beginning" not in str(caught.value)
 
 
-def test_a_long_step_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_step_reports_that_it_is_still_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "HEARTBEAT", 0.01)
     lines: list[str] = []
     with progress.heartbeat("compiling", lines.append):
@@ -132,7 +132,7 @@ def test_a_long_step_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     assert lines[0].startswith("compiling: still at it")
 
 
-def test_the_workstation_gets_nothing_of_its_caller_that_could_be_a_credential(
+def test_the_workstation_inherits_nothing_that_could_be_a_credential(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = Layout(tmp_path)
@@ -169,7 +169,7 @@ def make_lock(layout: Layout, stack: str, pid: int) -> Path:
     return lock
 
 
-def test_the_lock_of_an_engine_that_runs_no_longer_is_removed(tmp_path: Path) -> None:
+def test_the_lock_of_an_engine_that_has_ended_is_removed(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     lock = make_lock(layout, "sandbox", 2**22 + 1)
     assert remove_stale_locks(layout, Init.of(os.getpid())) == ["sandbox"]
@@ -177,7 +177,7 @@ def test_the_lock_of_an_engine_that_runs_no_longer_is_removed(tmp_path: Path) ->
     assert remove_stale_locks(layout, None) == []
 
 
-def test_the_lock_of_an_engine_that_runs_stays(tmp_path: Path) -> None:
+def test_the_lock_of_a_running_engine_is_kept(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     engine = tmp_path / "pulumi"
     engine.symlink_to("/bin/sleep")

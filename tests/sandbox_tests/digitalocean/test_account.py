@@ -39,11 +39,11 @@ def test_an_ssh_key_is_found_by_number_and_fingerprint_and_exists_once(cloud: Em
 @pytest.mark.parametrize(
     "text", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa " + public_key().split()[1], "-----BEGIN"]
 )
-def test_what_is_no_public_key_is_refused(cloud: EmulatedCloud, text: str) -> None:
+def test_an_invalid_public_key_is_refused(cloud: EmulatedCloud, text: str) -> None:
     assert cloud.refused("POST", "/v2/account/keys", {"name": "me", "public_key": text})[0] == 422
 
 
-def test_tags_keep_their_first_capitals_and_count_what_carries_them(cloud: EmulatedCloud) -> None:
+def test_tags_keep_their_first_spelling_and_count_their_resources(cloud: EmulatedCloud) -> None:
     cloud.client.tags.create(body={"name": "Prod"})
     assert cloud.client.tags.create(body={"name": "prod"})["tag"]["name"] == "Prod"
     number = cloud.droplet(tags=["PROD"])["id"]
@@ -55,7 +55,7 @@ def test_tags_keep_their_first_capitals_and_count_what_carries_them(cloud: Emula
     assert cloud.refused("POST", "/v2/tags", {"name": "no spaces"})[0] == 422
 
 
-def test_volumes_carry_tags_too_and_unknown_resources_are_refused(cloud: EmulatedCloud) -> None:
+def test_volumes_can_be_tagged_and_unknown_resources_cannot(cloud: EmulatedCloud) -> None:
     body = {"name": "data", "region": "nyc3", "size_gigabytes": 1, "tags": ["a"]}
     disk = cloud.client.volumes.create(body=body)["volume"]
     resource = {"resources": [{"resource_id": disk["id"], "resource_type": "volume"}]}
@@ -72,7 +72,7 @@ def project(cloud: EmulatedCloud, name: str = "slip") -> dict[str, Any]:
     return made
 
 
-def test_resources_start_in_the_default_project_and_move_as_told(cloud: EmulatedCloud) -> None:
+def test_resources_start_in_the_default_project_and_can_be_moved(cloud: EmulatedCloud) -> None:
     number, made = cloud.droplet()["id"], project(cloud)
     assert (made["is_default"], made["environment"]) == (False, "Development")
     urn = f"do:droplet:{number}"
@@ -89,7 +89,7 @@ def test_resources_start_in_the_default_project_and_move_as_told(cloud: Emulated
     assert cloud.refused("GET", path)[0] == 404
 
 
-def test_a_project_takes_only_what_exists(cloud: EmulatedCloud) -> None:
+def test_a_project_accepts_only_existing_resources(cloud: EmulatedCloud) -> None:
     path = f"/v2/projects/{project(cloud)['id']}/resources"
     volume = {"name": "data", "region": "nyc3", "size_gigabytes": 1}
     there = f"do:volume:{cloud.client.volumes.create(body=volume)['volume']['id']}"
@@ -105,7 +105,7 @@ def test_a_project_takes_only_what_exists(cloud: EmulatedCloud) -> None:
     assert cloud.http.post(path, json={"resources": ["do:space:images"]}).status_code == 200
 
 
-def test_a_reserved_ip_goes_where_its_droplet_goes_under_its_former_name(cloud: EmulatedCloud) -> None:
+def test_a_reserved_ip_moves_with_its_droplet_under_its_former_name(cloud: EmulatedCloud) -> None:
     number, made, address = cloud.droplet()["id"], project(cloud), ""
     answer = cloud.client.reserved_ips.create(body={"droplet_id": number})
     address = answer["reserved_ip"]["ip"]
@@ -155,13 +155,13 @@ def test_the_secret_of_a_spaces_key_is_shown_once(cloud: EmulatedCloud) -> None:
         [{"bucket": "", "permission": "fullaccess"}, {"bucket": "images", "permission": "read"}],
     ],
 )
-def test_an_impossible_grant_is_refused(cloud: EmulatedCloud, grants: list[dict[str, str]]) -> None:
+def test_an_invalid_grant_is_refused(cloud: EmulatedCloud, grants: list[dict[str, str]]) -> None:
     cloud.backend.buckets["images"] = "nyc3"
     assert cloud.refused("POST", "/v2/spaces/keys", {"name": "k", "grants": grants})[:2] == (400, "bad_request")
     assert cloud.backend.keys == {}
 
 
-def test_a_domain_has_its_name_servers_and_the_address_it_was_made_with(cloud: EmulatedCloud) -> None:
+def test_a_domain_has_its_name_servers_and_the_address_it_was_created_with(cloud: EmulatedCloud) -> None:
     body = {"name": "Example.com", "ip_address": "203.0.113.9"}
     assert cloud.client.domains.create(body=body)["domain"] == {"name": "example.com", "ttl": 1800, "zone_file": None}
     read = cloud.client.domains.get("example.com")["domain"]
@@ -188,7 +188,7 @@ def test_a_domain_has_its_name_servers_and_the_address_it_was_made_with(cloud: E
     assert cloud.refused("GET", "/v2/domains/example.com/records")[0] == 404
 
 
-def test_records_are_made_found_changed_and_deleted(cloud: EmulatedCloud) -> None:
+def test_records_are_created_found_changed_and_deleted(cloud: EmulatedCloud) -> None:
     cloud.client.domains.create(body={"name": "example.com"})
     client = cloud.client.domains
     for body in (
@@ -237,7 +237,7 @@ def test_records_are_made_found_changed_and_deleted(cloud: EmulatedCloud) -> Non
         ),
     ],
 )
-def test_an_impossible_record_is_refused(cloud: EmulatedCloud, body: dict[str, Any], message: str) -> None:
+def test_an_invalid_record_is_refused(cloud: EmulatedCloud, body: dict[str, Any], message: str) -> None:
     cloud.client.domains.create(body={"name": "example.com"})
     for made in (
         {"type": "A", "name": "git", "data": "203.0.113.5"},
@@ -248,7 +248,7 @@ def test_an_impossible_record_is_refused(cloud: EmulatedCloud, body: dict[str, A
     assert refusal == (422, "unprocessable_entity", message)
 
 
-def test_everything_gone_leaves_nothing_behind(cloud: EmulatedCloud) -> None:
+def test_deleting_everything_leaves_nothing_behind(cloud: EmulatedCloud) -> None:
     cloud.client.domains.create(body={"name": "example.com"})
     number = cloud.droplet()["id"]
     assert len(cloud.control.get("/resources").json()["droplets"]) == 1

@@ -107,20 +107,20 @@ def test_a_name_without_such_records_differs_from_one_that_does_not_exist(
 
 
 @pytest.mark.parametrize("name", ["other.org", "com", ".", "fra1.digitaloceanspaces.com", "notexample.com"])
-def test_what_is_not_ours_is_refused(cloud: EmulatedCloud, name: str) -> None:
+def test_a_name_outside_the_zones_is_refused(cloud: EmulatedCloud, name: str) -> None:
     answer = ask(cloud, name)
     assert answer.rcode() == dns.rcode.REFUSED
     assert not answer.answer
 
 
-def test_a_delegated_name_is_handed_over_with_glue(cloud: EmulatedCloud) -> None:
+def test_a_delegated_name_is_referred_with_glue(cloud: EmulatedCloud) -> None:
     answer = ask(cloud, "host.sub.example.com")
     assert not answer.flags & dns.flags.AA
     assert [str(rrset[0]) for rrset in answer.authority] == ["ns.sub.example.com."]
     assert [str(rrset[0]) for rrset in answer.additional] == ["203.0.113.9"]
 
 
-def test_a_long_answer_is_cut_for_plain_udp_only(cloud: EmulatedCloud) -> None:
+def test_a_long_answer_is_truncated_only_over_plain_udp(cloud: EmulatedCloud) -> None:
     assert ask(cloud, "long.example.com", "TXT").flags & dns.flags.TC
     for answer in (ask(cloud, "long.example.com", "TXT", edns=True), ask(cloud, "long.example.com", "TXT", tcp=True)):
         assert not answer.flags & dns.flags.TC

@@ -52,7 +52,7 @@ def test_the_machine_gets_what_the_api_was_given(cloud: EmulatedCloud) -> None:
     assert machine.anchor_ipv4.startswith("10.10.")
 
 
-def test_a_destroyed_droplet_is_there_for_a_while_and_then_gone(cloud: EmulatedCloud) -> None:
+def test_a_destroyed_droplet_exists_for_a_while_and_is_then_gone(cloud: EmulatedCloud) -> None:
     droplet = cloud.droplet()
     cloud.hold("droplet.destroy")
     cloud.client.droplets.destroy(droplet["id"])
@@ -83,7 +83,7 @@ def test_a_destroyed_droplet_is_there_for_a_while_and_then_gone(cloud: EmulatedC
         ({"volumes": ["nowhere"]}, "Invalid volume allocations"),
     ],
 )
-def test_an_impossible_droplet_is_refused(cloud: EmulatedCloud, change: dict[str, Any], message: str) -> None:
+def test_an_invalid_droplet_is_refused(cloud: EmulatedCloud, change: dict[str, Any], message: str) -> None:
     assert cloud.refused("POST", "/v2/droplets", DROPLET | change) == (422, "unprocessable_entity", message)
     assert cloud.client.droplets.list()["droplets"] == []
     assert cloud.backend.machines == {}
@@ -107,7 +107,7 @@ def test_the_droplet_limit_holds(tmp_path: Path) -> None:
         assert cloud.refused("POST", "/v2/droplets", DROPLET) == (422, "unprocessable_entity", message)
 
 
-def test_several_droplets_can_be_made_and_destroyed_by_tag(cloud: EmulatedCloud) -> None:
+def test_several_droplets_can_be_created_and_destroyed_by_tag(cloud: EmulatedCloud) -> None:
     body = {name: value for name, value in DROPLET.items() if name != "name"} | {"names": ["a", "b"], "tags": ["t"]}
     made = cloud.client.droplets.create(body=body)
     assert len(made["links"]["actions"]) == 2
@@ -120,7 +120,7 @@ def test_several_droplets_can_be_made_and_destroyed_by_tag(cloud: EmulatedCloud)
     eventually(lambda: [d["id"] for d in cloud.client.droplets.list()["droplets"]] == [other["id"]])
 
 
-def test_power_actions_change_the_status_and_refuse_what_is_so_already(cloud: EmulatedCloud) -> None:
+def test_power_actions_change_the_status_and_are_refused_if_there_is_nothing_to_change(cloud: EmulatedCloud) -> None:
     number = cloud.droplet()["id"]
     path = f"/v2/droplets/{number}/actions"
     assert cloud.refused("POST", path, {"type": "power_on"})[2] == "Droplet is already powered on."
@@ -177,7 +177,7 @@ def test_rename_rebuild_and_ipv6_are_actions(cloud: EmulatedCloud) -> None:
     assert kinds == ["enable_ipv6", "rebuild", "rename", "create"]
 
 
-def test_an_action_of_the_machinery_that_fails_is_errored(cloud: EmulatedCloud) -> None:
+def test_an_action_that_the_backend_cannot_do_is_errored(cloud: EmulatedCloud) -> None:
     number = cloud.droplet()["id"]
     cloud.backend.broken.add("reboot")
     action = cloud.completed(act(cloud, number, type="reboot"))
@@ -185,7 +185,7 @@ def test_an_action_of_the_machinery_that_fails_is_errored(cloud: EmulatedCloud) 
     assert cloud.client.droplets.get(number)["droplet"]["locked"] is False
 
 
-def test_an_address_is_not_given_out_again_at_once(cloud: EmulatedCloud) -> None:
+def test_an_address_is_not_reused_at_once(cloud: EmulatedCloud) -> None:
     first = cloud.droplet()
     cloud.client.droplets.destroy(first["id"])
     eventually(lambda: cloud.http.get(f"/v2/droplets/{first['id']}").status_code == 404)
@@ -258,7 +258,7 @@ def test_a_volume_is_not_attached_across_regions_nor_to_a_busy_droplet(cloud: Em
     assert refusal[2] == "Droplet already has a pending event."
 
 
-def test_a_destroyed_droplet_lets_go_of_its_volumes(cloud: EmulatedCloud) -> None:
+def test_a_destroyed_droplet_releases_its_volumes(cloud: EmulatedCloud) -> None:
     disk = volume(cloud)
     number = cloud.droplet(volumes=[disk["id"]])["id"]
     assert cloud.backend.attached == {disk["id"]: number}
@@ -268,7 +268,7 @@ def test_a_destroyed_droplet_lets_go_of_its_volumes(cloud: EmulatedCloud) -> Non
     assert disk["id"] in cloud.backend.volumes
 
 
-def test_a_volume_that_cannot_be_made_does_not_exist(cloud: EmulatedCloud) -> None:
+def test_a_volume_that_cannot_be_created_does_not_exist(cloud: EmulatedCloud) -> None:
     cloud.backend.broken.add("create_volume")
     body = {"name": "data", "region": "nyc3", "size_gigabytes": 10}
     assert cloud.refused("POST", "/v2/volumes", body)[:2] == (500, "server_error")

@@ -24,7 +24,7 @@ def on_machine(cloud: EmulatedCloud, number: int) -> MachineFirewall | None:
     return next((entry for entry in cloud.backend.picture.firewalls if entry.machine_id == number), None)
 
 
-def test_a_vpc_is_made_in_the_range_asked_for_beside_the_default_one(cloud: EmulatedCloud) -> None:
+def test_a_vpc_is_created_in_the_requested_range_beside_the_default_one(cloud: EmulatedCloud) -> None:
     body = {"name": "net", "region": "nyc3", "ip_range": "10.50.0.0/24", "description": "mine"}
     vpc = cloud.client.vpcs.create(body=body)["vpc"]
     assert (vpc["ip_range"], vpc["default"], vpc["urn"]) == ("10.50.0.0/24", False, f"do:vpc:{vpc['id']}")
@@ -40,7 +40,7 @@ def test_a_vpc_is_made_in_the_range_asked_for_beside_the_default_one(cloud: Emul
     eventually(lambda: cloud.http.delete(path).status_code == 204)
 
 
-def test_default_vpcs_stay(cloud: EmulatedCloud) -> None:
+def test_default_vpcs_cannot_be_deleted(cloud: EmulatedCloud) -> None:
     cloud.droplet()
     [vpc] = cloud.client.vpcs.list()["vpcs"]
     assert cloud.refused("DELETE", f"/v2/vpcs/{vpc['id']}")[:2] == (403, "forbidden")
@@ -68,7 +68,7 @@ def test_a_vpc_can_be_renamed_and_become_the_default(cloud: EmulatedCloud) -> No
         {"region": "moon1"},
     ],
 )
-def test_an_impossible_vpc_is_refused(cloud: EmulatedCloud, change: dict[str, Any]) -> None:
+def test_an_invalid_vpc_is_refused(cloud: EmulatedCloud, change: dict[str, Any]) -> None:
     cloud.client.vpcs.create(body={"name": "first", "region": "nyc3", "ip_range": "10.50.0.0/20"})
     body = {"name": "second", "region": "nyc3", "ip_range": "10.70.0.0/24"} | change
     assert cloud.refused("POST", "/v2/vpcs", body)[:2] == (422, "unprocessable_entity")
@@ -157,13 +157,13 @@ def test_droplets_tags_and_rules_are_added_and_removed_one_by_one(cloud: Emulate
         {"name": "-server"},
     ],
 )
-def test_an_impossible_firewall_is_refused(cloud: EmulatedCloud, change: dict[str, Any]) -> None:
+def test_an_invalid_firewall_is_refused(cloud: EmulatedCloud, change: dict[str, Any]) -> None:
     body = {"name": "server", "inbound_rules": [SSH], "outbound_rules": [ALL_OUT]} | change
     assert cloud.refused("POST", "/v2/firewalls", body)[:2] == (422, "unprocessable_entity")
     assert cloud.client.firewalls.list()["firewalls"] == []
 
 
-def test_names_of_firewalls_are_unique_and_an_update_replaces_everything(cloud: EmulatedCloud) -> None:
+def test_firewall_names_are_unique_and_an_update_replaces_everything(cloud: EmulatedCloud) -> None:
     made = firewall(cloud)
     body = {"name": "server", "inbound_rules": [SSH]}
     assert cloud.refused("POST", "/v2/firewalls", body)[:2] == (409, "conflict")
@@ -216,7 +216,7 @@ def test_a_reserved_ip_points_to_one_droplet_at_a_time(cloud: EmulatedCloud) -> 
     assert cloud.refused("GET", f"/v2/reserved_ips/{address}")[0] == 404
 
 
-def test_a_reserved_ip_can_be_made_for_a_droplet_and_outlives_it(cloud: EmulatedCloud) -> None:
+def test_a_reserved_ip_can_be_created_for_a_droplet_and_outlives_it(cloud: EmulatedCloud) -> None:
     number = cloud.droplet()["id"]
     answer = cloud.client.reserved_ips.create(body={"droplet_id": number})
     assert {link["rel"] for link in answer["links"]["actions"]} == {"assign_ip"}

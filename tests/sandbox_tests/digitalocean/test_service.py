@@ -23,14 +23,14 @@ from tests.sandbox_tests.support.waiting import eventually
 
 @pytest.mark.parametrize("value", ["", "Bearer wrong", "Basic dTpw", "Bearer"])
 @pytest.mark.parametrize("path", ["/v2/account", "/v2/nothing"])
-def test_without_the_token_nothing_is_told(cloud: EmulatedCloud, value: str, path: str) -> None:
+def test_without_the_token_every_request_is_refused(cloud: EmulatedCloud, value: str, path: str) -> None:
     answer = cloud.http.get(path, headers={"Authorization": value})
     assert answer.status_code == 401
     assert answer.json()["id"] == "unauthorized"
     assert answer.json()["message"] == "Unable to authenticate you"
 
 
-def test_every_answer_has_a_request_id_and_tells_of_the_rate_limit(cloud: EmulatedCloud) -> None:
+def test_every_answer_has_a_request_id_and_the_rate_limit(cloud: EmulatedCloud) -> None:
     first, second = cloud.http.get("/v2/account"), cloud.http.get("/v2/account")
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
     assert first.headers["ratelimit-limit"] == "5000"
@@ -55,7 +55,7 @@ def test_an_hour_of_requests_lasts_an_hour_also_when_the_clock_is_set(monkeypatc
     assert limit.take() is True
 
 
-def test_lists_come_in_pages_that_link_to_each_other(cloud: EmulatedCloud) -> None:
+def test_lists_are_paged_with_links(cloud: EmulatedCloud) -> None:
     for number in range(5):
         cloud.client.tags.create(body={"name": f"t{number}"})
     first = cloud.client.tags.list(per_page=2)
@@ -81,7 +81,7 @@ def test_errors_have_the_same_shape_everywhere(cloud: EmulatedCloud) -> None:
     assert cloud.refused("POST", "/v2/droplets", DROPLET | {"ssh_keys": "all"})[0] == 422
 
 
-def test_what_is_lacking_says_so_and_is_noted(cloud: EmulatedCloud) -> None:
+def test_a_route_that_is_not_emulated_answers_501_and_is_recorded(cloud: EmulatedCloud) -> None:
     assert cloud.refused("GET", "/v2/kubernetes/clusters")[:2] == (501, "not_implemented")
     assert cloud.refused("GET", "/v2/kubernetes/clusters")[0] == 501
     number = cloud.droplet()["id"]
@@ -132,7 +132,7 @@ def test_the_control_interface_lists_what_exists_and_forgets_it_on_reset(cloud: 
     assert cloud.backend.machines == {}
 
 
-def test_transitions_take_at_least_as_long_as_is_set(cloud: EmulatedCloud) -> None:
+def test_transitions_take_at_least_the_configured_time(cloud: EmulatedCloud) -> None:
     table = {"droplet.reboot": {"mode": "time", "seconds": 0.3}}
     assert cloud.control.put("/transitions", json=table).json()["droplet.reboot"]["seconds"] == 0.3
     number = cloud.droplet()["id"]
@@ -142,7 +142,7 @@ def test_transitions_take_at_least_as_long_as_is_set(cloud: EmulatedCloud) -> No
     assert cloud.control.put("/transitions", json={"*": {"mode": "never"}}).status_code == 422
 
 
-def test_a_fault_answers_with_its_status_as_often_as_asked(cloud: EmulatedCloud) -> None:
+def test_a_fault_answers_with_its_status_the_requested_number_of_times(cloud: EmulatedCloud) -> None:
     fault = {"method": "GET", "path": "/v2/droplets*", "status": 503, "count": 2}
     cloud.add_fault(fault)
     assert [cloud.http.get("/v2/droplets").status_code for _ in range(3)] == [503, 503, 200]
@@ -212,7 +212,7 @@ def process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]
             running.kill()
 
 
-def test_it_runs_by_itself_and_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+def test_it_runs_standalone_and_a_killed_process_loses_nothing(tmp_path: Path) -> None:
     with process(tmp_path) as (running, client):
         assert (tmp_path / "token").stat().st_mode & 0o077 == 0
         client.post("/v2/tags", json={"name": "kept"}).raise_for_status()
@@ -223,7 +223,7 @@ def test_it_runs_by_itself_and_a_killed_process_loses_nothing(tmp_path: Path) ->
         assert running.wait(10) == 0
 
 
-def test_a_machine_is_told_about_itself_and_nobody_else_is(cloud: EmulatedCloud) -> None:
+def test_a_machine_gets_its_own_metadata_and_nobody_elses(cloud: EmulatedCloud) -> None:
     key = cloud.client.ssh_keys.create(body={"name": "me", "public_key": public_key()})["ssh_key"]
     droplet = cloud.droplet(user_data="#cloud-config\n", ssh_keys=[key["id"]], tags=["web"])
     addresses = {net["type"]: net["ip_address"] for net in droplet["networks"]["v4"]}
@@ -238,7 +238,7 @@ def test_a_machine_is_told_about_itself_and_nobody_else_is(cloud: EmulatedCloud)
     assert cloud.metadata.get("/metadata/v1.json", headers={"x-peer": "192.0.2.10"}).status_code == 404
 
 
-def test_metadata_is_a_tree_of_plain_texts(cloud: EmulatedCloud) -> None:
+def test_metadata_is_a_tree_of_plain_text(cloud: EmulatedCloud) -> None:
     droplet = cloud.droplet()
     answer = cloud.client.reserved_ips.create(body={"droplet_id": droplet["id"]})
     cloud.completed(answer["links"]["actions"][0])

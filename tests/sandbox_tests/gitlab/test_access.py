@@ -80,7 +80,7 @@ def running_job(instance: Instance, project: Project, user_id: int = 1) -> str:
         return job_tokens.issue(connection, instance.config, job)
 
 
-def test_a_variable_is_made_changed_and_removed(project: Project) -> None:
+def test_a_variable_is_created_changed_and_removed(project: Project) -> None:
     made = project.variables.create({"key": "NAME", "value": "first-value", "masked": True, "protected": True})
     assert (
         made.attributes.items()
@@ -117,7 +117,7 @@ def test_a_variable_is_made_changed_and_removed(project: Project) -> None:
         ({"key": "TAKEN", "value": "x"}, r"\(TAKEN\) has already been taken"),
     ],
 )
-def test_a_variable_that_could_not_be_is_refused(project: Project, body: dict[str, object], words: str) -> None:
+def test_an_invalid_variable_is_refused(project: Project, body: dict[str, object], words: str) -> None:
     project.variables.create({"key": "TAKEN", "value": "x"})
     with pytest.raises(GitlabCreateError, match=words) as refusal:
         project.variables.create(body)
@@ -136,7 +136,7 @@ def test_a_hidden_variable_is_never_shown_again(project: Project) -> None:
         project.variables.update("NAME", {"masked": False})
 
 
-def test_jobs_get_variables_of_instance_groups_and_project_and_protected_ones_only_on_protected_refs(
+def test_jobs_get_variables_of_instance_groups_and_project_but_protected_ones_only_on_protected_refs(
     instance: Instance, client: gitlab.Gitlab
 ) -> None:
     name = f"group-{secrets.token_hex(4)}"
@@ -168,7 +168,7 @@ def test_only_maintainers_see_variables_and_only_administrators_those_of_the_ins
         assert refusal.value.response_code == 403
 
 
-def test_a_deploy_token_is_shown_once_and_is_good_for_its_own_project_alone(
+def test_a_deploy_token_is_shown_once_and_valid_only_for_its_project(
     instance: Instance, client: gitlab.Gitlab, project: Project
 ) -> None:
     made = project.deploytokens.create({"name": "pull", "scopes": ["read_registry"], "expires_at": SOON})
@@ -206,7 +206,7 @@ def test_a_deploy_token_is_good_until_the_moment_that_it_ends(instance: Instance
         assert images(instance, project, made.username, made.token) == answer
 
 
-def test_a_deploy_token_that_is_gone_or_out_of_date_opens_nothing(instance: Instance, project: Project) -> None:
+def test_a_revoked_or_expired_deploy_token_opens_nothing(instance: Instance, project: Project) -> None:
     for change in ("revoke", "expire"):
         made = project.deploytokens.create({"name": "pull", "scopes": ["read_registry", "write_registry"]})
         assert images(instance, project, made.username, made.token) == ["pull", "push"]
@@ -223,7 +223,7 @@ def test_a_deploy_token_for_code_does_not_log_in_to_the_registry(instance: Insta
     assert reads_code(project, "code", made.token) is True
 
 
-def test_a_deploy_token_of_a_group_is_good_for_all_projects_inside(instance: Instance, client: gitlab.Gitlab) -> None:
+def test_a_group_deploy_token_is_valid_for_all_projects_inside(instance: Instance, client: gitlab.Gitlab) -> None:
     name = f"group-{secrets.token_hex(4)}"
     group = client.groups.create({"name": name, "path": name})
     inner = client.groups.create({"name": "inner", "path": "inner", "parent_id": group.id})
@@ -241,7 +241,7 @@ def test_a_deploy_token_of_a_group_is_good_for_all_projects_inside(instance: Ins
         ({"name": "x", "scopes": ["read_registry"], "expires_at": "soon"}, "expires_at is invalid"),
     ],
 )
-def test_a_deploy_token_that_could_not_be_is_refused(project: Project, body: dict[str, object], words: str) -> None:
+def test_an_invalid_deploy_token_is_refused(project: Project, body: dict[str, object], words: str) -> None:
     with pytest.raises(GitlabCreateError, match=words) as refusal:
         project.deploytokens.create(body)
     assert refusal.value.response_code == 400
@@ -281,7 +281,7 @@ def test_a_project_token_is_rotated_and_revoked(instance: Instance, project: Pro
     assert len(project.access_tokens.list(get_all=True)) == 2
 
 
-def test_nobody_makes_a_project_token_that_may_more_than_they(instance: Instance, project: Project) -> None:
+def test_nobody_creates_a_project_token_with_more_access_than_their_own(instance: Instance, project: Project) -> None:
     identity, theirs = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 40})
     with pytest.raises(GitlabCreateError, match="can't be greater") as refusal:
@@ -304,20 +304,20 @@ def test_a_job_pushes_images_of_its_own_project_and_reads_its_code(
     assert reads_code(open_one, "gitlab-ci-token", token) is True
 
 
-def test_a_job_may_no_more_than_the_user_that_it_runs_for(instance: Instance, project: Project) -> None:
+def test_a_job_can_do_no_more_than_the_user_it_runs_for(instance: Instance, project: Project) -> None:
     identity, _ = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 20})
     assert images(instance, project, "gitlab-ci-token", running_job(instance, project, identity)) == ["pull"]
 
 
-def test_a_job_that_has_ended_opens_nothing(instance: Instance, project: Project) -> None:
+def test_the_token_of_a_finished_job_opens_nothing(instance: Instance, project: Project) -> None:
     token = running_job(instance, project)
     instance.execute("UPDATE ci_jobs SET status = 'success' WHERE project_id = ?", project.id)
     assert images(instance, project, "gitlab-ci-token", token) == 401
     assert reads_code(project, "gitlab-ci-token", token) is False
 
 
-def test_a_job_pushes_code_only_when_its_project_lets_it(instance: Instance, project: Project, tmp_path: Path) -> None:
+def test_a_job_pushes_code_only_if_its_project_allows_it(instance: Instance, project: Project, tmp_path: Path) -> None:
     token = running_job(instance, project)
     url = project.http_url_to_repo.replace("://", f"://gitlab-ci-token:{token}@")
     subprocess.run(["git", "clone", "-q", url, tmp_path / "here"], check=True)
@@ -341,13 +341,13 @@ def test_a_job_pushes_code_only_when_its_project_lets_it(instance: Instance, pro
     assert seen == [], "a job starts no pipeline by pushing"
 
 
-def test_a_job_token_is_not_a_key_to_the_api(instance: Instance, project: Project) -> None:
+def test_a_job_token_does_not_open_the_api(instance: Instance, project: Project) -> None:
     token = running_job(instance, project)
     for headers in ({"job-token": token}, {"private-token": token}):
         assert httpx.get(f"{instance.url}/api/v4/user", headers=headers).status_code == 401
 
 
-def test_members_are_added_changed_and_taken_out(instance: Instance, project: Project) -> None:
+def test_members_are_added_changed_and_removed(instance: Instance, project: Project) -> None:
     identity, theirs = instance.new_user()
     project.members.create({"user_id": identity, "access_level": 30})
     with pytest.raises(GitlabCreateError, match="Member already exists") as refusal:
@@ -362,7 +362,7 @@ def test_members_are_added_changed_and_taken_out(instance: Instance, project: Pr
         theirs.projects.get(project.id)
 
 
-def test_secrets_are_not_kept_as_they_are(instance: Instance, project: Project) -> None:
+def test_secrets_are_not_stored_in_plain_text(instance: Instance, project: Project) -> None:
     project.variables.create({"key": "NAME", "value": "plain-sight-7781"})
     made = project.deploytokens.create({"name": "gitlab-deploy-token", "scopes": ["read_registry"]})
     kept = b"".join(path.read_bytes() for path in instance.directory.glob("gitlab.sqlite3*"))

@@ -37,7 +37,7 @@ def test_a_client_learns_who_it_is_and_which_version_answers(client: gitlab.Gitl
     assert metadata["enterprise"] is False
 
 
-def test_without_a_token_or_with_a_wrong_one_nothing_is_told(instance: Instance) -> None:
+def test_without_a_valid_token_every_request_is_refused(instance: Instance) -> None:
     for headers in ({}, {"private-token": "glpat-wrong"}, {"authorization": "Bearer glpat-wrong"}):
         answer = get(instance, "user", **headers)
         assert answer.status_code == 401
@@ -49,7 +49,7 @@ def test_a_token_works_in_either_header(instance: Instance) -> None:
     assert get(instance, "user", authorization=f"Bearer {instance.token}").status_code == 200
 
 
-def test_an_expired_token_and_a_revoked_one_are_refused_in_their_own_words(instance: Instance) -> None:
+def test_expired_and_revoked_tokens_are_refused_with_messages_of_their_own(instance: Instance) -> None:
     expired, revoked = instance.new_token(["api"]), instance.new_token(["api"])
     instance.execute("UPDATE personal_access_tokens SET expires_at = ? WHERE id = 2", today().isoformat())
     instance.execute("UPDATE personal_access_tokens SET revoked = 1 WHERE id = 3")
@@ -77,13 +77,13 @@ def test_read_api_reads_and_does_not_write(instance: Instance) -> None:
     assert refusal.value.response_code == 403
 
 
-def test_what_the_api_does_not_have_is_not_found(instance: Instance) -> None:
+def test_an_unknown_route_is_not_found(instance: Instance) -> None:
     answer = get(instance, "no/such/thing", **{"private-token": instance.token})
     assert answer.status_code == 404
     assert answer.json() == {"error": "404 Not Found"}
 
 
-def test_a_token_is_made_shown_once_rotated_and_revoked(instance: Instance, client: gitlab.Gitlab) -> None:
+def test_a_token_is_created_shown_once_rotated_and_revoked(instance: Instance, client: gitlab.Gitlab) -> None:
     root = client.users.get(1)
     made = root.personal_access_tokens.create({"name": "up", "scopes": ["api"], "expires_at": "2027-01-31"})
     assert made.token.startswith("glpat-")
@@ -112,7 +112,7 @@ def test_a_token_is_made_shown_once_rotated_and_revoked(instance: Instance, clie
         ),
     ],
 )
-def test_a_token_that_could_not_be_is_refused(client: gitlab.Gitlab, body: dict[str, object], words: str) -> None:
+def test_an_invalid_token_is_refused(client: gitlab.Gitlab, body: dict[str, object], words: str) -> None:
     with pytest.raises(GitlabCreateError, match=words) as refusal:
         client.users.get(1).personal_access_tokens.create(body)
     assert refusal.value.response_code == 400
@@ -127,7 +127,7 @@ def test_a_token_lasts_365_days_at_most_from_any_day(monkeypatch: pytest.MonkeyP
         tokens.check_expiry(today + timedelta(days=366))
 
 
-def test_sign_up_can_be_turned_off_and_unknown_settings_are_left_out(client: gitlab.Gitlab) -> None:
+def test_sign_up_can_be_disabled_and_unknown_settings_are_ignored(client: gitlab.Gitlab) -> None:
     settings = client.settings.get()
     assert settings.signup_enabled is True
     client.settings.update(new_data={"signup_enabled": False, "no_such_setting": 1})
@@ -172,7 +172,7 @@ def test_a_name_that_is_taken_is_refused(client: gitlab.Gitlab) -> None:
     assert refusal.value.response_code == 400
 
 
-def test_a_deleted_project_frees_its_path_and_goes_for_good_when_told_so(client: gitlab.Gitlab) -> None:
+def test_a_deleted_project_frees_its_path_and_is_removed_for_good_on_request(client: gitlab.Gitlab) -> None:
     project = client.projects.create({"name": "demo"})
     before = today()
     project.delete()
@@ -190,7 +190,7 @@ def test_a_deleted_project_frees_its_path_and_goes_for_good_when_told_so(client:
     assert client.projects.create({"name": "demo"}).path == "demo"
 
 
-def test_a_private_project_is_not_there_for_a_stranger(instance: Instance, client: gitlab.Gitlab) -> None:
+def test_a_private_project_does_not_exist_for_a_stranger(instance: Instance, client: gitlab.Gitlab) -> None:
     client.projects.create({"name": "demo"})
     _, stranger = instance.new_user("stranger")
     with pytest.raises(GitlabGetError, match="404 Project Not Found") as refusal:
@@ -210,7 +210,7 @@ def test_groups_hold_projects_and_other_groups(instance: Instance, client: gitla
         stranger.projects.create({"name": "other", "namespace_id": inner.id})
 
 
-def test_lists_come_in_pages(client: gitlab.Gitlab) -> None:
+def test_lists_are_paged(client: gitlab.Gitlab) -> None:
     for number in range(5):
         client.projects.create({"name": f"demo-{number}"})
     page = client.projects.list(per_page=2, iterator=True)
@@ -226,7 +226,7 @@ def test_an_administrator_acts_for_another_with_sudo(instance: Instance) -> None
     assert get(instance, "user", **{"private-token": without, "sudo": "somebody"}).status_code == 403
 
 
-def test_form_encoding_is_taken_as_well_as_json(instance: Instance) -> None:
+def test_form_encoding_is_accepted_like_json(instance: Instance) -> None:
     headers = {"private-token": instance.token}
     for number, body in enumerate(({"data": {"name": "a"}}, {"files": {"name": (None, "b")}}, {"json": {"name": "c"}})):
         answer = httpx.post(f"{instance.url}/api/v4/projects", headers=headers, **body)  # type: ignore[arg-type]
@@ -240,7 +240,7 @@ def test_a_missing_parameter_is_named(client: gitlab.Gitlab) -> None:
     assert refusal.value.response_code == 400
 
 
-def test_health_is_told_to_loopback_only(instance: Instance) -> None:
+def test_health_is_reported_only_to_loopback(instance: Instance) -> None:
     assert httpx.get(f"{instance.url}/-/health").text == "GitLab OK"
     assert httpx.get(f"{instance.url}/-/liveness").json() == {"status": "ok"}
     ready = httpx.get(f"{instance.url}/-/readiness?all=1")
@@ -256,7 +256,7 @@ def test_the_page_says_what_it_is(instance: Instance) -> None:
     assert "docker login gitlab.example.com:5555" in answer.text
 
 
-def test_no_secret_is_kept_as_it_is(instance: Instance) -> None:
+def test_no_secret_is_stored_in_plain_text(instance: Instance) -> None:
     assert instance.config.database.stat().st_size > 0
     kept = b"".join(path.read_bytes() for path in instance.directory.glob("gitlab.sqlite3*"))
     assert b"root" in kept

@@ -91,7 +91,7 @@ def root(visitor: Browser, instance: Instance) -> Browser:
     return visitor
 
 
-def test_a_wrong_password_is_told_and_the_right_one_leads_in(visitor: Browser, instance: Instance) -> None:
+def test_a_wrong_password_is_refused_and_the_right_one_signs_in(visitor: Browser, instance: Instance) -> None:
     visitor.sign_in(instance.url, "root", "wrong")
     assert visitor.text("[role=alert]") == "Invalid login or password."
     assert visitor.driver.title.startswith("Sign in")
@@ -101,7 +101,7 @@ def test_a_wrong_password_is_told_and_the_right_one_leads_in(visitor: Browser, i
     assert visitor.driver.title.startswith("Projects")
 
 
-def test_a_private_project_is_not_for_who_has_not_signed_in_or_has_signed_out(
+def test_a_private_project_is_hidden_from_visitors_who_are_not_signed_in(
     visitor: Browser, instance: Instance, project: Any
 ) -> None:
     page = f"{instance.url}/{project.path_with_namespace}"
@@ -117,7 +117,7 @@ def test_a_private_project_is_not_for_who_has_not_signed_in_or_has_signed_out(
     assert visitor.driver.current_url == f"{instance.url}/users/sign_in"
 
 
-def test_an_open_log_grows_and_its_status_changes_without_the_page_being_loaded_anew(
+def test_an_open_log_grows_and_its_status_changes_without_a_reload(
     root: Browser, client: gitlab.Gitlab, instance: Instance, project: Any
 ) -> None:
     runner = make_runner(client, project, locked=True)
@@ -143,7 +143,7 @@ def test_an_open_log_grows_and_its_status_changes_without_the_page_being_loaded_
     assert root.complaints() == []
 
 
-def test_an_open_pipeline_shows_how_its_jobs_go_on(
+def test_an_open_pipeline_shows_the_progress_of_its_jobs(
     root: Browser, client: gitlab.Gitlab, instance: Instance, project: Any
 ) -> None:
     runner = make_runner(client, project, locked=True)
@@ -199,7 +199,7 @@ PAGES: dict[str, Callable[[Any, Any], str]] = {
 }
 
 
-def test_no_page_has_an_error_in_its_console_or_is_wider_than_a_telephone(
+def test_no_page_has_an_error_in_its_console_or_is_wider_than_a_phone(
     root: Browser, client: gitlab.Gitlab, instance: Instance, project: Any
 ) -> None:
     runner = make_runner(client, project, locked=True, tag_list=["docker", "linux-amd64"], run_untagged=True)
@@ -221,7 +221,7 @@ def test_no_page_has_an_error_in_its_console_or_is_wider_than_a_telephone(
     assert found == dict.fromkeys(found, (0, []))
 
 
-def test_the_pictures_of_the_readme_are_those_that_are_taken(
+def test_the_screenshots_in_the_readme_are_those_that_are_taken(
     root: Browser, client: gitlab.Gitlab, instance: Instance, project: Any, tmp_path: Path
 ) -> None:
     runner = make_runner(client, project, locked=True)
@@ -249,7 +249,7 @@ def work(runner: Runner, folder: Path) -> None:
         job.succeed()
 
 
-def test_what_the_keyboard_is_at_can_be_seen(root: Browser, instance: Instance, project: Any) -> None:
+def test_the_keyboard_focus_is_visible(root: Browser, instance: Instance, project: Any) -> None:
     root.open(f"{instance.url}/{project.path_with_namespace}")
     key = {"type": "keyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
     reached = []

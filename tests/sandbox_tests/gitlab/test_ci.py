@@ -18,7 +18,7 @@ from tests.sandbox_tests.support.gitlab_runner_client import Runner
 pytestmark = pytest.mark.usefixtures("emptied")
 
 
-def test_a_commit_starts_the_tutorials_pipeline_and_its_stages_go_green_one_after_the_other(
+def test_a_commit_starts_the_tutorials_pipeline_and_its_stages_pass_one_after_the_other(
     client: gitlab.Gitlab,
 ) -> None:
     project = make_project(client)
@@ -49,7 +49,7 @@ def test_another_branch_builds_and_tests_and_does_not_release(client: gitlab.Git
     assert newest(project).status == "success"
 
 
-def test_a_job_comes_with_all_that_a_runner_needs(client: gitlab.Gitlab) -> None:
+def test_a_job_has_everything_a_runner_needs(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     project.variables.create({"key": "SHOWN", "value": "one"})
     project.variables.create({"key": "HIDDEN", "value": "secret-of-the-day", "masked": True})
@@ -95,7 +95,7 @@ def test_a_job_comes_with_all_that_a_runner_needs(client: gitlab.Gitlab) -> None
     assert masked == {"CI_JOB_TOKEN", "CI_REPOSITORY_URL", "CI_REGISTRY_PASSWORD", "HIDDEN"}
 
 
-def test_protected_variables_stay_away_from_other_branches(client: gitlab.Gitlab) -> None:
+def test_protected_variables_are_not_given_to_other_branches(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     project.variables.create({"key": "DEPLOY_KEY", "value": "for-main-only", "protected": True})
     runner = make_runner(client, project)
@@ -105,7 +105,7 @@ def test_protected_variables_stay_away_from_other_branches(client: gitlab.Gitlab
     assert "DEPLOY_KEY" not in runner.take().variables
 
 
-def test_a_failed_test_releases_nothing_and_a_retry_goes_on_where_it_failed(client: gitlab.Gitlab) -> None:
+def test_a_failed_test_releases_nothing_and_a_retry_continues_from_there(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     commit(project, {".gitlab-ci.yml": TUTORIAL})
@@ -123,7 +123,7 @@ def test_a_failed_test_releases_nothing_and_a_retry_goes_on_where_it_failed(clie
     assert len(pipeline.jobs.list(get_all=True, include_retried=True)) == 4
 
 
-def test_a_log_grows_in_parts_that_have_to_fit(client: gitlab.Gitlab) -> None:
+def test_a_log_is_appended_in_parts_that_must_be_contiguous(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     commit(project, {".gitlab-ci.yml": "job: {script: make}"})
@@ -140,7 +140,7 @@ def test_a_log_grows_in_parts_that_have_to_fit(client: gitlab.Gitlab) -> None:
     assert (late.status_code, late.headers["job-status"]) == (403, "success")
 
 
-def test_the_token_of_a_job_is_good_while_it_runs_and_for_nothing_but_it(client: gitlab.Gitlab) -> None:
+def test_a_job_token_is_valid_while_its_job_runs_and_for_no_other_job(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     commit(project, {".gitlab-ci.yml": "one: {script: make}\ntwo: {script: make}"})
@@ -153,7 +153,7 @@ def test_the_token_of_a_job_is_good_while_it_runs_and_for_nothing_but_it(client:
     assert httpx.get(f"{client.url}/api/v4/job", headers={"JOB-TOKEN": one.token}).status_code == 401
 
 
-def test_artifacts_and_variables_go_on_to_later_jobs(client: gitlab.Gitlab) -> None:
+def test_artifacts_and_variables_are_passed_to_later_jobs(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     text = """
@@ -187,7 +187,7 @@ alone: {stage: test, script: make alone, dependencies: []}
     assert job.artifacts_expire_at is not None
 
 
-def test_a_job_that_failed_is_tried_again_as_often_as_it_says(client: gitlab.Gitlab) -> None:
+def test_a_failed_job_is_retried_as_often_as_configured(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     text = "flaky: {script: make, retry: {max: 1, when: runner_system_failure}}"
@@ -202,7 +202,7 @@ def test_a_job_that_failed_is_tried_again_as_often_as_it_says(client: gitlab.Git
     assert runner.request() is None
 
 
-def test_what_may_fail_does_not_hold_up_and_what_is_for_failures_runs_only_then(client: gitlab.Gitlab) -> None:
+def test_a_job_that_may_fail_does_not_block_and_on_failure_jobs_run_only_after_a_failure(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     text = """
@@ -224,7 +224,7 @@ deploy: {stage: after, script: deploy, when: manual}
     assert newest(project).status == "failed"
 
 
-def test_cancel_tells_the_runner_and_ends_when_it_has_cleaned_up(client: gitlab.Gitlab) -> None:
+def test_a_cancelled_job_ends_once_the_runner_has_cleaned_up(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     commit(project, {".gitlab-ci.yml": "one: {stage: build, script: make}\ntwo: {stage: test, script: make}"})
@@ -238,7 +238,7 @@ def test_cancel_tells_the_runner_and_ends_when_it_has_cleaned_up(client: gitlab.
     assert newest(project).status == "canceled"
 
 
-def test_a_runner_that_can_not_clean_up_hears_that_the_job_is_canceled(client: gitlab.Gitlab) -> None:
+def test_a_runner_that_cannot_clean_up_is_told_that_the_job_is_canceled(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     commit(project, {".gitlab-ci.yml": "one: {script: make}"})
@@ -249,7 +249,7 @@ def test_a_runner_that_can_not_clean_up_hears_that_the_job_is_canceled(client: g
     assert (answer.status_code, answer.headers["job-status"]) == (403, "canceled")
 
 
-def test_a_manual_job_waits_for_somebody_and_holds_up_what_comes_after_it(client: gitlab.Gitlab) -> None:
+def test_a_manual_job_waits_to_be_started_and_blocks_later_stages(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     text = """
@@ -288,7 +288,7 @@ d: {stage: deploy, script: d, needs: []}
     assert newest(project).status == "failed"
 
 
-def test_a_file_with_a_mistake_makes_a_failed_pipeline_that_says_so(client: gitlab.Gitlab) -> None:
+def test_an_invalid_file_makes_a_failed_pipeline_with_the_error(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     commit(project, {".gitlab-ci.yml": "build: {scrip: make}"})
     pipeline = newest(project)
@@ -298,7 +298,7 @@ def test_a_file_with_a_mistake_makes_a_failed_pipeline_that_says_so(client: gitl
         project.pipelines.create({"ref": "main"})
 
 
-def test_no_file_no_pipeline_and_a_commit_can_ask_for_none(client: gitlab.Gitlab) -> None:
+def test_without_a_file_or_with_ci_skip_there_is_no_pipeline(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     assert project.pipelines.list(get_all=True) == []
     commit(project, {".gitlab-ci.yml": "job: {script: make}"}, message="Quiet [skip ci]")
@@ -317,7 +317,7 @@ def test_the_linter_answers_as_gitlabs_does(client: gitlab.Gitlab) -> None:
     assert project.ci_lint.get().valid
 
 
-def test_a_newer_push_takes_the_place_of_a_pipeline_that_has_not_begun(client: gitlab.Gitlab) -> None:
+def test_a_newer_push_replaces_a_pipeline_that_has_not_started(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     commit(project, {".gitlab-ci.yml": "job: {script: make}"})
     old = newest(project)
@@ -326,7 +326,7 @@ def test_a_newer_push_takes_the_place_of_a_pipeline_that_has_not_begun(client: g
     assert newest(project).status == "pending"
 
 
-def test_variables_of_a_pipeline_need_the_projects_leave(client: gitlab.Gitlab) -> None:
+def test_pipeline_variables_must_be_allowed_by_the_project(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     commit(project, {".gitlab-ci.yml": "job: {script: make, rules: [{if: $RUN}]}"})
     request: dict[str, Any] = {"ref": "main", "variables": [{"key": "RUN", "value": "yes"}]}
@@ -339,7 +339,7 @@ def test_variables_of_a_pipeline_need_the_projects_leave(client: gitlab.Gitlab) 
         project.pipelines.create({"ref": "main"})
 
 
-def test_what_is_not_carried_is_not_found(client: gitlab.Gitlab) -> None:
+def test_unsupported_routes_are_not_found(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     with pytest.raises(GitlabHttpError):
         client.http_get(f"/projects/{project.id}/pipelines/99")

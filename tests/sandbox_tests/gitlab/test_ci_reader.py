@@ -59,13 +59,13 @@ def job(text: str, name: str = "job", **more: Any) -> Job:
         (r"$PATH_LIKE =~ /^feat\/.+/", True),
     ],
 )
-def test_conditions(text: str, holds: bool) -> None:
+def test_a_condition_holds_as_in_gitlab(text: str, holds: bool) -> None:
     known = {"A": "one", "B": "two", "EMPTY": "", "PATTERN": "/^on/", "PATH_LIKE": "feat/x"}
     assert expressions.evaluate(text, known) is holds
 
 
 @pytest.mark.parametrize("text", ["", "$A ==", "$A = 'x'", "($A", "$A =~ 'x'", "A"])
-def test_what_is_no_condition_is_refused(text: str) -> None:
+def test_an_invalid_condition_is_refused(text: str) -> None:
     with pytest.raises(expressions.ExpressionError):
         expressions.check(text)
 
@@ -103,13 +103,13 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
         ("job: {script: !reference [.a, script]}", '!reference [".a", "script"] could not be found'),
     ],
 )
-def test_mistakes_are_refused_in_the_linters_words(text: str, words: str) -> None:
+def test_errors_are_reported_in_the_linters_words(text: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         plan(text)
     assert words in str(refusal.value)
 
 
-def test_defaults_reach_every_job_that_does_not_say_otherwise() -> None:
+def test_defaults_apply_to_every_job_that_does_not_override_them() -> None:
     text = """
 default: {image: node:22, before_script: [prepare], tags: [docker], retry: 1}
 job: {script: x}
@@ -123,7 +123,7 @@ own: {script: x, image: {name: docker:28, entrypoint: [""]}, before_script: [], 
     assert (own.tags, own.options["before_script"]) == ([], [])
 
 
-def test_extends_references_and_included_files_come_together() -> None:
+def test_extends_references_and_included_files_are_merged() -> None:
     text = """
 include: [{local: /ci/base.yml}, {local: ci/more/*.yml, rules: [{if: $CI_COMMIT_BRANCH == "main"}]}]
 .mine: {variables: {B: two}}
@@ -154,7 +154,7 @@ d: {stage: .pre, script: x}
     assert names(text) == ["d", "b", "a", "c"]
 
 
-def test_the_first_rule_that_holds_decides() -> None:
+def test_the_first_matching_rule_decides() -> None:
     text = """
 job:
   script: x
@@ -175,7 +175,7 @@ other: {script: x}
     assert names(text, ref="b", changes=["README"], files={"Dockerfile": "x"}) == ["job", "other"]
 
 
-def test_only_and_except_as_in_older_files() -> None:
+def test_only_and_except_work_as_in_older_files() -> None:
     text = """
 all: {script: x}
 main: {script: x, only: [main]}
@@ -191,7 +191,7 @@ said: {script: x, only: {variables: [$SAY == "yes"]}}
     assert "said" in names(text, settings={"SAY": "yes"})
 
 
-def test_a_workflow_can_leave_a_pipeline_out_or_give_it_variables() -> None:
+def test_a_workflow_can_prevent_a_pipeline_or_give_it_variables() -> None:
     text = """
 workflow:
   name: Pipeline for $CI_COMMIT_BRANCH
@@ -227,14 +227,14 @@ after: {script: x, stage: deploy, needs: [unit]}
     assert [need["job"] for need in job(text, "after").needs or []] == ["unit 1/2", "unit 2/2"]
 
 
-def test_needing_a_job_that_is_left_out_is_a_mistake_unless_it_is_optional() -> None:
+def test_needing_an_excluded_job_is_an_error_unless_it_is_optional() -> None:
     text = "a: {script: x, rules: [{if: $NO}]}\nb: {script: x, needs: [%s]}"
     with pytest.raises(ConfigurationError, match="'b' job needs 'a' job, but 'a' does not exist in the pipeline"):
         plan(text % "a")
     assert names(text % "{job: a, optional: true}") == ["b"]
 
 
-def test_times_are_read_as_people_write_them() -> None:
+def test_durations_are_read_as_people_write_them() -> None:
     for text, seconds in (("3600", 3600), ("1h 30m", 5400), ("3 hours 10 minutes", 11400), ("90 secs", 90)):
         assert job(f"job: {{script: x, timeout: {text}}}").timeout == seconds
 

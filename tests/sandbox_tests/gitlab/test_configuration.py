@@ -66,12 +66,12 @@ def test_a_registry_on_another_host_has_its_own_certificate_without_letsencrypt(
     assert found["registry_certificate"][0] == "/etc/gitlab/ssl/registry.example.com.crt"
 
 
-def test_with_letsencrypt_the_registry_is_on_by_itself_at_5050(gitlab_rb: Path) -> None:
+def test_with_letsencrypt_the_registry_is_enabled_at_5050_by_default(gitlab_rb: Path) -> None:
     assert evaluate(gitlab_rb, URL)["registry"] == "https://gitlab.example.com:5050"
 
 
 @pytest.mark.parametrize("text", ["letsencrypt['enable'] = false", "registry['enable'] = false"])
-def test_the_registry_stays_off_without_letsencrypt_or_when_told_so(gitlab_rb: Path, text: str) -> None:
+def test_the_registry_is_disabled_without_letsencrypt_or_explicitly(gitlab_rb: Path, text: str) -> None:
     assert evaluate(gitlab_rb, URL + text)["registry"] is None
 
 
@@ -119,17 +119,17 @@ def test_it_is_real_ruby(gitlab_rb: Path) -> None:
         ("external_url 'gitlab.example.com'", "must include a schema and FQDN"),
     ],
 )
-def test_what_is_refused_is_named(gitlab_rb: Path, text: str, named: str) -> None:
+def test_an_invalid_setting_is_refused_by_name(gitlab_rb: Path, text: str, named: str) -> None:
     with pytest.raises(RefusedError, match=named):
         evaluate(gitlab_rb, f"{URL}{text}\n")
 
 
-def test_reading_a_key_does_not_make_it(gitlab_rb: Path) -> None:
+def test_reading_a_key_does_not_create_it(gitlab_rb: Path) -> None:
     found = evaluate(gitlab_rb, URL + "puma['worker_processes'] = 1 unless registry['storage']['s3_v2']['bucket']\n")
     assert "registry" not in found["values"]
 
 
-def test_a_syntax_error_names_the_line_and_not_what_is_in_it(gitlab_rb: Path) -> None:
+def test_a_syntax_error_names_the_line_without_its_content(gitlab_rb: Path) -> None:
     with pytest.raises(RefusedError, match="not valid Ruby, see line 2") as refusal:
         evaluate(gitlab_rb, URL + "registry['storage'] = { 'secretkey' => 'hush' \n")
     assert "hush" not in str(refusal.value)
@@ -142,15 +142,13 @@ def test_a_syntax_error_names_the_line_and_not_what_is_in_it(gitlab_rb: Path) ->
         ("nginx['redirect_http_to_https'] = false", "gitlab_rails", "redirect_http_to_https"),
     ],
 )
-def test_deprecated_keys_are_translated_with_a_word_about_it(
-    gitlab_rb: Path, text: str, section: str, key: str
-) -> None:
+def test_deprecated_keys_are_translated_with_a_warning(gitlab_rb: Path, text: str, section: str, key: str) -> None:
     found = evaluate(gitlab_rb, URL + text)
     assert found["values"][section]["nginx"] == {key: False}
     assert f"Use {section}['nginx']['{key}'] instead" in found["deprecations"][0]
 
 
-def test_keys_of_the_nginx_process_stay_where_they_are(gitlab_rb: Path) -> None:
+def test_keys_of_the_nginx_process_are_not_moved(gitlab_rb: Path) -> None:
     found = evaluate(gitlab_rb, URL + "nginx['worker_processes'] = 4\n")
     assert found["values"]["nginx"] == {"worker_processes": 4}
     assert found["deprecations"] == []
@@ -174,7 +172,7 @@ def translate(tmp_path: Path, storage: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["s3", "s3aws", "s3_v2"])
-def test_each_name_of_the_s3_driver_is_the_same_driver(tmp_path: Path, name: str) -> None:
+def test_all_names_of_the_s3_driver_mean_the_same_driver(tmp_path: Path, name: str) -> None:
     found = translate(tmp_path, {name: S3, "redirect": {"disable": True}, "delete": {"enabled": True}})
     assert set(found["storage"]) == {"s3", "redirect", "delete"}
     assert found["storage"]["s3"]["regionendpoint"] == "https://nyc3.digitaloceanspaces.com"
@@ -195,18 +193,18 @@ def test_each_name_of_the_s3_driver_is_the_same_driver(tmp_path: Path, name: str
         ({"filesystem": {}, "inmemory": {}}, "multiple storage drivers"),
     ],
 )
-def test_the_registry_does_not_start_with(tmp_path: Path, storage: dict[str, Any], words: str) -> None:
+def test_the_registry_does_not_start_with_invalid_storage(tmp_path: Path, storage: dict[str, Any], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         translate(tmp_path, storage)
 
 
 @pytest.mark.parametrize("name", ["v4auth", "bukcet"])
-def test_a_parameter_that_means_nothing_is_ignored_with_a_warning(tmp_path: Path, name: str) -> None:
+def test_an_unknown_parameter_is_ignored_with_a_warning(tmp_path: Path, name: str) -> None:
     found = translate(tmp_path, {"s3_v2": S3 | {name: False}})
     assert f"storage driver parameter {name} " in found["stderr"]
     assert found["storage"]["s3"]["bucket"] == "images"
     assert "bukcet" not in found["storage"]["s3"]
 
 
-def test_a_region_that_does_not_exist_is_no_fault_with_an_endpoint(tmp_path: Path) -> None:
+def test_an_unknown_region_is_accepted_with_an_endpoint(tmp_path: Path) -> None:
     assert translate(tmp_path, {"s3_v2": S3 | {"region": "nowhere"}})["storage"]["s3"]["region"] == "nowhere"

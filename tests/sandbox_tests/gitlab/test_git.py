@@ -88,7 +88,7 @@ def test_a_clone_has_what_the_api_made_and_a_push_shows_in_the_api(workshop: Wor
     assert pushes[0].before == git(workshop.directory / "here", "rev-parse", "HEAD^").stdout.strip()
 
 
-def test_a_first_push_into_an_empty_project_makes_its_default_branch_and_protects_it(workshop: Workshop) -> None:
+def test_a_first_push_into_an_empty_project_creates_and_protects_its_default_branch(workshop: Workshop) -> None:
     client = workshop.project.manager.gitlab
     workshop.project = client.projects.create({"name": "empty"})
     assert workshop.project.empty_repo
@@ -128,7 +128,7 @@ def test_a_public_project_is_read_by_everybody_and_written_by_members(workshop: 
     assert [branch.name for branch in workshop.project.branches.list(get_all=True)] == ["main"]
 
 
-def test_an_address_without_git_at_its_end_works_as_well(workshop: Workshop) -> None:
+def test_a_url_without_the_git_suffix_works_as_well(workshop: Workshop) -> None:
     workshop.project.visibility = "public"
     workshop.project.save()
     assert git(workshop.directory, "clone", "-q", workshop.url("").removesuffix(".git"), "here").returncode == 0
@@ -144,7 +144,7 @@ def test_an_address_without_git_at_its_end_works_as_well(workshop: Workshop) -> 
         (["read_registry"], False, False),
     ],
 )
-def test_a_personal_token_may_what_its_scopes_say(
+def test_a_personal_token_can_do_what_its_scopes_allow(
     workshop: Workshop, scopes: list[str], reads: bool, writes: bool
 ) -> None:
     token = workshop.instance.new_token(scopes)
@@ -157,7 +157,7 @@ def test_a_personal_token_may_what_its_scopes_say(
         assert "You are not allowed to upload code." in pushed.stderr
 
 
-def test_a_deploy_token_reads_its_own_project_alone_and_only_for_what_it_is(workshop: Workshop) -> None:
+def test_a_deploy_token_reads_only_its_own_project_and_only_with_the_right_scope(workshop: Workshop) -> None:
     reader = workshop.project.deploytokens.create({"name": "m", "scopes": ["read_repository"], "username": "machine"})
     images = workshop.project.deploytokens.create({"name": "i", "scopes": ["read_registry"]})
     assert workshop.clone("one", "machine", reader.token).returncode == 0
@@ -191,7 +191,7 @@ def test_a_reporter_reads_and_does_not_write(workshop: Workshop) -> None:
     assert "You are not allowed to push code to this project." in workshop.push("here", "origin", "HEAD:x").stderr
 
 
-def test_history_of_a_protected_branch_is_not_rewritten_unless_allowed(workshop: Workshop) -> None:
+def test_a_protected_branch_is_not_force_pushed_unless_allowed(workshop: Workshop) -> None:
     workshop.clone("here")
     workshop.change("here", "a", "1")
     workshop.push("here")
@@ -203,7 +203,7 @@ def test_history_of_a_protected_branch_is_not_rewritten_unless_allowed(workshop:
     assert workshop.push("here", "--force", "origin", "HEAD").returncode == 0
 
 
-def test_the_default_branch_stays_and_protected_ones_do_not_go_by_git(workshop: Workshop) -> None:
+def test_git_cannot_delete_the_default_branch_or_protected_ones(workshop: Workshop) -> None:
     workshop.clone("here")
     assert "The default branch of a project cannot be deleted." in workshop.push("here", "origin", ":main").stderr
     workshop.push("here", "origin", "HEAD:release/1")
@@ -215,7 +215,7 @@ def test_the_default_branch_stays_and_protected_ones_do_not_go_by_git(workshop: 
     assert "You are not allowed to create protected" in workshop.push("here", "origin", "HEAD:release/2").stderr
 
 
-def test_protected_tags_are_made_by_who_may_and_stay(workshop: Workshop) -> None:
+def test_protected_tags_are_created_by_permitted_users_and_cannot_be_changed(workshop: Workshop) -> None:
     workshop.member(30)
     workshop.project.protectedtags.create({"name": "v*", "create_access_level": 40})
     workshop.clone("here", "dev", OTHER)
@@ -237,7 +237,7 @@ def test_one_refused_ref_refuses_the_whole_push(workshop: Workshop, pushes: list
     assert pushes == []
 
 
-def test_options_of_a_push_are_told(workshop: Workshop, pushes: list[Push]) -> None:
+def test_push_options_are_passed_on(workshop: Workshop, pushes: list[Push]) -> None:
     workshop.clone("here")
     workshop.change("here", "a", "1")
     pushed = workshop.push("here", "-o", "ci.skip", "-o", "ci.variable=A=$(id) b", "origin", "HEAD")
@@ -245,7 +245,7 @@ def test_options_of_a_push_are_told(workshop: Workshop, pushes: list[Push]) -> N
     assert pushes[0].options == ("ci.skip", "ci.variable=A=$(id) b")
 
 
-def test_a_large_push_and_a_shallow_fetch(workshop: Workshop) -> None:
+def test_a_large_push_and_a_shallow_fetch_work(workshop: Workshop) -> None:
     workshop.clone("here")
     for number in range(3):
         (workshop.directory / "here" / f"blob{number}").write_bytes(bytes(range(256)) * 20_000)
@@ -257,7 +257,7 @@ def test_a_large_push_and_a_shallow_fetch(workshop: Workshop) -> None:
     assert (workshop.directory / "shallow/blob2").stat().st_size == 256 * 20_000
 
 
-def test_an_archived_project_is_read_and_not_written(workshop: Workshop) -> None:
+def test_an_archived_project_is_read_only(workshop: Workshop) -> None:
     workshop.clone("here")
     workshop.project.archive()
     workshop.change("here", "a", "1")
@@ -267,7 +267,7 @@ def test_an_archived_project_is_read_and_not_written(workshop: Workshop) -> None
     assert workshop.push("here").returncode == 0
 
 
-def test_a_removed_project_takes_its_repository_along(workshop: Workshop) -> None:
+def test_a_removed_project_loses_its_repository(workshop: Workshop) -> None:
     kept = list((workshop.instance.config.git_data / "repositories").rglob("HEAD"))
     path = workshop.project.path_with_namespace
     workshop.project.delete()

@@ -48,7 +48,7 @@ def test_everything_belongs_to_root_and_nothing_is_writable_by_others(package: P
         assert not member.mode & (stat.S_IWGRP | stat.S_IWOTH), member.name
 
 
-def test_nothing_is_below_directories_that_hold_a_users_own_data(package: Path) -> None:
+def test_nothing_is_installed_where_users_keep_data(package: Path) -> None:
     names = [name for name in members(package) if name != "."]
     assert names
     assert [name for name in names if not name.startswith("opt")] == []
@@ -88,19 +88,19 @@ def test_a_version_that_is_not_one_of_gitlab_19_is_refused(version: str, tmp_pat
 @pytest.mark.parametrize(
     ("minor", "oldest"), [(0, "18.11"), (2, "18.11"), (3, "19.2"), (5, "19.2"), (6, "19.5"), (9, "19.8"), (12, "19.11")]
 )
-def test_upgrades_have_to_make_the_required_stops(minor: int, oldest: str) -> None:
+def test_upgrades_must_make_the_required_stops(minor: int, oldest: str) -> None:
     assert floor(19, minor) == oldest
 
 
 @pytest.mark.parametrize(("old", "code"), [("19.1.3-ce.0", 1), ("19.2.1-ce.0", 0), ("19.3.0-ce.0", 0), ("", 0)])
-def test_preinst_refuses_an_upgrade_that_leaves_out_a_stop(package: Path, tmp_path: Path, old: str, code: int) -> None:
+def test_preinst_refuses_an_upgrade_that_skips_a_stop(package: Path, tmp_path: Path, old: str, code: int) -> None:
     subprocess.run(["dpkg-deb", "--control", package, tmp_path], check=True)
     run = subprocess.run([tmp_path / "preinst", "upgrade", old], capture_output=True, text=True, check=False)
     assert run.returncode == code
     assert ("19.2" in run.stderr) == bool(code)
 
 
-def test_scripts_of_the_package_are_valid_shell() -> None:
+def test_the_packages_scripts_are_valid_shell() -> None:
     scripts = [path for path in (PACKAGE / "DEBIAN").iterdir() if path.name != "control"]
     assert len(scripts) == 4
     for script in [*scripts, PACKAGE / "opt/gitlab/bin/gitlab-rails", PACKAGE / "opt/gitlab/bin/gitlab-rake"]:
@@ -118,7 +118,7 @@ def test_scripts_of_the_package_are_valid_shell() -> None:
         (["gitlab-rake", "gitlab:check"], 1, "does not carry rake tasks"),
     ],
 )
-def test_what_a_command_lacks_it_refuses_by_name(
+def test_a_command_refuses_unsupported_subcommands_by_name(
     package: Path, tmp_path: Path, command: list[str], code: int, words: str
 ) -> None:
     subprocess.run(["dpkg-deb", "-x", package, tmp_path], check=True)
@@ -129,6 +129,6 @@ def test_what_a_command_lacks_it_refuses_by_name(
 
 
 @pytest.mark.parametrize("name", ["pre-receive", "post-receive"])
-def test_hooks_of_git_can_be_executed(package: Path, name: str) -> None:
+def test_git_hooks_are_executable(package: Path, name: str) -> None:
     hook = f"opt/gitlab/embedded/service/gitlab-rails/gitlab_web/hooks/{name}"
     assert members(package)[hook].mode & 0o111 == 0o111

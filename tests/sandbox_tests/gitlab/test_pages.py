@@ -38,9 +38,7 @@ def test_a_stranger_is_asked_to_sign_in_and_a_wrong_password_is_refused(instance
     assert "set-cookie" not in refused.headers
 
 
-def test_the_page_for_new_accounts_is_there_only_while_anybody_may_sign_up(
-    instance: Instance, client: gitlab.Gitlab
-) -> None:
+def test_the_sign_up_page_exists_only_while_sign_up_is_enabled(instance: Instance, client: gitlab.Gitlab) -> None:
     assert httpx.get(f"{instance.url}/users/sign_up").status_code == 200
     client.settings.update(new_data={"signup_enabled": False})
     closed = httpx.get(f"{instance.url}/users/sign_up")
@@ -49,7 +47,9 @@ def test_the_page_for_new_accounts_is_there_only_while_anybody_may_sign_up(
     assert closed.headers["location"] == f"{instance.url}/users/sign_in"
 
 
-def test_the_cookie_is_kept_from_scripts_and_a_forged_one_is_nothing(instance: Instance, visitor: httpx.Client) -> None:
+def test_the_cookie_is_hidden_from_scripts_and_a_forged_one_is_refused(
+    instance: Instance, visitor: httpx.Client
+) -> None:
     answer = httpx.post(f"{instance.url}/users/sign_in", data={"login": "root", "password": PASSWORD})
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
@@ -59,7 +59,7 @@ def test_the_cookie_is_kept_from_scripts_and_a_forged_one_is_nothing(instance: I
     assert httpx.get(f"{instance.url}/", headers=forged).status_code == 302
 
 
-def test_a_page_shows_what_is_there_and_what_is_not_is_not_found(visitor: httpx.Client, project: Any) -> None:
+def test_a_page_shows_the_project_and_unknown_pages_are_not_found(visitor: httpx.Client, project: Any) -> None:
     commit(project, {".gitlab-ci.yml": TUTORIAL, "<script>.js": "x"})
     text = visitor.get(f"/{project.path_with_namespace}").text
     assert f"git clone {visitor.base_url}/root/hello.git" in text
@@ -74,7 +74,7 @@ def test_a_page_shows_what_is_there_and_what_is_not_is_not_found(visitor: httpx.
         assert visitor.get(f"/root/hello{path}").status_code == 200
 
 
-def test_the_registry_page_has_lines_to_copy_and_says_when_the_registry_is_silent(
+def test_the_registry_page_has_commands_to_copy_and_says_if_the_registry_does_not_answer(
     instance: Instance, visitor: httpx.Client, project: Any
 ) -> None:
     text = visitor.get("/root/hello/container_registry").text
@@ -88,7 +88,7 @@ def test_the_registry_page_has_lines_to_copy_and_says_when_the_registry_is_silen
     assert "The container registry does not answer" in answer.text
 
 
-def test_a_form_from_elsewhere_changes_nothing(client: gitlab.Gitlab, visitor: httpx.Client, project: Any) -> None:
+def test_a_cross_site_form_changes_nothing(client: gitlab.Gitlab, visitor: httpx.Client, project: Any) -> None:
     commit(project, {".gitlab-ci.yml": TUTORIAL})
     path = f"/root/hello/-/pipelines/{newest(project).id}"
     assert visitor.post(f"{path}/cancel", data={"authenticity_token": "guess"}).status_code == 422
@@ -101,12 +101,12 @@ def test_a_form_from_elsewhere_changes_nothing(client: gitlab.Gitlab, visitor: h
     assert runner.drain() == ["build", "test", "release"]
 
 
-def test_a_log_is_shown_in_its_colours_and_never_as_markup() -> None:
+def test_a_log_is_shown_in_colour_and_never_as_markup() -> None:
     text = b"section_start:1:x\r\x1b[0K\x1b[32;1m$ echo <b>\x1b[0;m\r\n10%\r100%\n<script>"
     assert render(text) == '<span class="bold green">$ echo &lt;b&gt;</span>\n100%\n&lt;script&gt;'
 
 
-def test_a_time_is_told_in_words_and_exactly_to_who_asks() -> None:
+def test_a_time_is_shown_in_words_with_the_exact_time_on_hover() -> None:
     now = datetime.now(UTC)
     assert ago(None) == "never"
     assert ">1 minute ago<" in ago((now - timedelta(seconds=90)).isoformat())

@@ -45,7 +45,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scratch / "tree"
 
 
-def test_a_script_makes_a_token_from_what_it_reads_on_stdin(instance: Instance, tree: Path, tmp_path: Path) -> None:
+def test_a_script_creates_a_token_from_its_standard_input(instance: Instance, tree: Path, tmp_path: Path) -> None:
     script = tmp_path / "mint.rb"
     script.write_text(MINT)
     run = instance.runner(tree, str(script), TOKEN + "\n")
@@ -55,12 +55,12 @@ def test_a_script_makes_a_token_from_what_it_reads_on_stdin(instance: Instance, 
     assert client.personal_access_tokens.get("self").scopes == ["api", "create_runner"]
 
 
-def test_code_comes_as_an_argument_or_on_stdin(instance: Instance, tree: Path) -> None:
+def test_code_is_an_argument_or_standard_input(instance: Instance, tree: Path) -> None:
     assert instance.runner(tree, "puts User.count").stdout == "1\n"
     assert instance.runner(tree, "-", "puts User.find_by(username: 'root').admin?").stdout == "true\n"
 
 
-def test_a_token_made_without_a_value_gets_one_of_the_real_shape(instance: Instance, tree: Path) -> None:
+def test_a_token_created_without_a_value_gets_one_of_the_real_shape(instance: Instance, tree: Path) -> None:
     run = instance.runner(
         tree,
         "puts User.first.personal_access_tokens.create!(name: 'x', scopes: ['api'], expires_at: 1.week.from_now).token",
@@ -164,20 +164,20 @@ def test_a_token_is_found_by_its_value_and_revoked(instance: Instance, tree: Pat
         ("Gitlab::CurrentSettings.update!(no_such_setting: 1)", "unknown attribute 'no_such_setting'"),
     ],
 )
-def test_a_mistake_ends_with_exit_code_1_and_its_cause(instance: Instance, tree: Path, code: str, words: str) -> None:
+def test_an_error_ends_with_exit_code_1_and_its_cause(instance: Instance, tree: Path, code: str, words: str) -> None:
     run = instance.runner(tree, code)
     assert run.returncode == 1
     assert words in run.stderr
     assert run.stdout == ""
 
 
-def test_a_script_that_is_not_there_is_named(instance: Instance, tree: Path) -> None:
+def test_a_missing_script_is_named(instance: Instance, tree: Path) -> None:
     run = instance.runner(tree, "/none/mint.rb")
     assert run.returncode == 1
     assert "/none/mint.rb" in run.stderr
 
 
-def test_create_tells_what_is_wrong_without_raising(instance: Instance, tree: Path) -> None:
+def test_create_reports_errors_without_raising(instance: Instance, tree: Path) -> None:
     code = (
         "t = User.first.personal_access_tokens.create(name: '', scopes: []); puts t.persisted?, t.errors.full_messages"
     )
@@ -187,13 +187,13 @@ def test_create_tells_what_is_wrong_without_raising(instance: Instance, tree: Pa
     assert "Scopes can't be blank" in lines
 
 
-def test_sign_up_is_turned_off(instance: Instance, tree: Path) -> None:
+def test_sign_up_can_be_disabled(instance: Instance, tree: Path) -> None:
     assert instance.runner(tree, "::Gitlab::CurrentSettings.update!(signup_enabled: false)").returncode == 0
     assert instance.runner(tree, "p Gitlab::CurrentSettings.signup_enabled?").stdout == "false\n"
     assert instance.client().settings.get().signup_enabled is False
 
 
-def test_a_new_password_is_good_for_the_web_application(instance: Instance, tree: Path) -> None:
+def test_a_new_password_works_in_the_web_application(instance: Instance, tree: Path) -> None:
     code = "u = User.find_by_username('root'); u.password = u.password_confirmation = $stdin.read.strip; u.save!"
     assert instance.runner(tree, code, "zW3-kfn-Lqp-58").returncode == 0
     check = "puts User.first.valid_password?($stdin.read.strip)"

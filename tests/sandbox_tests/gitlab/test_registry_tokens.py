@@ -54,16 +54,16 @@ def granted(instance: Instance, *scopes: str, auth: tuple[str, str] | None = Non
 ROOT = ("root", PASSWORD)
 
 
-def test_the_owner_of_a_project_may_pull_and_push(instance: Instance) -> None:
+def test_the_owner_of_a_project_can_pull_and_push(instance: Instance) -> None:
     assert granted(instance, DEMO, auth=ROOT) == [("root/demo", ["pull", "push"])]
     assert granted(instance, "repository:root/demo/app/cache:pull", auth=ROOT) == [("root/demo/app/cache", ["pull"])]
 
 
-def test_a_login_without_a_scope_gets_a_token_for_nothing(instance: Instance) -> None:
+def test_a_login_without_a_scope_gets_a_token_without_access(instance: Instance) -> None:
     assert granted(instance, auth=ROOT) == []
 
 
-def test_several_scopes_in_one_request(instance: Instance) -> None:
+def test_one_request_can_have_several_scopes(instance: Instance) -> None:
     both = granted(instance, "repository:root/demo/a:pull repository:root/demo/b:pull", DEMO, auth=ROOT)
     assert [name for name, _ in both] == ["root/demo/a", "root/demo/b", "root/demo"]
 
@@ -86,13 +86,13 @@ def test_wrong_credentials_are_refused(instance: Instance, auth: tuple[str, str]
     assert "HTTP Basic: Access denied" in answer.json()["errors"][0]["message"]
 
 
-def test_a_stranger_gets_nothing_of_a_private_project(instance: Instance) -> None:
+def test_a_stranger_gets_no_access_to_a_private_project(instance: Instance) -> None:
     answer = ask(instance, "repository:root/demo:pull")
     assert answer.status_code == 403
     assert answer.json() == {"errors": [{"code": "DENIED", "message": "access forbidden"}]}
 
 
-def test_a_stranger_may_pull_from_a_public_project_and_not_push(instance: Instance) -> None:
+def test_a_stranger_can_pull_from_a_public_project_but_not_push(instance: Instance) -> None:
     client = instance.client()
     client.projects.update("root/demo", {"visibility": "public"})
     assert granted(instance, DEMO) == [("root/demo", ["pull"])]
@@ -105,14 +105,14 @@ def test_a_registry_that_is_private_to_members_is_closed_to_strangers(instance: 
     assert granted(instance, DEMO, auth=ROOT) == [("root/demo", ["pull", "push"])]
 
 
-def test_a_registry_that_is_off_is_closed_to_all(instance: Instance) -> None:
+def test_a_disabled_registry_is_closed_to_everybody(instance: Instance) -> None:
     client = instance.client()
     client.projects.update("root/demo", {"container_registry_access_level": "disabled"})
     assert granted(instance, DEMO, auth=ROOT) == []
 
 
 @pytest.mark.parametrize("path", ["root/none", "root", "demo", "none/demo"])
-def test_a_repository_outside_of_every_project_is_nobodys(instance: Instance, path: str) -> None:
+def test_nobody_has_access_to_a_repository_outside_of_every_project(instance: Instance, path: str) -> None:
     assert granted(instance, f"repository:{path}:pull,push", auth=ROOT) == []
 
 
@@ -125,18 +125,20 @@ def test_a_repository_outside_of_every_project_is_nobodys(instance: Instance, pa
         (["read_registry", "write_registry"], ["pull", "push"]),
     ],
 )
-def test_a_personal_token_may_what_its_scopes_say(instance: Instance, scopes: list[str], actions: list[str]) -> None:
+def test_a_personal_token_can_do_what_its_scopes_allow(
+    instance: Instance, scopes: list[str], actions: list[str]
+) -> None:
     token = instance.new_token(scopes)
     assert granted(instance, DEMO, auth=("any", token)) == [("root/demo", actions)]
 
 
-def test_a_personal_token_for_something_else_cannot_log_in(instance: Instance) -> None:
+def test_a_personal_token_without_a_registry_scope_cannot_log_in(instance: Instance) -> None:
     answer = ask(instance, DEMO, auth=("root", instance.new_token(["read_user"])))
     assert answer.status_code == 403
     assert answer.json() == {"errors": [{"code": "DENIED", "message": "access forbidden"}]}
 
 
-def test_another_user_gets_nothing_of_a_private_project(instance: Instance) -> None:
+def test_another_user_gets_no_access_to_a_private_project(instance: Instance) -> None:
     client = instance.client()
     client.users.create({"username": "other", "name": "O", "email": "o@example.com", "password": "pQ4-wmd-Ksj-19"})
     assert granted(instance, DEMO, auth=("other", "pQ4-wmd-Ksj-19")) == []

@@ -28,7 +28,7 @@ def write(project: Project, path: str, content: str, branch: str = "main", **mor
     )
 
 
-def test_a_project_made_with_a_readme_has_one_commit_and_a_protected_branch(project: Project) -> None:
+def test_a_project_created_with_a_readme_has_one_commit_and_a_protected_branch(project: Project) -> None:
     assert (project.empty_repo, project.default_branch) == (False, "main")
     assert project.readme_url == f"{project.web_url}/-/blob/main/README.md"
     assert [commit.title for commit in project.commits.list(get_all=True)] == ["Initial commit"]
@@ -38,7 +38,7 @@ def test_a_project_made_with_a_readme_has_one_commit_and_a_protected_branch(proj
     assert rule.allow_force_push is False
 
 
-def test_what_a_project_is_told_it_tells_back(client: gitlab.Gitlab) -> None:
+def test_the_attributes_of_a_project_are_returned_as_given(client: gitlab.Gitlab) -> None:
     told = {
         "shared_runners_enabled": False,
         "group_runners_enabled": False,
@@ -60,7 +60,7 @@ def test_what_a_project_is_told_it_tells_back(client: gitlab.Gitlab) -> None:
     assert fresh.shared_runners_enabled is True
 
 
-def test_a_cleanup_policy_comes_back_as_it_was_given(client: gitlab.Gitlab, project: Project) -> None:
+def test_a_cleanup_policy_is_returned_as_given(client: gitlab.Gitlab, project: Project) -> None:
     policy = {"enabled": True, "cadence": "7d", "keep_n": 5, "older_than": "14d", "name_regex_delete": ".*"}
     project.container_expiration_policy_attributes = policy
     project.save()
@@ -73,19 +73,19 @@ def test_a_cleanup_policy_comes_back_as_it_was_given(client: gitlab.Gitlab, proj
 
 
 @pytest.mark.parametrize(("name", "value"), [("cadence", "2d"), ("keep_n", 7), ("older_than", "1y")])
-def test_a_cleanup_policy_that_could_not_be_is_refused(project: Project, name: str, value: object) -> None:
+def test_an_invalid_cleanup_policy_is_refused(project: Project, name: str, value: object) -> None:
     project.container_expiration_policy_attributes = {name: value}
     with pytest.raises(GitlabUpdateError, match="is not included in the list") as refusal:
         project.save()
     assert refusal.value.response_code == 400
 
 
-def test_a_word_that_an_option_does_not_have_is_refused(client: gitlab.Gitlab) -> None:
+def test_an_invalid_value_of_an_option_is_refused(client: gitlab.Gitlab) -> None:
     with pytest.raises(GitlabCreateError, match="container_registry_access_level does not have a valid value"):
         client.projects.create({"name": "x", "container_registry_access_level": "public"})
 
 
-def test_the_default_branch_can_only_be_one_that_is_there(project: Project) -> None:
+def test_the_default_branch_must_exist(project: Project) -> None:
     project.default_branch = "none"
     with pytest.raises(GitlabUpdateError, match="Could not set the default branch"):
         project.save()
@@ -96,7 +96,7 @@ def test_the_default_branch_can_only_be_one_that_is_there(project: Project) -> N
     assert project.branches.get("main").default is False
 
 
-def test_a_file_is_made_read_changed_and_removed_each_in_a_commit(project: Project, pushes: list[Push]) -> None:
+def test_a_file_is_created_read_changed_and_removed_in_one_commit_each(project: Project, pushes: list[Push]) -> None:
     write(project, "src/app.js", "1\n", author_name="Ann", author_email="ann@example.com")
     file = project.files.get("src/app.js", ref="main")
     assert file.decode() == b"1\n"
@@ -114,7 +114,7 @@ def test_a_file_is_made_read_changed_and_removed_each_in_a_commit(project: Proje
     assert [push.before for push in pushes[1:]] == [push.after for push in pushes[:2]]
 
 
-def test_a_file_with_bytes_and_a_right_to_be_executed(project: Project) -> None:
+def test_a_file_can_be_binary_and_executable(project: Project) -> None:
     content = base64.b64encode(b"\x00\xff").decode()
     write(project, ".gitlab-ci.yml", content, encoding="base64", execute_filemode=True)
     file = project.files.get(".gitlab-ci.yml", ref="main")
@@ -133,7 +133,7 @@ def test_a_file_with_bytes_and_a_right_to_be_executed(project: Project) -> None:
         ("POST", "README.md/x", "A file with this name already exists"),
     ],
 )
-def test_a_change_that_does_not_fit_is_refused(project: Project, method: str, path: str, words: str) -> None:
+def test_a_change_that_does_not_match_the_tree_is_refused(project: Project, method: str, path: str, words: str) -> None:
     manager = project.manager.gitlab
     with pytest.raises(GitlabError, match=words) as refusal:
         manager.http_request(
@@ -145,7 +145,7 @@ def test_a_change_that_does_not_fit_is_refused(project: Project, method: str, pa
     assert len(project.commits.list(get_all=True)) == 1
 
 
-def test_a_file_that_was_changed_by_another_is_not_overwritten(project: Project) -> None:
+def test_a_file_changed_by_somebody_else_is_not_overwritten(project: Project) -> None:
     write(project, "a", "1")
     known = project.files.get("a", ref="main").last_commit_id
     project.files.update("a", {"branch": "main", "content": "2", "commit_message": "x", "last_commit_id": known})
@@ -153,7 +153,7 @@ def test_a_file_that_was_changed_by_another_is_not_overwritten(project: Project)
         project.files.update("a", {"branch": "main", "content": "3", "commit_message": "x", "last_commit_id": known})
 
 
-def test_a_first_file_makes_the_branch_of_an_empty_project(client: gitlab.Gitlab, pushes: list[Push]) -> None:
+def test_a_first_file_creates_the_branch_of_an_empty_project(client: gitlab.Gitlab, pushes: list[Push]) -> None:
     project = client.projects.create({"name": f"empty-{secrets.token_hex(4)}"})
     assert project.branches.list(get_all=True) == []
     write(project, "a", "1")
@@ -162,14 +162,14 @@ def test_a_first_file_makes_the_branch_of_an_empty_project(client: gitlab.Gitlab
     assert project.protectedbranches.get("main").name == "main"
 
 
-def test_a_branch_that_is_not_there_needs_a_start(project: Project) -> None:
+def test_a_new_branch_needs_a_start_branch(project: Project) -> None:
     with pytest.raises(GitlabCreateError, match="You can only create or edit files when you are on a branch"):
         write(project, "a", "1", "feature")
     write(project, "a", "1", "feature", start_branch="main")
     assert sorted(branch.name for branch in project.branches.list(get_all=True)) == ["feature", "main"]
 
 
-def test_several_changes_in_one_commit(project: Project, pushes: list[Push]) -> None:
+def test_one_commit_can_have_several_changes(project: Project, pushes: list[Push]) -> None:
     write(project, "old", "1")
     commit = project.commits.create(
         {
@@ -190,7 +190,7 @@ def test_several_changes_in_one_commit(project: Project, pushes: list[Push]) -> 
     assert len(pushes) == 2
 
 
-def test_a_developer_may_not_commit_to_a_protected_branch(instance: Instance, project: Project) -> None:
+def test_a_developer_cannot_commit_to_a_protected_branch(instance: Instance, project: Project) -> None:
     theirs = member(instance, project, 30)
     with pytest.raises(GitlabCreateError, match="You are not allowed to push into this branch") as refusal:
         write(theirs, "a", "1")
@@ -218,7 +218,7 @@ def test_a_reporter_reads_and_a_guest_does_not(instance: Instance, project: Proj
     assert hidden.value.response_code == 403
 
 
-def test_branches_and_tags_come_and_go(project: Project, pushes: list[Push]) -> None:
+def test_branches_and_tags_are_created_and_deleted(project: Project, pushes: list[Push]) -> None:
     project.branches.create({"branch": "feature/x", "ref": "main"})
     with pytest.raises(GitlabCreateError, match="Branch already exists"):
         project.branches.create({"branch": "feature/x", "ref": "main"})
@@ -239,7 +239,7 @@ def test_branches_and_tags_come_and_go(project: Project, pushes: list[Push]) -> 
     ]
 
 
-def test_a_branch_is_protected_once_and_by_levels_that_there_are(project: Project) -> None:
+def test_a_branch_is_protected_once_and_with_valid_access_levels(project: Project) -> None:
     with pytest.raises(GitlabCreateError, match="already exists") as refusal:
         project.protectedbranches.create({"name": "main"})
     assert refusal.value.response_code == 409
@@ -253,7 +253,7 @@ def test_a_branch_is_protected_once_and_by_levels_that_there_are(project: Projec
         project.protectedbranches.get("rel/*")
 
 
-def test_what_a_file_is_comes_in_headers_too(instance: Instance, project: Project) -> None:
+def test_the_attributes_of_a_file_are_in_headers_too(instance: Instance, project: Project) -> None:
     url = f"{instance.url}/api/v4/projects/{project.id}/repository/files/README%2Emd?ref=main"
     answer = httpx.head(url, headers={"private-token": instance.token})
     assert answer.headers["x-gitlab-file-path"] == "README.md"
@@ -262,7 +262,7 @@ def test_what_a_file_is_comes_in_headers_too(instance: Instance, project: Projec
     assert httpx.get(url).status_code == 404
 
 
-def test_a_project_takes_another_path_and_keeps_its_repository(client: gitlab.Gitlab, project: Project) -> None:
+def test_a_renamed_project_keeps_its_repository(client: gitlab.Gitlab, project: Project) -> None:
     path = f"renamed-{secrets.token_hex(4)}"
     client.projects.update(project.id, {"path": path})
     found = client.projects.get(f"root/{path}")
@@ -271,7 +271,7 @@ def test_a_project_takes_another_path_and_keeps_its_repository(client: gitlab.Gi
         client.projects.get(project.path_with_namespace)
 
 
-def test_a_project_with_images_keeps_its_path(instance: Instance, client: gitlab.Gitlab, project: Project) -> None:
+def test_a_project_with_images_cannot_be_renamed(instance: Instance, client: gitlab.Gitlab, project: Project) -> None:
     scope = f"repository:{project.path_with_namespace}:push"
     query = {"service": "container_registry", "scope": scope}
     assert httpx.get(f"{instance.url}/jwt/auth", params=query, auth=("any", instance.token)).status_code == 200
@@ -279,7 +279,7 @@ def test_a_project_with_images_keeps_its_path(instance: Instance, client: gitlab
         client.projects.update(project.id, {"path": f"other-{secrets.token_hex(4)}"})
 
 
-def test_a_group_takes_another_path_and_all_inside_with_it(client: gitlab.Gitlab) -> None:
+def test_renaming_a_group_moves_everything_inside(client: gitlab.Gitlab) -> None:
     name = f"group-{secrets.token_hex(4)}"
     outer = client.groups.create({"name": name, "path": name})
     inner = client.groups.create({"name": "inner", "path": "inner", "parent_id": outer.id})
@@ -307,7 +307,7 @@ def test_the_descendants_of_a_group_are_the_groups_at_any_depth_that_one_may_see
     assert httpx.get(f"{groups}/{deep.id}/descendant_groups").status_code == 404
 
 
-def test_a_deleted_group_frees_its_path_and_goes_for_good_when_told_so(client: gitlab.Gitlab) -> None:
+def test_a_deleted_group_frees_its_path_and_is_removed_for_good_on_request(client: gitlab.Gitlab) -> None:
     name = f"group-{secrets.token_hex(4)}"
     group = client.groups.create({"name": name, "path": name})
     project = client.projects.create({"name": "demo", "namespace_id": group.id})
@@ -321,7 +321,7 @@ def test_a_deleted_group_frees_its_path_and_goes_for_good_when_told_so(client: g
             gone()
 
 
-def test_a_project_that_was_marked_for_deletion_is_taken_back(client: gitlab.Gitlab, project: Project) -> None:
+def test_a_project_marked_for_deletion_can_be_restored(client: gitlab.Gitlab, project: Project) -> None:
     path = project.path_with_namespace
     project.delete()
     client.http_post(f"/projects/{project.id}/restore")

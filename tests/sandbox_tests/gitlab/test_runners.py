@@ -48,7 +48,7 @@ def stuck(instance: Instance, project: Any) -> str:
         return visitor.get(f"/{project.path_with_namespace}/-/pipelines/{newest(project).id}").text
 
 
-def test_a_runner_is_made_with_a_token_that_is_shown_once(client: gitlab.Gitlab) -> None:
+def test_a_runner_is_created_with_a_token_that_is_shown_once(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     made = client.http_post(
         "/user/runners",
@@ -79,7 +79,7 @@ def test_a_runner_is_made_with_a_token_that_is_shown_once(client: gitlab.Gitlab)
     assert [found.id for found in project.runners.list(get_all=True)] == [runner.id]
 
 
-def test_a_runner_is_online_once_it_was_heard_of_and_its_machines_come_and_go(client: gitlab.Gitlab) -> None:
+def test_a_runner_is_online_after_its_first_contact_and_lists_its_machines(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     answer = runner.verify()
@@ -106,7 +106,7 @@ def test_a_wrong_token_and_that_of_a_removed_runner_are_forbidden(client: gitlab
     assert runner.post("jobs/request").status_code == 403
 
 
-def test_a_runners_token_where_a_users_would_be_is_not_mistaken_for_one(client: gitlab.Gitlab) -> None:
+def test_a_runner_token_is_not_accepted_as_a_user_token(client: gitlab.Gitlab) -> None:
     runner = make_runner(client, make_project(client))
     headers = {"PRIVATE-TOKEN": runner.token}
     body = {"token": runner.token, "system_id": "s_1"}
@@ -130,7 +130,7 @@ def register(client: gitlab.Gitlab, **parameters: Any) -> httpx.Response:
     return httpx.post(f"{client.url}/api/v4/runners", json=parameters)
 
 
-def test_the_old_way_to_register_is_gone_until_the_settings_allow_it(client: gitlab.Gitlab) -> None:
+def test_registration_tokens_do_not_work_until_the_settings_allow_them(client: gitlab.Gitlab) -> None:
     answer = register(client, token=NOBODYS)
     assert (answer.status_code, answer.json()["message"]) == (410, "410 Gone - runner registration disallowed")
     assert register(client).status_code == 400
@@ -174,7 +174,7 @@ def test_a_runner_that_registered_itself_does_the_jobs_of_its_project(registerin
     assert registering.runners.list(get_all=True) == []
 
 
-def test_gitlab_runner_registers_with_a_token_of_the_old_way(registering: gitlab.Gitlab, tmp_path: Path) -> None:
+def test_gitlab_runner_registers_with_a_registration_token(registering: gitlab.Gitlab, tmp_path: Path) -> None:
     project = registering.projects.get(make_project(registering).id)
     file = tmp_path / "config.toml"
     words = ("register", "--non-interactive", "--config", file, "--url", registering.url, "--executor", "docker")
@@ -194,7 +194,7 @@ def test_gitlab_runner_registers_with_a_token_of_the_old_way(registering: gitlab
     assert registering.runners.list(get_all=True) == []
 
 
-def test_a_registration_token_that_was_reset_is_forbidden_as_one_that_nobody_has(registering: gitlab.Gitlab) -> None:
+def test_a_registration_token_that_was_reset_is_forbidden_like_an_unknown_one(registering: gitlab.Gitlab) -> None:
     project = registering.projects.get(make_project(registering).id)
     fresh = registering.http_post(f"/projects/{project.id}/runners/reset_registration_token")
     assert isinstance(fresh, dict)
@@ -206,7 +206,7 @@ def test_a_registration_token_that_was_reset_is_forbidden_as_one_that_nobody_has
     assert answer.json()["message"] == "403 Forbidden - invalid token supplied"
 
 
-def test_only_those_register_runners_whom_the_settings_name(registering: gitlab.Gitlab) -> None:
+def test_only_the_registrars_in_the_settings_can_register_runners(registering: gitlab.Gitlab) -> None:
     project = registering.projects.get(make_project(registering).id)
     allow_registration(registering, valid_runner_registrars=["group"])
     assert register(registering, token=project.runners_token).status_code == 403
@@ -214,16 +214,14 @@ def test_only_those_register_runners_whom_the_settings_name(registering: gitlab.
     assert register(registering, token=project.runners_token).status_code == 201
 
 
-def test_a_registration_without_tags_that_takes_no_untagged_job_is_refused(registering: gitlab.Gitlab) -> None:
+def test_a_registration_without_tags_that_runs_no_untagged_jobs_is_refused(registering: gitlab.Gitlab) -> None:
     project = registering.projects.get(make_project(registering).id)
     answer = register(registering, token=project.runners_token, run_untagged=False)
     assert answer.status_code == 400
     assert "tags_list" in answer.json()["message"]
 
 
-def test_a_registration_token_is_for_maintainers_to_see_and_to_reset(
-    instance: Instance, registering: gitlab.Gitlab
-) -> None:
+def test_only_maintainers_see_and_reset_a_registration_token(instance: Instance, registering: gitlab.Gitlab) -> None:
     project = make_project(registering)
     hers = member(instance, access.DEVELOPER, project)
     assert "runners_token" not in hers.projects.get(project.id).attributes
@@ -232,7 +230,7 @@ def test_a_registration_token_is_for_maintainers_to_see_and_to_reset(
             hers.http_post(f"{path}/reset_registration_token")
 
 
-def test_a_runner_works_only_for_its_projects_and_a_locked_one_gets_no_more(
+def test_a_runner_works_only_for_its_projects_and_a_locked_one_gets_no_others(
     instance: Instance, client: gitlab.Gitlab
 ) -> None:
     mine, other = make_project(client), make_project(client, "other")
@@ -271,7 +269,7 @@ def test_with_shared_runners_off_a_job_waits_and_says_why(client: gitlab.Gitlab,
     assert shared.take().payload["job_info"]["project_name"] == "free"
 
 
-def test_tags_of_jobs_and_runners_have_to_fit(client: gitlab.Gitlab, instance: Instance) -> None:
+def test_the_tags_of_jobs_and_runners_must_match(client: gitlab.Gitlab, instance: Instance) -> None:
     project = make_project(client)
     some = make_runner(client, project, tag_list=["docker"], run_untagged=True)
     commit(project, TAGGED)
@@ -284,7 +282,7 @@ def test_tags_of_jobs_and_runners_have_to_fit(client: gitlab.Gitlab, instance: I
     assert some.take().name == "job"
 
 
-def test_a_runner_that_takes_nothing_can_not_be_made(client: gitlab.Gitlab) -> None:
+def test_a_runner_that_could_run_nothing_cannot_be_created(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     with pytest.raises(GitlabHttpError, match="can not be empty"):
         client.http_post(
@@ -293,7 +291,7 @@ def test_a_runner_that_takes_nothing_can_not_be_made(client: gitlab.Gitlab) -> N
         )
 
 
-def test_a_runner_for_protected_refs_leaves_other_branches_alone(client: gitlab.Gitlab) -> None:
+def test_a_runner_for_protected_refs_does_not_run_jobs_of_other_branches(client: gitlab.Gitlab) -> None:
     project = make_project(client)
     runner = make_runner(client, project, access_level="ref_protected")
     commit(project, ONE, branch="feature")
@@ -302,7 +300,7 @@ def test_a_runner_for_protected_refs_leaves_other_branches_alone(client: gitlab.
     assert runner.take().payload["git_info"]["ref"] == "main"
 
 
-def test_a_paused_runner_gets_nothing(client: gitlab.Gitlab, instance: Instance) -> None:
+def test_a_paused_runner_gets_no_jobs(client: gitlab.Gitlab, instance: Instance) -> None:
     project = make_project(client)
     runner = make_runner(client, project)
     commit(project, ONE)
@@ -323,7 +321,7 @@ def test_two_runners_that_ask_at_once_never_get_the_same_job(client: gitlab.Gitl
     assert sorted(job.name for job in jobs if job is not None) == names
 
 
-def test_runners_are_for_those_who_look_after_the_project(client: gitlab.Gitlab, instance: Instance) -> None:
+def test_only_maintainers_manage_runners(client: gitlab.Gitlab, instance: Instance) -> None:
     project = make_project(client)
     make_runner(client, project)
     client.users.create({"username": "dev", "name": "D", "email": "dev@example.com", "password": "pQ4-wmd-Ksj-19"})
@@ -337,7 +335,7 @@ def test_runners_are_for_those_who_look_after_the_project(client: gitlab.Gitlab,
         stranger.http_get("/runners/all")
 
 
-def test_a_token_for_making_runners_makes_them_and_no_more(client: gitlab.Gitlab, instance: Instance) -> None:
+def test_a_token_for_creating_runners_can_do_nothing_else(client: gitlab.Gitlab, instance: Instance) -> None:
     project = make_project(client)
     maker = instance.client(instance.new_token(["create_runner"]))
     assert make_runner(maker, project).verify().status_code == 200

@@ -45,7 +45,7 @@ async def with_token(hub: httpx.AsyncClient, path: str) -> httpx.Response:
     return await hub.get(f"{REGISTRY}{path}", headers={"Authorization": f"Bearer {token}"})
 
 
-async def test_who_has_no_token_is_told_where_to_get_one(hub: httpx.AsyncClient) -> None:
+async def test_a_request_without_a_token_is_told_where_to_get_one(hub: httpx.AsyncClient) -> None:
     answer = await hub.get(f"{REGISTRY}/v2/")
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith(f'Bearer realm="{AUTH}/token"')
@@ -82,14 +82,14 @@ async def test_client_and_engine_are_told_apart_by_tag(hub: httpx.AsyncClient) -
     assert digests["dind"] == digests["29-dind"] != digests["29"]
 
 
-async def test_an_image_can_be_had_by_digest_and_an_unknown_tag_cannot(hub: httpx.AsyncClient) -> None:
+async def test_an_image_can_be_pulled_by_digest_and_an_unknown_tag_cannot(hub: httpx.AsyncClient) -> None:
     digest = (await with_token(hub, "/v2/library/node/manifests/latest")).headers["docker-content-digest"]
     assert (await with_token(hub, f"/v2/library/node/manifests/{digest}")).status_code == 200
     missing = await with_token(hub, "/v2/library/node/manifests/0.1")
     assert (missing.status_code, missing.json()["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
 
 
-async def test_a_repository_that_is_not_there_is_denied_as_on_docker_hub(hub: httpx.AsyncClient) -> None:
+async def test_an_unknown_repository_is_denied_as_on_docker_hub(hub: httpx.AsyncClient) -> None:
     answer = await with_token(hub, "/v2/library/nonesuch/manifests/latest")
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (401, "UNAUTHORIZED")
 

@@ -80,7 +80,7 @@ def test_user_data_is_applied_and_the_system_is_healthy(tree: MachinesTree, mach
     assert "0 loaded units" in tree.run("1", "systemctl", "--failed").output
 
 
-def test_root_gets_in_with_the_key_and_has_no_password(
+def test_root_logs_in_with_the_key_and_has_no_password(
     tree: MachinesTree, machine: MachineSpec, key: asyncssh.SSHKey
 ) -> None:
     assert ssh(tree, machine, key, "id -un; passwd --status root").split()[:3] == ["root", "root", "L"]
@@ -142,7 +142,7 @@ def test_a_machine_that_powers_itself_off_stays_off_until_powered_on(tree: Machi
     assert tree.run("1", "cat", "/root/state").output == "kept\n"
 
 
-def test_power_calls_do_what_they_say_and_can_be_repeated(tree: MachinesTree, machine: MachineSpec) -> None:
+def test_power_calls_are_idempotent(tree: MachinesTree, machine: MachineSpec) -> None:
     for call in ("shut_down", "shut_down", "power_off"):
         tree.call(call, machine.id)
         assert tree.call("running", machine.id) is False
@@ -155,7 +155,7 @@ def test_power_calls_do_what_they_say_and_can_be_repeated(tree: MachinesTree, ma
     assert tree.run("1", *limit).output.strip() == str(768 * 2**20)
 
 
-def test_machines_run_on_while_the_backend_restarts(tree: MachinesTree, machine: MachineSpec) -> None:
+def test_machines_keep_running_while_the_backend_restarts(tree: MachinesTree, machine: MachineSpec) -> None:
     del machine
     before = boot_id(tree, "1")
     tree.restart_backend()

@@ -139,7 +139,7 @@ def test_the_metadata_address_answers_machines_only_and_behind_any_firewall(tree
     assert port(tree, "workstation", METADATA_ADDRESS, 80) == "filtered"
 
 
-def test_services_show_their_service_ports_and_nothing_else(tree: MachinesTree) -> None:
+def test_services_expose_their_own_ports_and_no_others(tree: MachinesTree) -> None:
     for place in ("21", "workstation"):
         assert port(tree, place, API_ADDRESS, 443) == "open"
         assert port(tree, place, API_ADDRESS, 80) == "closed"
@@ -187,7 +187,7 @@ def test_a_firewall_stands_before_a_reserved_address_as_well(tree: MachinesTree)
     assert port(tree, "cloud", RESERVED, 8080) == "filtered"
 
 
-def test_a_machine_calls_from_its_public_address_unless_it_uses_its_anchor(tree: MachinesTree) -> None:
+def test_a_machine_connects_from_its_public_address_unless_it_uses_its_anchor(tree: MachinesTree) -> None:
     tree.call("apply_network", NetworkPicture((MachineFirewall(B.id, (web(A.public_ipv4),), ()),), {RESERVED: A.id}))
     assert name_at(tree, "21", B.public_ipv4) == "node22"
     assert name_at(tree, "21", B.public_ipv4, "--interface", A.anchor_ipv4) == ""
@@ -195,7 +195,7 @@ def test_a_machine_calls_from_its_public_address_unless_it_uses_its_anchor(tree:
     assert name_at(tree, "21", B.public_ipv4, "--interface", A.anchor_ipv4) == "node22"
 
 
-def test_a_machine_cannot_pretend_to_be_another(tree: MachinesTree) -> None:
+def test_a_machine_cannot_spoof_the_address_of_another(tree: MachinesTree) -> None:
     tree.run("21", "ip", "address", "add", "203.0.113.99/32", "dev", "eth0")
     assert name_at(tree, "21", B.public_ipv4) == "node22"
     assert name_at(tree, "21", B.public_ipv4, "--interface", "203.0.113.99") == ""

@@ -71,7 +71,7 @@ def test_buckets_are_reported_with_their_region(tree: MachinesTree, owner: Clien
     assert owner(("list_buckets", {})) == [["mine", "other"]]
 
 
-def test_every_full_key_sees_all_buckets_of_the_account(tree: MachinesTree, owner: Client) -> None:
+def test_every_full_access_key_sees_all_buckets_of_the_account(tree: MachinesTree, owner: Client) -> None:
     del owner
     tree.call("put_spaces_key", "SECONDOWNER", "second", [Grant("", "fullaccess")])
     second = Client(tree, "SECONDOWNER", "second", style="path")
@@ -82,7 +82,7 @@ def test_every_full_key_sees_all_buckets_of_the_account(tree: MachinesTree, owne
 
 
 @pytest.mark.parametrize("style", ["virtual", "path"])
-def test_a_reading_key_reads_its_bucket_and_does_nothing_else(tree: MachinesTree, owner: Client, style: str) -> None:
+def test_a_read_key_can_only_read_its_bucket(tree: MachinesTree, owner: Client, style: str) -> None:
     del owner
     tree.call("put_spaces_key", "READER", "reader", [Grant("mine", "read")])
     answers = Client(tree, "READER", "reader", style)(
@@ -96,7 +96,7 @@ def test_a_reading_key_reads_its_bucket_and_does_nothing_else(tree: MachinesTree
     assert answers == [["a/b"], "hello", "AccessDenied", "AccessDenied", "AccessDenied", "AccessDenied"]
 
 
-def test_a_writing_key_writes_its_bucket_and_neither_makes_nor_changes_buckets(
+def test_a_read_write_key_writes_objects_but_cannot_create_or_configure_buckets(
     tree: MachinesTree, owner: Client
 ) -> None:
     del owner
@@ -134,7 +134,7 @@ def test_a_wrong_secret_and_an_unknown_permission_are_refused(tree: MachinesTree
         tree.call("put_spaces_key", "BAD", "bad", [Grant("mine", "write")])
 
 
-def test_lifecycle_rules_are_kept_given_back_and_removed(owner: Client) -> None:
+def test_lifecycle_rules_are_stored_returned_and_removed(owner: Client) -> None:
     bucket = {"Bucket": "mine"}
     before, put, kept, deleted, after, foreign = owner(
         ("get_bucket_lifecycle_configuration", bucket),

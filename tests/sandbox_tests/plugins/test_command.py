@@ -55,16 +55,16 @@ def text_asset(text: str) -> Asset:
     return Asset(archive=False, fields={"text": text, "hash": hashlib.sha256(text.encode()).hexdigest()})
 
 
-def test_a_command_gets_its_input_and_gives_both_outputs(server: SshServer) -> None:
+def test_a_command_gets_its_input_and_returns_both_outputs(server: SshServer) -> None:
     outputs = create(server, create="read word; echo got $word; echo problem >&2", stdin="ünïcode\n")
     assert outputs == {"stdout": "got ünïcode", "stderr": "problem"}
 
 
-def test_the_input_of_a_command_ends_where_there_is_none(server: SshServer) -> None:
+def test_a_command_without_input_gets_end_of_file(server: SshServer) -> None:
     assert create(server, create="cat; echo end")["stdout"] == "end"
 
 
-def test_a_command_that_leaves_its_input_alone_is_no_error(server: SshServer) -> None:
+def test_a_command_that_ignores_its_input_is_no_error(server: SshServer) -> None:
     assert create(server, create="true", stdin="x" * 1_000_000)["stdout"] == ""
 
 
@@ -80,7 +80,7 @@ def test_another_host_key_than_the_pinned_one_is_refused(server: SshServer) -> N
     assert server.commands == []
 
 
-def test_any_host_key_is_good_where_none_is_pinned(server: SshServer) -> None:
+def test_any_host_key_is_accepted_if_none_is_pinned(server: SshServer) -> None:
     assert create(server, connection=server.connection(hostKey=None), create="echo in")["stdout"] == "in"
 
 
@@ -117,7 +117,7 @@ def test_a_machine_that_answers_late_is_reached(server: SshServer) -> None:
     assert [result["stdout"] for result in results] == ["in"]
 
 
-def test_a_failure_tells_the_command_its_status_and_its_output(server: SshServer) -> None:
+def test_a_failure_reports_the_command_its_status_and_its_output(server: SshServer) -> None:
     with pytest.raises(PluginError) as failure:
         create(server, create="echo before; echo problem >&2; exit 3", stdin="a secret")
     message = str(failure.value)
@@ -131,7 +131,7 @@ def test_a_failure_tells_the_command_its_status_and_its_output(server: SshServer
     ("logging", "lines"),
     [("stdout", ["o"]), ("stderr", ["e"]), ("stdoutAndStderr", ["e", "o"]), (None, ["e", "o"]), ("none", [])],
 )
-def test_the_engine_shows_the_output_that_logging_asks_for(
+def test_the_engine_shows_the_output_selected_by_logging(
     server: SshServer, logging: str | None, lines: list[str]
 ) -> None:
     log = Log()
@@ -140,7 +140,7 @@ def test_the_engine_shows_the_output_that_logging_asks_for(
     assert sorted(log.lines()) == lines
 
 
-def test_a_variable_that_the_server_takes_is_set(server: SshServer) -> None:
+def test_a_variable_that_the_server_accepts_is_set(server: SshServer) -> None:
     assert create(server, create="echo $LC_WORD", environment={"LC_WORD": "w"})["stdout"] == "w"
 
 
@@ -160,32 +160,32 @@ def test_previous_output_that_the_server_refuses_is_only_a_warning(server: SshSe
     assert quiet.lines("warning") == []
 
 
-def test_an_update_runs_update_and_create_only_where_there_is_none(server: SshServer) -> None:
+def test_an_update_runs_the_update_command_or_else_the_create_command(server: SshServer) -> None:
     inputs = {"connection": server.connection(), "create": "echo c", "update": "echo u"}
     assert RemoteCommand().update(Log().call(), "it", {}, inputs)["stdout"] == "u"
     assert RemoteCommand().update(Log().call(), "it", {}, {**inputs, "update": None})["stdout"] == "c"
 
 
-def test_only_triggers_make_a_new_resource() -> None:
+def test_only_triggers_replace_the_resource() -> None:
     old = {"create": "a", "connection": {"host": "h"}, "triggers": [1]}
     new = {"create": "b", "connection": {"host": "i"}, "triggers": [2]}
     assert dict(RemoteCommand().differences(old, new)) == {"create": False, "connection": False, "triggers": True}
     assert dict(RemoteCommand().differences(old, old)) == {}
 
 
-def test_an_operation_ends_when_its_time_is_over(server: SshServer) -> None:
+def test_an_operation_ends_at_its_timeout(server: SshServer) -> None:
     with pytest.raises(PluginError, match=r"timeout after 0\.5 s"):
         RemoteCommand().create(Log().call(timeout=0.5), {"connection": server.connection(), "create": "sleep 60"})
 
 
-def test_a_text_is_copied_with_the_folders_above_it(server: SshServer, tmp_path: Path) -> None:
+def test_text_is_copied_and_parent_folders_are_created(server: SshServer, tmp_path: Path) -> None:
     target = tmp_path / "a" / "b" / "text"
     inputs = {"connection": server.connection(), "source": text_asset("früh\n"), "remotePath": str(target)}
     CopyToRemote().create(Log().call(), inputs)
     assert target.read_text() == "früh\n"
 
 
-def test_a_file_is_copied_into_a_folder_that_is_there(server: SshServer, tmp_path: Path) -> None:
+def test_a_file_is_copied_into_an_existing_folder(server: SshServer, tmp_path: Path) -> None:
     source, folder = tmp_path / "source.txt", tmp_path / "folder"
     source.write_text("content")
     folder.mkdir()
@@ -204,7 +204,7 @@ def test_a_folder_is_copied_whole(server: SshServer, tmp_path: Path) -> None:
     assert (tmp_path / "copy" / "sub" / "leaf").read_text() == "leaf"
 
 
-def test_a_copy_is_made_again_only_for_other_contents_or_another_path(server: SshServer, tmp_path: Path) -> None:
+def test_a_copy_is_replaced_only_if_its_content_or_path_changes(server: SshServer, tmp_path: Path) -> None:
     inputs = {"connection": server.connection(), "source": text_asset("one"), "remotePath": str(tmp_path / "one")}
     elsewhere = {**inputs, "connection": server.connection(user="somebody")}
     CopyToRemote().update(Log().call(), "it", inputs, elsewhere)

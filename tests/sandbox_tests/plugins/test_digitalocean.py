@@ -35,7 +35,7 @@ def droplet(driver: ResourceDriver, **inputs: Any) -> tuple[str, dict[str, Any]]
     return driver.create("Droplet", **(common | inputs))
 
 
-def test_a_droplet_is_made_when_it_is_active(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_a_droplet_is_created_once_it_is_active(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     identifier, outputs = droplet(driver, userData="#cloud-config\n")
     there = cloud.get(f"/v2/droplets/{identifier}")["droplet"]
     assert (there["status"], there["locked"]) == ("active", False)
@@ -90,7 +90,7 @@ def test_an_imported_droplet_has_its_image_and_a_refreshed_one_keeps_it(driver: 
     assert "image" not in refreshed
 
 
-def test_only_some_changes_of_a_droplet_make_a_new_one(driver: ResourceDriver) -> None:
+def test_only_some_changes_replace_a_droplet(driver: ResourceDriver) -> None:
     old = driver.checked("Droplet", {"name": "m", "image": "i", "size": "s", "ipv6": True, "userData": "a"})
     new = old | {"image": "j", "size": "t", "ipv6": False, "userData": "b", "sshKeys": ["1"], "tags": ["x"]}
     changed = dict(driver.resource("Droplet").differences(old, new))
@@ -116,11 +116,11 @@ def test_a_volume_grows_is_attached_and_never_shrinks(cloud: EmulatedCloud, driv
     assert driver.read("Volume", identifier, state) is None
 
 
-def test_a_name_of_a_volume_in_capitals_is_no_change(driver: ResourceDriver) -> None:
+def test_a_volume_name_in_capitals_is_no_difference(driver: ResourceDriver) -> None:
     assert dict(driver.resource("Volume").differences({"name": "Data"}, {"name": "data"})) == {}
 
 
-def test_a_reserved_address_is_assigned_moved_away_and_given_back(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_a_reserved_address_is_assigned_unassigned_and_released(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     machine, _ = droplet(driver)
     address, state = driver.create("ReservedIp", region="nyc3")
     assert state["reservedIpUrn"] == f"do:reservedip:{address}"
@@ -144,7 +144,7 @@ def test_a_reserved_address_can_name_its_droplet_itself(cloud: EmulatedCloud, dr
     assert cloud.get(f"/v2/reserved_ips/{address}")["reserved_ip"]["droplet"] is None
 
 
-def test_a_firewall_says_back_what_it_was_told(driver: ResourceDriver) -> None:
+def test_a_firewall_is_read_back_as_it_was_declared(driver: ResourceDriver) -> None:
     inbound = [
         {"protocol": "tcp", "portRange": "22", "sourceAddresses": ["0.0.0.0/0"]},
         {"protocol": "icmp", "sourceAddresses": ["::/0", "0.0.0.0/0"]},
@@ -166,7 +166,7 @@ def test_a_firewall_needs_rules_and_a_rule_needs_ports(driver: ResourceDriver) -
     assert [failure.path for failure in firewall.validate({"inboundRules": rules})] == ["inboundRules[0].portRange"]
 
 
-def test_records_keep_their_dots_and_their_zone(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_records_keep_their_trailing_dots_and_their_zone(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     domain, zone = driver.create("Domain", name="example.com")
     assert zone["domainUrn"] == "do:domain:example.com"
     caa, state = driver.create(
@@ -183,12 +183,12 @@ def test_records_keep_their_dots_and_their_zone(cloud: EmulatedCloud, driver: Re
     assert driver.read("DnsRecord", caa, {"domain": domain}) is not None
 
 
-def test_a_record_of_a_type_needs_what_belongs_to_it(driver: ResourceDriver) -> None:
+def test_a_record_needs_the_fields_of_its_type(driver: ResourceDriver) -> None:
     failures = driver.resource("DnsRecord").validate({"type": "CAA", "domain": "d", "value": "v", "name": "@"})
     assert [failure.path for failure in failures] == ["flags", "tag"]
 
 
-def test_the_secret_of_a_spaces_key_is_given_once_and_kept(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_the_secret_of_a_spaces_key_is_returned_once_and_kept(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     identifier, state = driver.create("SpacesKey", name="key", grants=[{"bucket": "", "permission": "fullaccess"}])
     assert cloud.backend.keys[identifier][0] == state["secretKey"]
     _, refreshed = driver.read("SpacesKey", identifier, state)
@@ -199,7 +199,9 @@ def test_the_secret_of_a_spaces_key_is_given_once_and_kept(cloud: EmulatedCloud,
     assert driver.read("SpacesKey", identifier, state) is None
 
 
-def test_what_leaves_a_project_goes_to_the_default_one(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_a_resource_removed_from_a_project_moves_to_the_default_one(
+    cloud: EmulatedCloud, driver: ResourceDriver
+) -> None:
     _, volume = driver.create("Volume", name="data", region="nyc3", size=10)
     urn = volume["volumeUrn"]
     project, state = driver.create("Project", name="mine", environment="Development")
@@ -215,7 +217,7 @@ def test_what_leaves_a_project_goes_to_the_default_one(cloud: EmulatedCloud, dri
     assert driver.read("Project", project, state) is None
 
 
-def test_a_tag_and_a_key_and_a_network_come_and_go(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_a_tag_a_key_and_a_network_are_created_and_deleted(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     public = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     made = {
         "Tag": driver.create("Tag", name="web"),
@@ -246,7 +248,9 @@ def test_a_tag_and_a_key_and_a_network_come_and_go(cloud: EmulatedCloud, driver:
         ("getDomain", {"name": "example.com"}, {"domainUrn": "do:domain:example.com"}),
     ],
 )
-def test_functions_answer(driver: ResourceDriver, function: str, inputs: dict[str, Any], found: dict[str, Any]) -> None:
+def test_functions_return_what_exists(
+    driver: ResourceDriver, function: str, inputs: dict[str, Any], found: dict[str, Any]
+) -> None:
     if function == "getDomain":
         driver.create("Domain", name="example.com")
     answer = DigitalOcean().function(f"digitalocean:index/{function}:{function}").invoke(driver.call(), inputs)
@@ -267,7 +271,7 @@ def test_sizes_are_filtered(driver: ResourceDriver) -> None:
     assert {size["vcpus"] for size in sizes} == {4}
 
 
-def test_a_request_that_fails_for_a_moment_is_sent_again(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
+def test_a_request_that_fails_once_is_retried(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     cloud.add_fault({"method": "GET", "path": "/v2/domains/*", "status": 503, "count": 1})
     driver.create("Domain", name="example.com")
     assert cloud.requests().count(("GET", "/v2/domains/example.com")) == 2
@@ -280,7 +284,7 @@ def test_an_error_of_the_api_is_shown_without_the_token(cloud: EmulatedCloud) ->
     assert wrong not in str(failure.value)
 
 
-def test_no_token_is_an_error_only_when_the_api_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_token_is_an_error_only_once_the_api_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     session = DigitalOcean().configure({})
@@ -290,7 +294,9 @@ def test_no_token_is_an_error_only_when_the_api_is_asked(monkeypatch: pytest.Mon
         session.spaces("nyc3")
 
 
-def test_the_engine_takes_a_whole_account_up_round_and_down(cloud: EmulatedCloud, tmp_path: Path) -> None:
+def test_the_engine_creates_refreshes_updates_and_destroys_a_whole_account(
+    cloud: EmulatedCloud, tmp_path: Path
+) -> None:
     settings = {
         "token": cloud.token,
         "endpoint": cloud.url,

@@ -23,14 +23,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return engine
 
 
-def test_a_password_has_the_length_and_the_characters_that_were_asked_for(engine: Engine) -> None:
+def test_a_password_has_the_requested_length_and_characters(engine: Engine) -> None:
     password = engine.outputs()["password"]
     assert len(password) == 24
     assert set(re.sub("[A-Za-z0-9]", "", password)) <= set("_-")
     assert len(re.sub("[A-Za-z0-9]", "", password)) >= 3
 
 
-def test_a_string_keeps_to_the_classes_that_are_allowed(engine: Engine) -> None:
+def test_a_string_uses_only_the_allowed_character_classes(engine: Engine) -> None:
     plain = engine.outputs()["plain"]
     assert re.fullmatch("[a-z0-9]{12}", plain)
     assert len(re.findall("[0-9]", plain)) >= 2
@@ -41,7 +41,7 @@ def test_an_id_has_its_prefix(engine: Engine) -> None:
     assert re.fullmatch("x-[0-9a-f]{8}", engine.outputs()["identifier"])
 
 
-def test_secrets_are_nowhere_in_the_state_in_clear(engine: Engine) -> None:
+def test_the_state_holds_no_secret_in_plain_text(engine: Engine) -> None:
     outputs = engine.outputs()
     state = engine.run("stack", "export")
     assert outputs["plain"] in state
@@ -51,7 +51,7 @@ def test_secrets_are_nowhere_in_the_state_in_clear(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ED25519", "RSA", "ECDSA"])
-def test_a_key_pair_is_the_same_in_every_way_of_writing_it(engine: Engine, algorithm: str) -> None:
+def test_a_key_pair_is_the_same_in_every_encoding(engine: Engine, algorithm: str) -> None:
     key = engine.outputs()[algorithm]
     private = [
         serialization.load_pem_private_key(key["pem"].encode(), None),
@@ -74,7 +74,7 @@ def test_a_second_update_and_a_refresh_change_nothing(engine: Engine) -> None:
     assert engine.outputs() == before
 
 
-def test_another_keeper_makes_another_password_and_nothing_else(engine: Engine) -> None:
+def test_a_changed_keeper_replaces_only_the_password(engine: Engine) -> None:
     before = engine.outputs()
     engine.configure({"generation": "2"})
     assert engine.changes() == {"replace": 1, "same": 6}
@@ -101,7 +101,7 @@ def test_after_destroy_the_state_is_empty(engine: Engine) -> None:
         ("tls:index/privateKey:PrivateKey", {"algorithm": "DSA"}, "expected one of RSA, ECDSA, ED25519"),
     ],
 )
-def test_what_a_plugin_does_not_know_is_refused(tmp_path: Path, kind: str, properties: object, message: str) -> None:
+def test_an_unknown_property_is_refused(tmp_path: Path, kind: str, properties: object, message: str) -> None:
     engine = Engine(tmp_path, "refused", {"type": kind, "properties": json.dumps(properties)})
     assert message in engine.run("preview", fails=True)
 
@@ -113,7 +113,7 @@ def test_a_user_error_is_shown_without_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_a_bug_is_shown_from_the_line_of_the_program_on(tmp_path: Path) -> None:
+def test_the_traceback_of_a_bug_starts_in_the_program(tmp_path: Path) -> None:
     output = Engine(tmp_path, "mistaken", {"way": "bug"}).run("preview", fails=True)
     assert "Traceback" in output
     assert 'raise ValueError("nobody expected this")' in output
@@ -126,12 +126,12 @@ def test_a_bug_in_a_callback_keeps_its_traceback(tmp_path: Path) -> None:
     assert "invalid literal for int()" in output
 
 
-def test_a_callback_can_import_what_stands_beside_the_program(tmp_path: Path) -> None:
+def test_a_callback_can_import_modules_beside_the_program(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "mistaken", {"way": "late import"})
     (engine.project / "beside.py").write_text('WORD = "found beside the program"')
     assert "found beside the program" in engine.run("preview")
 
 
-def test_what_a_program_prints_reaches_the_user(tmp_path: Path) -> None:
+def test_the_output_of_a_program_reaches_the_user(tmp_path: Path) -> None:
     output = Engine(tmp_path, "mistaken", {"way": "none"}).run("preview")
     assert "this is what the program prints" in output

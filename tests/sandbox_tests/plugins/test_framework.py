@@ -63,7 +63,7 @@ def differences(old: Properties, new: Properties) -> dict[str, bool]:
     return dict(Thing().differences(old, new))
 
 
-def test_values_survive_the_way_to_the_engine_and_back() -> None:
+def test_values_survive_the_round_trip_to_the_engine() -> None:
     values = {"s": "x", "i": 3, "f": 0.5, "b": False, "l": [1, {"a": []}], "u": [UNKNOWN], "none": None}
     back = decode(encode(values))
     assert back.keys() == values.keys() - {"none"}
@@ -79,14 +79,14 @@ def test_secrets_are_marked_on_the_way_out_and_unwrapped_on_the_way_in() -> None
     assert "p" not in repr(Secret("p")).removeprefix("<secret>")
 
 
-def test_an_unknown_value_is_found_wherever_it_is_and_equals_nothing() -> None:
+def test_an_unknown_value_is_found_at_any_depth_and_equals_nothing() -> None:
     assert has_unknown({"a": [{"b": UNKNOWN}]})
     assert not has_unknown({"a": [{"b": None}]})
     assert {"a": Unknown()} != {"a": UNKNOWN}
     assert [UNKNOWN] != ["x"]
 
 
-def test_assets_are_the_same_if_their_contents_are() -> None:
+def test_assets_are_equal_if_their_contents_are() -> None:
     one = Asset(archive=False, fields={"path": "a", "hash": "1"})
     assert one == Asset(archive=False, fields={"path": "b", "hash": "1"})
     assert one != Asset(archive=False, fields={"path": "a", "hash": "2"})
@@ -118,7 +118,7 @@ def test_unknown_values_pass_every_check() -> None:
         ({"name": "n", "rules": ["22"]}, "rules[0]: expected a map, got str"),
     ],
 )
-def test_what_does_not_fit_the_table_is_refused_with_its_path(values: Properties, message: str) -> None:
+def test_an_input_that_does_not_match_the_schema_is_refused_with_its_path(values: Properties, message: str) -> None:
     _, wrong = check(values)
     assert len(wrong) == 1
     assert wrong[0].startswith(message)
@@ -131,7 +131,7 @@ def test_order_and_normal_forms_make_no_difference() -> None:
     assert differences(old, {**old, "steps": ["2", "1"]}) == {"steps": False}
 
 
-def test_a_change_replaces_only_where_the_table_says_so() -> None:
+def test_a_change_replaces_only_where_the_schema_says_so() -> None:
     old = {"name": "a", "count": 1, "grown": 5}
     assert differences(old, {**old, "name": "b", "count": 2}) == {"name": True, "count": False}
     assert differences(old, {**old, "grown": 6}) == {"grown": False}
@@ -161,7 +161,7 @@ def test_a_map_that_the_remote_side_fills_in_may_be_given_in_part() -> None:
     assert drifted == {"policy": {"on": False}}
 
 
-def test_an_import_takes_the_inputs_that_are_not_empty() -> None:
+def test_an_import_keeps_the_inputs_that_are_not_empty() -> None:
     state = {"name": "n", "count": 1, "tags": [], "place": "here", "made": "today"}
     assert Thing().imported_inputs(state) == {"name": "n", "count": 1, "place": "here"}
 
@@ -178,7 +178,7 @@ def test_a_name_is_the_logical_name_and_seven_digits_and_stays_from_preview_to_u
     assert name == autoname(naming())
 
 
-def test_a_name_that_the_engine_proposes_is_taken() -> None:
+def test_a_name_proposed_by_the_engine_is_used() -> None:
     options = provider_pb2.CheckRequest.AutonamingOptions(proposed_name="proposed")
     assert autoname(naming(autonaming=options)) == "proposed"
 
@@ -213,7 +213,7 @@ def plugin(folder: Path, name: str) -> Iterator[tuple[subprocess.Popen[str], int
 
 
 @pytest.mark.parametrize("name", sorted(PROVIDERS))
-def test_a_plugin_says_its_port_and_ends_quietly(tmp_path: Path, name: str) -> None:
+def test_a_plugin_prints_its_port_and_exits_cleanly(tmp_path: Path, name: str) -> None:
     with plugin(tmp_path, name) as (process, port):
         assert port > 0
         process.terminate()
@@ -222,7 +222,7 @@ def test_a_plugin_says_its_port_and_ends_quietly(tmp_path: Path, name: str) -> N
     assert errors == ""
 
 
-def test_a_plugin_does_many_things_at_once(tmp_path: Path) -> None:
+def test_a_plugin_serves_requests_concurrently(tmp_path: Path) -> None:
     def create(number: int) -> str:
         # Each makes its own file and waits for all the others': one after the other would never end.
         command = f"cd {tmp_path}; touch {number}.here; until [ $(ls *.here | wc -l) -eq 40 ]; do sleep 0.05; done"

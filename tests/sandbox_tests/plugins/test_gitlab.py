@@ -16,7 +16,7 @@ from tests.sandbox.plugins.gitlab.names import instant
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox_tests.support.gitlab_instance import Instance
-from tests.sandbox_tests.support.gitlab_resources import ask, comes_and_goes, make, settles
+from tests.sandbox_tests.support.gitlab_resources import assert_settled, create_and_delete, create_project
 from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
 
 
@@ -26,47 +26,47 @@ def test_one_moment_may_be_written_in_several_ways(other: str) -> None:
     assert instant("2028-02-29T00:00:01.000Z") != instant(other)
 
 
-def test_a_project_comes_and_goes_and_leaves_its_path_free(driver: ResourceDriver) -> None:
-    first, state = comes_and_goes(driver, "Project", name="again", initializeWithReadme=True)
+def test_a_project_is_created_and_deleted_and_frees_its_path(driver: ResourceDriver) -> None:
+    first, state = create_and_delete(driver, "Project", name="again", initializeWithReadme=True)
     assert state["pathWithNamespace"] == "root/again"
-    second, _ = comes_and_goes(driver, "Project", name="again")
+    second, _ = create_and_delete(driver, "Project", name="again")
     assert second != first
 
 
-def test_a_project_is_removed_for_good_only_if_that_was_asked_for(instance: Instance, driver: ResourceDriver) -> None:
-    identifier, state = make(driver)
+def test_a_project_is_removed_for_good_only_on_request(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = create_project(driver)
     driver.delete("Project", identifier, state)
-    assert ask(instance, "GET", f"/projects/{identifier}")["marked_for_deletion_on"]
-    identifier, state = make(driver, permanentlyDeleteOnDestroy=True)
+    assert instance.request("GET", f"/projects/{identifier}")["marked_for_deletion_on"]
+    identifier, state = create_project(driver, permanentlyDeleteOnDestroy=True)
     driver.delete("Project", identifier, state)
     with pytest.raises(httpx.HTTPStatusError, match="404"):
-        ask(instance, "GET", f"/projects/{identifier}")
+        instance.request("GET", f"/projects/{identifier}")
 
 
 def test_a_project_that_is_to_be_archived_is_not_deleted(instance: Instance, driver: ResourceDriver) -> None:
-    identifier, state = make(driver, archiveOnDestroy=True)
+    identifier, state = create_project(driver, archiveOnDestroy=True)
     driver.delete("Project", identifier, state)
-    there = ask(instance, "GET", f"/projects/{identifier}")
+    there = instance.request("GET", f"/projects/{identifier}")
     assert there["archived"] is True
     assert there["marked_for_deletion_on"] is None
 
 
-def test_a_cleanup_policy_settles_whatever_the_program_says_of_it(driver: ResourceDriver) -> None:
+def test_a_cleanup_policy_shows_no_difference_however_it_is_declared(driver: ResourceDriver) -> None:
     for policy in (
         {"enabled": False},
         {"enabled": False, "cadence": "1d", "keepN": 10, "olderThan": "90d", "nameRegexDelete": ".*"},
         {"enabled": True, "nameRegexDelete": "^branch-.*", "nameRegexKeep": ""},
         {"cadence": "7d"},
     ):
-        identifier, state = make(driver, containerExpirationPolicy=policy)
-        settles(driver, "Project", identifier, state)
+        identifier, state = create_project(driver, containerExpirationPolicy=policy)
+        assert_settled(driver, "Project", identifier, state)
         # GitLab tells of an empty expression as of none.
         said = {name: value for name, value in policy.items() if value != ""}
         assert said.items() <= state["containerExpirationPolicy"].items()
 
 
-def test_a_cleanup_policy_that_is_there_already_is_adopted_by_saying_a_part_of_it(driver: ResourceDriver) -> None:
-    identifier, _ = make(driver)
+def test_an_existing_cleanup_policy_can_be_declared_in_part(driver: ResourceDriver) -> None:
+    identifier, _ = create_project(driver)
     resource = driver.resource("Project")
     there = resource.imported_inputs(driver.read("Project", identifier)[1])
     assert there["containerExpirationPolicy"]["cadence"] == "1d"
@@ -76,11 +76,11 @@ def test_a_cleanup_policy_that_is_there_already_is_adopted_by_saying_a_part_of_i
     assert dict(resource.differences(there, other)) == {"containerExpirationPolicy": False}
 
 
-def test_a_cleanup_policy_is_switched_off_and_its_drift_is_seen(instance: Instance, driver: ResourceDriver) -> None:
-    identifier, state = make(driver, containerExpirationPolicy={"enabled": True, "nameRegexDelete": "a"})
-    assert ask(instance, "GET", f"/projects/{identifier}")["container_expiration_policy"]["enabled"] is True
+def test_a_cleanup_policy_can_be_disabled_and_its_drift_is_detected(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = create_project(driver, containerExpirationPolicy={"enabled": True, "nameRegexDelete": "a"})
+    assert instance.request("GET", f"/projects/{identifier}")["container_expiration_policy"]["enabled"] is True
     driver.update("Project", identifier, state, containerExpirationPolicy={"enabled": False, "nameRegexDelete": "b"})
-    there = ask(instance, "GET", f"/projects/{identifier}")["container_expiration_policy"]
+    there = instance.request("GET", f"/projects/{identifier}")["container_expiration_policy"]
     assert (there["enabled"], there["name_regex"]) == (False, "b")
     old = {"name": state["name"], "containerExpirationPolicy": {"enabled": True, "nameRegexDelete": "a"}}
     _, found = driver.read("Project", identifier, state)
@@ -88,9 +88,9 @@ def test_a_cleanup_policy_is_switched_off_and_its_drift_is_seen(instance: Instan
     assert refreshed["containerExpirationPolicy"] == {"enabled": False, "nameRegexDelete": "b"}
 
 
-def test_a_project_changes_in_place_and_only_where_the_program_says(instance: Instance, driver: ResourceDriver) -> None:
-    identifier, state = make(driver, description="old", sharedRunnersEnabled=True, publicJobs=True)
-    before = ask(instance, "GET", f"/projects/{identifier}")
+def test_a_project_changes_in_place_and_only_as_declared(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = create_project(driver, description="old", sharedRunnersEnabled=True, publicJobs=True)
+    before = instance.request("GET", f"/projects/{identifier}")
     changes: Properties = {
         "description": None,
         "sharedRunnersEnabled": False,
@@ -98,8 +98,8 @@ def test_a_project_changes_in_place_and_only_where_the_program_says(instance: In
         "buildTimeout": 1800,
     }
     state = driver.update("Project", identifier, state, **changes, ciDefaultGitDepth=5, topics=["b", "a"])
-    settles(driver, "Project", identifier, state)
-    after = ask(instance, "GET", f"/projects/{identifier}")
+    assert_settled(driver, "Project", identifier, state)
+    after = instance.request("GET", f"/projects/{identifier}")
     changed = {name for name in before if before[name] != after[name]} - {
         "last_activity_at",
         "updated_at",
@@ -117,12 +117,12 @@ def test_a_project_changes_in_place_and_only_where_the_program_says(instance: In
     assert after["description"] in ("", None)
 
 
-def test_a_project_is_archived_and_brought_back(instance: Instance, driver: ResourceDriver) -> None:
-    identifier, state = make(driver, archived=True)
-    settles(driver, "Project", identifier, state)
-    assert ask(instance, "GET", f"/projects/{identifier}")["archived"] is True
+def test_a_project_is_archived_and_restored(instance: Instance, driver: ResourceDriver) -> None:
+    identifier, state = create_project(driver, archived=True)
+    assert_settled(driver, "Project", identifier, state)
+    assert instance.request("GET", f"/projects/{identifier}")["archived"] is True
     driver.update("Project", identifier, state, archived=False)
-    assert ask(instance, "GET", f"/projects/{identifier}")["archived"] is False
+    assert instance.request("GET", f"/projects/{identifier}")["archived"] is False
 
 
 class Recording(Session):
@@ -140,7 +140,7 @@ class Recording(Session):
 
 
 def test_a_project_is_moved_in_place_to_another_path_and_group(instance: Instance, driver: ResourceDriver) -> None:
-    identifier, state = make(driver, path="old")
+    identifier, state = create_project(driver, path="old")
     recording = Recording(instance)
     ResourceDriver(GitLab(), recording).update("Project", identifier, state, path="new", namespaceId=77)
     name = state["name"]
@@ -150,7 +150,7 @@ def test_a_project_is_moved_in_place_to_another_path_and_group(instance: Instanc
     ]
 
 
-def test_a_preview_knows_which_addresses_a_move_changes(driver: ResourceDriver) -> None:
+def test_a_preview_knows_which_urls_a_move_changes(driver: ResourceDriver) -> None:
     resource = driver.resource("Project")
     state = {"name": "app", "path": "app", "namespaceId": 1, "description": "x"}
     moved = {"httpUrlToRepo", "pathWithNamespace", "sshUrlToRepo", "webUrl"}
@@ -160,7 +160,7 @@ def test_a_preview_knows_which_addresses_a_move_changes(driver: ResourceDriver) 
 
 
 def test_a_project_is_imported_by_its_path(driver: ResourceDriver) -> None:
-    identifier, state = make(driver)
+    identifier, state = create_project(driver)
     found, observed = driver.read("Project", state["pathWithNamespace"])
     assert found == identifier
     inputs = driver.resource("Project").imported_inputs(observed)
@@ -168,13 +168,13 @@ def test_a_project_is_imported_by_its_path(driver: ResourceDriver) -> None:
     assert driver.failures("Project", inputs) == []
 
 
-def test_a_project_with_a_path_that_is_taken_is_an_error_that_says_so(driver: ResourceDriver) -> None:
-    _, state = make(driver)
+def test_a_project_path_that_is_taken_is_reported(driver: ResourceDriver) -> None:
+    _, state = create_project(driver)
     with pytest.raises(ApiError, match=r"POST /projects: 400 .*taken"):
-        make(driver, name="another name", path=state["path"])
+        create_project(driver, name="another name", path=state["path"])
 
 
-def test_a_group_comes_and_goes_and_leaves_its_path_free(driver: ResourceDriver) -> None:
+def test_a_group_is_created_and_deleted_and_frees_its_path(driver: ResourceDriver) -> None:
     parent, _ = driver.create("Group", name="Parent", path="parent")
     for for_good in (True, False):
         common: Properties = {
@@ -183,20 +183,20 @@ def test_a_group_comes_and_goes_and_leaves_its_path_free(driver: ResourceDriver)
             "parentId": int(parent),
             "permanentlyRemoveOnDelete": for_good,
         }
-        _, state = comes_and_goes(driver, "Group", **common, description="", visibilityLevel="private")
+        _, state = create_and_delete(driver, "Group", **common, description="", visibilityLevel="private")
         assert state["fullPath"] == "parent/child"
     identifier, state = driver.create("Group", name="Child", path="child", description="x")
     state = driver.update(
         "Group", identifier, state, name="Renamed", description=None, projectCreationLevel="maintainer"
     )
-    settles(driver, "Group", identifier, state)
+    assert_settled(driver, "Group", identifier, state)
     assert driver.read("Group", "child", {})[1]["name"] == "Renamed"
 
 
 def test_a_branch_is_created_from_a_ref_and_deleted(instance: Instance, driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
-    _, state = comes_and_goes(driver, "Branch", project=project, name="stable", ref="main")
-    head = ask(instance, "GET", f"/projects/{project}/repository/branches/main")["commit"]
+    project, _ = create_project(driver, defaultBranch="main")
+    _, state = create_and_delete(driver, "Branch", project=project, name="stable", ref="main")
+    head = instance.request("GET", f"/projects/{project}/repository/branches/main")["commit"]
     [commit] = state["commits"]
     assert (commit["id"], commit["shortId"]) == (head["id"], head["short_id"])
     assert (state["default"], state["protected"], state["canPush"]) == (False, False, True)
@@ -205,7 +205,7 @@ def test_a_branch_is_created_from_a_ref_and_deleted(instance: Instance, driver: 
 
 
 def test_a_branch_that_is_to_be_kept_outlives_its_resource(driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
+    project, _ = create_project(driver, defaultBranch="main")
     identifier, state = driver.create("Branch", project=project, name="stable", ref="main")
     state = driver.update("Branch", identifier, state, keepOnDestroy=True)
     driver.delete("Branch", identifier, state)
@@ -220,8 +220,8 @@ def test_another_ref_needs_a_new_branch(driver: ResourceDriver) -> None:
 
 
 def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
-    rules = ask(instance, "GET", f"/projects/{project}/protected_branches")
+    project, _ = create_project(driver, defaultBranch="main")
+    rules = instance.request("GET", f"/projects/{project}/protected_branches")
     assert [rule["name"] for rule in rules] == ["main"]
     inputs: Properties = {
         "project": project,
@@ -231,25 +231,25 @@ def test_the_protection_of_the_default_branch_is_taken_over(instance: Instance, 
     }
     identifier, state = driver.create("BranchProtection", **inputs)
     assert identifier == f"{project}:main"
-    settles(driver, "BranchProtection", identifier, state)
-    (rule,) = ask(instance, "GET", f"/projects/{project}/protected_branches")
+    assert_settled(driver, "BranchProtection", identifier, state)
+    (rule,) = instance.request("GET", f"/projects/{project}/protected_branches")
     assert rule["push_access_levels"][0]["access_level"] == 0
     state = driver.update("BranchProtection", identifier, state, allowForcePush=True)
-    assert ask(instance, "GET", f"/projects/{project}/protected_branches/main")["allow_force_push"] is True
-    settles(driver, "BranchProtection", identifier, state)
+    assert instance.request("GET", f"/projects/{project}/protected_branches/main")["allow_force_push"] is True
+    assert_settled(driver, "BranchProtection", identifier, state)
     driver.delete("BranchProtection", identifier, state)
     assert driver.read("BranchProtection", identifier, state) is None
 
 
 def test_the_protection_of_another_branch_is_not_taken_over(driver: ResourceDriver) -> None:
-    project, _ = make(driver)
-    comes_and_goes(driver, "BranchProtection", project=project, branch="release/*")
+    project, _ = create_project(driver)
+    create_and_delete(driver, "BranchProtection", project=project, branch="release/*")
     driver.create("BranchProtection", project=project, branch="stable")
     with pytest.raises(PluginError, match=r"branch stable of project .* is protected already"):
         driver.create("BranchProtection", project=project, branch="stable")
 
 
-def test_a_change_of_who_may_push_needs_a_new_protection(driver: ResourceDriver) -> None:
+def test_changing_who_can_push_replaces_the_protection(driver: ResourceDriver) -> None:
     resource = driver.resource("BranchProtection")
     old = driver.checked("BranchProtection", {"project": "1", "branch": "main"})
     assert dict(resource.differences(old, {**old, "pushAccessLevel": "developer"})) == {"pushAccessLevel": True}
@@ -267,46 +267,46 @@ def file_of(project: str, **inputs: Any) -> Properties:
     return {**common, "commitMessage": "Write it", **inputs}
 
 
-def test_a_file_comes_changes_and_goes_by_one_commit_each(instance: Instance, driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
+def test_a_file_is_created_changed_and_deleted_in_one_commit_each(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = create_project(driver, defaultBranch="main")
     identifier, state = driver.create("RepositoryFile", **file_of(project))
     assert identifier == f"{project}:main:a/b.txt"
     assert state["contentSha256"] == hashlib.sha256("é\n".encode()).hexdigest()
-    settles(driver, "RepositoryFile", identifier, state)
+    assert_settled(driver, "RepositoryFile", identifier, state)
     changed = driver.update("RepositoryFile", identifier, state, content="changed\n", executeFilemode=True)
     assert changed["lastCommitId"] != state["lastCommitId"]
-    settles(driver, "RepositoryFile", identifier, changed)
+    assert_settled(driver, "RepositoryFile", identifier, changed)
     driver.delete("RepositoryFile", identifier, changed)
     assert driver.read("RepositoryFile", identifier, changed) is None
     driver.delete("RepositoryFile", identifier, changed)
-    titles = [commit["title"] for commit in ask(instance, "GET", f"/projects/{project}/repository/commits")]
+    titles = [commit["title"] for commit in instance.request("GET", f"/projects/{project}/repository/commits")]
     assert titles == ["[DELETE]: Write it", "Write it", "Write it", "Initial commit"]
 
 
-def test_a_file_of_bytes_is_given_and_kept_in_base64(driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
+def test_a_binary_file_is_declared_and_kept_in_base64(driver: ResourceDriver) -> None:
+    project, _ = create_project(driver, defaultBranch="main")
     content = base64.b64encode(bytes(range(256))).decode()
-    _, state = comes_and_goes(driver, "RepositoryFile", **file_of(project, content=content, encoding="base64"))
+    _, state = create_and_delete(driver, "RepositoryFile", **file_of(project, content=content, encoding="base64"))
     assert state["size"] == 256
 
 
-def test_a_file_that_is_there_is_overwritten_only_if_that_is_asked_for(driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
+def test_an_existing_file_is_overwritten_only_on_request(driver: ResourceDriver) -> None:
+    project, _ = create_project(driver, defaultBranch="main")
     with pytest.raises(ApiError, match="A file with this name already exists"):
         driver.create("RepositoryFile", **file_of(project, filePath="README.md"))
     _, state = driver.create("RepositoryFile", **file_of(project, filePath="README.md", overwriteOnCreate=True))
     assert state["content"] == "é\n"
 
 
-def test_files_that_are_written_at_once_are_all_there(instance: Instance, driver: ResourceDriver) -> None:
-    project, _ = make(driver, defaultBranch="main")
+def test_files_that_are_written_concurrently_all_exist(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = create_project(driver, defaultBranch="main")
 
     def write(number: int) -> None:
         driver.create("RepositoryFile", **file_of(project, filePath=f"file-{number}"))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
-    names = {entry["name"] for entry in ask(instance, "GET", f"/projects/{project}/repository/tree")}
+    names = {entry["name"] for entry in instance.request("GET", f"/projects/{project}/repository/tree")}
     assert names == {"README.md", *(f"file-{number}" for number in range(8))}
 
 
@@ -319,7 +319,7 @@ def test_files_that_are_written_at_once_are_all_there(instance: Instance, driver
         ({"encoding": "utf-8"}, "encoding"),
     ],
 )
-def test_a_file_that_cannot_be_committed_is_refused_before_anything_is_asked(
+def test_an_invalid_file_is_refused_before_the_api_is_called(
     driver: ResourceDriver, inputs: Properties, path: str
 ) -> None:
     assert [failure.path for failure in driver.failures("RepositoryFile", file_of("1", **inputs))] == [path]

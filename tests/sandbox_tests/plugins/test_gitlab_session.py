@@ -15,11 +15,11 @@ from tests.sandbox.plugins.gitlab.names import camel
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox_tests.support.gitlab_instance import Instance
-from tests.sandbox_tests.support.gitlab_resources import ask_function, driver_of, make
+from tests.sandbox_tests.support.gitlab_resources import create_project, driver_of, invoke
 from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
 
 
-def test_every_input_is_one_that_the_sdk_has() -> None:
+def test_every_input_exists_in_the_sdk() -> None:
     for resource in GitLab().resources:
         kind = resource.full_name.rpartition(":")[2]
         arguments = vars(getattr(pulumi_gitlab, f"{kind}Args"))
@@ -30,50 +30,50 @@ def test_every_input_is_one_that_the_sdk_has() -> None:
 @pytest.mark.parametrize(
     "identifier", ["BranchProtection=1", "ProjectVariable=1:KEY", "RepositoryFile=1:main", "ProjectDeployToken=:1"]
 )
-def test_an_id_of_the_wrong_form_is_an_error_that_says_the_right_one(driver: ResourceDriver, identifier: str) -> None:
+def test_an_id_of_the_wrong_form_is_reported_with_the_right_one(driver: ResourceDriver, identifier: str) -> None:
     kind, _, wrong = identifier.partition("=")
     with pytest.raises(PluginError, match=r"the ID must be <project>:<"):
         driver.read(kind, wrong)
 
 
-def test_functions_answer(driver: ResourceDriver) -> None:
-    project, state = make(driver)
+def test_functions_return_what_exists(driver: ResourceDriver) -> None:
+    project, state = create_project(driver)
     group, _ = driver.create("Group", name="Asked", path="asked")
-    assert ask_function(driver, "getCurrentUser")["username"] == "root"
-    assert ask_function(driver, "getProject", pathWithNamespace=state["pathWithNamespace"])["id"] == project
-    assert ask_function(driver, "getProject", id=project)["webUrl"] == state["webUrl"]
-    assert ask_function(driver, "getGroup", fullPath="asked")["groupId"] == int(group)
-    found = ask_function(driver, "getGroups", search="ask", sort="asc")["groups"]
+    assert invoke(driver, "getCurrentUser")["username"] == "root"
+    assert invoke(driver, "getProject", pathWithNamespace=state["pathWithNamespace"])["id"] == project
+    assert invoke(driver, "getProject", id=project)["webUrl"] == state["webUrl"]
+    assert invoke(driver, "getGroup", fullPath="asked")["groupId"] == int(group)
+    found = invoke(driver, "getGroups", search="ask", sort="asc")["groups"]
     assert [(one["fullPath"], one["groupId"]) for one in found] == [("asked", int(group))]
-    assert ask_function(driver, "getGroups", search="nobody-asked")["groups"] == []
-    assert ask_function(driver, "getMetadata")["enterprise"] is False
+    assert invoke(driver, "getGroups", search="nobody-asked")["groups"] == []
+    assert invoke(driver, "getMetadata")["enterprise"] is False
 
 
 def test_a_function_that_finds_nothing_says_so(driver: ResourceDriver) -> None:
     with pytest.raises(PluginError, match="project no/where was not found"):
-        ask_function(driver, "getProject", pathWithNamespace="no/where")
+        invoke(driver, "getProject", pathWithNamespace="no/where")
     with pytest.raises(PluginError, match="exactly one of groupId and fullPath"):
-        ask_function(driver, "getGroup")
+        invoke(driver, "getGroup")
 
 
 def test_an_error_of_the_api_is_shown_without_the_token(instance: Instance) -> None:
     wrong = "glpat-" + "z" * 20
     with pytest.raises(ApiError, match="401") as failure:
-        make(driver_of(instance, token=wrong))
+        create_project(driver_of(instance, token=wrong))
     assert wrong not in str(failure.value)
 
 
-def test_the_token_is_checked_before_the_first_request_unless_that_is_switched_off(instance: Instance) -> None:
+def test_the_token_is_checked_before_the_first_request_unless_disabled(instance: Instance) -> None:
     for early, asked in ((True, "GET /user"), (False, "GET /metadata")):
         driver = driver_of(instance, token="glpat-" + "z" * 20, earlyAuthCheck=early)
         with pytest.raises(ApiError, match=rf"^{asked}: 401"):
-            ask_function(driver, "getMetadata")
+            invoke(driver, "getMetadata")
 
 
-def test_an_address_where_nothing_answers_is_an_error_that_names_the_request(instance: Instance) -> None:
+def test_an_unreachable_api_is_reported_with_the_request(instance: Instance) -> None:
     driver = driver_of(instance, baseUrl="http://127.0.0.1:1/api/v4/", retries=0)
     with pytest.raises(PluginError, match="GET /user: ") as failure:
-        ask_function(driver, "getMetadata")
+        invoke(driver, "getMetadata")
     assert instance.token not in str(failure.value)
 
 
@@ -105,14 +105,14 @@ def answering(*statuses: int) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_a_request_that_comes_too_often_is_sent_again(method: str) -> None:
+def test_a_rate_limited_request_is_retried(method: str) -> None:
     with answering(429, 429, 200) as (address, asked):
         session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False})
         assert session.request(method, "/anything") == {}
     assert asked == [method.upper()] * 3
 
 
-def test_after_trouble_on_the_way_only_what_changes_nothing_is_sent_again() -> None:
+def test_after_a_gateway_error_only_safe_requests_are_retried() -> None:
     with answering(502, 503, 200, 502) as (address, asked):
         session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False})
         assert session.get("/anything") == {}
@@ -121,7 +121,7 @@ def test_after_trouble_on_the_way_only_what_changes_nothing_is_sent_again() -> N
     assert asked == ["GET", "GET", "GET", "POST"]
 
 
-def test_what_is_missing_is_an_error_only_when_the_api_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_configuration_is_an_error_only_once_the_api_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITLAB_TOKEN", raising=False)
     with pytest.raises(PluginError, match="no API token"):
         GitLab().configure({"baseUrl": "http://127.0.0.1:1/api/v4/"}).get("/user")
@@ -129,7 +129,7 @@ def test_what_is_missing_is_an_error_only_when_the_api_is_asked(monkeypatch: pyt
         GitLab().configure({"token": "t", "baseUrl": "gitlab.example.com"}).get("/user")
 
 
-def test_token_and_address_may_come_from_the_environment(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_and_url_can_come_from_the_environment(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITLAB_TOKEN", instance.token)
     monkeypatch.setenv("GITLAB_BASE_URL", f"{instance.url}/api/v4/")
     assert GitLab().configure({}).get("/user")["username"] == "root"

@@ -88,7 +88,7 @@ def put(call: Call, bucket: str, **inputs: Any) -> tuple[str, dict[str, Any]]:
     return identifier, checked | outputs
 
 
-def test_a_bucket_says_its_names_and_is_read_back(call: Call) -> None:
+def test_a_bucket_has_its_names_as_outputs_and_is_read_back(call: Call) -> None:
     name, state = create(call)
     assert state["bucketUrn"] == f"do:space:{name}"
     assert state["bucketDomainName"] == f"{name}.nyc3.digitaloceanspaces.com"
@@ -101,14 +101,14 @@ def test_a_bucket_says_its_names_and_is_read_back(call: Call) -> None:
     assert imported[1]["acl"] == "private"
 
 
-def test_a_bucket_that_is_gone_is_read_as_gone_and_deleted_in_peace(call: Call) -> None:
+def test_a_missing_bucket_is_read_as_missing_and_can_be_deleted(call: Call) -> None:
     name, state = create(call)
     SpacesBucket().delete(call, name, state)
     assert SpacesBucket().read(call, name, state) is None
     SpacesBucket().delete(call, name, state)
 
 
-def test_a_bucket_with_objects_is_deleted_only_by_force(call: Call) -> None:
+def test_a_bucket_with_objects_is_deleted_only_with_force(call: Call) -> None:
     name, state = create(call)
     put(call, name, content="x")
     with pytest.raises(SpacesError) as failure:
@@ -118,7 +118,7 @@ def test_a_bucket_with_objects_is_deleted_only_by_force(call: Call) -> None:
     assert SpacesBucket().read(call, name, state) is None
 
 
-def test_force_takes_every_version_with_it(call: Call) -> None:
+def test_force_deletes_every_version(call: Call) -> None:
     name, state = create(call, versioning={"enabled": True}, forceDestroy=True)
     found = SpacesBucket().read(call, name, state)
     assert found is not None
@@ -129,7 +129,7 @@ def test_force_takes_every_version_with_it(call: Call) -> None:
     assert SpacesBucket().read(call, name, state) is None
 
 
-def test_versioning_is_switched_in_place(call: Call) -> None:
+def test_versioning_is_changed_in_place(call: Call) -> None:
     name, state = create(call)
     SpacesBucket().update(call, name, state, {**state, "versioning": {"enabled": True}})
     found = SpacesBucket().read(call, name, state)
@@ -151,13 +151,13 @@ def test_a_bucket_cannot_be_renamed(call: Call) -> None:
         SpacesBucket().update(call, name, state, {**state, "name": "other"})
 
 
-def test_only_the_region_makes_a_new_bucket() -> None:
+def test_only_the_region_replaces_a_bucket() -> None:
     old = bucket_inputs(name="b")
     new = {**old, "region": "fra1", "forceDestroy": True, "acl": "public-read"}
     assert dict(SpacesBucket().differences(old, new)) == {"region": True, "forceDestroy": False, "acl": False}
 
 
-def test_rules_without_an_id_are_the_same_as_those_that_were_given_one() -> None:
+def test_rules_without_an_id_match_the_ones_that_got_an_id() -> None:
     given = {"lifecycleRules": [{"enabled": True, "abortIncompleteMultipartUploadDays": 3}]}
     found = {"lifecycleRules": [{"id": "rule-0", "enabled": True, "abortIncompleteMultipartUploadDays": 3}]}
     assert dict(SpacesBucket().differences(given, found)) == {}
@@ -185,7 +185,7 @@ def test_an_object_has_one_source_only() -> None:
     assert [failure.path for failure in failures] == ["content"]
 
 
-def test_a_wrong_key_is_an_error_that_does_not_tell_the_secret(call: Call) -> None:
+def test_a_wrong_key_is_reported_without_the_secret(call: Call) -> None:
     del call
     wrong = secrets.token_hex(20)
     with pytest.raises(PluginError) as failure:

@@ -65,7 +65,7 @@ def register(config: Path, url: str, *words: object, token: str) -> subprocess.C
     )
 
 
-def test_registering_writes_what_the_real_one_writes(config: Path, url: str, coordinator: Coordinator) -> None:
+def test_registering_writes_the_same_file_as_the_real_one(config: Path, url: str, coordinator: Coordinator) -> None:
     done = register(config, url, "--docker-privileged", "--docker-volumes", "/certs/client", token=coordinator.token)
     assert done.returncode == 0, done.stderr
     assert "Verifying runner... is valid" in done.stderr
@@ -86,7 +86,7 @@ def test_registering_writes_what_the_real_one_writes(config: Path, url: str, coo
     assert coordinator.managers == [config.with_name(".runner_system_id").read_text()]
 
 
-def test_the_token_from_the_environment_is_shown_nowhere_but_in_the_file(
+def test_the_token_from_the_environment_appears_only_in_the_file(
     config: Path, url: str, coordinator: Coordinator
 ) -> None:
     done = register(config, url, token=coordinator.token)
@@ -113,7 +113,7 @@ def test_registering_twice_adds_a_second_entry_and_warns(config: Path, url: str,
         "--maintenance-note=x",
     ],
 )
-def test_what_the_server_decides_is_refused_beside_a_token_made_there(
+def test_flags_that_the_server_decides_are_refused_with_an_authentication_token(
     config: Path, url: str, coordinator: Coordinator, flag: str
 ) -> None:
     done = register(config, url, flag, token=coordinator.token)
@@ -150,7 +150,7 @@ def test_an_unknown_flag_a_missing_value_and_an_unknown_executor_are_refused_by_
     assert "Command frobnicate not found." in gitlab_runner("frobnicate").stderr
 
 
-def test_flags_go_before_the_environment(config: Path, url: str, coordinator: Coordinator) -> None:
+def test_flags_take_precedence_over_the_environment(config: Path, url: str, coordinator: Coordinator) -> None:
     done = gitlab_runner(
         *("register", "-n", "-c", config, "-url", url, "--executor=docker", "--docker-image", "a:1"),
         CI_SERVER_TOKEN=coordinator.token,
@@ -165,7 +165,7 @@ def test_flags_go_before_the_environment(config: Path, url: str, coordinator: Co
     assert runner["name"] == "from the environment"
 
 
-def test_a_template_fills_in_what_was_not_said(
+def test_a_template_fills_in_what_the_flags_leave_open(
     config: Path, url: str, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     template = tmp_path / "template.toml"
@@ -181,7 +181,7 @@ def test_a_template_fills_in_what_was_not_said(
     )
 
 
-def test_verify_tells_live_runners_from_dead_ones_and_removes_these_when_asked(
+def test_verify_reports_dead_runners_and_removes_them_on_request(
     config: Path, url: str, coordinator: Coordinator
 ) -> None:
     register(config, url, token=coordinator.token)
@@ -222,7 +222,7 @@ def test_the_version_is_the_packages() -> None:
     assert "Version:      19.3.0" in gitlab_runner("--version").stdout
 
 
-def test_what_a_configuration_holds_is_kept_when_it_is_written_again(tmp_path: Path) -> None:
+def test_a_configuration_is_kept_when_it_is_rewritten(tmp_path: Path) -> None:
     text = (
         'concurrent = 4\nlog_format = "json"\n[[runners]]\nname = "ä \\"b\\""\ntoken = "t"\n'
         'environment = ["A=1", \'B=$x\']\n[runners.docker]\nimage = "x"\n[runners.docker.sysctls]\n'

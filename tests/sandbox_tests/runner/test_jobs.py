@@ -22,7 +22,7 @@ def payload(**more: object) -> Payload:
     return Payload({"id": 1, "token": "glcbt-1", "job_info": {"project_full_path": "root/hello"}, **more})
 
 
-def test_variables_are_expanded_but_for_raw_ones_and_unknown_names_are_empty() -> None:
+def test_variables_are_expanded_except_raw_ones_and_unknown_names_are_empty() -> None:
     variables = Variables(
         [
             Variable("A", "1"),
@@ -43,7 +43,7 @@ def test_a_file_variable_is_a_path_for_the_job() -> None:
     assert variables.file_values() == {"KEY": "secret $A"}
 
 
-def test_what_depends_on_the_runner_cannot_be_overwritten_by_the_job() -> None:
+def test_a_job_cannot_override_variables_of_the_runner() -> None:
     job = payload(variables=[{"key": "CI_PROJECT_DIR", "value": "/etc"}, {"key": "X", "value": "$CI_PROJECT_DIR/x"}])
     variables = job.variables({"token": "glrt-abcdefghijklmno", "environment": ["X=0", "Y=1"]}, 0, "/builds", "")
     assert variables.get("X") == "/builds/root/hello/x"
@@ -52,7 +52,7 @@ def test_what_depends_on_the_runner_cannot_be_overwritten_by_the_job() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_secrets_are_masked_however_the_output_is_cut(size: int) -> None:
+def test_secrets_are_masked_however_the_output_is_split(size: int) -> None:
     text = b"a hidden-value b\nglpat-0123456789abcdefghij\nhidden-hidden-value-value hidden-valu"
     masker = Masker(["hidden-value"], ["glpat-"])
     pieces = [masker.feed(text[start : start + size]) for start in range(0, len(text), size)]
@@ -75,12 +75,12 @@ def test_a_script_shows_each_command_and_ends_at_the_first_failure(tmp_path: Pat
         assert shown or done.returncode == 1
 
 
-def test_a_command_of_several_lines_is_shown_by_its_first() -> None:
+def test_a_multiline_command_is_shown_by_its_first_line() -> None:
     text = script("/tmp", ["if true; then\necho yes\nfi"])  # noqa: S108 - not written to
     assert "$ if true; then # collapsed multi-line command" in text
 
 
-def test_artifacts_are_what_the_patterns_name_and_links_stay_links(tmp_path: Path) -> None:
+def test_artifacts_match_the_patterns_and_links_stay_links(tmp_path: Path) -> None:
     (tmp_path / "out" / "deep").mkdir(parents=True)
     (tmp_path / "out" / "deep" / "a.txt").write_text("a")
     (tmp_path / "out" / "b.log").write_text("b")
@@ -98,7 +98,7 @@ def test_artifacts_are_what_the_patterns_name_and_links_stay_links(tmp_path: Pat
     assert (target / "out/link").readlink() == Path("/etc/shadow")
 
 
-def test_an_archive_does_not_get_out_through_a_link_that_a_job_left(tmp_path: Path) -> None:
+def test_an_archive_cannot_escape_through_a_link_left_by_a_job(tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.mkdir()
     folder.mkdir()
@@ -113,7 +113,7 @@ def test_an_archive_does_not_get_out_through_a_link_that_a_job_left(tmp_path: Pa
         inside(folder, "way/root/hello")
 
 
-def test_a_cache_comes_back_under_its_key_only(tmp_path: Path) -> None:
+def test_a_cache_is_restored_only_under_its_key(tmp_path: Path) -> None:
     project, caches, said = tmp_path / "project", tmp_path / "caches", list[str]()
     (project / "node_modules").mkdir(parents=True)
     (project / "node_modules" / "x").write_text("kept")
@@ -129,7 +129,7 @@ def test_a_cache_comes_back_under_its_key_only(tmp_path: Path) -> None:
     assert (fresh / "node_modules" / "x").read_text() == "kept"
 
 
-def test_when_decides_about_archives() -> None:
+def test_when_decides_which_archives_are_uploaded() -> None:
     assert wanted(None, success=True)
     assert not wanted("on_success", success=False)
     assert wanted("on_failure", success=False)
@@ -146,7 +146,7 @@ def test_services_have_the_names_of_their_images() -> None:
     ]
 
 
-def test_an_image_must_be_on_the_list_where_there_is_one() -> None:
+def test_an_image_must_be_on_the_allow_list_if_there_is_one() -> None:
     assert is_allowed("docker:29", None)
     assert is_allowed("docker:29", ["docker:*"])
     assert not is_allowed("evil:1", ["docker:*", "node:*"])
@@ -173,7 +173,7 @@ def git_job(repository: Path, sha: str) -> Payload:
     return payload(git_info=information | {"refspecs": ["+refs/heads/main:refs/remotes/origin/main"]})
 
 
-def test_the_commit_of_the_job_is_cloned_and_what_was_there_is_gone(repository: Path, tmp_path: Path) -> None:
+def test_the_commit_of_the_job_is_cloned_into_a_clean_folder(repository: Path, tmp_path: Path) -> None:
     folder, said = tmp_path / "builds" / "root" / "hello", list[str]()
     folder.mkdir(parents=True)
     (folder / "left").write_text("by a job before")
@@ -185,7 +185,7 @@ def test_the_commit_of_the_job_is_cloned_and_what_was_there_is_gone(repository: 
     assert not [line for line in said if str(tmp_path) in line]
 
 
-def test_a_commit_that_is_not_there_fails_the_job(repository: Path, tmp_path: Path) -> None:
+def test_a_missing_commit_fails_the_job(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(SourcesError, match="git checkout"):
         get_sources(git_job(repository, "0" * 40), Variables([]), tmp_path / "x", "", list[str]().append)
 

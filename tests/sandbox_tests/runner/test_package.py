@@ -41,7 +41,7 @@ def test_any_release_of_19_can_be_built_and_nothing_else(tmp_path: Path) -> None
             build(version, tmp_path)
 
 
-def test_a_package_brings_no_configuration_and_no_compiled_files(packages: list[Path]) -> None:
+def test_a_package_contains_no_configuration_and_no_compiled_files(packages: list[Path]) -> None:
     names = [name for package in packages for name in members(package)]
     assert "usr/bin/gitlab-runner" in names
     assert "usr/share/gitlab-runner/clear-docker-cache" in names

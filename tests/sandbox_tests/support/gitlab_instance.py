@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gitlab
+import httpx
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -52,6 +53,16 @@ class Instance:
     def client(self, token: str = "") -> gitlab.Gitlab:
         """A client of the administrator, or of whoever has `token`."""
         return gitlab.Gitlab(self.url, private_token=token or self.token)
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """What the API answers the administrator; None if it has nothing to say.
+
+        Raises:
+            httpx.HTTPStatusError: the answer is an error.
+        """
+        headers = {"authorization": f"Bearer {self.token}"}
+        answer = httpx.request(method, f"{self.url}/api/v4{path}", headers=headers, json=body).raise_for_status()
+        return answer.json() if answer.content else None
 
     def new_user(self, name: str = "", *, password: str = "pQ4-wmd-Ksj-19") -> tuple[int, gitlab.Gitlab]:  # noqa: S107
         """A user who is no administrator: the ID, and a client of theirs."""

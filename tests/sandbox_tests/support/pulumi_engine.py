@@ -1,4 +1,4 @@
-"""The real Pulumi engine on small programs, with the sandbox's plugins, for the tests; and their resources alone."""
+"""Small programs in the real Pulumi engine with the sandbox's plugins, and single resources without the engine."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Engine:
 
 
 class ResourceDriver:
-    """Calls the resources of a provider as the engine would."""
+    """Calls the resources of a provider as the engine does, without the engine."""
 
     def __init__(self, provider: Provider, session: Any) -> None:
         self.cancelled = threading.Event()

@@ -27,7 +27,7 @@ class JobLog:
 
 
 class Coordinator:
-    """Its state and its application. `status` is what every answer says of a job, such as `canceling`."""
+    """Its state and its application. `status` is the job's status in every answer, such as `canceling`."""
 
     def __init__(self, token: str = "glrt-t1_0123456789abcdefghij") -> None:  # noqa: S107 - of tests only
         self.token = token
@@ -39,7 +39,7 @@ class Coordinator:
         self._numbers = itertools.count(1)
 
     def add(self, script: list[str], **more: Any) -> int:
-        """Have a job wait; answers its number."""
+        """Queue a job; returns its ID."""
         number = next(self._numbers)
         job = {
             "id": number,
@@ -95,12 +95,12 @@ class Coordinator:
         return JSONResponse(self.waiting.pop(0), 201)
 
     async def _append(self, request: Request) -> Response:
-        told = self.jobs[request.path_params["number"]]
+        job_log = self.jobs[request.path_params["number"]]
         start = int(request.headers["content-range"].partition("-")[0])
-        if start != len(told.trace):
-            return Response(status_code=416, headers={"Range": f"0-{len(told.trace)}"})
-        told.trace += await request.body()
-        headers = {"Range": f"0-{len(told.trace)}", "Job-Status": self.status, "X-GitLab-Trace-Update-Interval": "1"}
+        if start != len(job_log.trace):
+            return Response(status_code=416, headers={"Range": f"0-{len(job_log.trace)}"})
+        job_log.trace += await request.body()
+        headers = {"Range": f"0-{len(job_log.trace)}", "Job-Status": self.status, "X-GitLab-Trace-Update-Interval": "1"}
         return Response(status_code=202, headers=headers)
 
     async def _update(self, request: Request) -> Response:
@@ -108,10 +108,10 @@ class Coordinator:
         return Response(status_code=200, headers={"Job-Status": self.status})
 
     async def _artifacts(self, request: Request) -> Response:
-        told = self.jobs[request.path_params["number"]]
+        job_log = self.jobs[request.path_params["number"]]
         if request.method == "GET":
-            return Response(told.artifacts[-1]) if told.artifacts else Response(status_code=404)
+            return Response(job_log.artifacts[-1]) if job_log.artifacts else Response(status_code=404)
         # One part: what stands between its headers and the last boundary.
         _, _, rest = (await request.body()).partition(b"\r\n\r\n")
-        told.artifacts.append(rest.rpartition(b"\r\n--")[0])
+        job_log.artifacts.append(rest.rpartition(b"\r\n--")[0])
         return JSONResponse({}, 201)

@@ -13,7 +13,7 @@ mint = command.local.Command(
     logging=command.local.Logging.NONE,
     opts=pulumi.ResourceOptions(additional_secret_outputs=["stdout"]),
 )
-provider = gitlab.Provider("forge", base_url=config.require("baseUrl"), token=mint.stdout, early_auth_check=False)
+provider = gitlab.Provider("gitlab", base_url=config.require("baseUrl"), token=mint.stdout, early_auth_check=False)
 here = pulumi.ResourceOptions(provider=provider)
 gitlab.ApplicationSettings("settings", signup_enabled=False, valid_runner_registrars=["project", "group"], opts=here)
 group = gitlab.Group("group", name="Team", path="team", permanently_remove_on_delete=True, opts=here)

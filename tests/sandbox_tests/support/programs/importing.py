@@ -1,10 +1,10 @@
-"""A project that was made by hand becomes one of the stack."""
+"""Imports a project that was created by hand."""
 
 import pulumi
 import pulumi_gitlab as gitlab
 
 config = pulumi.Config()
-provider = gitlab.Provider("forge", base_url=config.require("baseUrl"), token=config.require_secret("token"))
+provider = gitlab.Provider("gitlab", base_url=config.require("baseUrl"), token=config.require_secret("token"))
 gitlab.Project(
     "old",
     name="old",
