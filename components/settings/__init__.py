@@ -17,9 +17,9 @@ import pulumi
 from pydantic import TypeAdapter, ValidationError
 
 from components.settings.certificate import Certificate, CertificateSource
-from components.settings.delivery import Builder, ExtraStage, ProjectSettings, RunnerSettings, conflicts
 from components.settings.errors import SettingsError, format_error, secret_paths
 from components.settings.gitlab import Packages
+from components.settings.projects import Builder, ExtraStage, ProjectSettings, RunnerSettings, conflicts
 from components.settings.registry import S3, Storage
 from components.settings.stack_file import DnsZone, Removal, Settings
 

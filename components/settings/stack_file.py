@@ -13,8 +13,8 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from components.settings.certificate import Certificate
-from components.settings.delivery import ProjectSettings, RunnerSettings
 from components.settings.gitlab import GitLab
+from components.settings.projects import ProjectSettings, RunnerSettings
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
 from components.settings.section import Section
 from components.settings.server import Server
