@@ -17,10 +17,12 @@ import pulumi
 from pydantic import TypeAdapter, ValidationError
 
 from components.settings.certificate import Certificate, CertificateSource
+from components.settings.conflicts import conflicts_between
 from components.settings.errors import SettingsError, format_error, secret_paths
 from components.settings.gitlab import Packages
-from components.settings.projects import Builder, ExtraStage, ProjectSettings, RunnerSettings, conflicts
+from components.settings.projects import ExtraStage, ProjectSettings
 from components.settings.registry import S3, Storage
+from components.settings.runners import Builder, RunnerSettings
 from components.settings.stack_file import DnsZone, Removal, Settings
 
 __all__ = [
@@ -94,7 +96,7 @@ def _delivery_errors(values: Mapping[str, Any]) -> list[str]:
     except ValidationError:
         # One of them is invalid on its own, which is reported already; there is nothing to compare.
         return []
-    return list(conflicts(projects, runners))
+    return list(conflicts_between(projects, runners))
 
 
 def _missing_credentials(environment: Mapping[str, str]) -> list[str]:

@@ -1,36 +1,20 @@
-"""The sections of a stack file about projects and the runners that build their images."""
+"""The section of a stack file about projects."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from components import versions
 from components.settings.section import Section
-from components.settings.strings import Fingerprint, HttpsUrl, matching
+from components.settings.strings import Name, matching
 
-Name = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?",
-            "is not a valid name; GitLab and DigitalOcean would reject it. Use at most 40 lowercase letters, digits "
-            "and dashes, starting with a letter and not ending with a dash",
-        )
-    ),
-]
 #: GitLab's own pages have these names below a project's URL (GitLab, reserved project names).
 _RESERVED_PATHS: Final = frozenset(
     {"badges", "blame", "blob", "builds", "commits", "create", "edit", "files", "new", "preview", "raw", "refs"}
     | {"tree", "update", "wikis"}
 )
-#: The namespace of a project without a group.
-_ADMINISTRATOR: Final = "root"
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
 _MASKABLE: Final = re.compile(r"\S{8,}")
 #: What the pipeline's own jobs rely on; a variable of the project would take precedence over it.
@@ -61,13 +45,6 @@ ProjectId = Annotated[
         )
     ),
 ]
-
-
-class Builder(StrEnum):
-    """What jobs build images with: Docker in Docker, which needs privileged jobs, or Buildah, which does not."""
-
-    DOCKER = "docker"
-    BUILDAH = "buildah"
 
 
 class ExtraStage(Section):
@@ -230,116 +207,3 @@ class ProjectSettings(Section):
     def has_pipeline(self) -> bool:
         """Whether the stack declares its pipeline."""
         return self.pipeline if self.pipeline is not None else not self.imported
-
-
-class RunnerSettings(Section):
-    """A runner on its own machines."""
-
-    name: Name = Field(
-        default="docker-builder", description="The name of the runner in GitLab, and part of its machines' names."
-    )
-    builder: Builder = Field(
-        default=Builder.DOCKER,
-        description="`docker`: Docker in Docker, in privileged jobs. `buildah`: Buildah, in jobs without privileges. "
-        "All runners of a project need the same builder.",
-    )
-    count: int = Field(default=1, ge=1, le=10, description="How many machines.", json_schema_extra={"unit": "machines"})
-    size: str = Field(default="s-2vcpu-4gb", description="The size slug of each machine.")
-    image: str = Field(
-        default=versions.SERVER_IMAGE,
-        description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",
-    )
-    concurrency: int = Field(
-        default=2,
-        ge=1,
-        le=50,
-        description="How many jobs each machine runs at a time.",
-        json_schema_extra={"unit": "jobs"},
-    )
-    tags: tuple[str, ...] = Field(default=(), description="The tags whose jobs the runner takes.")
-    untagged: bool = Field(default=True, description="Whether the runner takes jobs without tags.")
-    keep_layers: bool = Field(
-        default=True,
-        description="Whether images and layers of a job stay on the machine for later jobs of the same project; "
-        "otherwise each job starts with none. The stack's pipeline removes containers, networks and volumes that an "
-        "earlier job left behind; a pipeline of your own must do so itself.",
-    )
-    version: str = Field(default=versions.GITLAB_RUNNER, description="The package version of gitlab-runner.")
-    packages_url: HttpsUrl = Field(
-        default="https://packages.gitlab.com/runner/gitlab-runner",
-        description="The base URL of the apt repository; another one for a mirror.",
-    )
-    key_url: HttpsUrl = Field(
-        default="https://packages.gitlab.com/gpgkey/gpg.key",
-        description="The URL of the key that signs the repository.",
-    )
-    key_fingerprint: Fingerprint = Field(
-        default=versions.GITLAB_PACKAGES_KEY,
-        description="The fingerprint of that key, in 40 hexadecimal digits; or `unpinned`, which trusts whatever key "
-        "HTTPS delivers.",
-    )
-    registry_mirror: HttpsUrl | None = Field(
-        default=None,
-        description="The URL of a mirror of Docker Hub, for the machine and for the builder in its jobs.",
-        examples=["https://mirror.gcr.io"],
-    )
-
-    @model_validator(mode="after")
-    def _takes_jobs(self) -> Self:
-        if not self.tags and not self.untagged:
-            message = (
-                "has no tags and does not take untagged jobs; it would never run a job. "
-                "Set tags, or set untagged to true"
-            )
-            raise ValueError(message)
-        return self
-
-
-def conflicts(projects: Sequence[ProjectSettings], runners: Sequence[RunnerSettings]) -> Iterator[str]:
-    """Errors of projects and runners together, when each of them is valid on its own."""
-    names = Counter(runner.name for runner in runners)
-    yield from (f"runners: {_duplicate(f'{name} is the name of two runners')}" for name in names if names[name] > 1)
-    used = {name for project in projects for name in project.runners}
-    for name in sorted(names.keys() - used):
-        yield (
-            f"runners: {name} is not used by any project; it would sit idle. Add it to a project's runners, or remove "
-            "it"
-        )
-    places: dict[str, int] = {}
-    imports: dict[str, int] = {}
-    for place, project in enumerate(projects):
-        first = places.setdefault(project.path, place)
-        if first != place:
-            yield f"projects[{place}].path: {_duplicate(f'{project.path} is also the path of projects[{first}]')}"
-        if project.import_id and (first := imports.setdefault(project.import_id, place)) != place:
-            yield (
-                f"projects[{place}].importId: {project.import_id} is already imported as projects[{first}]; both would "
-                "change the same project. Remove one of them"
-            )
-        yield from _own_conflicts(f"projects[{place}]", project, runners)
-
-
-def _own_conflicts(place: str, project: ProjectSettings, runners: Sequence[RunnerSettings]) -> Iterator[str]:
-    """Errors of one project beside the runners that it names."""
-    if project.group and project.group.lower() == _ADMINISTRATOR:
-        yield (
-            f"{place}.group: {project.group} is the administrator, not a group; no group would be found. "
-            "Remove group: the project is then in the administrator's namespace"
-        )
-    names = list(dict.fromkeys(runner.name for runner in runners))
-    for name in dict.fromkeys(project.runners):
-        if name not in names:
-            yield (
-                f"{place}.runners: {name} is not one of the runners; the project's jobs would wait forever. "
-                + (f"Add it to runners, or use one of {', '.join(names)}" if names else "Add it to runners")
-            )
-    builders = {runner.builder for runner in runners if runner.name in project.runners}
-    if project.has_pipeline and len(builders) > 1:
-        yield (
-            f"{place}.runners: they build with {' and '.join(sorted(builders))}; the project has one pipeline, whose "
-            "jobs would fail on some of them. Give them the same builder, or name fewer runners"
-        )
-
-
-def _duplicate(what: str) -> str:
-    return f"{what}; one would replace the other. Rename one of them"

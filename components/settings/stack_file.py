@@ -14,8 +14,9 @@ from pydantic import Field, field_validator, model_validator
 
 from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
-from components.settings.projects import ProjectSettings, RunnerSettings
+from components.settings.projects import ProjectSettings
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
+from components.settings.runners import RunnerSettings
 from components.settings.section import Section
 from components.settings.server import Server
 from components.settings.strings import Region

@@ -95,3 +95,13 @@ KeyText = Annotated[
         )
     ),
 ]
+Name = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?",
+            "is not a valid name; GitLab and DigitalOcean would reject it. Use at most 40 lowercase letters, digits "
+            "and dashes, starting with a letter and not ending with a dash",
+        )
+    ),
+]

@@ -1,0 +1,63 @@
+"""Errors of projects and runners together, when each of them is valid on its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from components.settings.projects import ProjectSettings
+from components.settings.runners import RunnerSettings
+
+#: The namespace of a project without a group.
+_ADMINISTRATOR: Final = "root"
+
+
+def conflicts_between(projects: Sequence[ProjectSettings], runners: Sequence[RunnerSettings]) -> Iterator[str]:
+    """Errors of projects and runners together, when each of them is valid on its own."""
+    names = Counter(runner.name for runner in runners)
+    yield from (f"runners: {_duplicate(f'{name} is the name of two runners')}" for name in names if names[name] > 1)
+    used = {name for project in projects for name in project.runners}
+    for name in sorted(names.keys() - used):
+        yield (
+            f"runners: {name} is not used by any project; it would sit idle. Add it to a project's runners, or remove "
+            "it"
+        )
+    places: dict[str, int] = {}
+    imports: dict[str, int] = {}
+    for place, project in enumerate(projects):
+        first = places.setdefault(project.path, place)
+        if first != place:
+            yield f"projects[{place}].path: {_duplicate(f'{project.path} is also the path of projects[{first}]')}"
+        if project.import_id and (first := imports.setdefault(project.import_id, place)) != place:
+            yield (
+                f"projects[{place}].importId: {project.import_id} is already imported as projects[{first}]; both would "
+                "change the same project. Remove one of them"
+            )
+        yield from _own_conflicts(f"projects[{place}]", project, runners)
+
+
+def _own_conflicts(place: str, project: ProjectSettings, runners: Sequence[RunnerSettings]) -> Iterator[str]:
+    """Errors of one project beside the runners that it names."""
+    if project.group and project.group.lower() == _ADMINISTRATOR:
+        yield (
+            f"{place}.group: {project.group} is the administrator, not a group; no group would be found. "
+            "Remove group: the project is then in the administrator's namespace"
+        )
+    names = list(dict.fromkeys(runner.name for runner in runners))
+    for name in dict.fromkeys(project.runners):
+        if name not in names:
+            yield (
+                f"{place}.runners: {name} is not one of the runners; the project's jobs would wait forever. "
+                + (f"Add it to runners, or use one of {', '.join(names)}" if names else "Add it to runners")
+            )
+    builders = {runner.builder for runner in runners if runner.name in project.runners}
+    if project.has_pipeline and len(builders) > 1:
+        yield (
+            f"{place}.runners: they build with {' and '.join(sorted(builders))}; the project has one pipeline, whose "
+            "jobs would fail on some of them. Give them the same builder, or name fewer runners"
+        )
+
+
+def _duplicate(what: str) -> str:
+    return f"{what}; one would replace the other. Rename one of them"
