@@ -28,7 +28,8 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
-        shutil.copytree(current().root / "tests", root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        for sources in ("tests", "tools"):
+            shutil.copytree(current().root / sources, root / sources, ignore=shutil.ignore_patterns("__pycache__"))
         self.layout.cache.mkdir()
         for shared in ("venv", "bin", "mirror"):
             (self.layout.cache / shared).symlink_to(current().cache / shared)
