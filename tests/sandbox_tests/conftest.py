@@ -1,11 +1,13 @@
-"""Fixtures that several areas use: a GitLab stand-in and an emulated cloud, both on loopback."""
+"""Fixtures that several areas use: a certificate authority, and an emulated cloud and a GitLab stand-in on loopback."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.sandbox.cloud.authority import Authority
 from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
 from tests.sandbox_tests.support.gitlab_instance import Instance, running
 
@@ -14,6 +16,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of these tests."""
     config.addinivalue_line("markers", "machines: starts real machines in private namespaces; needs root")
     config.addinivalue_line("markers", "new_instance: gets a GitLab stand-in of its own, not the module's")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority of the test."""
+    return Authority(tmp_path / "ca")
 
 
 @pytest.fixture(scope="module")

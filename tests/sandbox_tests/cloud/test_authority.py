@@ -7,18 +7,12 @@ import stat
 import subprocess
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.sandbox.cloud.authority import HOST_TRUST, Authority, make_trust
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "ca")
 
 
 def verified(trusted: Path, chain: Path, host: str) -> bool:

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import stat
 import subprocess
-import tarfile
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from tests.sandbox.gitlab.build import PACKAGE, build, floor
+from tests.sandbox_tests.support.debian_package import content, field, members
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("19.3.0-ce.0", tmp_path_factory.mktemp("deb"))
-
-
-def field(package: Path, name: str) -> str:
-    return subprocess.run(["dpkg-deb", "-f", package, name], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def members(package: Path) -> dict[str, tarfile.TarInfo]:
-    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=BytesIO(data)) as archive:
-        return {member.name.removeprefix("./"): member for member in archive}
-
-
-def content(package: Path, name: str) -> str:
-    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=BytesIO(data)) as archive:
-        found = archive.extractfile(f"./{name}")
-        assert found is not None
-        return found.read().decode()
 
 
 def test_name_and_version_are_those_of_the_real_package(package: Path) -> None:
@@ -56,7 +37,9 @@ def test_nothing_is_installed_where_users_keep_data(package: Path) -> None:
 
 
 def test_no_compiled_files_are_packed(package: Path) -> None:
-    assert [name for name in members(package) if "__pycache__" in name or name.endswith(".pyc")] == []
+    names = members(package)
+    assert any(name.endswith(".py") for name in names)
+    assert [name for name in names if "__pycache__" in name or name.endswith(".pyc")] == []
 
 
 @pytest.mark.parametrize("name", ["gitlab-ctl", "gitlab-rails", "gitlab-rake"])
@@ -102,7 +85,7 @@ def test_preinst_refuses_an_upgrade_that_skips_a_stop(package: Path, tmp_path: P
 
 def test_the_packages_scripts_are_valid_shell() -> None:
     scripts = [path for path in (PACKAGE / "DEBIAN").iterdir() if path.name != "control"]
-    assert len(scripts) == 4
+    assert {path.name for path in scripts} == {"preinst", "postinst", "prerm", "postrm"}
     for script in [*scripts, PACKAGE / "opt/gitlab/bin/gitlab-rails", PACKAGE / "opt/gitlab/bin/gitlab-rake"]:
         assert subprocess.run(["sh", "-n", script], check=False).returncode == 0, script
 

@@ -14,10 +14,10 @@ import pytest
 from gitlab.exceptions import GitlabCreateError, GitlabDeleteError, GitlabError, GitlabGetError, GitlabHttpError
 
 from tests.sandbox.gitlab.web.core import access
-from tests.sandbox_tests.runner.test_command_line import gitlab_runner
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 from tests.sandbox_tests.support.gitlab_projects import commit, make_project, make_runner, newest, statuses
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
+from tests.sandbox_tests.support.runner_command import gitlab_runner
 
 ONE = {".gitlab-ci.yml": "job: {script: make}"}
 #: A registration token of the right shape that nobody has.

@@ -20,11 +20,6 @@ REGISTRY, AUTH = "https://registry-1.docker.io", "https://auth.docker.io"
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "ca")
-
-
-@pytest.fixture
 def hub(tmp_path: Path, authority: Authority) -> httpx.AsyncClient:
     """A hub whose layers hold one small file each."""
     cache, known = tmp_path / "cache", {}

@@ -219,8 +219,8 @@ def test_a_remote_asset_and_an_archive_of_assets_are_refused() -> None:
     base = {"connection": {"host": "h"}, "remotePath": "/x"}
     remote = Asset(archive=False, fields={"uri": "https://example.com"})
     assets = Asset(archive=True, fields={"assets": {}})
-    for source, wrong in ((remote, 1), (assets, 1), (text_asset("fine"), 0)):
-        assert len(list(CopyToRemote().validate({**base, "source": source}))) == wrong
+    for source, wrong in ((remote, ["source"]), (assets, ["source"]), (text_asset("fine"), [])):
+        assert [failure.path for failure in CopyToRemote().validate({**base, "source": source})] == wrong
 
 
 def test_a_local_command_runs_in_its_folder_with_its_variables_and_interpreter(tmp_path: Path) -> None:

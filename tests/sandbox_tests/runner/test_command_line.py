@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import stat
 import subprocess
-import sys
-import threading
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from tests.moments import clock_variables
 from tests.sandbox.runner.program.configuration import NEVER, Configuration
+from tests.sandbox_tests.support.runner_command import gitlab_runner
 from tests.sandbox_tests.support.runner_coordinator import Coordinator
 
 ANOTHER = "glrt-t1_another0another0anot"
-ROOT = Path(__file__).parents[3]
-COMMAND = "import sys; sys.argv[0] = 'gitlab-runner'; from tests.sandbox.runner.program.cli import main; main()"
-
-
-@pytest.fixture
-def coordinator() -> Coordinator:
-    return Coordinator()
-
-
-@pytest.fixture
-def url(coordinator: Coordinator) -> Iterator[str]:
-    sock = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(coordinator.app, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return tmp_path / "etc" / "config.toml"
-
-
-def gitlab_runner(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, words)],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **clock_variables(), **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def register(config: Path, url: str, *words: object, token: str) -> subprocess.CompletedProcess[str]:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import stat
-import subprocess
-import tarfile
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from tests.sandbox.runner.build import build
+from tests.sandbox_tests.support.debian_package import field, members
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return build("19.3.0-1", tmp_path_factory.mktemp("deb"))
-
-
-def field(package: Path, name: str) -> str:
-    return subprocess.run(["dpkg-deb", "-f", package, name], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def members(package: Path) -> dict[str, tarfile.TarInfo]:
-    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=BytesIO(data)) as archive:
-        return {member.name.removeprefix("./"): member for member in archive}
 
 
 def test_both_packages_have_the_names_and_version_of_the_real_ones(packages: list[Path]) -> None:
