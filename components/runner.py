@@ -66,7 +66,7 @@ class Runner(Component):
             description=settings.name,
             tag_lists=list(settings.tags),
             untagged=settings.untagged,
-            # A locked runner can be enabled for another project only by an administrator.
+            # GitLab expects a shared runner to be unlocked: only an administrator may share a locked one.
             locked=not args.further_project_ids,
             opts=self.child_options(
                 provider=args.gitlab.provider, deleted_with=self._owner(), additional_secret_outputs=["token"]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.control import Control
+from tests.e2e.creation_order import CreationOrder
 from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
@@ -34,11 +35,27 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made.remove()
 
 
-def test_after_up_the_pipeline_is_green_and_the_released_image_greets(delivery: Stack) -> None:
-    delivery.up()
+def event_log(stack: Stack) -> Path:
+    """Where the engine logs the first update of a stack."""
+    return stack.file.with_name("events.json")
+
+
+def test_after_up_the_pipeline_is_green_and_the_released_image_greets(
+    delivery: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without it the engine has no --event-log.
+    monkeypatch.setenv("PULUMI_DEBUG_COMMANDS", "true")
+    delivery.up("--event-log", str(event_log(delivery)))
     results = {one.name: one for one in verify.measure(delivery.outputs())}
     assert {"Pipeline", "Released"} <= results.keys()
     assert [f"{one.name}: {one.measured}" for one in results.values() if not one.holds] == []
+
+
+def test_every_resource_starts_as_soon_as_it_has_what_it_needs(delivery: Stack) -> None:
+    order = CreationOrder.read(event_log(delivery), delivery.resources())
+    assert {"delivery-docker-builder-1-droplet", "gitlab-configuration"} <= order.names()
+    assert order.too_early() == {}
+    assert order.too_late() == {}
 
 
 def test_the_runner_is_locked_to_its_project_described_and_online(delivery: Stack) -> None:

@@ -1,4 +1,4 @@
-"""What every unit test finds in place."""
+"""Fixtures of all unit tests."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token in the environment, as a user has it; no call is made with it."""
+    """A token in the environment, as a user has it; no request is made with it."""
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")

@@ -1,4 +1,4 @@
-"""The program with one project and one runner, and how to read what it makes of them."""
+"""The program with one project and one runner, and readers for what it registers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RUNNER: dict[str, Any] = {"name": "docker-builder"}
 def delivered(
     project: dict[str, Any] | None = None, runner: dict[str, Any] | None = None, **settings: Any
 ) -> RecordingEngine:
-    """The program with one project and one runner."""
+    """Run the program with one project and one runner."""
     return run_program(projects=[{**PROJECT, **(project or {})}], runners=[{**RUNNER, **(runner or {})}], **settings)
 
 
 def pipeline(engine: RecordingEngine) -> Any:
-    """The pipeline that is committed, as YAML reads it."""
+    """The committed pipeline, parsed as YAML."""
     file = engine.named("delivery-hello-file-gitlab-ci-yml").inputs
     return yaml.safe_load(base64.b64decode(file["content"]))
 
 
 def configuration(engine: RecordingEngine) -> Any:
-    """The runner's config.toml, as TOML reads it."""
+    """The runner's config.toml, parsed as TOML."""
     script = engine.script("delivery-docker-builder-1-registration")
     quoted = script.split("CONFIGURATION='", 1)[1].split("'\nGITLAB_URL", 1)[0]
     return tomllib.loads(quoted.replace("""'"'"'""", "'"))

@@ -1,4 +1,4 @@
-"""A recording engine: it makes nothing and remembers everything that a program asked for."""
+"""A recording engine: it creates nothing and records every registration and call of a program."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from pulumi.runtime.stack import run_in_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: The settings that have no default, so that a test names only what it is about.
+#: The settings without a default, so that a test only names the settings that it is about.
 REQUIRED = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"]}
-
 
 #: What marks a secret on the wire.
 ENVELOPE = "4dabf18193072939515e22adb298388d"
 
-#: Sections that hold secrets, encrypted as they have to be.
+#: Sections with secrets, which have to be encrypted.
 ENCRYPTED = ["slipway:certificate", "slipway:registry"]
 
 _STACK = "pulumi:pulumi:Stack"
 
+#: Once no task has ended for this long, those that remain wait for something that will not come.
+_SETTLED_SECONDS = 0.2
 #: How long a registration that is held back waits for the others. Nothing waits this long unless a test is to fail.
 _PATIENCE_SECONDS = 10
 
-#: One for all runs: the SDK keeps references to the loop that it first saw.
+#: One for all runs: the SDK keeps references to the first loop that it uses.
 _LOOP = asyncio.new_event_loop()
 
 
 @dataclass(frozen=True)
 class Registration:
-    """One resource that the program registered: its resolved inputs and the request as it went over the wire."""
+    """One resource that the program registered: its resolved inputs, and the request as it was sent."""
 
     urn: str
     type: str
@@ -61,7 +62,7 @@ class Registration:
 
     @property
     def deleted_with(self) -> str:
-        """Logical name of the resource that takes this one with it, or nothing."""
+        """Logical name of the resource that this one is deleted with, or nothing."""
         return self.request.deletedWith.rsplit("::", 1)[-1]
 
     @property
@@ -94,7 +95,7 @@ class Hold:
 
 @dataclass
 class RecordingEngine(mocks.Mocks):
-    """Answers registrations as the real services would and keeps them in order."""
+    """Answers registrations as the real services would, and records them in order."""
 
     registrations: list[Registration] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -106,7 +107,7 @@ class RecordingEngine(mocks.Mocks):
     hold: Hold | None = None
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Give a resource the outputs that only its service knows."""
+        """Give a resource the outputs that its service computes."""
         noun = args.typ.rsplit(":", 1)[1]
         number = {"Droplet": "4711", "Project": "42", "UserRunner": "7"}.get(noun, f"id-of-{args.name}")
         return number, {**args.inputs, **_computed(args)}
@@ -179,7 +180,7 @@ class _RecordingMonitor(mocks.MockMonitor):
 
 
 class _RecordingLog(mocks.MockEngine):
-    """Keeps what the program says to the user."""
+    """Records the warnings and errors that the program reports."""
 
     def __init__(self, engine: RecordingEngine) -> None:
         super().__init__(None)
@@ -194,10 +195,15 @@ def run_program(
     previous_outputs: dict[str, Any] | None = None,
     groups: dict[str, int] | None = None,
     hold: Hold | None = None,
+    engine: RecordingEngine | None = None,
     **changes: Any,
 ) -> RecordingEngine:
-    """Run the whole program, as the engine would, with the required settings and `changes`."""
-    engine = RecordingEngine(previous_outputs=previous_outputs or {}, groups=groups or {}, hold=hold)
+    """Run the whole program, as the engine would, with the required settings and `changes`.
+
+    A caller that expects an error passes an `engine`, to see what was registered all the same.
+    """
+    engine = engine or RecordingEngine()
+    engine.previous_outputs, engine.groups, engine.hold = previous_outputs or {}, groups or {}, hold
     monitor = _RecordingMonitor(engine)
     features = monitor.GetDeploymentInfo(empty_pb2.Empty())  # type: ignore[no-untyped-call]
     settings.configure(
@@ -217,16 +223,18 @@ def run_program(
     try:
         _LOOP.run_until_complete(run_in_stack(_program))
     finally:
-        _forget_what_is_unfinished()
+        _finish_tasks()
     return engine
 
 
-def _forget_what_is_unfinished() -> None:
-    """A program that has failed leaves tasks behind, which the next one would wait for."""
-    if tasks := asyncio.all_tasks(_LOOP):
-        for task in tasks:
-            task.cancel()
-        _LOOP.run_until_complete(asyncio.wait(tasks))
+def _finish_tasks() -> None:
+    """Let registrations that a failed program has begun complete, and cancel tasks that wait for an answer for ever."""
+    while tasks := asyncio.all_tasks(_LOOP):
+        done, waiting = _LOOP.run_until_complete(asyncio.wait(tasks, timeout=_SETTLED_SECONDS))
+        if not done:
+            for task in waiting:
+                task.cancel()
+            _LOOP.run_until_complete(asyncio.wait(waiting))
     settings.SETTINGS.outputs.clear()
 
 
@@ -235,19 +243,19 @@ def _program() -> None:
 
 
 def project_defaults() -> dict[str, Any]:
-    """The defaults that `Pulumi.yaml` declares, as the engine hands them on."""
+    """The defaults that `Pulumi.yaml` declares, as the engine passes them on."""
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     return {key: value["default"] for key, value in declared.items() if "default" in value}
 
 
 def stack_file(name: str) -> dict[str, Any]:
-    """The settings of a stack file, to be given to `run_program`."""
+    """The settings of a stack file, as arguments of `run_program`."""
     declared = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())["config"]
     return {key.removeprefix("slipway:"): value for key, value in declared.items()}
 
 
 def as_config(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as Pulumi's flat configuration."""
+    """Settings in the form of Pulumi's flat configuration."""
     return {f"slipway:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
@@ -274,5 +282,5 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
 
 
 def _plain(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs without the envelope of secrets; which of them are secret can be seen in the request."""
+    """Inputs without the envelopes of secrets; the request shows which of them are secret."""
     return {key: rpc.unwrap_rpc_secret(value) for key, value in inputs.items()}

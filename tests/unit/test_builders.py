@@ -1,4 +1,4 @@
-"""The two builders: what their jobs may do, and that their pipelines promise the same."""
+"""The two builders: what their jobs may do, and what their pipelines have in common."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.engine import RecordingEngine, run_program
 
 @pytest.fixture(scope="module")
 def engine() -> RecordingEngine:
-    """One project and one runner with nothing but their names."""
+    """One project and one runner with default settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         return delivered()
@@ -23,20 +23,20 @@ def engine() -> RecordingEngine:
 
 @pytest.fixture(scope="module")
 def unprivileged() -> RecordingEngine:
-    """One project and one runner that builds with Buildah, a mirror of Docker Hub beside it."""
+    """One project and one runner that builds with Buildah and uses a mirror of Docker Hub."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         return delivered(runner={"builder": "buildah", "registryMirror": "https://mirror.example.test"})
 
 
-def test_without_a_choice_the_builder_is_docker(engine: RecordingEngine) -> None:
+def test_the_default_builder_is_docker(engine: RecordingEngine) -> None:
     chosen = delivered(runner={"builder": "docker"})
     assert pipeline(chosen) == pipeline(engine)
     assert configuration(chosen) == configuration(engine)
     assert "security_opt" not in configuration(engine)["runners"][0]["docker"]
 
 
-def test_a_job_of_buildah_has_no_privileges_no_capabilities_and_no_devices(unprivileged: RecordingEngine) -> None:
+def test_a_buildah_job_has_no_privileges_no_capabilities_and_no_devices(unprivileged: RecordingEngine) -> None:
     [runner] = configuration(unprivileged)["runners"]
     docker = runner["docker"]
     assert docker["privileged"] is False
@@ -45,7 +45,7 @@ def test_a_job_of_buildah_has_no_privileges_no_capabilities_and_no_devices(unpri
     assert [volume for volume in docker["volumes"] if ":" in volume and not volume.endswith(":ro")] == []
 
 
-def test_a_job_of_buildah_may_make_namespaces_and_still_not_everything(unprivileged: RecordingEngine) -> None:
+def test_a_buildah_job_may_create_namespaces_but_not_load_modules(unprivileged: RecordingEngine) -> None:
     seccomp, apparmor = configuration(unprivileged)["runners"][0]["docker"]["security_opt"]
     assert apparmor == "apparmor=slipway-builder"
     rules = json.loads(seccomp.removeprefix("seccomp="))
@@ -66,7 +66,7 @@ def test_both_builders_have_the_same_stages_rules_and_artifacts(
         }
 
 
-def test_buildah_keeps_its_layers_on_the_machine_unless_told_otherwise(unprivileged: RecordingEngine) -> None:
+def test_buildah_keeps_its_layers_on_the_machine_by_default(unprivileged: RecordingEngine) -> None:
     kept = configuration(unprivileged)["runners"][0]["docker"]["volumes"]
     fresh = delivered(runner={"builder": "buildah", "keepLayers": False})
     assert set(kept) - set(configuration(fresh)["runners"][0]["docker"]["volumes"]) == {"/var/lib/containers"}
@@ -90,7 +90,7 @@ def test_buildah_keeps_its_layers_in_the_registry(unprivileged: RecordingEngine)
         assert part in build
 
 
-def test_passwords_go_to_buildah_over_standard_input(unprivileged: RecordingEngine) -> None:
+def test_buildah_reads_passwords_from_standard_input(unprivileged: RecordingEngine) -> None:
     [login] = [line for line in pipeline(unprivileged)["default"]["before_script"] if "buildah login" in line]
     assert login.startswith('echo "$CI_REGISTRY_PASSWORD" | buildah login ')
     assert "--password-stdin" in login
@@ -98,7 +98,7 @@ def test_passwords_go_to_buildah_over_standard_input(unprivileged: RecordingEngi
 
 
 @pytest.mark.parametrize("mirror", [None, "https://mirror.example.test"])
-def test_buildah_takes_short_names_for_docker_hubs_and_uses_its_mirror(mirror: str | None) -> None:
+def test_buildah_resolves_short_names_on_docker_hub_and_uses_its_mirror(mirror: str | None) -> None:
     engine = delivered(runner={"builder": "buildah", "registryMirror": mirror})
     script = engine.script("delivery-docker-builder-1-preparation")
     found = tomllib.loads(script.split("REGISTRIES_CONF='", 1)[1].split("'\nREGISTRY_MIRROR", 1)[0])
@@ -110,7 +110,7 @@ def test_buildah_takes_short_names_for_docker_hubs_and_uses_its_mirror(mirror: s
 
 
 @pytest.mark.parametrize("builder", ["docker", "buildah"])
-def test_both_builders_trust_a_private_authority(builder: str) -> None:
+def test_both_builders_trust_a_private_certificate_authority(builder: str) -> None:
     certificate = {"authority": "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}
     engine = run_program(projects=[PROJECT], runners=[{**RUNNER, "builder": builder}], certificate=certificate)
     [runner] = configuration(engine)["runners"]
@@ -118,7 +118,7 @@ def test_both_builders_trust_a_private_authority(builder: str) -> None:
     assert runner["tls-ca-file"] == "/etc/gitlab-runner/authority.crt"
 
 
-def test_the_docker_client_trusts_it_as_well_where_it_asks_the_registry_without_the_engine() -> None:
+def test_the_docker_client_trusts_it_too_where_it_contacts_the_registry_directly() -> None:
     certificate = {"authority": "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}
     trusting = configuration(run_program(projects=[PROJECT], runners=[RUNNER], certificate=certificate))["runners"]
     place = "/etc/gitlab-runner/authority.crt:/etc/ssl/certs/slipway-authority.pem:ro"
@@ -127,12 +127,12 @@ def test_the_docker_client_trusts_it_as_well_where_it_asks_the_registry_without_
 
 
 @pytest.mark.parametrize("builder", ["docker", "buildah"])
-def test_a_branch_named_like_what_is_released_is_not_built(builder: str) -> None:
+def test_a_branch_named_latest_is_not_built(builder: str) -> None:
     refused, *_ = pipeline(delivered(runner={"builder": builder}))["build"]["script"]
     assert refused.startswith('test "$CI_COMMIT_REF_SLUG" != latest || ')
 
 
-def test_another_builder_changes_pipeline_and_configuration_and_no_machine(
+def test_a_change_of_builder_changes_pipeline_and_configuration_and_no_machine(
     engine: RecordingEngine, unprivileged: RecordingEngine
 ) -> None:
     for name in ("docker-builder-1-droplet", "docker-builder-registration", "hello-project"):
@@ -140,12 +140,12 @@ def test_another_builder_changes_pipeline_and_configuration_and_no_machine(
     assert pipeline(unprivileged) != pipeline(engine)
 
 
-def test_runners_of_one_project_that_build_with_different_things_are_refused() -> None:
+def test_runners_of_one_project_with_different_builders_are_refused() -> None:
     runners = [{"name": "one"}, {"name": "two", "builder": "buildah"}]
     with pytest.raises(SettingsError) as caught:
         run_program(projects=[{"path": "hello", "runners": ["one", "two"]}], runners=runners)
-    [told] = caught.value.errors
-    assert told.startswith("projects[0].runners: they build with buildah and docker; ")
+    [message] = caught.value.errors
+    assert message.startswith("projects[0].runners: they build with buildah and docker; ")
     projects = [{"path": "hello", "runners": ["one"]}, {"path": "other", "runners": ["two"]}]
     engine = run_program(projects=projects, runners=runners)
     assert engine.named("delivery-two-1-droplet")

@@ -1,4 +1,4 @@
-"""Projects, their pipeline and their runners: what is asked of the engine, and what never is."""
+"""Projects, their pipelines and their runners: what the program registers, and what it never does."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from tests.unit.engine import ENCRYPTED, ENVELOPE, RecordingEngine, run_program
 
 @pytest.fixture(scope="module")
 def engine() -> RecordingEngine:
-    """One project and one runner with nothing but their names."""
+    """One project and one runner with default settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         return delivered()
 
 
-def test_without_projects_nothing_is_asked_of_gitlab() -> None:
+def test_without_projects_the_gitlab_provider_is_not_used() -> None:
     engine = run_program()
     assert not [one for one in engine.registrations if one.type.startswith(("gitlab:", "pulumi:providers:gitlab"))]
     assert "projects" not in engine.exports
 
 
-def test_nothing_is_asked_of_gitlab_before_its_registry_is_configured(engine: RecordingEngine) -> None:
+def test_no_request_to_gitlab_is_made_before_its_registry_is_configured(engine: RecordingEngine) -> None:
     provider = next(one for one in engine.registrations if one.type == "pulumi:providers:gitlab")
     assert "registry-login" in provider.depends_on
     assert provider.inputs["earlyAuthCheck"] == "false"
 
 
-def test_no_job_of_the_project_lands_on_a_runner_that_others_use(engine: RecordingEngine) -> None:
+def test_no_job_of_the_project_runs_on_an_instance_or_group_runner(engine: RecordingEngine) -> None:
     project = engine.named("delivery-hello-project").inputs
     assert project["sharedRunnersEnabled"] is False
     assert project["groupRunnersEnabled"] is False
     assert project["containerRegistryAccessLevel"] == "enabled"
 
 
-def test_the_cleanup_policy_is_named_in_full_so_that_it_settles(engine: RecordingEngine) -> None:
+def test_the_cleanup_policy_is_complete_so_that_previews_show_no_difference(engine: RecordingEngine) -> None:
     policy = engine.named("delivery-hello-project").inputs["containerExpirationPolicy"]
     assert policy.keys() == {"enabled", "cadence", "keepN", "olderThan", "nameRegexDelete", "nameRegexKeep"}
 
 
-def test_the_runner_is_of_the_project_and_locked_to_it(engine: RecordingEngine) -> None:
+def test_the_runner_belongs_to_the_project_and_is_locked_to_it(engine: RecordingEngine) -> None:
     runner = engine.named("delivery-docker-builder-registration").inputs
     assert runner["runnerType"] == "project_type"
     assert runner["projectId"] == 42
@@ -55,13 +55,13 @@ def test_the_runner_is_of_the_project_and_locked_to_it(engine: RecordingEngine) 
     assert runner["description"] == "docker-builder"
 
 
-def test_a_runner_that_two_projects_name_is_shared_with_the_second_and_not_locked() -> None:
+def test_a_runner_that_two_projects_use_is_enabled_for_the_second_and_not_locked() -> None:
     engine = run_program(projects=[PROJECT, {"path": "other"}], runners=[RUNNER])
     assert engine.named("delivery-docker-builder-registration").inputs["locked"] is False
     assert engine.named("delivery-docker-builder-project-other").inputs["runnerId"] == 7
 
 
-def test_of_three_that_share_a_runner_the_second_goes_without_a_trace_on_the_third() -> None:
+def test_a_project_that_shared_a_runner_can_be_removed_without_affecting_the_others() -> None:
     three = run_program(projects=[PROJECT, {"path": "second"}, {"path": "third"}], runners=[RUNNER])
     two = run_program(projects=[PROJECT, {"path": "third"}], runners=[RUNNER])
     shares = {one.name for one in three.of_type(":ProjectRunnerEnablement")}
@@ -71,25 +71,25 @@ def test_of_three_that_share_a_runner_the_second_goes_without_a_trace_on_the_thi
     assert len(two.of_type(":ProjectRunnerEnablement")) == 1
 
 
-def test_a_runner_of_several_projects_belongs_to_the_first_and_is_locked_once_it_is_alone() -> None:
+def test_a_runner_belongs_to_the_first_project_that_uses_it_and_is_locked_if_it_is_the_only_one() -> None:
     engine = run_program(projects=[{"path": "other", "runners": []}, PROJECT], runners=[RUNNER])
     assert engine.named("delivery-docker-builder-registration").inputs["locked"] is True
     assert not engine.of_type(":ProjectRunnerEnablement")
 
 
-def test_a_project_in_a_group_is_made_there_whatever_the_case_of_its_path() -> None:
+def test_a_project_is_created_in_its_group_regardless_of_the_case_of_the_path() -> None:
     groups = {"team": 7, "team/sub": 8, "steam": 9}
     engine = run_program(groups=groups, projects=[{**PROJECT, "group": "Team/Sub"}], runners=[RUNNER])
     assert engine.named("delivery-hello-project").inputs["namespaceId"] == 8
     assert "namespaceId" not in delivered().named("delivery-hello-project").inputs
 
 
-def test_a_group_that_does_not_exist_is_told_in_one_sentence() -> None:
+def test_a_missing_group_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(RunError, match=r"GitLab has no group team; .*\. Create the group first"):
         run_program(groups={"steam": 9}, projects=[{**PROJECT, "group": "team"}], runners=[RUNNER])
 
 
-def test_the_runner_has_a_machine_of_its_own_that_only_administrators_reach(engine: RecordingEngine) -> None:
+def test_the_runner_has_its_own_machine_that_only_administrators_can_reach(engine: RecordingEngine) -> None:
     droplet = engine.named("delivery-docker-builder-1-droplet")
     assert droplet.inputs["tags"] == engine.named("network-runner-firewall").inputs["tags"]
     [rule] = engine.named("network-runner-firewall").inputs["inboundRules"]
@@ -97,17 +97,20 @@ def test_the_runner_has_a_machine_of_its_own_that_only_administrators_reach(engi
     assert "network-runner-firewall" in droplet.depends_on
 
 
-def test_several_machines_share_one_registration() -> None:
+def test_several_machines_of_a_runner_share_its_registration_and_no_key() -> None:
     engine = delivered(runner={"count": 3})
     assert len(engine.of_type(":UserRunner")) == 1
     machines = sorted(one.name for one in engine.of_type(":Droplet") if "docker-builder" in one.name)
     assert machines == [f"delivery-docker-builder-{number}-droplet" for number in (1, 2, 3)]
-    keys = {engine.named(f"delivery-docker-builder-{number}-host-keys-lasting").name for number in (1, 2, 3)}
-    assert len(keys) == 3
+    for number in (1, 2, 3):
+        machine = f"delivery-docker-builder-{number}"
+        connection = engine.named(f"{machine}-preparation").inputs["connection"]
+        assert connection["hostKey"] == f"ssh-ed25519 {machine}-host-keys-lasting"
+        assert f"PRIVATE {machine}-host-keys-first-contact" in engine.named(f"{machine}-droplet").inputs["userData"]
 
 
 def test_the_token_of_the_runner_is_in_its_configuration_and_nowhere_else(engine: RecordingEngine) -> None:
-    token = "glrt-delivery-docker-builder-registration"  # noqa: S105 - what the recording engine makes up
+    token = "glrt-delivery-docker-builder-registration"  # noqa: S105 - computed by the recording engine
     holders = [one.name for one in engine.registrations if token in str(one.inputs)]
     assert holders == ["delivery-docker-builder-1-registration"]
     assert token not in engine.named("delivery-docker-builder-1-registration").inputs["create"]
@@ -122,7 +125,7 @@ def test_the_runner_may_build_images(engine: RecordingEngine) -> None:
     assert runner["docker"]["image"] == f"docker:{versions.DOCKER}-cli"
 
 
-def test_docker_in_jobs_keeps_its_layers_unless_told_otherwise(engine: RecordingEngine) -> None:
+def test_docker_in_jobs_keeps_its_layers_by_default(engine: RecordingEngine) -> None:
     kept = configuration(engine)["runners"][0]["docker"]["volumes"]
     fresh = configuration(delivered(runner={"keepLayers": False}))["runners"][0]["docker"]["volumes"]
     assert kept == [*fresh, "/var/lib/docker"]
@@ -130,14 +133,14 @@ def test_docker_in_jobs_keeps_its_layers_unless_told_otherwise(engine: Recording
     assert "docker ps --all" in clean_up
 
 
-def test_concurrency_changes_the_configuration_and_no_machine(engine: RecordingEngine) -> None:
+def test_a_change_of_concurrency_changes_the_configuration_and_no_machine(engine: RecordingEngine) -> None:
     changed = delivered(runner={"concurrency": 7})
     assert configuration(changed)["concurrent"] == 7
     for name in ("delivery-docker-builder-1-droplet", "delivery-docker-builder-1-preparation"):
         assert changed.named(name).inputs == engine.named(name).inputs
 
 
-def test_up_ends_when_gitlab_has_heard_of_every_machine() -> None:
+def test_up_ends_once_every_machine_has_contacted_gitlab() -> None:
     engine = delivered(runner={"count": 2})
     online = engine.named("delivery-docker-builder-online")
     registrations = {f"delivery-docker-builder-{number}-registration" for number in (1, 2)}
@@ -145,14 +148,14 @@ def test_up_ends_when_gitlab_has_heard_of_every_machine() -> None:
     assert online.inputs["connection"]["host"] == "198.51.100.7"
 
 
-def test_client_and_daemon_of_the_pipeline_are_of_one_version_over_tls(engine: RecordingEngine) -> None:
+def test_docker_client_and_daemon_of_the_pipeline_have_one_version_and_use_tls(engine: RecordingEngine) -> None:
     text = pipeline(engine)
     assert text["default"]["image"] == f"docker:{versions.DOCKER}-cli"
     assert text["default"]["services"] == [{"name": f"docker:{versions.DOCKER}-dind", "alias": "docker"}]
     assert text["variables"]["DOCKER_TLS_CERTDIR"] == "/certs"
 
 
-def test_what_is_tested_is_what_is_released_and_only_on_the_default_branch(engine: RecordingEngine) -> None:
+def test_the_tested_image_is_released_and_only_from_the_default_branch(engine: RecordingEngine) -> None:
     text = pipeline(engine)
     assert text["stages"] == ["build", "test", "release"]
     assert '"$(cat image.txt)"' in text["test"]["script"][0]
@@ -162,27 +165,27 @@ def test_what_is_tested_is_what_is_released_and_only_on_the_default_branch(engin
     assert not [line for line in text["release"]["script"] if "pull" in line]
 
 
-def test_an_image_is_an_index_before_its_digest_is_taken_so_that_a_release_leaves_it(engine: RecordingEngine) -> None:
-    made, digest, told = pipeline(engine)["build"]["script"][-3:]
-    assert made.startswith("docker buildx imagetools create")
+def test_the_digest_is_that_of_an_index_so_that_a_release_does_not_change_it(engine: RecordingEngine) -> None:
+    create, digest, report = pipeline(engine)["build"]["script"][-3:]
+    assert create.startswith("docker buildx imagetools create")
     assert "inspect --raw" in digest
-    assert told == 'echo "$CI_REGISTRY_IMAGE@sha256:$digest" | tee image.txt'
+    assert report == 'echo "$CI_REGISTRY_IMAGE@sha256:$digest" | tee image.txt'
 
 
-def test_passwords_go_to_docker_over_standard_input(engine: RecordingEngine) -> None:
+def test_docker_reads_passwords_from_standard_input(engine: RecordingEngine) -> None:
     [login] = [line for line in pipeline(engine)["default"]["before_script"] if "docker login" in line]
     assert "--password-stdin" in login
     assert " -p" not in login
 
 
-def test_a_mirror_of_docker_hub_is_used_by_machine_and_daemon() -> None:
+def test_a_mirror_of_docker_hub_is_used_by_the_machine_and_by_docker_in_jobs() -> None:
     engine = delivered(runner={"registryMirror": "https://mirror.example.test"})
     [service] = pipeline(engine)["default"]["services"]
     assert service["command"] == ["--registry-mirror=https://mirror.example.test"]
     assert "REGISTRY_MIRROR=https://mirror.example.test" in engine.script("delivery-docker-builder-1-preparation")
 
 
-def test_of_several_mirrors_the_first_one_is_taken_at_every_run() -> None:
+def test_of_several_mirrors_the_first_in_the_stack_file_is_used() -> None:
     mirrors = [None, "https://b.example.test", "https://a.example.test"]
     runners = [{"name": f"r{number}", "registryMirror": mirror} for number, mirror in enumerate(mirrors)]
     engine = run_program(projects=[{"path": "hello", "runners": ["r2", "r1", "r0"]}], runners=runners)
@@ -197,7 +200,7 @@ def test_extra_stages_come_last_in_their_order() -> None:
     assert text["deploy"]["script"] == ["echo 'to: staging'"]
 
 
-def test_a_pipeline_starts_when_its_runners_can_take_its_jobs() -> None:
+def test_a_pipeline_starts_once_its_runners_can_take_its_jobs() -> None:
     engine = run_program(
         projects=[{"path": "hello", "runners": ["one", "two"]}, {"path": "other", "runners": ["two"]}],
         runners=[{"name": "one"}, {"name": "two"}],
@@ -208,12 +211,12 @@ def test_a_pipeline_starts_when_its_runners_can_take_its_jobs() -> None:
     assert "delivery-one-online" not in awaited["other"]
 
 
-def test_the_sample_is_one_commit_on_top_of_what_the_project_begins_with(engine: RecordingEngine) -> None:
+def test_the_sample_is_one_commit_that_overwrites_only_the_initial_readme(engine: RecordingEngine) -> None:
     script = engine.script("delivery-hello-sample")
     commit = json.loads(script.split("COMMIT='", 1)[1].split("'\nGITLAB_URL", 1)[0].replace("""'"'"'""", "'"))
     actions = {one["file_path"]: one["action"] for one in commit["actions"]}
     assert {"Dockerfile", "package.json", "server.js", "server.test.js"} <= actions.keys()
-    # Only a file that GitLab has put there is written over; where another one is there, GitLab refuses them all.
+    # Only the file that GitLab created is overwritten; if any other one exists, GitLab refuses the whole commit.
     assert [path for path, action in actions.items() if action != "create"] == ["README.md"]
     assert commit["branch"] == "main"
 
@@ -222,7 +225,7 @@ def test_the_pipeline_is_committed_after_the_sample(engine: RecordingEngine) -> 
     [file] = engine.of_type(":RepositoryFile")
     assert file.inputs["filePath"] == ".gitlab-ci.yml"
     assert "delivery-hello-sample" in file.depends_on
-    # Without a pipeline of its own GitLab would make one up for the files of the sample.
+    # Before the pipeline is committed, GitLab would generate one for the files of the sample.
     assert engine.named("delivery-hello-project").inputs["autoDevopsEnabled"] is False
 
 
@@ -232,27 +235,27 @@ def test_without_the_sample_only_the_pipeline_is_committed() -> None:
     assert not [one for one in engine.registrations if one.name == "delivery-hello-sample"]
 
 
-def test_the_images_of_a_branch_are_kept_by_the_name_that_its_tag_has() -> None:
+def test_the_cleanup_policy_keeps_the_tag_of_the_default_branch() -> None:
     policy = delivered({"defaultBranch": "Release/1.0"}).named("delivery-hello-project").inputs
     assert policy["containerExpirationPolicy"]["nameRegexKeep"] == "latest|release-1-0"
 
 
-def test_the_deploy_token_may_pull_and_no_more(engine: RecordingEngine) -> None:
+def test_the_deploy_token_can_only_pull(engine: RecordingEngine) -> None:
     assert engine.named("delivery-hello-deploy-token").inputs["scopes"] == ["read_registry"]
 
 
-def test_an_adopted_project_leaves_the_stack_and_stays_in_gitlab() -> None:
+def test_an_imported_project_stays_in_gitlab_when_it_leaves_the_stack() -> None:
     engine = delivered({"importId": "17"})
     project = engine.named("delivery-hello-project")
     assert project.request.importId == "17"
     assert project.request.retainOnDelete
-    # A protected one could not leave: `up` would refuse.
+    # `up` refuses to delete a protected resource, even if it is retained.
     assert not project.request.protect
     assert not delivered(removal="everything").named("delivery-hello-project").request.retainOnDelete
 
 
 @pytest.mark.usefixtures("encrypted")
-def test_what_the_stack_put_into_an_adopted_project_goes_without_it() -> None:
+def test_what_the_stack_created_in_an_imported_project_is_deleted_without_the_project() -> None:
     for settings, owner in (({"importId": "17"}, "server-droplet"), ({}, "delivery-hello-project")):
         engine = delivered({**settings, "variables": {"KEY": {"value": "the-value"}}}, removal="everything")
         assert engine.named("delivery-hello-deploy-token").deleted_with == owner
@@ -260,16 +263,16 @@ def test_what_the_stack_put_into_an_adopted_project_goes_without_it() -> None:
         assert engine.named("delivery-hello-protection").deleted_with == "delivery-hello-project"
 
 
-def test_a_project_is_data_and_outlives_a_destroy_without_its_tokens(engine: RecordingEngine) -> None:
+def test_a_kept_project_outlives_a_destroy_and_its_tokens_do_not(engine: RecordingEngine) -> None:
     assert engine.named("delivery-hello-project").request.retainOnDelete
     for name in ("delivery-hello-deploy-token", "delivery-docker-builder-registration"):
-        # Told to GitLab, which is still there: a credential that nobody knows of would stay good.
+        # GitLab is still there and has to delete them: a forgotten credential would stay valid.
         assert engine.named(name).deleted_with == ""
     gone = delivered(removal="everything")
     assert gone.named("delivery-docker-builder-registration").deleted_with == "server-droplet"
 
 
-def test_a_project_that_an_earlier_update_has_made_is_found_again(engine: RecordingEngine) -> None:
+def test_a_kept_project_of_an_earlier_update_is_found_again(engine: RecordingEngine) -> None:
     remembered = {**engine.exports["deployed"], "projects": {"hello": "12"}}
     found = delivered(previous_outputs={"deployed": remembered}).named("delivery-hello-project")
     assert found.request.importId == "12"
@@ -278,7 +281,7 @@ def test_a_project_that_an_earlier_update_has_made_is_found_again(engine: Record
     assert not lost.request.importId
 
 
-def test_an_adopted_project_stays_adopted() -> None:
+def test_an_imported_project_has_to_stay_imported() -> None:
     before = delivered({"importId": "17"}).exports["deployed"]
     assert before["adopted"] == {"hello": "17"}
     with pytest.raises(SettingsError) as caught:
@@ -288,19 +291,19 @@ def test_an_adopted_project_stays_adopted() -> None:
     assert run_program(previous_outputs={"deployed": before}).exports["deployed"]["adopted"] == {}
 
 
-def test_an_adopted_project_keeps_what_the_stack_file_does_not_say() -> None:
+def test_an_imported_project_keeps_what_the_stack_file_does_not_set() -> None:
     engine = delivered({"importId": "17"})
     project = engine.named("delivery-hello-project")
     assert list(project.request.ignoreChanges) == ["name", "description", "visibilityLevel"]
     assert not {"description", "visibilityLevel", "initializeWithReadme"} & project.inputs.keys()
     assert not engine.of_type(":RepositoryFile")
-    said = delivered({"importId": "17", "description": "Ours", "visibility": "internal", "pipeline": True})
-    assert list(said.named("delivery-hello-project").request.ignoreChanges) == ["name"]
-    assert said.named("delivery-hello-project").inputs["visibilityLevel"] == "internal"
-    assert [one.inputs["filePath"] for one in said.of_type(":RepositoryFile")] == [".gitlab-ci.yml"]
+    explicit = delivered({"importId": "17", "description": "Ours", "visibility": "internal", "pipeline": True})
+    assert list(explicit.named("delivery-hello-project").request.ignoreChanges) == ["name"]
+    assert explicit.named("delivery-hello-project").inputs["visibilityLevel"] == "internal"
+    assert [one.inputs["filePath"] for one in explicit.of_type(":RepositoryFile")] == [".gitlab-ci.yml"]
 
 
-def test_a_new_project_is_private_unless_told_otherwise(engine: RecordingEngine) -> None:
+def test_a_new_project_is_private_by_default(engine: RecordingEngine) -> None:
     project = engine.named("delivery-hello-project")
     assert project.inputs["visibilityLevel"] == "private"
     assert list(project.request.ignoreChanges) == ["initializeWithReadme"]
@@ -313,7 +316,7 @@ def test_a_file_that_leaves_the_stack_is_not_removed_by_a_commit(engine: Recordi
     assert all(one.request.retainOnDelete for one in files)
 
 
-def test_the_default_branch_is_the_one_that_is_protected_and_kept_and_committed_to() -> None:
+def test_the_default_branch_is_protected_kept_and_committed_to() -> None:
     engine = delivered({"defaultBranch": "trunk"})
     assert engine.named("delivery-hello-project").inputs["defaultBranch"] == "trunk"
     policy = engine.named("delivery-hello-project").inputs["containerExpirationPolicy"]
@@ -324,7 +327,7 @@ def test_the_default_branch_is_the_one_that_is_protected_and_kept_and_committed_
 
 @pytest.fixture
 def encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Projects with something encrypted in them."""
+    """Projects whose section is encrypted."""
     monkeypatch.setattr("tests.unit.engine.ENCRYPTED", [*ENCRYPTED, "slipway:projects"])
 
 
@@ -338,7 +341,7 @@ def test_a_variable_in_plain_text_is_refused_with_the_command_that_encrypts_it()
 
 
 @pytest.mark.usefixtures("encrypted")
-def test_an_encrypted_variable_stays_secret_and_is_taken_as_it_stands() -> None:
+def test_an_encrypted_variable_stays_secret_and_is_not_expanded() -> None:
     variables = {"DEPLOY_KEY": {"value": "pa$$word"}, "deploy_key": {"value": "x y", "masked": False}}
     engine = delivered({"variables": variables})
     variable = engine.named("delivery-hello-variable-DEPLOY_KEY")
@@ -383,23 +386,23 @@ def test_an_encrypted_variable_stays_secret_and_is_taken_as_it_stands() -> None:
         ([PROJECT], [{**RUNNER, "builder": "kaniko"}], "runners[0].builder"),
     ],
 )
-def test_every_mistake_names_its_key(projects: list[Any], runners: list[Any], path: str) -> None:
+def test_every_error_names_its_key(projects: list[Any], runners: list[Any], path: str) -> None:
     with pytest.raises(SettingsError) as caught:
         run_program(projects=projects, runners=runners)
-    [told] = [line for line in caught.value.errors if line.startswith(f"{path}: ")]
-    assert "; " in told
-    assert ". " in told
-    assert "1234567" not in told
+    [message] = [line for line in caught.value.errors if line.startswith(f"{path}: ")]
+    assert "; " in message
+    assert ". " in message
+    assert "1234567" not in message
 
 
 @pytest.mark.usefixtures("encrypted")
 @pytest.mark.parametrize("key", ["CI_DEBUG_TRACE", "DOCKER_AUTH_CONFIG", "_x"])
-def test_a_variable_that_takes_the_place_of_no_other_is_let_through(key: str) -> None:
+def test_a_variable_that_replaces_none_of_the_pipeline_is_accepted(key: str) -> None:
     engine = delivered({"variables": {key: {"value": "true", "masked": False}}})
     assert engine.named(f"delivery-hello-variable-{key}").inputs["key"] == key
 
 
-def test_mistakes_of_projects_and_runners_are_told_together_with_all_others() -> None:
+def test_errors_of_projects_and_runners_are_reported_together_with_all_others() -> None:
     projects = [PROJECT, {**PROJECT, "runners": ["nobody"]}, {"path": "third", "group": "root"}]
     with pytest.raises(SettingsError) as caught:
         run_program(adminCidrs=["nowhere"], projects=projects, runners=[RUNNER, {"name": "idle"}])
@@ -407,15 +410,15 @@ def test_mistakes_of_projects_and_runners_are_told_together_with_all_others() ->
     assert paths == {"adminCidrs", "projects[1].path", "projects[1].runners", "projects[2].group", "runners"}
 
 
-def test_a_list_that_is_wrong_by_itself_is_not_compared() -> None:
+def test_projects_with_errors_are_not_compared_with_runners() -> None:
     with pytest.raises(SettingsError) as caught:
         run_program(projects=[{"path": "Hello"}], runners=[RUNNER])
     assert [line.split(":")[0] for line in caught.value.errors] == ["projects[0].path"]
 
 
-def test_a_project_tells_how_to_pull_and_run_only_what_the_stack_knows_to_be_there() -> None:
+def test_the_output_shows_commands_only_for_images_that_the_stack_provides() -> None:
     plain = {"sample": False, "pipeline": False}
     for settings, expected in (({}, (True, True)), ({"sample": False}, (True, False)), (plain, (False, False))):
-        [told] = delivered(settings).exports["projects"]
-        assert (bool(told.get("docker_pull")), bool(told.get("docker_run"))) == expected
-        assert told["image"] == "gitlab.example.test:5555/root/hello"
+        [output] = delivered(settings).exports["projects"]
+        assert (bool(output.get("docker_pull")), bool(output.get("docker_run"))) == expected
+        assert output["image"] == "gitlab.example.test:5555/root/hello"

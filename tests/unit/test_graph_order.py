@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.creation_order import CreationOrder, Step
 from tests.unit.engine import Hold, RecordingEngine, run_program
 
 #: Two projects that share a runner, one of them in a group that is searched for; and a runner with two machines.
@@ -73,3 +74,25 @@ def test_the_machines_of_a_runner_need_nothing_from_gitlab(engine: RecordingEngi
     assert "delivery-one-1-registration" in waiting
     for name in ("1-droplet", "1-host-key", "1-preparation"):
         assert f"delivery-one-{name}" not in waiting
+
+
+def order(**steps: Step) -> CreationOrder:
+    """The creation of an SSH key, a droplet and a command that needs both, unless `steps` say otherwise."""
+    key, droplet = "urn::stack::index:Key::key", "urn::stack::Server$digitalocean:index/droplet:Droplet::droplet"
+    urns = {"key": key, "droplet": droplet, "command": "urn::stack::Server$command:remote:Command::command"}
+    usual = {"key": Step(1, 2), "droplet": Step(3, 4), "command": Step(5, 6, frozenset({key, droplet}))}
+    return CreationOrder({urns[name]: step for name, step in {**usual, **steps}.items()})
+
+
+def test_a_creation_that_follows_the_last_thing_that_it_needs_is_in_order() -> None:
+    assert order().too_early() == {}
+    assert order().too_late() == {}
+
+
+def test_a_creation_that_starts_while_something_that_it_needs_is_not_done_is_too_early() -> None:
+    assert order(droplet=Step(3, 7)).too_early() == {"command": {"droplet"}}
+
+
+def test_a_creation_that_starts_after_a_long_step_that_it_does_not_need_is_too_late() -> None:
+    assert order(key=Step(7, 8)).too_late() == {"key": {"droplet", "command"}}
+    assert order(key=Step(4, 8)).too_late() == {}

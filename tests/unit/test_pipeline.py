@@ -1,4 +1,4 @@
-"""Our pipeline, and that of the walk-through, as `gitlab-ci-local` reads them: a program that we did not write."""
+"""Our pipelines and the tutorial's, as `gitlab-ci-local` reads them: an implementation that is not ours."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ ON_SUCCESS, NEVER = "on_success", "never"
 
 THREE = ["build", "test", "release"]
 
-#: Every kind of pipeline that settings can ask for.
+#: Every kind of pipeline that the settings can produce.
 KINDS = {
     "plain": pipeline(Builder.DOCKER, [], None),
     "mirrored": pipeline(Builder.DOCKER, [], MIRROR),
     "extended": pipeline(Builder.DOCKER, [DEPLOY, REPORT], MIRROR),
     "unprivileged": pipeline(Builder.BUILDAH, [], MIRROR),
 }
-#: Those with Docker in Docker, and what the engine is told.
+#: Those with Docker in Docker, and the options of its daemon.
 PRIVILEGED = {"plain": [], "mirrored": [f"--registry-mirror={MIRROR}"], "extended": [f"--registry-mirror={MIRROR}"]}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the witness makes of a push of one file to one branch."""
+    """What gitlab-ci-local reads from one file on one branch."""
 
     jobs: dict[str, dict[str, Any]]
     whole: dict[str, Any]
 
     @property
-    def times(self) -> list[tuple[str, str, str]]:
-        """Name and stage of each job, and when it runs; in the order of the list."""
+    def schedule(self) -> list[tuple[str, str, str]]:
+        """Name and stage of each job and when it runs, in the order of the file."""
         return [(name, job["stage"], job["when"]) for name, job in self.jobs.items()]
 
 
 class Repository:
-    """A repository whose default branch is `main`. Each question is asked once."""
+    """A repository whose default branch is `main`. Each file is read once per branch."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[tuple[str, str], Reading] = {}
         self._run("git", "init", "-q", "-b", "main")
-        who = ("-c", "user.name=root", "-c", "user.email=root@example.com")
-        self._run("git", *who, "commit", "-q", "--allow-empty", "-m", "Begin")
+        author = ("-c", "user.name=root", "-c", "user.email=root@example.com")
+        self._run("git", *author, "commit", "-q", "--allow-empty", "-m", "Begin")
         self._run("git", "remote", "add", "origin", "https://gitlab.example.com/root/hello.git")
         self._run("git", "update-ref", "refs/remotes/origin/main", "HEAD")
         self._run("git", "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
 
     def read(self, text: str, branch: str = "main") -> Reading:
-        """List the jobs of a file, and have it with all defaults in their places."""
+        """Return the jobs of a file, and the whole file with all defaults filled in."""
         if (text, branch) not in self._known:
             self._run("git", "checkout", "-q", "-B", branch)
             (self._folder / ".gitlab-ci.yml").write_text(text)
-            jobs = {str(job["name"]): job for job in json.loads(self._witness("--list-json"))}
-            # The branch changes nothing of this one.
+            jobs = {str(job["name"]): job for job in json.loads(self._gitlab_ci_local("--list-json"))}
+            # The preview does not depend on the branch.
             other = next((known.whole for (same, _), known in self._known.items() if same == text), None)
-            self._known[text, branch] = Reading(jobs, other or yaml.safe_load(self._witness("--preview")))
+            self._known[text, branch] = Reading(jobs, other or yaml.safe_load(self._gitlab_ci_local("--preview")))
         return self._known[text, branch]
 
-    def _witness(self, *words: str) -> str:
+    def _gitlab_ci_local(self, *words: str) -> str:
         return self._run(*nodejs.command(current().cache, "gitlab-ci-local", "dist/index.js"), *words)
 
     def _run(self, *command: str) -> str:
@@ -91,12 +91,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @every_kind
 def test_the_default_branch_builds_tests_and_releases_in_this_order(repository: Repository, kind: str) -> None:
-    assert repository.read(KINDS[kind]).times[:3] == [(name, name, ON_SUCCESS) for name in THREE]
+    assert repository.read(KINDS[kind]).schedule[:3] == [(name, name, ON_SUCCESS) for name in THREE]
 
 
 @every_kind
 def test_another_branch_builds_and_tests_and_does_not_release(repository: Repository, kind: str) -> None:
-    assert repository.read(KINDS[kind], "topic").times[:3] == [
+    assert repository.read(KINDS[kind], "topic").schedule[:3] == [
         ("build", "build", ON_SUCCESS),
         ("test", "test", ON_SUCCESS),
         ("release", "release", NEVER),
@@ -104,7 +104,7 @@ def test_another_branch_builds_and_tests_and_does_not_release(repository: Reposi
 
 
 @every_kind
-def test_no_job_overtakes_its_stage_fails_unnoticed_or_waits_for_a_person(repository: Repository, kind: str) -> None:
+def test_no_job_skips_its_stage_order_hides_a_failure_or_is_manual(repository: Repository, kind: str) -> None:
     for job in repository.read(KINDS[kind]).jobs.values():
         assert not job.keys() & {"needs", "environment"}
         assert not job["allow_failure"]
@@ -112,24 +112,22 @@ def test_no_job_overtakes_its_stage_fails_unnoticed_or_waits_for_a_person(reposi
 
 
 @every_kind
-def test_only_the_release_asks_for_the_branch(repository: Repository, kind: str) -> None:
+def test_only_the_release_depends_on_the_branch(repository: Repository, kind: str) -> None:
     jobs = repository.read(KINDS[kind]).jobs
     assert [name for name in THREE if "rules" in jobs[name]] == ["release"]
     assert jobs["release"]["rules"] == [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]
 
 
-def test_stages_of_ones_own_come_last_and_say_themselves_for_which_branch_they_are(repository: Repository) -> None:
+def test_extra_stages_come_last_and_choose_their_branches_themselves(repository: Repository) -> None:
     on_main, on_topic = (repository.read(KINDS["extended"], branch) for branch in ("main", "topic"))
-    assert on_main.times[3:] == [("deploy", "deploy", ON_SUCCESS), ("report", "report", ON_SUCCESS)]
-    assert on_topic.times[3:] == [("deploy", "deploy", NEVER), ("report", "report", ON_SUCCESS)]
+    assert on_main.schedule[3:] == [("deploy", "deploy", ON_SUCCESS), ("report", "report", ON_SUCCESS)]
+    assert on_topic.schedule[3:] == [("deploy", "deploy", NEVER), ("report", "report", ON_SUCCESS)]
     assert on_main.whole["stages"] == [".pre", *THREE, "deploy", "report", ".post"]
     assert list(repository.read(KINDS["plain"]).jobs) == THREE
 
 
 @pytest.mark.parametrize("kind", PRIVILEGED)
-def test_every_job_has_the_pinned_client_and_a_docker_engine_of_the_same_version(
-    repository: Repository, kind: str
-) -> None:
+def test_every_job_has_a_docker_client_and_a_daemon_of_the_pinned_version(repository: Repository, kind: str) -> None:
     read = repository.read(KINDS[kind])
     for name in read.jobs:
         job = read.whole[name]
@@ -141,12 +139,12 @@ def test_every_job_has_the_pinned_client_and_a_docker_engine_of_the_same_version
         assert login.endswith('--password-stdin "$CI_REGISTRY"')
 
 
-def test_the_walk_throughs_own_file_has_the_three_jobs_and_releases_from_its_branch_alone(
+def test_the_pipeline_of_the_tutorial_has_three_jobs_and_releases_only_from_its_branch(
     repository: Repository,
 ) -> None:
     read = repository.read(TUTORIAL.read_text())
-    assert read.times == [(name, name, ON_SUCCESS) for name in THREE]
-    # The witness does not weigh this old keyword, it only hands it on: whether it is obeyed is seen on the sandbox.
+    assert read.schedule == [(name, name, ON_SUCCESS) for name in THREE]
+    # gitlab-ci-local passes this old keyword on without evaluating it; the end-to-end tests show its effect.
     assert {name: read.whole[name].get("only") for name in THREE} == {
         "build": None,
         "test": None,
@@ -154,6 +152,6 @@ def test_the_walk_throughs_own_file_has_the_three_jobs_and_releases_from_its_bra
     }
 
 
-def test_the_witness_would_tell(repository: Repository) -> None:
+def test_a_broken_pipeline_is_rejected(repository: Repository) -> None:
     with pytest.raises(AssertionError, match="report must have script"):
         repository.read(KINDS["plain"] + "\nreport:\n  stage: test\n  scripts: [x]\n")

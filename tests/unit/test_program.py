@@ -1,9 +1,8 @@
-"""The program as a whole: what it asks of the engine, and what it never asks."""
+"""The program as a whole: what it registers, and what it never does."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from itertools import pairwise
 from typing import Any
@@ -13,6 +12,7 @@ from google.protobuf import json_format
 
 from components import versions
 from components.gitlab import TOKEN_PERIOD_DAYS, token_period
+from components.settings import SettingsError
 from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
 
 CHAIN = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"
@@ -23,7 +23,7 @@ S3 = {"bucket": "images", "accessKey": "the-access-key", "secretKey": "the-secre
 
 @pytest.fixture(scope="module")
 def engine() -> RecordingEngine:
-    """The program with nothing but the required settings."""
+    """The program with the required settings only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         return run_program()
@@ -57,13 +57,13 @@ def test_no_resource_relies_on_a_default_provider(engine: RecordingEngine) -> No
     assert [one.name for one in custom if not one.request.provider] == []
 
 
-def test_the_bucket_is_made_with_a_key_of_its_own_and_all_else_with_the_token(engine: RecordingEngine) -> None:
-    def maker(one: str) -> str:
+def test_the_bucket_is_created_with_its_own_key_and_everything_else_with_the_token(engine: RecordingEngine) -> None:
+    def provider(one: str) -> str:
         return engine.named(one).request.provider.split("::")[3]
 
-    assert maker("registry-bucket-bucket") == "registry-bucket-maker"
-    assert maker("registry-bucket-key") == "digitalocean"
-    assert maker("server-droplet") == "digitalocean"
+    assert provider("registry-bucket-bucket") == "registry-bucket-maker"
+    assert provider("registry-bucket-key") == "digitalocean"
+    assert provider("server-droplet") == "digitalocean"
 
 
 def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:
@@ -71,7 +71,7 @@ def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:
     assert "dop_v1_of_a_unit_test" not in str([one.inputs for one in engine.registrations])
 
 
-def test_what_is_inside_a_machine_ends_with_it(engine: RecordingEngine) -> None:
+def test_resources_inside_a_machine_are_deleted_with_it(engine: RecordingEngine) -> None:
     inside = engine.of_type(":Command") + engine.of_type(":VolumeAttachment") + engine.of_type(":ReservedIpAssignment")
     assert len(inside) == 9
     assert {one.deleted_with for one in inside} == {"server-droplet"}
@@ -85,14 +85,14 @@ def test_volume_and_address_outlive_a_droplet_that_is_replaced(engine: Recording
     assert engine.named("server-data").deleted_with == ""
 
 
-def test_a_droplet_never_comes_up_without_its_firewall(engine: RecordingEngine) -> None:
+def test_a_droplet_never_starts_without_its_firewall(engine: RecordingEngine) -> None:
     base = engine.named("network-server-base-firewall")
     assert base.name in engine.named("server-droplet").depends_on
     assert engine.named("server-droplet").inputs["tags"] == base.inputs["tags"]
 
 
 def open_ports(engine: RecordingEngine, firewall: str) -> dict[str, list[str]]:
-    """Which ports a firewall opens, and to whom."""
+    """The ports that a firewall opens, and the networks that may use them."""
     return {rule["portRange"]: rule["sourceAddresses"] for rule in engine.named(firewall).inputs["inboundRules"]}
 
 
@@ -102,13 +102,13 @@ def test_only_ssh_is_limited_to_the_administrators(engine: RecordingEngine) -> N
     assert open_ports(engine, "public-access-firewall") == {"443": everybody, "5555": everybody}
 
 
-def test_the_public_ports_open_when_nobody_can_sign_up_any_more(engine: RecordingEngine) -> None:
+def test_the_public_ports_open_once_sign_up_is_off(engine: RecordingEngine) -> None:
     assert "gitlab-api-token" in engine.named("public-access-firewall").depends_on
     assert "signup_enabled: false" in engine.script("gitlab-api-token")
     assert not set(open_ports(engine, "network-server-base-firewall")) & {"443", "5555"}
 
 
-def test_the_public_ports_of_a_droplet_that_is_new_are_closed(engine: RecordingEngine) -> None:
+def test_the_public_ports_of_a_new_droplet_are_closed(engine: RecordingEngine) -> None:
     access = engine.named("public-access-firewall").inputs
     assert access["dropletIds"] == [4711]
     assert "tags" not in access
@@ -143,7 +143,7 @@ def test_user_data_holds_the_first_contact_key_and_no_other_secret(engine: Recor
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_no_setting_that_can_be_applied_in_place_changes_what_replaces_a_droplet(
+def test_settings_that_can_be_applied_in_place_do_not_replace_the_droplet(
     engine: RecordingEngine, change: dict[str, Any]
 ) -> None:
     replacing = ("image", "region", "sshKeys", "userData", "monitoring", "dropletAgent", "vpcUuid", "publicNetworking")
@@ -151,7 +151,7 @@ def test_no_setting_that_can_be_applied_in_place_changes_what_replaces_a_droplet
     assert {key: before.get(key) for key in replacing} == {key: after.get(key) for key in replacing}
 
 
-def test_connections_are_pinned_to_the_first_contact_key_once_and_to_the_lasting_key_ever_after(
+def test_only_the_first_connection_is_pinned_to_the_first_contact_key(
     engine: RecordingEngine,
 ) -> None:
     pins = {one.name: one.inputs["connection"]["hostKey"] for one in engine.of_type(":Command")}
@@ -159,7 +159,7 @@ def test_connections_are_pinned_to_the_first_contact_key_once_and_to_the_lasting
     assert set(pins.values()) == {"ssh-ed25519 server-host-keys-lasting"}
 
 
-def test_a_command_line_is_bounded_and_says_nothing(engine: RecordingEngine) -> None:
+def test_a_command_line_has_a_time_limit_and_no_values(engine: RecordingEngine) -> None:
     line = r"sudo flock --close --wait \d+ /run/slipway\.lock timeout --kill-after=30 (\d+) bash -s"
     for one in engine.of_type(":Command"):
         found = re.fullmatch(line, one.inputs["create"])
@@ -172,20 +172,20 @@ def test_a_command_line_is_bounded_and_says_nothing(engine: RecordingEngine) -> 
 
 
 def sent(engine: RecordingEngine, name: str) -> Any:
-    """Inputs of a resource as they went over the wire, secrets in their envelopes."""
+    """Inputs of a resource as they were sent, secrets in their envelopes."""
     return json_format.MessageToDict(engine.named(name).request.object)
 
 
-def test_every_secret_travels_as_a_secret(engine: RecordingEngine) -> None:
+def test_every_secret_is_sent_as_a_secret(engine: RecordingEngine) -> None:
     for name in ("server-host-key", "gitlab-configuration", "gitlab-api-token", "registry-storage", "registry-login"):
         assert ENVELOPE in sent(engine, name)["stdin"], name
     assert ENVELOPE in sent(engine, "server-droplet")["userData"]
 
 
-def test_secrets_from_the_stack_file_travel_as_secrets() -> None:
-    given = run_program(registry={"storage": "s3", "s3": S3}, certificate=PROVIDED)
-    assert ENVELOPE in sent(given, "registry-storage")["stdin"]
-    assert ENVELOPE in sent(given, "gitlab-configuration")["stdin"]
+def test_secrets_of_the_stack_file_are_sent_as_secrets() -> None:
+    engine = run_program(registry={"storage": "s3", "s3": S3}, certificate=PROVIDED)
+    assert ENVELOPE in sent(engine, "registry-storage")["stdin"]
+    assert ENVELOPE in sent(engine, "gitlab-configuration")["stdin"]
 
 
 def test_exported_passwords_tokens_and_keys_are_secret(engine: RecordingEngine) -> None:
@@ -194,7 +194,7 @@ def test_exported_passwords_tokens_and_keys_are_secret(engine: RecordingEngine) 
     assert secret == {"gitlab_admin_password", "gitlab_api_token", "registry_storage", "server_ssh_private_key"}
 
 
-def test_each_step_waits_for_the_one_that_it_builds_on(engine: RecordingEngine) -> None:
+def test_each_step_waits_for_the_step_that_it_builds_on(engine: RecordingEngine) -> None:
     chain = ["server-host-key", "server-preparation", "gitlab-package", "gitlab-configuration"]
     for before, after in pairwise(chain):
         assert before in engine.named(after).depends_on
@@ -221,19 +221,19 @@ def test_the_package_is_pinned_and_held(engine: RecordingEngine) -> None:
     assert "apt-mark hold gitlab-ce" in script
 
 
-def test_refused_registry_settings_are_put_back_into_force(engine: RecordingEngine) -> None:
+def test_after_a_failed_change_the_previous_registry_settings_are_applied_again(engine: RecordingEngine) -> None:
     script = engine.script("registry-storage")
     restore = script.index('mv "$1" /etc/gitlab/registry.rb')
     assert 0 < script.index("reconfigure ||", restore) - restore < 80
 
 
-def test_the_first_reconfigure_waits_for_the_record(engine: RecordingEngine) -> None:
+def test_the_first_reconfigure_waits_for_the_dns_record(engine: RecordingEngine) -> None:
     assert "dns-a" in engine.named("gitlab-configuration").depends_on
     assert "CERTIFICATE_SOURCE=lets-encrypt" in engine.script("gitlab-configuration")
     assert "CERTIFICATE_SOURCE=provided" in run_program(certificate=PROVIDED).script("gitlab-configuration")
 
 
-def test_the_storage_is_proven_with_the_key_that_the_registry_uses(engine: RecordingEngine) -> None:
+def test_the_storage_is_verified_with_the_key_that_the_registry_uses(engine: RecordingEngine) -> None:
     script = engine.script("registry-storage")
     assert "S3_ACCESS_KEY=DO-registry-bucket-key\n" in script
     assert "S3_SECRET_KEY=secret-registry-bucket-key\n" in script
@@ -241,7 +241,7 @@ def test_the_storage_is_proven_with_the_key_that_the_registry_uses(engine: Recor
     assert script.index("verify_bucket\n") < script.index('apply_settings "$unfinished"')
 
 
-def test_the_registry_key_is_good_for_its_bucket_alone(engine: RecordingEngine) -> None:
+def test_the_registry_key_is_valid_for_its_bucket_only(engine: RecordingEngine) -> None:
     [grant] = engine.named("registry-bucket-key").inputs["grants"]
     assert grant == {"bucket": "slipway-test-registry-0badcafe", "permission": "readwrite"}
 
@@ -267,13 +267,13 @@ def test_without_spaces_there_is_neither_bucket_nor_key() -> None:
         assert not engine.of_type(":SpacesKey")
 
 
-def test_on_the_filesystem_no_bucket_is_proven() -> None:
+def test_with_images_on_the_filesystem_no_bucket_is_verified() -> None:
     script = run_program(registry={"storage": "filesystem"}).script("registry-storage")
     assert "S3_BUCKET=''" in script
     assert "rootdirectory" in script
 
 
-def test_kept_data_is_protected_and_retained_and_nothing_else_is(engine: RecordingEngine) -> None:
+def test_only_kept_data_is_protected_and_retained(engine: RecordingEngine) -> None:
     kept = {one.name for one in engine.registrations if one.request.protect and one.request.retainOnDelete}
     assert kept == {"server-data", "registry-bucket-bucket", "dns-domain"}
     assert {one.name for one in engine.registrations if one.request.protect} == kept
@@ -286,7 +286,7 @@ def test_with_everything_removed_nothing_is_protected() -> None:
     assert engine.named("registry-bucket-bucket").inputs["forceDestroy"] is True
 
 
-def test_an_existing_domain_is_looked_up_and_not_made() -> None:
+def test_an_existing_domain_is_looked_up_and_not_created() -> None:
     engine = run_program(dns={"zone": "existing"})
     assert not engine.of_type(":Domain")
     assert [token for token, _ in engine.calls] == ["digitalocean:index/getDomain:getDomain"]
@@ -301,7 +301,7 @@ def test_the_caa_record_names_lets_encrypt_only_where_it_issues(engine: Recordin
         assert "dns-caa" not in names
 
 
-def test_certificate_keys_are_absent_with_lets_encrypt_and_the_file_is_written_without(engine: RecordingEngine) -> None:
+def test_gitlab_rb_names_certificate_files_only_with_a_provided_certificate(engine: RecordingEngine) -> None:
     assert "letsencrypt['enable'] = true" in _text(engine, "gitlab-configuration")
     assert "ssl_certificate" not in engine.script("gitlab-configuration")
     provided = run_program(certificate=PROVIDED)
@@ -310,7 +310,7 @@ def test_certificate_keys_are_absent_with_lets_encrypt_and_the_file_is_written_w
     assert "the-private-key" not in str([one.inputs for one in engine.registrations])
 
 
-def test_a_private_acme_server_takes_both_endpoints() -> None:
+def test_a_private_acme_server_replaces_both_endpoints() -> None:
     text = _text(run_program(certificate={"acmeDirectory": "https://ca.example.test/dir"}), "gitlab-configuration")
     assert text.count("= 'https://ca.example.test/dir'") == 2
 
@@ -322,19 +322,21 @@ def test_gitlab_is_tuned_to_the_memory_of_the_droplet(size: str, workers: str | 
     assert (found[1] if found else None) == workers
 
 
-def test_exports_tell_what_there_is(engine: RecordingEngine) -> None:
+def test_exports_give_the_addresses_and_the_login_command(engine: RecordingEngine) -> None:
     assert engine.exports["gitlab_url"] == "https://gitlab.example.test"
     assert engine.exports["registry"] == "gitlab.example.test:5555"
     assert engine.exports["docker_login"] == "docker login --username root gitlab.example.test:5555"
     assert engine.exports["server_address"] == "198.51.100.7"
 
 
-def test_a_mistake_is_found_before_anything_is_registered() -> None:
-    with pytest.raises(Exception, match="nothing was changed"):
-        run_program(domain="")
+def test_nothing_is_registered_when_a_setting_is_refused() -> None:
+    engine = RecordingEngine()
+    with pytest.raises(SettingsError):
+        run_program(engine=engine, domain="")
+    assert [one.name for one in engine.registrations] == ["slipway-test"]
 
 
-def test_within_a_period_the_api_token_stays_and_the_next_period_renews_it_in_good_time() -> None:
+def test_the_api_token_is_renewed_once_per_period_long_before_it_expires() -> None:
     first = datetime.date.fromordinal(TOKEN_PERIOD_DAYS * 8200)
     last = first + datetime.timedelta(days=TOKEN_PERIOD_DAYS - 1)
     assert token_period(first) == token_period(last)
@@ -346,9 +348,5 @@ def test_within_a_period_the_api_token_stays_and_the_next_period_renews_it_in_go
 
 
 def _text(engine: RecordingEngine, name: str) -> str:
-    """A script with the shell's quoting of single quotes undone."""
+    """A script with the shell's quoting of single quotes removed."""
     return engine.script(name).replace("""'"'"'""", "'")
-
-
-def test_the_recorded_registrations_can_be_serialised(engine: RecordingEngine) -> None:
-    assert json.dumps([one.inputs for one in engine.registrations])

@@ -1,4 +1,4 @@
-"""What may follow what a stack runs until now."""
+"""The deployed state, and which changes it allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from components.settings import SettingsError
 from components.state import DeploymentState, upgrade_errors
-from tests.unit.engine import run_program
+from tests.unit.engine import RecordingEngine, run_program
 
 KEPT: dict[str, Any] = {
     "gitlab_version": "19.3.0-ce.0",
@@ -30,7 +30,7 @@ ANSWER = SimpleNamespace(value={"outputs": {"deployed": KEPT}})
 
 
 def after(deployed: dict[str, Any], **changes: Any) -> Any:
-    """The program with `changes`, after an update that left `deployed` behind."""
+    """Run the program with `changes` after an update that exported `deployed`."""
     return run_program(previous_outputs={"deployed": deployed}, **changes)
 
 
@@ -56,34 +56,35 @@ def test_an_upgrade_up_to_the_next_stop_is_allowed(deployed: str, wanted: str) -
         ("19.2.1-ce.0", "19.9.0-ce.0", "19.5"),
     ],
 )
-def test_an_upgrade_over_a_stop_is_refused_and_told_where_to_stop(deployed: str, wanted: str, stop: str) -> None:
+def test_an_upgrade_that_skips_a_stop_is_refused_and_names_the_stop(deployed: str, wanted: str, stop: str) -> None:
     [line] = upgrade_errors(deployed, wanted)
     assert line.startswith(f"gitlab.version: {wanted} cannot follow {deployed}; upgrades must stop at {stop}, ")
 
 
-def test_a_step_back_is_refused() -> None:
+def test_a_downgrade_is_refused() -> None:
     [line] = upgrade_errors("19.3.1-ce.0", "19.3.0-ce.0")
     assert "is older than the running 19.3.1-ce.0, whose database it cannot read" in line
 
 
-def test_an_upgrade_beyond_what_is_known_is_refused() -> None:
+def test_an_upgrade_to_an_unknown_major_version_is_refused() -> None:
     [line] = upgrade_errors("19.11.0-ce.0", "20.1.0-ce.0")
     assert "is later than 19, and the required stops on the way to it are not known" in line
 
 
 def test_nothing_is_registered_when_an_upgrade_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"must stop at 19\.5") as caught:
-        after(KEPT, gitlab={"version": "19.6.0-ce.0"})
-    assert "nothing was changed" in str(caught.value)
+    engine = RecordingEngine()
+    with pytest.raises(SettingsError, match=r"must stop at 19\.5"):
+        after(KEPT, engine=engine, gitlab={"version": "19.6.0-ce.0"})
+    assert [one.name for one in engine.registrations] == ["slipway-test"]
 
 
-def test_a_new_stack_has_nothing_to_follow_and_remembers_what_it_becomes() -> None:
+def test_a_new_stack_may_have_any_version_and_exports_its_state() -> None:
     engine = run_program(gitlab={"version": "19.6.0-ce.0"})
     assert "GITLAB_VERSION=19.6.0-ce.0" in engine.script("gitlab-package")
     assert engine.exports["deployed"] == {**KEPT, "gitlab_version": "19.6.0-ce.0"}
 
 
-def test_an_unchanged_stack_remembers_the_same() -> None:
+def test_an_unchanged_stack_exports_the_same_state() -> None:
     assert after(KEPT).exports["deployed"] == KEPT
 
 
@@ -95,7 +96,7 @@ def test_an_unchanged_stack_remembers_the_same() -> None:
         ({"registry": {"spacesRegion": "fra1"}}, "registry.spacesRegion"),
     ],
 )
-def test_protected_data_cannot_be_made_anew_elsewhere(change: dict[str, Any], path: str) -> None:
+def test_protected_data_cannot_be_moved(change: dict[str, Any], path: str) -> None:
     with pytest.raises(SettingsError) as caught:
         after(KEPT, **change)
     [line] = caught.value.errors
@@ -103,12 +104,12 @@ def test_protected_data_cannot_be_made_anew_elsewhere(change: dict[str, Any], pa
     assert "is protected. Set it back to" in line
 
 
-def test_data_that_is_not_kept_may_be_made_anew_elsewhere() -> None:
+def test_data_that_is_not_kept_may_be_moved() -> None:
     engine = after({**KEPT, "kept": False}, region="fra1", domain="other.test")
     assert engine.named("server-data").inputs["region"] == "fra1"
 
 
-def test_a_protected_bucket_stays_when_images_go_elsewhere() -> None:
+def test_a_protected_bucket_stays_when_images_are_stored_elsewhere() -> None:
     engine = after(KEPT, registry={"storage": "filesystem"})
     assert engine.named("registry-bucket-bucket").request.protect
     assert "S3_BUCKET=''" in engine.script("registry-storage")
@@ -116,18 +117,18 @@ def test_a_protected_bucket_stays_when_images_go_elsewhere() -> None:
     assert not after({**KEPT, "kept": False}, registry={"storage": "filesystem"}).of_type(":SpacesBucket")
 
 
-def test_a_protected_domain_stays_when_it_is_called_existing() -> None:
+def test_a_protected_domain_stays_when_the_settings_call_it_existing() -> None:
     assert after(KEPT, dns={"zone": "existing"}).named("dns-domain").request.protect
     assert not after({**KEPT, "kept": False}, dns={"zone": "existing"}).of_type(":Domain")
 
 
-def test_protection_is_lifted_by_one_update_before_what_it_protects_can_go() -> None:
+def test_one_update_lifts_the_protection_before_another_can_delete_the_data() -> None:
     engine = after(KEPT, removal="everything", registry={"storage": "filesystem"})
     assert not engine.named("registry-bucket-bucket").request.protect
     assert engine.exports["deployed"]["kept"] is False
 
 
-def test_a_state_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_file_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     unfinished = RuntimeError("reading stack outputs: failed to load checkpoint: EOF")
     asked = Mock(side_effect=[unfinished, unfinished, ANSWER])
     monkeypatch.setattr(pulumi.runtime, "invoke", asked)
@@ -137,7 +138,7 @@ def test_a_state_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyP
     assert asked.call_count == 3
 
 
-def test_a_state_that_cannot_be_read_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_cannot_be_read_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Mock(side_effect=RuntimeError("incorrect passphrase"))
     monkeypatch.setattr(pulumi.runtime, "invoke", asked)
     with pytest.raises(RuntimeError, match="incorrect passphrase"):
