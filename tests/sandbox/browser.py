@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, driven by the driver that comes with it: what a person at the pages would see."""
+"""Drives Debian's Chromium without a window through its own driver, to test what a person sees on the pages."""
 
 from __future__ import annotations
 

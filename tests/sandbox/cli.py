@@ -25,11 +25,11 @@ COMMAND = Annotated[list[str], typer.Argument(help="command and its arguments, a
 @app.command()
 def prepare(
     tools_only: Annotated[bool, typer.Option(help="only what a real account needs: Pulumi")] = False,
-    image: Annotated[list[str] | None, typer.Option(help="machine image, several times for several")] = None,
-    tests: Annotated[bool, typer.Option("--tests", help="also what only the tests use")] = False,
+    image: Annotated[list[str] | None, typer.Option(help="machine image to build; can be repeated")] = None,
+    tests: Annotated[bool, typer.Option("--tests", help="also what only the tests need")] = False,
 ) -> None:
-    """Have the tools, packages and machine images that a sandbox is made of."""
-    # Not at the top: every other command would wait half a second for it.
+    """Install or build the tools, packages and machine images of a sandbox. Skips what is there already."""
+    # Not at the top: it would delay every other command by half a second.
     from tests.sandbox.cloud.tools import bootstrap  # noqa: PLC0415
 
     if tools_only:
@@ -40,15 +40,15 @@ def prepare(
 
 @app.command()
 def running() -> None:
-    """Exit code 0 if the sandbox runs, healthy or not, else 1; says nothing."""
+    """Exit with code 0 if the sandbox is running, healthy or not, else with 1. Prints nothing."""
     raise typer.Exit(0 if namespaces.find(current()) else 1)
 
 
 @app.command()
 def unlock() -> None:
-    """Remove the locks of Pulumi engines that were killed; those that run keep theirs."""
+    """Remove the stack locks of Pulumi engines that were killed. Running engines keep theirs."""
     for stack in remove_stale_locks(current(), namespaces.find(current())):
-        print(f"stack {stack}: lock of an ended engine removed")
+        print(f"stack {stack}: removed the lock of an engine that is no longer running")
 
 
 @app.command(context_settings=PASSED_ON)
@@ -59,19 +59,19 @@ def tools(command: COMMAND) -> None:
 
 @app.command()
 def start() -> None:
-    """Have a healthy sandbox; fine when one runs."""
+    """Start the sandbox, or repair a running one, and wait until it is healthy."""
     lifecycle.start(current())
 
 
 @app.command()
 def stop() -> None:
-    """End the sandbox and remove what it made; fine when none runs."""
+    """Stop the sandbox and remove everything it created. Does nothing if none is running."""
     lifecycle.stop(current())
 
 
 @app.command()
 def status() -> None:
-    """Say how each service is; exit code 1 unless all are well."""
+    """Show the state of each service. Exit code 1 unless all are healthy."""
     layout = current()
     init = namespaces.find(layout)
     if init is None:
@@ -81,21 +81,21 @@ def status() -> None:
         print(f"{name:20} {state.lower()}")
     found = failures(init, layout)
     for name, reason in found.items():
-        print(f"{name:20} does not answer: {reason}")
+        print(f"{name:20} does not respond: {reason}")
     raise typer.Exit(1 if found else 0)
 
 
 @app.command(name="exec", context_settings=PASSED_ON)
 def execute(
     command: COMMAND,
-    cloud: Annotated[bool, typer.Option(help="inside the cloud instead of at the workstation")] = False,
+    cloud: Annotated[bool, typer.Option(help="inside the cloud instead of on the workstation")] = False,
 ) -> None:
-    """Run a command at the workstation; its exit code is this one's."""
+    """Run a command on the workstation and return its exit code."""
     layout = current()
     init = namespaces.find(layout)
     if init is None:
         raise lifecycle.SandboxError(
-            "no sandbox runs here: start one with `make up` or `python -m tests.sandbox start`"
+            "no sandbox is running: start one with `make up` or `python -m tests.sandbox start`"
         )
     prepare_folders(layout)
     environment = command_environment(layout)
@@ -105,25 +105,25 @@ def execute(
 
 @app.command()
 def shell() -> None:
-    """Open a shell at the workstation."""
+    """Open a shell on the workstation."""
     execute(["bash"])
 
 
 @app.command()
-def logs(name: Annotated[str, typer.Argument(help="service; none lists them")] = "") -> None:
+def logs(name: Annotated[str, typer.Argument(help="name of the service; leave it out to list them")] = "") -> None:
     """Print the log of a service."""
     folder = current().state / "logs"
     if not name:
-        print("\n".join(sorted(file.stem for file in folder.glob("*.log"))) or "no sandbox, no logs")
+        print("\n".join(sorted(file.stem for file in folder.glob("*.log"))) or "no logs: no sandbox has been started")
         return
     file = folder / f"{name}.log"
     if not file.exists():
-        raise lifecycle.SandboxError(f"no log {name!r}: see `python -m tests.sandbox logs`")
+        raise lifecycle.SandboxError(f"there is no log {name!r}: `python -m tests.sandbox logs` lists them")
     sys.stdout.write(file.read_text(errors="replace"))
 
 
 def main() -> None:
-    """Run the command line; expected mistakes end in one line and exit code 1."""
+    """Run the command line. Expected errors print one line and exit with code 1."""
     try:
         app()
     except (lifecycle.SandboxError, ToolError, InstanceNameError) as error:

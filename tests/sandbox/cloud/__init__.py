@@ -1,1 +1,1 @@
-"""What turns a bare machine into a running sandbox: tools, packages, certificates, namespaces, services."""
+"""Turns a bare machine into a running sandbox: packages, certificates, namespaces, services."""

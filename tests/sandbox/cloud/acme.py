@@ -1,7 +1,7 @@
 """The ACME directory under Let's Encrypt's names, in front of a real ACME server (pebble).
 
-Adds to each certificate chain the ACME server's root as cross-signed by the sandbox's authority, so that everybody who
-trusts the sandbox trusts the certificate, also after the server has been restarted (it makes a new root each time).
+Adds to each certificate chain the ACME server's root, cross-signed by the sandbox's authority. Everybody who trusts the
+sandbox then trusts the certificate, even after a restart of the server, which makes a new root each time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sandbox's own certificate authority.
 
-Owns one root, made when a sandbox starts and gone with it, the certificates of the services that the sandbox plays, and
-the folder of trusted certificates that its workstation sees instead of the machine's own. The machine's trust store is
-read and never written.
+Owns one root, created when a sandbox starts and deleted with it; the certificates of the emulated services; and the
+folder of trusted certificates that the workstation sees instead of the machine's own. The machine's trust store is only
+read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Authority:
             self._create()
         key = serialization.load_pem_private_key(self._key_file.read_bytes(), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{self._key_file} holds another kind of key than this authority makes; remove {folder}")
+            raise TypeError(f"{self._key_file} holds another kind of key than this authority creates: remove {folder}")
         self._key = key
         self.certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
 

@@ -1,4 +1,4 @@
-"""Whether the services of a sandbox answer, asked from the machine it runs on."""
+"""Checks whether the services of a sandbox respond, from the machine it runs on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""First process of a sandbox: makes mounts and networks its own, then becomes the process supervisor.
+"""First process of a sandbox: prepares its mounts and networks, then becomes the process supervisor.
 
-Runs inside fresh namespaces, as process 1. What it mounts is seen by the sandbox alone and is gone with it.
+Runs as process 1 inside new namespaces. Its mounts are visible only inside the sandbox and vanish with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Starting, watching and ending a sandbox.
+"""Starts, checks and stops a sandbox.
 
-Both `start` and `stop` can be said at any time and twice: after a machine restart, after a Ctrl-C half-way, and from
-two terminals at once (the second waits for the first).
+`start` and `stop` can be called at any time and twice: after a reboot, after a Ctrl-C half-way, and from two terminals
+at once (the second waits for the first).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INIT_MODULE = "tests.sandbox.cloud.init"
 
 
 class SandboxError(Exception):
-    """The sandbox cannot be had; the message says why and where to look."""
+    """The sandbox cannot be started; the message says why and where to look."""
 
 
 @contextlib.contextmanager
@@ -45,11 +45,9 @@ def locked(layout: Layout) -> Iterator[None]:
 
 
 def start(layout: Layout, progress: Say = say) -> None:
-    """Have a healthy sandbox: leave a running one alone, mend a half-running one, else make one."""
+    """Start the sandbox: leave a healthy one alone, repair a broken one, else create one."""
     if os.geteuid() != 0:
-        raise SandboxError(
-            "a sandbox has namespaces and devices of its own, which only root can make: run this as root"
-        )
+        raise SandboxError("only root can create the namespaces and devices of a sandbox: run this as root")
     with locked(layout):
         init = namespaces.find(layout)
         if init is None:
@@ -57,7 +55,7 @@ def start(layout: Layout, progress: Say = say) -> None:
             progress("sandbox: starting")
             init = _spawn(layout)
         elif _recorded(layout) != _made_of(layout):
-            progress("sandbox: its sources or images have changed: restarting the cloud, machines run on")
+            progress("sandbox: its sources or images have changed: restarting the cloud; machines keep running")
             with contextlib.suppress(OSError):
                 Supervisor(init, layout).restart("cloud")
         _fingerprint_file(layout).write_text(_made_of(layout))
@@ -65,7 +63,7 @@ def start(layout: Layout, progress: Say = say) -> None:
 
 
 def stop(layout: Layout, progress: Say = say) -> None:
-    """End the sandbox and remove all that it made, except what is cached for the next one."""
+    """Stop the sandbox and remove everything it created, except what is cached for the next one."""
     with locked(layout):
         if not layout.state.exists() and not namespaces.strays(layout, str(configuration_file(layout))):
             progress("sandbox: not running")
@@ -73,7 +71,7 @@ def stop(layout: Layout, progress: Say = say) -> None:
         progress("sandbox: stopping")
         _end_leftovers(layout)
         _remove(layout.state)
-        progress("sandbox: gone")
+        progress("sandbox: stopped and removed")
 
 
 def _fingerprint_file(layout: Layout) -> Path:
@@ -118,13 +116,13 @@ def _spawn(layout: Layout) -> namespaces.Init:
 
 
 def _wait(init: namespaces.Init, layout: Layout, progress: Say) -> None:
-    """Until every service answers. A service that the supervisor gave up is started again once."""
+    """Wait until every service responds. A service that the supervisor gave up on is started again once."""
     deadline = time.monotonic() + PATIENCE
-    told: set[str] = set()
+    reported: set[str] = set()
     supervisor, again = Supervisor(init, layout), set[str]()
     while missing := failures(init, layout):
         if not init.alive:
-            raise SandboxError(f"the sandbox ended while starting: {_tail(layout, 'init')}")
+            raise SandboxError(f"the sandbox stopped while starting: {_tail(layout, 'init')}")
         if time.monotonic() > deadline:
             raise SandboxError(_explain(supervisor, missing, layout))
         with contextlib.suppress(OSError):
@@ -134,9 +132,9 @@ def _wait(init: namespaces.Init, layout: Layout, progress: Say) -> None:
             if fatal & again:
                 raise SandboxError(_explain(supervisor, missing, layout))
             again |= fatal
-        for name in sorted(missing.keys() - told):
+        for name in sorted(missing.keys() - reported):
             progress(f"sandbox: waiting for {name}")
-        told |= missing.keys()
+        reported |= missing.keys()
         time.sleep(0.1)
     progress("sandbox: healthy")
 
@@ -146,7 +144,7 @@ def _explain(supervisor: Supervisor, missing: dict[str, str], layout: Layout) ->
         states = supervisor.states()
         dead = [name for name, state in states.items() if state != "RUNNING"]
         if dead:
-            return f"service {dead[0]} does not run: {_tail(layout, dead[0])}"
+            return f"service {dead[0]} is not running: {_tail(layout, dead[0])}"
     reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
     return f"the sandbox is not healthy after {PATIENCE} s ({reasons}); its logs are in {layout.state / 'logs'}"
 
@@ -158,7 +156,7 @@ def _tail(layout: Layout, name: str) -> str:
 
 
 def _end_leftovers(layout: Layout) -> None:
-    """End the process tree, if it runs, and what outlives it in the kernel: loop devices and control groups."""
+    """Kill the process tree, if it is running, and remove its loop devices and control groups."""
     known = namespaces.find(layout)
     # Arguments of a command line end with a zero: one instance's name may be the beginning of another's.
     marks = (f"{INIT_MODULE}\0{layout.name}\0", str(configuration_file(layout)))

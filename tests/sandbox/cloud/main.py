@@ -1,6 +1,6 @@
-"""The cloud: one process with everything that answers under the names of real services.
+"""The cloud: one process that serves everything under the names of the real services.
 
-Can be ended and started again at any time: all that it must remember is in files, and machines run on meanwhile.
+It can be stopped and started at any time: its state is in files, and machines keep running meanwhile.
 """
 
 from __future__ import annotations

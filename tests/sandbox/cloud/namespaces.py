@@ -1,7 +1,7 @@
-"""The private namespaces of a sandbox: making them, finding them again, running something inside.
+"""The private namespaces of a sandbox: creates them, finds them again, runs commands inside.
 
-One sandbox is one process tree below an init of its own, with its own network, mounts, process ids, IPC and host name.
-Killing that init ends all of it, which is what makes stopping dependable.
+One sandbox is one process tree below its own init, with its own network, mounts, process IDs, IPC and host name.
+Killing that init ends everything, so stopping is reliable.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def spawn(layout: Layout, command: Sequence[str], log: IO[bytes], environment: M
     except BaseException:
         process.kill()  # and with it, by its own wish, all that it started
         raise
-    raise RuntimeError(f"the sandbox's namespaces could not be made: {' '.join(unshare)} gave {process.returncode}")
+    raise RuntimeError(
+        f"cannot create the sandbox's namespaces: {' '.join(unshare)} failed with exit code {process.returncode}"
+    )
 
 
 def _first_child(process: subprocess.Popen[bytes]) -> Init | None:

@@ -1,4 +1,4 @@
-"""Package archives over HTTP, under the names that they have in the world."""
+"""Serves the package archives over HTTP, under the names of the real ones."""
 
 from __future__ import annotations
 

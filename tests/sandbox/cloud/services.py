@@ -1,4 +1,4 @@
-"""Which services a sandbox runs, and with what configuration."""
+"""The services that a sandbox runs, and their configuration."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Program:
         """As the supervisor's file wants it. Values with a quote or a line end cannot be written: `ValueError`."""
         for name, value in self.environment.items():
             if any(character in value for character in '"\n'):
-                raise ValueError(f"{name} holds a character that the supervisor's configuration cannot hold")
+                raise ValueError(f"{name} contains a character that the supervisor's configuration cannot contain")
         return ",".join(f'{name}="{value}"' for name, value in self.environment.items()).replace("%", "%%")
 
 

@@ -1,4 +1,4 @@
-"""State of the Pulumi stacks in the sandbox: locks that an ended engine has left behind."""
+"""State of the Pulumi stacks in the sandbox: removes locks that a dead engine left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment of the workstation: what a command at the sandbox's own desk sees, and nothing of its caller's."""
+"""The environment of the workstation: what a command in the sandbox sees, and nothing of the caller's."""
 
 from __future__ import annotations
 

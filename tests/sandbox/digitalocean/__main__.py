@@ -20,10 +20,10 @@ from tests.sandbox.digitalocean.state.store import Store
 
 
 def main(
-    token_file: Annotated[Path, typer.Option(help="File with the API token; made if it is not there.")],
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    token_file: Annotated[Path, typer.Option(help="File with the API token; created if it does not exist.")],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 uses a free one.")] = 0,
     control_port: Annotated[int, typer.Option(help="Port of the control interface on 127.0.0.1.")] = 0,
-    state: Annotated[Path | None, typer.Option(help="SQLite file to keep the state in.")] = None,
+    state: Annotated[Path | None, typer.Option(help="SQLite file for the state; in memory by default.")] = None,
     delay: Annotated[float, typer.Option(help="Seconds that every operation on a machine takes.")] = 0.2,
 ) -> None:
     """Serve the emulated API on loopback until interrupted."""

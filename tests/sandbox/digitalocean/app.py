@@ -1,4 +1,4 @@
-"""The API as an ASGI application."""
+"""The API as an ASGI application: authentication, rate limit, injected faults, routes, errors."""
 
 from __future__ import annotations
 

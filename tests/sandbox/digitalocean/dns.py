@@ -1,6 +1,6 @@
 """The name server of the emulated domains, and of the sandbox's own names.
 
-Authoritative only: a name below none of its zones is refused. It answers from the records as they are at that moment.
+Authoritative only: it refuses names outside its zones. It answers from the records as they are at that moment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Faults that a test injects into the API.
 
-Each fault has a pattern of the path (`*` stands for anything, slashes too), a method or `*`, and a number of requests
-to hit. The first that fits a request hits it: it may wait, then answer with a status, or cut the connection.
+Each fault has a pattern for the path (`*` matches anything, including slashes), a method or `*`, and a number of
+requests to affect. The first fault that matches a request applies: it may wait, then answer with a status or drop the
+connection.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The metadata service, which machines reach at 169.254.169.254.
 
-It tells machines by the address that they ask from; whoever is no machine is told nothing.
+It identifies machines by their source address; other callers get nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Running the applications with uvicorn."""
+"""Serves the applications with uvicorn."""
 
 from __future__ import annotations
 

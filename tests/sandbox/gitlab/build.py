@@ -28,7 +28,7 @@ def build(version: str, out: Path) -> Path:
     """
     match = VERSION.match(version)
     if not match:
-        raise ValueError(f"{version!r} is not a version of the package in GitLab 19, such as 19.3.0-ce.0")
+        raise ValueError(f"{version!r} is not a package version of GitLab 19, such as 19.3.0-ce.0")
     major, minor = int(match[1]), int(match[2])
     out.mkdir(parents=True, exist_ok=True)
     target = out / f"gitlab-ce_{version}_all.deb"

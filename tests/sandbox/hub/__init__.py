@@ -1,1 +1,1 @@
-"""Docker Hub for a sandbox: a few official images, made here, and the registry that hands them out."""
+"""Docker Hub of a sandbox: a few official images, built here, and the registry that serves them."""

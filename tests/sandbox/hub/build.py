@@ -1,8 +1,8 @@
 """Builds the images: `python -m tests.sandbox.hub.build`.
 
-Each is made of layers: Debian, what the image adds, and (when it is handed out) one with the sandbox's authority.
-Trees come from a shell script in namespaces of its own; no Docker engine is needed. What is built is kept in the cache
-and is the same for every sandbox.
+Each image consists of layers: Debian, what the image adds, and (when it is served) one with the sandbox's authority. A
+shell script builds the file trees in its own namespaces, without a Docker engine. The result is cached and the same for
+every sandbox.
 """
 
 from __future__ import annotations

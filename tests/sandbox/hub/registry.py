@@ -1,8 +1,8 @@
-"""The registry of Docker Hub (and of Quay, for one more image): hands out images, takes none.
+"""The registry of Docker Hub (and of Quay, for one image): read-only.
 
-Speaks the distribution protocol as far as pulling needs it, with anonymous tokens from the other host name as Docker
-Hub has it. Every image gets one more layer here: the sandbox's authority, so that containers and engines in them
-trust the sandbox as its machines do.
+Implements the distribution protocol as far as pulling needs it, with anonymous tokens from a second host name as on
+Docker Hub. Every image gets one more layer here, with the sandbox's authority, so that containers and the engines in
+them trust the sandbox as its machines do.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Real machinery behind the emulated cloud: machines, their network, their disks, and object storage."""
+"""The real machinery behind the emulated cloud: machines, their network, their disks, and object storage."""

@@ -1,7 +1,7 @@
-"""`MachineBackend`: the real machinery that the emulated API drives.
+"""`MachineBackend`: the machinery that the emulated API drives.
 
-Owns the records of what exists and the order of things; the parts know how to do them: `engine` (containers),
-`network`, `firewall`, `volumes`, `spaces`. One lock a machine keeps calls and events on it apart.
+Owns the records of what exists and the order of steps. The other modules know how to do each: `engine` (containers),
+`network`, `firewall`, `volumes`, `spaces`. One lock per machine serializes calls and events on it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Machines as containers of a private Docker engine.
 
-Owns containers and their Docker data volumes; knows nothing of networks and block devices. The engine's library blocks,
+Owns containers and their Docker data volumes; knows nothing of networks and block devices. The client library blocks,
 so every call runs in a thread.
 """
 

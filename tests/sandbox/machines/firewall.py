@@ -1,7 +1,7 @@
 """The packet filter of the cloud: cloud firewalls, reserved addresses, isolation of VPCs, protection of the services.
 
-Owns one nftables table in the cloud's network namespace and replaces it as a whole. A closed port does not answer, as
-on DigitalOcean; connections that were let in go on after a firewall has closed, as there.
+Owns one nftables table in the cloud's network namespace and replaces it as a whole. As on DigitalOcean, a closed port
+does not respond, and established connections survive when a firewall closes.
 """
 
 from __future__ import annotations

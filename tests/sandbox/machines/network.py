@@ -1,8 +1,8 @@
 """Links, addresses and routes of the cloud, its machines and the workstation.
 
-There is no bridge: each machine has a link of its own into the cloud's network namespace, so every packet is routed
-and passes the packet filter (`firewall`). Everything here acts on the namespace of the calling process, which must be
-the cloud's, never the host's; `WrongNamespaceError` is raised where it looks like the host's.
+There is no bridge: each machine has its own link into the cloud's network namespace, so every packet is routed and
+passes the packet filter (`firewall`). Everything here acts on the namespace of the calling process, which must be the
+cloud's, never the host's; `WrongNamespaceError` is raised if it looks like the host's.
 """
 
 from __future__ import annotations

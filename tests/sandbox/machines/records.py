@@ -1,6 +1,6 @@
-"""What the machinery must remember to bring everything back after a restart.
+"""What the machinery must remember to restore everything after a restart.
 
-One JSON file of mode 0600 (user data may hold secrets), replaced as a whole.
+One JSON file of mode 0600 (user data may contain secrets), replaced as a whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What cloud-init finds at a machine's first boot: a NoCloud seed directory.
+"""The data for cloud-init at a machine's first boot: a NoCloud seed directory.
 
-The DigitalOcean data source asks the firmware for the vendor and so refuses to work in a container; the content is the
+The DigitalOcean data source checks the vendor in the firmware and so refuses to work in a container; the content is the
 same.
 """
 

@@ -1,8 +1,8 @@
-"""Object storage: one S3 server (versitygw) a region, and the keys and grants of the account.
+"""Object storage: one S3 server (versitygw) per region, and the keys and grants of the account.
 
-A key that may do everything is an administrator of the server: it sees and owns every bucket. Any other key is a plain
-user whom bucket policies let in. Those policies are made here, from the keys; what a user adds to a bucket's policy
-stays. The server reads accounts at each request, so a key is good, and gone, at once.
+A full-access key is an administrator of the server: it sees and owns every bucket. Any other key is a plain user whom
+bucket policies let in. Those policies are generated here from the keys; what a user adds to a bucket's policy stays.
+The server reads accounts at each request, so changes of keys take effect at once.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Spaces:
         """Make or change a key. Raises `GrantError` for a permission that does not exist."""
         for grant in grants:
             if grant.permission not in PERMISSIONS:
-                raise GrantError(f"no permission {grant.permission!r}: known are {', '.join(PERMISSIONS)}")
+                raise GrantError(f"there is no permission {grant.permission!r}; there are {', '.join(PERMISSIONS)}")
         async with self._lock:
             before = self._touched(access_key)
             self._keys[access_key] = _Key(secret_key, tuple(grants))

@@ -1,7 +1,7 @@
-"""What stands before a region's S3 server under its public name: everything is passed on as it came.
+"""The proxy in front of a region's S3 server, under its public name. It forwards everything unchanged.
 
-Only lifecycle rules are answered here, because the server does not know them. It still judges such a request: when it
-says "not implemented", signature and bucket were right. The rules are kept and given back; nothing expires by them.
+Except for lifecycle rules, which the server does not support. It still checks such a request: if it answers "not
+implemented", signature and bucket were right. The rules are stored and returned; no object expires.
 """
 
 from __future__ import annotations

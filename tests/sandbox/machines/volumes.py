@@ -1,8 +1,8 @@
-"""Block devices: sparse files, shown through the host's loop devices.
+"""Block devices: sparse files, attached through the host's loop devices.
 
-Loop devices are the one thing that a sandbox shares with the host and with other sandboxes. So each is marked to go
-away by itself once nobody has it open: this process holds it, and so does a machine that has it mounted. When a
-sandbox is killed, nothing of it stays on the host.
+Loop devices are the one thing that a sandbox shares with the host and with other sandboxes. So each is marked to detach
+when the last user closes it: this process holds it open, and so does a machine that has it mounted. When a sandbox is
+killed, nothing stays on the host.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Volumes:
             case "":
                 pass
             case other:
-                raise VolumeError(f"no filesystem {other!r}: known are ext4 and xfs")
+                raise VolumeError(f"there is no file system {other!r}; there are ext4 and xfs")
         unfinished.replace(path)
 
     async def delete(self, volume_id: str) -> None:

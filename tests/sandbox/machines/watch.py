@@ -1,7 +1,7 @@
-"""Tells when machines end by themselves: a reboot or a power-off from inside.
+"""Watches for machines that stop by themselves: a reboot or a power-off from inside.
 
-The engine's event stream blocks, so it is read in a thread and handed to the event loop. When the engine goes away,
-the stream is opened again as soon as it is back.
+The engine's event stream blocks, so a thread reads it and passes events to the event loop. If the engine goes away, the
+stream is opened again as soon as it is back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Output of a command, as it comes: kept for the state, and told to the engine line by line."""
+"""Output of a command while it runs: kept for the state, and reported to the engine line by line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Installs the sandbox's plugins where the Pulumi engine looks for them.
 
 `python -m tests.sandbox.plugins.install --pulumi-home HOME --bin-dir BIN` puts the language host into BIN, which must
-be on PATH, and the providers into HOME, which must be PULUMI_HOME. Doing it again changes nothing.
+be on PATH, and the providers into HOME, which must be PULUMI_HOME. Running it again changes nothing.
 """
 
 from __future__ import annotations

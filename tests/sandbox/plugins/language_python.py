@@ -1,7 +1,7 @@
 """Language host for Python: runs the program in this process, with the interpreter that it was installed with.
 
-The engine asks a language host for what a program needs, and then to run it. This one says that a program needs
-nothing, so that the engine looks for a plugin only when a resource asks for it, and then among those installed.
+The engine asks a language host which plugins a program needs, then to run it. This one reports none, so the engine
+looks for a plugin only when a resource needs it, among the installed ones.
 """
 
 from __future__ import annotations

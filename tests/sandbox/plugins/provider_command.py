@@ -1,7 +1,7 @@
-"""Provider `command`: commands on this machine and on others, and files for others.
+"""Provider `command`: local and remote commands, and files copied to remote machines.
 
-Any change of an input but `triggers` runs `update`, or `create` again if there is none; `triggers` make a new resource.
-`delete` runs with the connection in the state. Nothing is connected to at preview.
+Any change of an input except `triggers` runs `update`, or `create` again if there is none; `triggers` replace the
+resource. `delete` uses the connection in the state. A preview connects to nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Provider `digitalocean`: configuration, and which resources and functions there are."""
+"""Provider `digitalocean`: its configuration, resources and functions."""
 
 from __future__ import annotations
 

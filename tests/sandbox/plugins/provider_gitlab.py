@@ -1,4 +1,4 @@
-"""Provider `gitlab`: configuration, and which resources and functions there are."""
+"""Provider `gitlab`: its configuration, resources and functions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""SSH for the `command` plugin: reaching a machine, running a command on it, copying files to it.
+"""SSH for the `command` plugin: connects to a machine, runs commands, copies files.
 
-Never reads the user's own SSH configuration, keys or known hosts: a connection is what the program says it is.
+Never reads the user's own SSH configuration, keys or known hosts: only the program defines a connection.
 """
 
 from __future__ import annotations

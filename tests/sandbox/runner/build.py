@@ -27,7 +27,7 @@ def build(version: str, out: Path) -> list[Path]:
         RuntimeError: `dpkg-deb` refused; its words are in the message.
     """
     if not VERSION.match(version):
-        raise ValueError(f"{version!r} is not a version of the package in GitLab Runner 19, such as 19.3.0-1")
+        raise ValueError(f"{version!r} is not a package version of GitLab Runner 19, such as 19.3.0-1")
     out.mkdir(parents=True, exist_ok=True)
     return [_build(name, version, out) for name in PACKAGES]
 

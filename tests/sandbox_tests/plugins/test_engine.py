@@ -92,7 +92,7 @@ def test_after_destroy_the_state_is_empty(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("kind", "properties", "message"),
     [
-        ("random:index/randomPet:RandomPet", {}, "does not have the type random:index/randomPet:RandomPet"),
+        ("random:index/randomPet:RandomPet", {}, "does not support the type random:index/randomPet:RandomPet"),
         ("random:index/randomId:RandomId", {"byteLength": 4, "colour": "red"}, "unknown property"),
         ("random:index/randomId:RandomId", {}, "missing required property"),
         ("random:index/randomId:RandomId", {"byteLength": "four"}, "expected a whole number"),

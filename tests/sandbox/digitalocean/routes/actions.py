@@ -1,4 +1,4 @@
-"""/v2/actions: everything that happened, whatever it happened to."""
+"""/v2/actions: everything that happened, to any resource."""
 
 from __future__ import annotations
 

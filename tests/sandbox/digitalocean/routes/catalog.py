@@ -1,4 +1,4 @@
-"""/v2/regions, /v2/sizes and /v2/images: what is offered."""
+"""/v2/regions, /v2/sizes and /v2/images: what the service offers."""
 
 from __future__ import annotations
 

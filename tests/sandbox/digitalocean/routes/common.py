@@ -1,4 +1,4 @@
-"""What handlers of all resources need: bodies, pages, look-ups."""
+"""Helpers for all handlers: request bodies, pages, lookups, unsupported operations."""
 
 from __future__ import annotations
 

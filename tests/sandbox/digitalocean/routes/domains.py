@@ -1,4 +1,4 @@
-"""/v2/domains and their records. What a record may be is in `records.py`."""
+"""/v2/domains and their records. The rules for records are in `state/records.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/v2/droplets/{id}/actions: what can be done to a machine."""
+"""/v2/droplets/{id}/actions: power, resize, rebuild and rename a machine."""
 
 from __future__ import annotations
 

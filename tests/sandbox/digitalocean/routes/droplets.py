@@ -1,4 +1,4 @@
-"""/v2/droplets: making, finding and ending machines. What else can be done to them is in `droplet_actions.py`."""
+"""/v2/droplets: create, find and destroy machines. Actions on them are in `droplet_actions.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/v2/tags and what carries them."""
+"""/v2/tags and the resources that carry them."""
 
 from __future__ import annotations
 

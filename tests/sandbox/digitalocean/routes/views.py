@@ -1,4 +1,4 @@
-"""How records look in the API."""
+"""The JSON of records."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Leases of addresses.
 
-An address that was given back is not given out again before all others of its pool were: clients remember addresses.
+A released address is handed out again only after all others of its pool, because clients remember addresses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the emulated API asks of the machinery behind it.
+"""The interface between the emulated API and the machines behind it.
 
-The emulator owns the API's rules and state; a `Backend` owns real machines, links, disks and object storage. The two
-meet only here, so that the API can be tested without machines and the machines without the API.
+The emulator owns the API's rules and state; a `Backend` owns real machines, links, disks and object storage. They meet
+only here, so the API can be tested without machines and the machines without the API.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all parts of the emulator share: configuration, state, machinery, work under way."""
+"""One emulated account: its configuration, state, backend and running actions."""
 
 from __future__ import annotations
 

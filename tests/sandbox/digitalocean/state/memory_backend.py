@@ -1,6 +1,6 @@
-"""A backend without machinery: it keeps a picture of what it was told.
+"""A backend without machines, which records what it was asked to do.
 
-For tests of the API and for experiments. Every call takes one turn of the event loop and, if asked, some time.
+For tests of the API and for experiments. Every call takes one turn of the event loop and, optionally, some time.
 """
 
 from __future__ import annotations

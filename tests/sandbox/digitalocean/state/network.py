@@ -1,4 +1,4 @@
-"""Firewalls, as machines feel them: tags and droplet ids turned into addresses."""
+"""Firewalls as machines see them: tags and droplet IDs resolved to addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which project a resource is in, and how resources are named."""
+"""Which project a resource is in, and the URNs of resources."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a DNS record may be.
+"""Validation of DNS records.
 
-Rules as the API states them; where it is silent (which names can have a CNAME), those of RFC 1034.
+The rules that the API documents; where it is silent (which names can have a CNAME), those of RFC 1034.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The one state of the emulator: a SQLite file.
+"""The state of the emulator: one SQLite file.
 
-Everything that must survive a restart is in it: records, counters, settings, the log of requests and the gaps. It holds
-user data and keys, so the file is for its owner only. All access is from one thread (that of the event loop), and
-every change between two `await`s can be made one transaction.
+It holds everything that must survive a restart: records, counters, settings, the request log and the list of gaps. It
+contains user data and keys, so only its owner can read it. All access is from the thread of the event loop, and changes
+between two `await`s can be one transaction.
 """
 
 from __future__ import annotations

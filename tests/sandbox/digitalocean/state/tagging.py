@@ -1,4 +1,4 @@
-"""Tags on things."""
+"""Tags on resources."""
 
 from __future__ import annotations
 

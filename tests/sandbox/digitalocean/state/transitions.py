@@ -1,7 +1,7 @@
-"""How long things take.
+"""How long actions take.
 
-By default exactly as long as the machinery needs. A test can make a kind of work take at least some seconds, or hold it
-until the setting is changed again.
+By default as long as the backend needs. A test can make a kind of action take a minimum number of seconds, or hold it
+until the setting changes again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What actions do, once accepted.
+"""What actions do once they are accepted.
 
-Every handler can be run again from its start: the emulator may have been stopped at any point of it. A record that is
-gone means that there is nothing left to do.
+Every handler can be run again from its start, because the emulator may have been stopped at any point. If the record is
+gone, there is nothing left to do.
 """
 
 from __future__ import annotations

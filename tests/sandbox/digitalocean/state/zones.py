@@ -1,4 +1,4 @@
-"""Domain records as a zone: what the name server answers from, and what a zone file shows."""
+"""Domain records as a DNS zone: for the name server, and as a zone file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application as a whole."""
+"""The ASGI application: all routes, and the errors of the API."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Git over HTTPS: the smart protocol, for clone, fetch and push.
 
-`git` itself speaks it; here is who may, and the hooks that keep protected refs. The dumb protocol is not served.
+`git` implements the protocol; this module checks access and installs the hooks that guard protected refs. The dumb
+protocol is not supported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`/-/health`, `/-/liveness`, `/-/readiness`: only for addresses on the allow-list, absent to all others."""
+"""`/-/health`, `/-/liveness`, `/-/readiness`: 404 for addresses that are not on the allow-list."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`/jwt/auth`: where the registry sends its clients for a token.
+"""`/jwt/auth`: issues the tokens that the registry asks its clients for.
 
-Only GET: a POST (OAuth2) is answered with 404, and clients then use GET.
+GET only: a POST (OAuth2) gets 404, and clients then use GET.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pages for people: what a project, its pipelines, jobs, runners and images are like. Whole without scripts."""
+"""Web pages: projects, pipelines, jobs, runners and images. All of them work without JavaScript."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has signed in to the pages: a signed cookie, and a word in every form that only that visitor's pages have."""
+"""Sessions of the web pages: a signed cookie, and a CSRF token in every form."""
 
 from __future__ import annotations
 

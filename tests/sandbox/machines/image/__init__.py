@@ -1,1 +1,1 @@
-"""The root filesystem of machines: how it is made, kept and given to the machine engine."""
+"""The root file system of machines: built, cached, and loaded into the machine engine."""

@@ -1,8 +1,8 @@
-"""Builds and loads the root filesystems of machines.
+"""Builds and loads the root file systems of machines.
 
-`build` makes a tarball that is the same for every sandbox and is kept in the cache, named by what it was made of.
-`load` gives it to a machine engine and adds what belongs to one sandbox only: its authority and the key of its mirror.
-Package archives are the ones that the host's own apt uses; none is named here.
+`build` creates a tarball that is the same for every sandbox; it is cached under a hash of its inputs. `load` imports it
+into a machine engine and adds what belongs to one sandbox only: its authority and the key of its mirror. Package
+archives are those that the host's own apt uses; none is named here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ImageError(Exception):
 
 
 def say(line: str) -> None:
-    """Show one line of progress at once."""
+    """Print one line of progress immediately."""
     print(line, flush=True)
 
 
@@ -97,13 +97,13 @@ def load(
     base, name = f"slipway/base-{slug}:{_built(slug, cache)}", image_name(slug)
     trust = hashlib.sha256(base.encode() + ca_certificate.read_bytes() + mirror_keyring.read_bytes()).hexdigest()
     if _label(engine, name) == trust:
-        progress(f"image {slug}: loaded before")
+        progress(f"image {slug}: already loaded")
         return name
     if not engine.images.list(name=base):
-        progress(f"image {slug}: import")
+        progress(f"image {slug}: importing")
         repository, _, tag = base.partition(":")
         engine.api.import_image_from_file(str(tarball(slug, cache)), repository=repository, tag=tag)
-    progress(f"image {slug}: trust of this sandbox")
+    progress(f"image {slug}: adding this sandbox's certificates")
     context = _context(ca_certificate, mirror_keyring)
     engine.images.build(
         fileobj=context,
@@ -128,14 +128,14 @@ def _built(slug: str, cache: Path) -> str:
     try:
         return tarball(slug, cache).with_suffix(".key").read_text().strip()
     except FileNotFoundError:
-        raise ImageError(f"image {slug} is not built") from None
+        raise ImageError(f"image {slug} has not been built") from None
 
 
 def _suite(slug: str) -> str:
     try:
         return SUITES[slug]
     except KeyError:
-        raise ImageError(f"no image {slug!r}: known are {', '.join(SUITES)}") from None
+        raise ImageError(f"there is no image {slug!r}; there are {', '.join(SUITES)}") from None
 
 
 def archives() -> tuple[str, str]:

@@ -1,1 +1,1 @@
-"""What every plugin is built on: the provider protocol, resources and their properties, the plugin's process."""
+"""The framework of the plugins: the provider protocol, resources and their properties, the process of a plugin."""

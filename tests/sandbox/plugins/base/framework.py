@@ -1,9 +1,9 @@
-"""What a provider plugin is made of: fields, resources, functions and a provider, declared and then served.
+"""What a provider plugin is declared with: fields, resources, functions and a provider.
 
-A resource is a table of its inputs plus four operations. Checking, defaults, names, diffs, replacement and the inputs
-after a refresh follow from the table, in the way of the bridged Terraform providers that the plugins stand in for:
-an input that the remote side fills in (`computed`) makes no difference when the program leaves it out, and a refresh
-changes only inputs that the program gave.
+A resource is a table of its inputs plus four operations. Checks, defaults, names, diffs, replacement and the inputs
+after a refresh follow from the table, as in the bridged Terraform providers that the plugins stand in for: leaving out
+an input that the remote side fills in (`computed`) is no change, and a refresh changes only inputs that the program
+gave.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Checker:
         """The values with defaults filled in and simple types converted."""
         for name in values.keys() - fields.keys():
             known = ", ".join(sorted(fields))
-            self._fail(path + name, f"unknown property; the sandbox's plugin knows {known}")
+            self._fail(path + name, f"unknown property; the sandbox's plugin supports {known}")
         checked = {}
         for name, spec in fields.items():
             value = values.get(name)
@@ -355,4 +355,4 @@ class Provider(abc.ABC):
 
     def _missing(self, what: str, token: str, known: Iterable[Resource | Function]) -> str:
         names = ", ".join(item.full_name for item in known) or "none"
-        return f"the sandbox's {self.name} plugin does not have the {what} {token}; it has: {names}"
+        return f"the sandbox's {self.name} plugin does not support the {what} {token}; it supports: {names}"

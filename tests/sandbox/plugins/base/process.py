@@ -1,4 +1,4 @@
-"""The process of a plugin: how the engine starts it, finds it and ends it."""
+"""The process of a plugin: how the engine starts, finds and stops it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Property values as the engine sends them over gRPC, as plain Python values and back.
+"""Property values: converts between the engine's gRPC messages and plain Python values.
 
-Secrets are unwrapped on the way in: the plugins tell the engine that they do not take secrets, so it keeps count of
-them itself and marks what comes back. The signatures are the SDK's.
+Secrets are unwrapped on the way in: the plugins declare that they do not accept secrets, so the engine tracks them and
+marks what comes back. The signatures are the SDK's.
 """
 
 from __future__ import annotations

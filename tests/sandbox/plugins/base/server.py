@@ -1,4 +1,4 @@
-"""Serves a provider to the Pulumi engine over gRPC, many requests at once."""
+"""Serves a provider to the Pulumi engine over gRPC, with concurrent requests."""
 
 from __future__ import annotations
 

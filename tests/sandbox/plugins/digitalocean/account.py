@@ -1,4 +1,4 @@
-"""What belongs to the account: SSH keys, tags, projects, keys for Spaces."""
+"""Resources of the account: SSH keys, tags, projects, Spaces keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of the API without making anything."""
+"""Functions of the provider: lookups that create nothing."""
 
 from __future__ import annotations
 

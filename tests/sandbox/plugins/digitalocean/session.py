@@ -1,4 +1,4 @@
-"""What the resources talk through: the DigitalOcean API (`pydo`) and Spaces (`boto3`)."""
+"""The clients that resources use: the DigitalOcean API (`pydo`) and Spaces (`boto3`)."""
 
 from __future__ import annotations
 

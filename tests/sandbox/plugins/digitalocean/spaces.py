@@ -1,4 +1,4 @@
-"""Buckets of Spaces and objects in them, over S3."""
+"""Spaces buckets and their objects, over S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pipelines need: variables, and runners."""
+"""Resources for pipelines: variables and runners."""
 
 from __future__ import annotations
 

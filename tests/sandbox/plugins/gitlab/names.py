@@ -1,4 +1,4 @@
-"""Names of properties in programs and in the API, names of access levels, and the fields that go with them."""
+"""Property names in programs and in the API, names of access levels, and helpers to convert them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the resources talk through: the REST API of GitLab, by `python-gitlab`."""
+"""The client that resources use: GitLab's REST API through `python-gitlab`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the whole instance."""
+"""Settings of the instance."""
 
 from __future__ import annotations
 

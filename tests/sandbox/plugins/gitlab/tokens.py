@@ -1,4 +1,4 @@
-"""Tokens that belong to a project. Their secret is told once, and from then on only in the state."""
+"""Tokens of a project. GitLab returns their secret once; from then on only the state has it."""
 
 from __future__ import annotations
 

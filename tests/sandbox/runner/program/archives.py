@@ -1,4 +1,4 @@
-"""Artifacts and caches: files of a project as archives. Links are stored as links and never followed."""
+"""Artifacts and caches: a project's files as archives. Links are stored as links and never followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`config.toml`: read, changed, written with all that it holds, and this host's system ID beside it."""
+"""`config.toml`: reads, changes and writes it without losing anything, and keeps the system ID beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GitLab as runners see it: `/api/v4/runners` and `/api/v4/jobs`."""
+"""Client for GitLab's runner API: `/api/v4/runners` and `/api/v4/jobs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images: which may be used, with whose credentials and by which policy they are pulled."""
+"""Images: which ones are allowed, the credentials and the policy for pulling them."""
 
 from __future__ import annotations
 

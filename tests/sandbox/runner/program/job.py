@@ -1,4 +1,4 @@
-"""One job from its first line in the log to its last."""
+"""One job, from its first line in the log to its last."""
 
 from __future__ import annotations
 

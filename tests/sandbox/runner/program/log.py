@@ -1,4 +1,4 @@
-"""Lines of the log: a level, a message, then what it is about as `key=value`."""
+"""Log lines: a level, a message, then fields as `key=value`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Flags of the command line: for each its variable in the environment and its place in `config.toml`.
+"""Command-line flags: for each its environment variable and its place in `config.toml`.
 
-As in the real program a switch may have a value (`--locked=false`) and a flag one dash (`-url`). A flag that is not in
+As in the real program, a switch may have a value (`--locked=false`) and a flag one dash (`-url`). A flag that is not in
 these tables is refused by name.
 """
 

@@ -1,4 +1,4 @@
-"""What a job holds as the server sends it, and its variables once the runner has added its own."""
+"""A job as the server sends it, and its variables including those that the runner adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gitlab-runner run`: asks for jobs for every runner of the configuration and runs them, until told to end."""
+"""`gitlab-runner run`: requests jobs for every runner of the configuration and runs them, until stopped."""
 
 from __future__ import annotations
 

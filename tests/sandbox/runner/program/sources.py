@@ -1,6 +1,6 @@
-"""The project's files in the volume that jobs build in: cloned with the job's own token.
+"""The project's files in the build volume: cloned with the job's own token.
 
-Done by the runner itself, on the volume's folder, where the real program starts a helper container. The clone is fresh
+The runner itself does this, on the volume's folder, where the real program starts a helper container. The clone is new
 for every job: git never runs in a folder that a job could have prepared.
 """
 

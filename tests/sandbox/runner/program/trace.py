@@ -1,4 +1,4 @@
-"""The log of a job: masked, kept, and sent to the server in pieces while the job runs."""
+"""The log of a job: masked, stored, and sent to the server in pieces while the job runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes of job containers, and where their content is on this host."""
+"""Volumes of job containers, and where their content is on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REST API v4, one module for each kind of thing, and the protocol that runners speak."""
+"""REST API v4, one module per kind of resource, and the protocol of runners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access tokens of projects: each belongs to a user of its own, who is a member of the project and nothing else."""
+"""Project access tokens. Each belongs to a bot user that is a member of that project only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts, as runners send and fetch them, and as people and programs download them."""
+"""Artifacts: upload and download by runners, download by users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request to the API: its parameters, who asks, and the database; and the answers to it."""
+"""One request to the API (its parameters, caller and database connection), and the kinds of responses."""
 
 from __future__ import annotations
 

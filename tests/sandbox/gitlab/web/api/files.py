@@ -1,4 +1,4 @@
-"""Files of a repository: each change of one is a commit."""
+"""Files of a repository; each change is a commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The instance: version, settings."""
+"""The instance: version and settings."""
 
 from __future__ import annotations
 

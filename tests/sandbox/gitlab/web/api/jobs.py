@@ -1,4 +1,4 @@
-"""Jobs of a project, and the one that a job's token belongs to."""
+"""Jobs of a project, and the job that a job token belongs to."""
 
 from __future__ import annotations
 

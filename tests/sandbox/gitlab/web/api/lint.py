@@ -1,4 +1,4 @@
-"""The linter: what is wrong with a file, or which jobs it comes to."""
+"""The CI linter: reports the errors in a file, or the jobs that it defines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the path of a request names: a group, a project, a job. The caller states the access level that it needs.
+"""Finds what the path of a request names: a group, a project, a job. The caller states the required access level.
 
-Whoever may not see the thing gets 404, whoever sees it without that level gets 403.
+Callers who may not see it get 404; those who may, but lack the access level, get 403.
 """
 
 from __future__ import annotations

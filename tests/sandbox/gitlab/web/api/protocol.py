@@ -1,7 +1,7 @@
-"""What runners say: they register, verify their token, ask for jobs, send logs and results.
+"""The runner protocol: register, verify a token, request jobs, send logs and results.
 
-As seen with the real gitlab-runner: its requests are JSON with the token in the body, but for logs, which are plain
-text with `Content-Range`, and artifacts, which are forms. Older ones also put their token where a user's would be.
+Follows the requests of the real gitlab-runner: JSON with the token in the body, except for logs, which are plain text
+with `Content-Range`, and artifacts, which are forms. Older versions also send their token in a user's header.
 """
 
 from __future__ import annotations

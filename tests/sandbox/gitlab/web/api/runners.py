@@ -1,4 +1,4 @@
-"""Runners, for those who look after them."""
+"""Management of runners by users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people do with pipelines and jobs: run again, stop, start by hand. Each locks the database first."""
+"""What users do with pipelines and jobs: retry, cancel, play. Each locks the database first."""
 
 from __future__ import annotations
 

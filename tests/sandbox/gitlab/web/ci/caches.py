@@ -1,4 +1,4 @@
-"""Caches of jobs: their keys."""
+"""Keys of job caches."""
 
 from __future__ import annotations
 

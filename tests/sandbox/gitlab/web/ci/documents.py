@@ -1,7 +1,7 @@
-"""`.gitlab-ci.yml` as one document: YAML read, `include` put in, `!reference` and `extends` resolved.
+"""`.gitlab-ci.yml` as one document: reads YAML, resolves `include`, `!reference` and `extends`.
 
-Only files of the same repository can be included: other projects, templates, components and addresses elsewhere are
-refused in words of our own.
+Only files of the same repository can be included: other projects, templates, components and remote files are refused
+with a message of the stand-in's own.
 """
 
 from __future__ import annotations

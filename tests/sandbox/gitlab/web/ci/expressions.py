@@ -1,7 +1,7 @@
 """Conditions of `rules:if` and `only:variables`, such as `$CI_COMMIT_BRANCH == "main" && $DEPLOY !~ /^no/i`.
 
-As GitLab documents them: `&&` binds closer than `||`, an unknown variable is null, and a bare variable is true when it
-has a value that is not empty.
+As GitLab documents them: `&&` binds more tightly than `||`, an unknown variable is null, and a bare variable is true if
+it has a non-empty value.
 """
 
 from __future__ import annotations

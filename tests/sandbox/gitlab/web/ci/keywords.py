@@ -1,4 +1,4 @@
-"""Keywords of `.gitlab-ci.yml`: which there are, and what each takes. Unknown ones are refused, as the linter does."""
+"""Keywords of `.gitlab-ci.yml`: which exist, and their values. Unknown ones are refused, as by the linter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs as a browser shows them: colours of the terminal as classes, sections of the runner left out."""
+"""Job logs as HTML: terminal colors as classes, the runner's section markers removed."""
 
 from __future__ import annotations
 

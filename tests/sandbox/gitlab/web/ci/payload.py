@@ -1,4 +1,4 @@
-"""A job as a runner gets it: the answer to `POST /jobs/request`."""
+"""A job as a runner receives it: the response to `POST /jobs/request`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipelines: made from a push or on request, as the file in the repository has them."""
+"""Creates pipelines, on a push or on request, from the file in the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reader makes of a file."""
+"""The result of reading a file: jobs and stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variables that every job finds: `CI`, `CI_COMMIT_SHA`, `CI_REGISTRY_IMAGE` and so on."""
+"""Predefined variables of jobs: `CI`, `CI_COMMIT_SHA`, `CI_REGISTRY_IMAGE` and so on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How pipelines go on: which job may start, what a pipeline comes to, what follows when a job ends.
+r"""How pipelines progress: which job may start, the status of a pipeline, what follows when a job ends.
 
 created -> pending -> running -> success | failed | canceled
-         \\-> manual, scheduled, skipped
+         \-> manual, scheduled, skipped
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runners: who they are, which jobs they may take, and why a job finds none."""
+"""Runners: authentication, which jobs they may take, and why a job finds none."""
 
 from __future__ import annotations
 

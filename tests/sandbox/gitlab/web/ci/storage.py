@@ -1,4 +1,4 @@
-"""What jobs leave behind: logs and artifacts, as files beside the database."""
+"""Logs and artifacts of jobs, stored as files beside the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipelines, jobs and runners as the API shows them."""
+"""Pipelines, jobs and runners as JSON."""
 
 from __future__ import annotations
 

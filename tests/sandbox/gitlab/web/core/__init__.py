@@ -1,4 +1,4 @@
-"""What every part of the application stands on: database, settings, users, tokens, projects, repositories.
+"""What the rest of the application is built on: database, settings, users, tokens, projects, repositories.
 
-Answers no requests: `api`, `ci` and the pages are built on it, and it imports none of them.
+Handles no requests, and imports nothing of `api`, `ci` and the pages.
 """

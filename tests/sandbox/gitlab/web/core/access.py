@@ -1,4 +1,4 @@
-"""Who may do what with a project or a group."""
+"""Access levels: who may do what with a project or a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks, and what they may."""
+"""Authentication of API requests, and the scopes of the token."""
 
 from __future__ import annotations
 

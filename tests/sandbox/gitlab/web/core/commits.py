@@ -1,4 +1,4 @@
-"""Commits that the API makes: several changes of files in one commit on a branch."""
+"""Commits made through the API: several file changes in one commit on a branch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `gitlab-ctl reconfigure` wrote for the application."""
+"""The configuration that `gitlab-ctl reconfigure` wrote for the application."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who comes to git and to the registry, with a name and a password, and what they may do there.
+"""Credentials for git and the registry: a name and a password, and what they allow.
 
-The password is that of a user, or a personal, project, deploy or job token.
+The password is a user's, or a personal access token, project access token, deploy token or job token.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The database: one SQLite file, a short-lived connection for each request."""
+"""The database: one SQLite file, a short-lived connection per request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deploy tokens: for machines that read (or write) one project, or the projects of one group, without a user."""
+"""Deploy tokens: access to one project, or to the projects of one group, without a user."""
 
 from __future__ import annotations
 

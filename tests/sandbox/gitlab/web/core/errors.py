@@ -1,4 +1,4 @@
-"""Answers that end a request, in the forms that GitLab gives them."""
+"""Error responses of the API, in GitLab's formats."""
 
 from __future__ import annotations
 

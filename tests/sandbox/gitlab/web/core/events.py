@@ -1,4 +1,4 @@
-"""What happens to repositories, for who wants to know: pushes that were accepted, by git or by the API."""
+"""Events that other parts subscribe to: pushes that were accepted, by git or by the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens of jobs (`CI_JOB_TOKEN`): made when a runner takes a job, good for as long as the job runs."""
+"""Job tokens (`CI_JOB_TOKEN`): created when a runner takes a job, valid while the job runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups and users' namespaces: finding them, and how they are shown."""
+"""Groups and users' namespaces: lookup, rules for paths, JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passwords: how they are kept, and which are too weak to be taken."""
+"""Passwords: hashes, and which ones are too weak."""
 
 from __future__ import annotations
 

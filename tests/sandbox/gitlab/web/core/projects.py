@@ -1,4 +1,4 @@
-"""Projects: finding them, their options, and how they are shown."""
+"""Projects: lookup, options, JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protected branches and tags: which rules a ref falls under, and who may move it."""
+"""Protected branches and tags: which rules apply to a ref, and who may push to it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Registration tokens, with which runners make themselves: the old way, off until the settings allow it.
+"""Runner registration tokens: the old way, disabled unless the settings allow it.
 
-GitLab 19 still has it and takes it away with 20.0 (`Ci::Runners::RegisterRunnerService`).
+GitLab 19 still has them and removes them in 20.0 (`Ci::Runners::RegisterRunnerService`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The registry as the application sees it: over loopback, with a token that it signs for itself."""
+"""Client of the container registry: over loopback, with a token that it signs itself."""
 
 from __future__ import annotations
 

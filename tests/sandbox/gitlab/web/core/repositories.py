@@ -1,7 +1,7 @@
-"""Bare git repositories of projects, read and made through the `git` program.
+"""Bare git repositories of projects, through the `git` program.
 
-A repository belongs to the number of a project and lies where GitLab's hashed storage has it, so nothing moves when a
-project is renamed.
+A repository is stored under the project's ID, in the layout of GitLab's hashed storage, so renaming a project moves
+nothing.
 """
 
 from __future__ import annotations

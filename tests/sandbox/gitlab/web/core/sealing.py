@@ -1,4 +1,4 @@
-"""Values that have to be read back, kept so that the database alone does not give them away."""
+"""Encryption of values that must be readable again, so that the database alone does not reveal them."""
 
 from __future__ import annotations
 

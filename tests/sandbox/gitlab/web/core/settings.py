@@ -1,4 +1,4 @@
-"""Settings of the instance: those that this stand-in keeps, each with its default."""
+"""Settings of the instance that the stand-in supports, with their defaults."""
 
 from __future__ import annotations
 

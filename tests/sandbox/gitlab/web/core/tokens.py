@@ -1,4 +1,4 @@
-"""Personal access tokens: their shape, scopes and life."""
+"""Personal access tokens: format, scopes, expiry."""
 
 from __future__ import annotations
 

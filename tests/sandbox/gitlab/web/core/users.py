@@ -1,4 +1,4 @@
-"""Users, and the namespace that each has of their own."""
+"""Users, and each user's own namespace."""
 
 from __future__ import annotations
 
