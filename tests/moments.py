@@ -20,7 +20,9 @@ from pathlib import Path
 
 LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
 #: The variables that move the clock of a process.
-VARIABLES = ("LD_PRELOAD", "FAKETIME", "DONT_FAKE_MONOTONIC", "FAKETIME_FORCE_MONOTONIC_FIX", "TZ")
+VARIABLES = ("LD_PRELOAD", "FAKETIME", "FAKETIME_NO_CACHE", "DONT_FAKE_MONOTONIC", "FAKETIME_FORCE_MONOTONIC_FIX", "TZ")
+#: The value of FAKETIME that leaves the clock where it is.
+REAL_TIME = "+0"
 _ASK = "import time; print(int(time.time()), time.strftime('%F', time.localtime()))"
 
 
@@ -43,6 +45,8 @@ class Moment:
         return {
             "LD_PRELOAD": str(_library()),
             "FAKETIME": f"{ceil(offset.total_seconds()):+d}",
+            # Read again at each look at the clock, so that a test can go back to the real time.
+            "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
             "TZ": self.zone,
@@ -78,9 +82,9 @@ def clock_variables(environment: Mapping[str, str] = os.environ) -> dict[str, st
     return {name: environment[name] for name in VARIABLES if name in environment}
 
 
-def moved(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the clock of this process was moved."""
-    return "FAKETIME" in environment
+def in_real_time(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment for a child whose clock is that of the kernel, whatever the clock of this process."""
+    return {name: value for name, value in environment.items() if name not in VARIABLES}
 
 
 def _library() -> Path:

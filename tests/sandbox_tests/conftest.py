@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.moments import REAL_TIME
 from tests.sandbox.cloud.authority import Authority
 from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
 from tests.sandbox_tests.support.gitlab_instance import Instance, running
@@ -15,7 +17,17 @@ from tests.sandbox_tests.support.gitlab_instance import Instance, running
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of these tests."""
     config.addinivalue_line("markers", "machines: starts real machines in private namespaces; needs root")
+    config.addinivalue_line(
+        "markers", "real_time(reason): runs in the real time, also where `make nightly` moves the clock"
+    )
     config.addinivalue_line("markers", "new_instance: gets a GitLab stand-in of its own, not the module's")
+
+
+@pytest.fixture(autouse=True)
+def _clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the clock back to the real time for a test that is marked `real_time`."""
+    if request.node.get_closest_marker("real_time") and "FAKETIME" in os.environ:
+        monkeypatch.setenv("FAKETIME", REAL_TIME)
 
 
 @pytest.fixture

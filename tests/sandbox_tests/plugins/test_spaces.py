@@ -21,6 +21,8 @@ from tests.sandbox.plugins.digitalocean.spaces import SpacesBucket, SpacesBucket
 
 ACCESS, SECRET = secrets.token_hex(10), secrets.token_hex(20)
 
+pytestmark = pytest.mark.real_time("versitygw is written in Go: its clock cannot be moved, and it refuses other times")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:

@@ -23,6 +23,7 @@ from typing import Any
 import tenacity
 import uvicorn
 
+from tests.moments import in_real_time
 from tests.sandbox.cloud.authority import Authority
 from tests.sandbox.layout import SPACES_ADDRESSES, SPACES_SUFFIX, Layout, current
 from tests.sandbox.machines import network
@@ -70,6 +71,8 @@ class MachinesTree:
         process = subprocess.Popen(
             [*command, sys.executable, "-m", __name__, str(self.layout.root), str(self._cache)],
             cwd=current().root,
+            # Containers have the clock of the kernel, and so has object storage, which is written in Go.
+            env=in_real_time(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
