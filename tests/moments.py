@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
@@ -40,7 +40,8 @@ class Moment:
 
     def environment(self) -> dict[str, str]:
         """Variables that move the clock of a process and of all that it starts."""
-        offset = datetime.fromisoformat(self.instant) - datetime.now(UTC)
+        real = datetime.now(UTC) - timedelta(seconds=int(os.environ.get("FAKETIME", REAL_TIME)))
+        offset = datetime.fromisoformat(self.instant) - real
         # The library counts time spans by the real clock: a wait of one second takes one second.
         return {
             "LD_PRELOAD": str(_library()),
@@ -94,16 +95,21 @@ def _library() -> Path:
     return Path(spec.origin).parent / LIBRARY
 
 
-def main(name: str, *command: str) -> int:
-    """Run the command at one moment or at all; the exit code is 1 if it failed at any."""
-    if name != "all" and name not in MOMENTS:
-        print(f"error: {name} is not a moment. Use one of: all {' '.join(MOMENTS)}", file=sys.stderr)
+def main(name: str = "", *command: str) -> int:
+    """Run the command at one moment or at all; the exit code is 1 if it failed at any, 2 if it could not be run."""
+    if name not in ("all", *MOMENTS) or not command:
+        wrong = f"{name} is not a moment" if command else "a moment and a command are needed"
+        print(f"error: {wrong}. Use one of: all {' '.join(MOMENTS)}", file=sys.stderr)
         return 2
     results = {}
     for each, moment in MOMENTS.items():
         if name in ("all", each):
             print(f"\n==> {each}: {moment.instant}, TZ={moment.zone}", flush=True)
-            results[each] = moment.run(list(command))
+            try:
+                results[each] = moment.run(list(command))
+            except MomentError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
     print("\n==> moments")
     for each, code in results.items():
         print(f"{each:18}{'passed' if code == 0 else f'failed with exit code {code}'}")
