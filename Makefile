@@ -49,7 +49,7 @@ endif
 ifeq ($(STACK),sandbox)
 bench: ready ## the pipeline against the walk-through's own file, in the sandbox: ratios of one run
 	$(SAY) 'bench'
-	@$(RUN) python -m tests.e2e.bench $(ARGS)
+	@$(RUN) python -m tools.bench $(ARGS)
 else
 bench:
 	@echo 'error: make bench makes and destroys a stack of its own, in the sandbox alone; leave STACK out' >&2; exit 2

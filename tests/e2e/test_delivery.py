@@ -17,6 +17,7 @@ from tests.e2e.creation_order import CreationOrder
 from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
+from tools.bench import WALKTHROUGH
 from tools.clients import Docker, run, temporary_project
 from tools.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
 
@@ -113,7 +114,7 @@ def test_the_pipeline_of_the_walk_through_runs_unchanged(delivery: Stack) -> Non
     outputs = delivery.outputs()
     project = project_of(outputs)
     project.branches.create({"branch": "tutorial", "ref": "main"})
-    text = Path(__file__).with_name("tutorial.gitlab-ci.yml").read_text().replace("REGISTRY", outputs.registry)
+    text = WALKTHROUGH.read_text().replace("REGISTRY", outputs.registry)
     pipeline = pipeline_of(project, commit(project, "tutorial", ".gitlab-ci.yml", text))
     assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success"}
     [repository] = project.repositories.list(get_all=True)

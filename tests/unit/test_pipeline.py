@@ -17,7 +17,7 @@ from components.settings import Builder, ExtraStage
 from tests.sandbox.cloud.tools import nodejs
 from tests.sandbox.layout import current
 
-TUTORIAL = Path(__file__).parents[1] / "e2e" / "tutorial.gitlab-ci.yml"
+TUTORIAL = Path(__file__).parents[2] / "tools" / "walkthrough.gitlab-ci.yml"
 MIRROR = "https://mirror.example.com"
 DEPLOY = ExtraStage.model_validate({"name": "deploy", "script": ["echo 'to: staging'"]})
 REPORT = ExtraStage.model_validate({"name": "report", "script": ["true"], "defaultBranchOnly": False})

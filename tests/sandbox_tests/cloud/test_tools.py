@@ -15,11 +15,11 @@ from tests.sandbox import versions
 from tests.sandbox.cloud.namespaces import Init
 from tests.sandbox.cloud.services import Program
 from tests.sandbox.cloud.stacks import backend, remove_stale_locks
-from tests.sandbox.cloud.tools import debian, golang, nodejs, pulumi
+from tests.sandbox.cloud.tools import debian, golang, nodejs
 from tests.sandbox.cloud.workstation import command_environment, tool_environment
 from tests.sandbox.layout import Layout
 from tests.sandbox_tests.support.waiting import eventually
-from tools import progress
+from tools import progress, pulumi
 
 
 def fake_program(path: Path, output: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.sandbox import versions
 from tests.sandbox.cloud.archive import mirror
-from tests.sandbox.cloud.tools import debian, golang, nodejs, pulumi
+from tests.sandbox.cloud.tools import debian, golang, nodejs
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
@@ -18,6 +18,7 @@ from tests.sandbox.machines.image.build import SUITES
 from tests.sandbox.machines.image.build import build as build_image
 from tests.sandbox.runner.build import HERE as _RUNNER
 from tests.sandbox.runner.build import build as build_runner
+from tools import pulumi
 from tools.progress import Say, say, sparse
 
 #: Machine images that are made unless others are asked for.

@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.bench`: times this project's pipeline against the walk-through's, in the sandbox.
+"""`python -m tools.bench`: times this project's pipeline against the walk-through's, in the sandbox.
 
 Each candidate builds the same sample application, in its own project and on its own runner machine, one after the
 other: first with empty caches, then again after a change of one line. The walk-through's file runs twice: on a runner
@@ -27,7 +27,7 @@ from tools.pipelines import commit, pipeline_of, project_of, started, times_of
 
 NAME = "bench"
 AIM = 0.5
-_TUTORIAL = Path(__file__).with_name("tutorial.gitlab-ci.yml")
+WALKTHROUGH = Path(__file__).with_name("walkthrough.gitlab-ci.yml")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def prepare(outputs: Outputs, candidate: Candidate) -> Project:
     project = project_of(outputs, exported)
     if not candidate.own_file:
         text = (
-            _TUTORIAL.read_text()
+            WALKTHROUGH.read_text()
             .replace("REGISTRY/root/hello", exported["image"])
             .replace("REGISTRY", outputs.registry)
         )
