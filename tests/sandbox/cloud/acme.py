@@ -69,7 +69,7 @@ class AcmeProxy:
             if answer.headers.get("content-type", "").startswith(CHAIN):
                 content = content.rstrip() + b"\n" + await self._cross_signed_root()
         except httpx.HTTPError as error:
-            return Response(f"the ACME server does not answer: {error}", status_code=502)
+            return Response(f"the ACME server is not responding: {error}", status_code=502)
         response = Response(content, status_code=answer.status_code)
         for name, value in answer.headers.multi_items():
             if name not in _NOT_PASSED:

@@ -103,7 +103,7 @@ class Services:
         await self._stack.enter_async_context(serving(app, listen(str(address), port), tls))
 
     async def local(self, app: ASGIApp) -> None:
-        """Serve the control interface. Last of all: whoever gets an answer there knows that everything is served."""
+        """Serve the control interface. Comes last: a response there means that everything is being served."""
         await self._stack.enter_async_context(serving(app, listen_unix(self._layout.control_socket)))
 
 
@@ -147,16 +147,16 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
 
 
 async def run(layout: Layout) -> None:
-    """Serve until told to end."""
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    """Serve until a signal arrives."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         # Not `loop.add_signal_handler`: processes forked for a network namespace would inherit its wake-up socket,
         # and their end would be taken for ours.
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(told.set))
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
     async with AsyncExitStack() as stack:
         await serve(layout, stack)
         log.info("ready")
-        await told.wait()
+        await stopped.wait()
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class RateLimit:
         return self._count <= self.limit
 
     def headers(self) -> dict[str, str]:
-        """What every answer tells of it."""
+        """The headers about it in every response."""
         return {
             "ratelimit-limit": str(self.limit),
             "ratelimit-remaining": str(max(0, self.limit - self._count)),

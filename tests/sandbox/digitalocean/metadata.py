@@ -66,7 +66,7 @@ def _interfaces(cloud: Cloud, droplet: Droplet) -> dict[str, list[dict[str, Any]
 
 
 def document(cloud: Cloud, droplet: Droplet) -> dict[str, Any]:
-    """Everything that a machine is told."""
+    """All metadata of a machine."""
     reserved = cloud.store.where(ReservedIp, droplet_id=droplet.id)
     address: dict[str, Any] = {"active": bool(reserved)}
     if reserved:

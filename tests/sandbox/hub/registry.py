@@ -149,7 +149,7 @@ def create_hub_app(cache: Path, ca_certificate: Path) -> ASGIApp:
 
 
 async def token(_: Request) -> Response:
-    """A token for whoever asks: everything here is public, and nothing can be changed."""
+    """A token for any caller: everything here is public and read-only."""
     text = secrets.token_urlsafe(32)
     return JSONResponse({"token": text, "access_token": text, "expires_in": TOKEN_LIFETIME})
 

@@ -52,7 +52,7 @@ class LanguageHost(LanguageServer):
     def InstallDependencies(
         self, request: Any, context: grpc.ServicerContext
     ) -> Iterator[language_pb2.InstallDependenciesResponse]:
-        """Nothing: whoever installed the plugin has installed the program's packages too."""
+        """Nothing: the program's packages are installed together with the plugin."""
         del request, context
         return iter(())
 
@@ -66,7 +66,7 @@ class LanguageHost(LanguageServer):
 
     @override
     def Run(self, request: Any, context: grpc.ServicerContext) -> language_pb2.RunResponse:
-        """Run the program. Whatever went wrong is in the log by then, so the engine is told only that it did."""
+        """Run the program. The log already has the error, so the engine learns only that there was one."""
         info = request.info
         entry = Path(info.program_directory) / (info.entry_point or ".")
         self._program = entry / "__main__.py" if entry.is_dir() else entry

@@ -85,7 +85,7 @@ def test_the_registry_page_has_commands_to_copy_and_says_if_the_registry_does_no
     )
     answer = visitor.get("/root/hello/container_registry")
     assert answer.status_code == 200
-    assert "The container registry does not answer" in answer.text
+    assert "The container registry is not responding" in answer.text
 
 
 def test_a_cross_site_form_changes_nothing(client: gitlab.Gitlab, visitor: httpx.Client, project: Any) -> None:

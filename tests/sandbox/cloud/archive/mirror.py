@@ -44,7 +44,7 @@ def gitlab_key(cache: Path) -> Path:
 
 
 def make_keys(cache: Path) -> None:
-    """Have the keys that both archives are signed with. What was signed with lost ones is signed anew by `build`."""
+    """Create the keys that both archives are signed with. `build` signs again what was signed with lost keys."""
     keys = folder(cache) / "keys"
     if keys.exists() and keyring(cache).exists() and gitlab_key(cache).exists():
         return

@@ -55,7 +55,7 @@ class FirewallRule(BaseModel):
 
 
 class Firewall(Record):
-    """A cloud firewall. What its tags and droplet ids stand for is resolved anew at every change."""
+    """A cloud firewall. Its tags and droplet IDs are resolved again at every change."""
 
     kind: ClassVar[str] = "firewall"
     id: str

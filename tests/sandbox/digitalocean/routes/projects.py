@@ -171,7 +171,7 @@ async def delete_project(request: Request) -> Response:
 
 
 async def _members(cloud: Cloud, project: Project) -> list[ProjectMember]:
-    """What is in a project. Buckets that no project was told of are in the default one; gone ones are in none."""
+    """What is in a project. Buckets that were never assigned are in the default project; deleted ones are in none."""
     buckets = {f"do:space:{name}" for name in await cloud.backend.spaces_buckets()}
     known = {member.urn: member for member in cloud.store.all(ProjectMember)}
     members = [member for member in known.values() if member.project_id == project.id]

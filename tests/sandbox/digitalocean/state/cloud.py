@@ -34,15 +34,15 @@ class Config:
     closed_regions: tuple[str, ...] = ()
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
-    #: Name servers that machines are told of.
+    #: Name servers that the metadata service announces to machines.
     resolvers: tuple[str, ...] = ()
 
 
 class NetworkKeeper:
     """Keeps the backend's filtering and routing equal to what the records say.
 
-    Changes are reported, not described: whoever changed anything calls `changed`, and the whole picture is resolved
-    anew. Changes that come while one is being applied are applied together afterwards.
+    Changes are reported, not described: code that changed anything calls `changed`, and the whole picture is resolved
+    again. Changes that arrive while one is being applied are applied together afterwards.
     """
 
     def __init__(self, store: Store, backend: Backend, transitions: Transitions) -> None:
@@ -99,7 +99,7 @@ class NetworkKeeper:
             await self._backend.apply_network(resolve_picture(self._store))
 
     async def stop(self) -> None:
-        """Leave off; the next start applies everything anew."""
+        """Stop; the next start applies everything again."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -14,7 +14,7 @@ from tests.sandbox.digitalocean.state.backend import Grant, MachineSpec, Network
 
 @dataclass
 class MemoryBackend:
-    """What was told, and what a test wants to see. `delay` is seconds a call."""
+    """Records what it was asked to do, for tests. `delay` is in seconds per call."""
 
     delay: float = 0
     machines: dict[int, MachineSpec] = field(default_factory=dict)

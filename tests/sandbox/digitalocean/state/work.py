@@ -41,7 +41,7 @@ def _droplet(cloud: Cloud, action: Action) -> Droplet | None:
 
 
 def _set_status(cloud: Cloud, droplet_id: int, status: str) -> None:
-    # Read anew: tags may have changed while the machinery was at work.
+    # Read again: tags may have changed while the backend was working.
     if droplet := cloud.store.get(Droplet, droplet_id):
         droplet.status = status
         cloud.store.put(droplet)

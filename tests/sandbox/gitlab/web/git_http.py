@@ -148,7 +148,7 @@ async def upload_pack(request: Request) -> Response:
 
 
 async def receive_pack(request: Request) -> Response:
-    """Push: checked by the hook before anything changes, told of afterwards."""
+    """Push: checked by the hook before anything changes, reported afterwards."""
     config: Config = request.app.state.config
     try:
         admitted = await run_in_threadpool(admit, config, _path(request), basic(request), RECEIVE)
@@ -190,7 +190,7 @@ def commands(head: bytes) -> list[str]:
 
 
 def rules(config: Config, admitted: Admitted, refs: list[str]) -> dict[str, Any]:
-    """What the hook is told: for each ref of a push what refuses it, or nothing."""
+    """The input of the hook: for each ref of a push the reason to refuse it, or nothing."""
     with db.connect(config.database) as connection:
         return {"refs": {ref: _rules_of(connection, admitted, ref) for ref in refs}}
 

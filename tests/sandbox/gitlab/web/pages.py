@@ -302,7 +302,7 @@ def container_registry(page: Page) -> Response:
     try:
         found = _repositories(page, row)
     except httpx.HTTPError as error:
-        problem = f"The container registry does not answer: {error}"
+        problem = f"The container registry is not responding: {error}"
     return page.render(
         "container_registry.html", project=row, here="Container registry", repositories=found, problem=problem
     )
@@ -334,7 +334,7 @@ def _pipeline(page: Page, row: db.Row) -> dict[str, Any]:
 
 
 def ago(moment: str | None) -> Markup:
-    """How long something is in the past, or its day; the exact time is told to who asks."""
+    """How long ago something was, or its date; the exact time is in the tooltip."""
     if not moment:
         return Markup("never")
     then = datetime.fromisoformat(moment).astimezone(UTC)

@@ -24,7 +24,7 @@ def engine_address() -> str | None:
 
 
 def serve(add: Callable[[grpc.Server], None]) -> None:
-    """Serve on a free port of loopback, say which on standard output, and end quietly when told to."""
+    """Serve on a free loopback port, print it on standard output, and exit quietly on a signal."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=_THREADS), options=CHANNEL_OPTIONS)
     add(server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -293,7 +293,7 @@ class RepositoryFile(Resource):
         return state
 
     def _content(self, file: Properties, encoding: Any) -> Properties:
-        """The API tells the content in base64, whatever it was sent in."""
+        """The API returns the content in base64, whatever it was sent in."""
         content = base64.b64decode(file["content"])
         digest = file.get("content_sha256") or hashlib.sha256(content).hexdigest()
         if encoding == "text":

@@ -78,7 +78,7 @@ class ProjectVariable(Resource):
     def _state(self, project: str, variable: Properties) -> Properties:
         state = {"project": project, **from_api(self._names, variable)}
         if variable.get("hidden"):
-            # Nobody is told the value of a hidden one.
+            # GitLab never returns the value of a hidden variable.
             del state["value"]
         return state
 
@@ -87,7 +87,7 @@ _RUNNER_TYPES = ("instance_type", "group_type", "project_type")
 
 
 class UserRunner(Resource):
-    """A runner as GitLab knows it. Its token (`glrt-`), told once, is what a host registers with."""
+    """A runner as GitLab knows it. Its token (`glrt-`), returned once, is what a host registers with."""
 
     full_name = "gitlab:index/userRunner:UserRunner"
     inputs: ClassVar[Fields] = {

@@ -38,7 +38,7 @@ class GetCurrentUser(Function):
 
 
 class GetProject(Function):
-    """A project by its number or full path."""
+    """A project by its ID or full path."""
 
     full_name = "gitlab:index/getProject:getProject"
     inputs: ClassVar[Fields] = {"id": Field(), "pathWithNamespace": Field()}
@@ -55,7 +55,7 @@ class GetProject(Function):
 
 
 class GetGroup(Function):
-    """A group by its number or full path."""
+    """A group by its ID or full path."""
 
     full_name = "gitlab:index/getGroup:getGroup"
     inputs: ClassVar[Fields] = {"groupId": Field(Kind.INTEGER), "fullPath": Field()}
@@ -69,7 +69,7 @@ class GetGroup(Function):
 
 
 class GetGroups(Function):
-    """Groups by a part of their name or path. Of what the official one tells it has that of a group, and its number."""
+    """Groups by a part of their name or path. Each has the properties of a group, and its ID."""
 
     full_name = "gitlab:index/getGroups:getGroups"
     inputs: ClassVar[Fields] = {
@@ -99,10 +99,10 @@ class GetMetadata(Function):
 
     def invoke(self, call: Call, inputs: Properties) -> Properties:
         del inputs
-        told = session_of(call).get("/metadata")
+        metadata = session_of(call).get("/metadata")
         return {
             "id": "1",
-            "version": told["version"],
-            "revision": told["revision"],
-            "enterprise": bool(told.get("enterprise")),
+            "version": metadata["version"],
+            "revision": metadata["revision"],
+            "enterprise": bool(metadata.get("enterprise")),
         }

@@ -34,7 +34,7 @@ _OUTPUTS = own_names(("avatar_url", "full_name", "full_path", "runners_token", "
 
 
 def group_state(group: Properties) -> Properties:
-    """Inputs and outputs of a group that the API has told."""
+    """Inputs and outputs of a group that the API returned."""
     return from_api({**_NAMES, **_OUTPUTS}, group)
 
 

@@ -52,7 +52,7 @@ def to_api(names: Mapping[str, str], properties: Properties) -> Properties:
 
 
 def from_api(names: Mapping[str, str], body: Properties) -> Properties:
-    """Properties of what the API tells, under the program's names; what it does not tell is left out."""
+    """Properties that the API returned, under the program's names; missing ones are left out."""
     return {name: body[api] for name, api in names.items() if api in body}
 
 

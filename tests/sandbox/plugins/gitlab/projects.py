@@ -137,13 +137,13 @@ def _policy_body(policy: Properties) -> Properties:
 
 
 def _policy_state(policy: Properties) -> Properties:
-    # The API takes `name_regex_delete`, and tells the same as `name_regex`.
-    told = {**policy, "name_regex_delete": policy.get("name_regex_delete") or policy.get("name_regex")}
-    return {**from_api(_POLICY, told), "nextRunAt": policy.get("next_run_at")}
+    # The API takes `name_regex_delete`, and returns the same as `name_regex`.
+    returned = {**policy, "name_regex_delete": policy.get("name_regex_delete") or policy.get("name_regex")}
+    return {**from_api(_POLICY, returned), "nextRunAt": policy.get("next_run_at")}
 
 
 def project_state(project: Properties) -> Properties:
-    """Inputs and outputs of a project that the API has told."""
+    """Inputs and outputs of a project that the API returned."""
     state = from_api({**_NAMES, **_OUTPUTS}, project)
     state["archived"] = bool(project.get("archived"))
     state["namespaceId"] = project["namespace"]["id"]

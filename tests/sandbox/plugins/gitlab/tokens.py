@@ -84,7 +84,7 @@ class _Token(Resource):
         return {"name": inputs["name"], "scopes": inputs["scopes"], "expires_at": inputs.get("expiresAt")}
 
     def state(self, project: str, token: Properties) -> Properties:
-        """Inputs and outputs of a token that the API has told."""
+        """Inputs and outputs of a token that the API returned."""
         return {"project": project, **from_api(self.names, token)}
 
 

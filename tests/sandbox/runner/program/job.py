@@ -57,7 +57,7 @@ class Stop:
 
 
 class Job:
-    """One job on one runner. `run` returns when all is told to the server and removed from the engine."""
+    """One job on one runner. `run` returns once all is reported to the server and removed from the engine."""
 
     def __init__(self, runner: Table, coordinator: Coordinator, payload: Payload, slot: int) -> None:
         self._runner, self._coordinator, self._payload, self._slot = runner, coordinator, payload, slot

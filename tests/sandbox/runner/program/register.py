@@ -84,7 +84,7 @@ def register(configuration: Configuration, said: Options) -> None:
 
 
 class Dialogue:
-    """Answers from flags, or from whoever sits there."""
+    """Answers from flags, or from the user at the terminal."""
 
     def __init__(self, *, interactive: bool) -> None:
         self._interactive = interactive

@@ -131,7 +131,7 @@ class Scheduler:
         self._feeders: dict[str, Feeder] = {}
         self._modified = -1.0
         self.shutdown_timeout = 30.0
-        self.told = ""
+        self.stopping = ""
         self._woken = threading.Event()
 
     def tell(self, how: str) -> None:
@@ -139,24 +139,24 @@ class Scheduler:
         if how == "again":
             self._modified = -1.0
         else:
-            self.told = how
+            self.stopping = how
         self._woken.set()
 
     def run(self) -> None:
-        """Until told to end."""
-        while not self.told:
+        """Run until stopped."""
+        while not self.stopping:
             self._load_if_changed()
             self._woken.wait(RELOAD_EVERY)
             self._woken.clear()
         for feeder in self._feeders.values():
             feeder.end()
-        if self.told == "now":
+        if self.stopping == "now":
             for job in list(self._jobs):
                 job.stop.set("stopped")
         deadline = time.monotonic() + self.shutdown_timeout
-        while self._jobs and (self.told == "gracefully" or time.monotonic() < deadline):
+        while self._jobs and (self.stopping == "gracefully" or time.monotonic() < deadline):
             time.sleep(0.1)
-            if self.told == "now":
+            if self.stopping == "now":
                 for job in list(self._jobs):
                     job.stop.set("stopped")
         log.info("All workers stopped. Can exit now")

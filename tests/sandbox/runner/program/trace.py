@@ -13,7 +13,7 @@ from .coordinator import RANGE_MISMATCH, Coordinator, Reply, UnreachableError
 from .payload import Payload
 
 INTERVAL = 3.0
-#: Seconds without news after which the server is told that the job still runs.
+#: Seconds without news after which the server is notified that the job is still running.
 KEEP_ALIVE = 30.0
 #: The longest log, in bytes, unless the configuration says otherwise.
 LIMIT = 4096 * 1024

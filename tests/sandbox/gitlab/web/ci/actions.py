@@ -27,7 +27,7 @@ def cancel_pipeline(connection: db.Connection, pipeline: db.Row) -> None:
 
 
 def retry_job(connection: db.Connection, job: db.Row, user_id: int) -> int:
-    """Run a job again that has ended; answer the number of the new one."""
+    """Run a job again that has ended; return the ID of the new one."""
     progress.lock(connection)
     if job["retried"] or job["status"] not in ("success", "failed", "canceled"):
         raise forbidden("Job is not retryable")

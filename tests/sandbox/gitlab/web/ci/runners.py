@@ -54,7 +54,7 @@ def by_token(connection: db.Connection, config: Config, token: str | None) -> db
 
 
 def contact(connection: db.Connection, runner: db.Row, system_id: str, info: Mapping[str, Any], address: str) -> int:
-    """Note that a runner was heard of, from which machine; answer the number of its manager there."""
+    """Record a contact of a runner and its machine; return the ID of its manager there."""
     now = db.now()
     connection.execute("UPDATE ci_runners SET contacted_at = ? WHERE id = ?", (now, runner["id"]))
     row = db.one(

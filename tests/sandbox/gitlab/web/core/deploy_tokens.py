@@ -21,7 +21,7 @@ SCOPES = (
     "read_package_registry",
     "write_package_registry",
 )
-#: One of this name is told to the jobs of its project.
+#: The jobs of a project receive its deploy token of this name.
 FOR_JOBS = "gitlab-deploy-token"
 
 
@@ -102,7 +102,7 @@ def reaches(connection: db.Connection, row: db.Row, project: db.Row) -> bool:
 
 
 def for_jobs(connection: db.Connection, config: Config, project_id: int) -> tuple[str, str] | None:
-    """Name and token that jobs of a project are told as CI_DEPLOY_USER and CI_DEPLOY_PASSWORD."""
+    """Name and token that jobs of a project receive as CI_DEPLOY_USER and CI_DEPLOY_PASSWORD."""
     rows = connection.execute(
         "SELECT * FROM deploy_tokens WHERE project_id = ? AND name = ? ORDER BY id", (project_id, FOR_JOBS)
     )

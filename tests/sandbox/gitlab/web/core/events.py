@@ -35,7 +35,7 @@ _handlers: list[Handler] = []
 
 
 def on_push(handler: Handler) -> Handler:
-    """Have a function called after every accepted push, in the transaction that tells of it. Usable as a decorator."""
+    """Call a function after every accepted push, in the transaction that records it. Usable as a decorator."""
     if handler not in _handlers:
         _handlers.append(handler)
     return handler

@@ -11,7 +11,7 @@ from . import access, db, namespaces, registration, repositories
 from .auth import Principal
 from .config import Config
 
-#: What a project can be told and tells back, with the defaults of a new one.
+#: Options of a project that the API accepts and returns, with the defaults of a new one.
 OPTIONS: dict[str, Any] = json.loads((Path(__file__).parent / "project_options.json").read_text())
 #: Values that options can have which are words.
 WORDS: dict[str, tuple[str, ...]] = {
