@@ -1,4 +1,4 @@
-"""`python -m tools.bench`: times this project's pipeline against the walk-through's, in the sandbox.
+"""Times this project's pipeline against the walk-through's.
 
 Each candidate builds the same sample application, in its own project and on its own runner machine, one after the
 other: first with empty caches, then again after a change of one line. The walk-through's file runs twice: on a runner
@@ -8,24 +8,28 @@ Only the ratios within one run are meaningful; nothing is asserted.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import statistics
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from gitlab.v4.objects import Project, ProjectPipeline
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools.clients import FAILURES, CheckError, Outputs
 from tools.demo import change
 from tools.pipelines import commit, pipeline_of, project_of, started, times_of
+from tools.stack import Stack, stack_file
 
 NAME = "bench"
+#: Reserved, so it exists only where the cloud has a DNS of its own.
+DOMAIN = f"{NAME}.test"
+#: What a build after a change should take at most, as a share of the walk-through's.
 AIM = 0.5
 WALKTHROUGH = Path(__file__).with_name("walkthrough.gitlab-ci.yml")
 
@@ -47,30 +51,27 @@ CANDIDATES = (
 )
 
 
-def settings() -> dict[str, object]:
-    """A project and a runner for each candidate. The runners accept no untagged jobs until `prepare` allows it."""
+def settings(runner: dict[str, Any]) -> dict[str, object]:
+    """A project and a runner like `runner` for each candidate. Runners accept no untagged jobs until `prepare`."""
     later = {"tags": ["later"], "untagged": False}
     return {
-        "domain": f"{NAME}.test",
+        "domain": DOMAIN,
         "registry": {"storage": "filesystem"},
         "projects": [{"path": one.path, "runners": [f"builder-{one.path}"]} for one in CANDIDATES],
         "runners": [
-            {**RUNNER, **later, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES
+            {**runner, **later, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES
         ],
     }
 
 
 def prepare(outputs: Outputs, candidate: Candidate) -> Project:
     """The candidate's project with its pipeline, not built yet, and a runner that accepts its jobs from now on."""
-    exported = next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
-    project = project_of(outputs, exported)
+    project_output = next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
+    project = project_of(outputs, project_output)
     if not candidate.own_file:
-        text = (
-            WALKTHROUGH.read_text()
-            .replace("REGISTRY/root/hello", exported["image"])
-            .replace("REGISTRY", outputs.registry)
-        )
-        started(project, commit(project, "main", ".gitlab-ci.yml", text.replace("- tutorial", "- main")))
+        text = WALKTHROUGH.read_text().replace("REGISTRY/root/hello", project_output["image"])
+        text = text.replace("REGISTRY", outputs.registry).replace("- tutorial", "- main")
+        started(project, commit(project, "main", ".gitlab-ci.yml", text))
     for waiting in project.pipelines.list(get_all=True):
         waiting.cancel()
     [runner] = project.runners.list(type="project_type", get_all=True)
@@ -118,32 +119,30 @@ def _seconds(pipeline: ProjectPipeline, candidate: Candidate, console: Console) 
     return seconds
 
 
-def main() -> int:
-    """Print the table; the exit code is 1 if a pipeline failed."""
-    parser = argparse.ArgumentParser(description="Compare this project's pipeline with the walk-through's.")
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=3,
-        choices=range(1, 10),
-        metavar="1…9",
-        help="number of runs after a change, of which the median is used",
-    )
-    repeats = parser.parse_args().repeats
+def bench(stack: str, repeats: int) -> int:
+    """Print the table; 0 if all pipelines succeeded, else 1.
+
+    Deploys a stack of its own with the settings of `stack` and destroys it at the end. `repeats` is the number of
+    builds after a change; their median counts.
+    """
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with tempfile.TemporaryDirectory() as folder:
-        stack = Stack.create(NAME, Path(folder), SANDBOX, **settings())
-        try:
-            console.print("creating a stack with three projects and three runner machines …")
-            stack.up()
-            console.print(compare(stack.outputs(), repeats, console))
-        except FAILURES as error:
-            console.print(f"error: {error}", style="red", markup=False, highlight=False)
-            return 1
-        finally:
-            stack.remove()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            console.print(_measure(stack_file(stack), Path(folder), repeats, console))
+    except FAILURES as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 1
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _measure(template: Path, folder: Path, repeats: int, console: Console) -> Table:
+    runners = yaml.safe_load(template.read_text())["config"].get("slipway:runners")
+    if not runners:
+        raise CheckError(f"{template} has no runner to build with: add one under slipway:runners")
+    stack = Stack.create(NAME, folder, template, **settings(runners[0]))
+    try:
+        console.print("creating a stack with three projects and three runner machines …")
+        stack.up()
+        return compare(stack.outputs(), repeats, console)
+    finally:
+        stack.remove()

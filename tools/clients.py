@@ -1,4 +1,4 @@
-"""Clients that a user has, driven from outside: shell programs, Docker, S3, GitLab's API."""
+"""The clients that a user of an installation has: shell programs, Docker, S3, GitLab's API."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 
 class CheckError(Exception):
-    """Something is not as promised; the message says what was measured."""
+    """Something is not as promised; the message says what was found."""
 
 
-#: What a check can end with other than a result; anything else is a bug of the check.
+#: What a check may raise instead of returning a result; anything else is a bug in the check.
 FAILURES = (CheckError, OSError, subprocess.SubprocessError, gitlab.GitlabError, BotoCoreError, ClientError)
 
 
 def run(*command: str, stdin: str = "", timeout: float = 60) -> str:
-    """Standard output of a program that has to succeed.
+    """Run a program that has to succeed and return its standard output.
 
     Raises:
-        CheckError: it failed; with the last line of what it said.
+        CheckError: it failed or is not installed; the message has the last line of its output.
     """
     done = try_run(*command, stdin=stdin, timeout=timeout)
     if done.returncode != 0:
@@ -49,44 +49,58 @@ def try_run(
     environment: dict[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program that may fail."""
-    return subprocess.run(
-        command,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={**os.environ, **(environment or {})},
-        cwd=cwd,
-    )
+    """Run a program that may fail.
+
+    Raises:
+        CheckError: it is not installed.
+    """
+    try:
+        return subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+        )
+    except FileNotFoundError as error:
+        raise CheckError(f"{command[0]} is not installed on this machine, or not on PATH") from error
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a stack tells of itself."""
+    """The outputs of a stack, secrets included."""
 
     values: dict[str, Any]
 
     @classmethod
     def of_stack(cls, stack: str | None = None) -> Self:
-        """The outputs of a stack, secrets included; of the selected one if none is named."""
+        """Read the outputs of a stack, or of the selected one.
+
+        Raises:
+            CheckError: Pulumi cannot read them, or the stack has not been deployed.
+        """
         which = ["--stack", stack] if stack else []
-        return cls(json.loads(run("pulumi", "stack", "output", "--json", "--show-secrets", *which)))
+        values = json.loads(run("pulumi", "stack", "output", "--json", "--show-secrets", *which))
+        if "gitlab_url" not in values:
+            raise CheckError(f"stack {stack or 'that is selected'} is not deployed: run `pulumi up` first")
+        return cls(values)
 
     @property
     def url(self) -> str:
-        """Address of GitLab."""
+        """The address of GitLab."""
         return str(self.values["gitlab_url"])
 
     @property
     def host(self) -> str:
-        """Name of GitLab and of its registry."""
+        """The host name of GitLab and of its registry."""
         return self.url.removeprefix("https://")
 
     @property
     def address(self) -> str:
-        """The reserved address."""
+        """The server's reserved IP address."""
         return str(self.values["server_address"])
 
     @property
@@ -96,7 +110,7 @@ class Outputs:
 
     @property
     def registry_port(self) -> int:
-        """Port of the registry."""
+        """The port of the registry."""
         return int(self.registry.rsplit(":", 1)[1])
 
     @property
@@ -111,26 +125,26 @@ class Outputs:
 
     @property
     def storage(self) -> dict[str, str] | None:
-        """The registry's bucket, unless images are on the server."""
+        """Bucket and key of the registry; None if images are on the server."""
         return self.values.get("registry_storage")
 
     @property
     def projects(self) -> list[dict[str, str]]:
-        """What the stack tells of its projects."""
+        """The outputs of each project of the stack."""
         return list(self.values.get("projects") or [])
 
     def gitlab(self) -> gitlab.Gitlab:
-        """A client of GitLab's API with the stack's token."""
+        """A client of GitLab's API that uses the stack's token."""
         return gitlab.Gitlab(self.url, private_token=str(self.values["gitlab_api_token"]), timeout=30)
 
     def ssh(self, command: str) -> str:
-        """Run a command on the server, over a connection that is pinned to the exported host key."""
+        """Run a command on the server, over a connection pinned to the exported host key, and return its output."""
         with self.ssh_files() as options:
             return run("ssh", *options, f"{self.values['server_ssh_user']}@{self.address}", command)
 
     @contextmanager
     def ssh_files(self) -> Iterator[list[str]]:
-        """Options for `ssh` that use the exported keys and nothing of the user's."""
+        """Options for `ssh` that use the exported keys and none of the user's configuration."""
         with tempfile.TemporaryDirectory() as folder:
             identity, known = Path(folder, "id"), Path(folder, "known_hosts")
             identity.touch(mode=0o600)
@@ -144,33 +158,37 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Docker:
-    """The Docker client with a configuration folder of its own, so that no login is left behind."""
+    """The Docker client with a configuration folder of its own, so that no login stays behind."""
 
     folder: str
 
     @classmethod
     @contextmanager
     def session(cls) -> Iterator[Self]:
-        """A client that forgets its logins at the end."""
+        """A client whose logins are removed at the end."""
         with tempfile.TemporaryDirectory() as folder:
             yield cls(folder)
 
     def login(self, registry: str, user: str, password: str) -> None:
-        """Log in, or raise `CheckError`."""
+        """Log in.
+
+        Raises:
+            CheckError: the login is refused.
+        """
         done = self.try_login(registry, user, password)
         if done.returncode != 0:
             raise CheckError(f"docker login: {done.stderr.strip()}")
 
     def try_login(self, registry: str, user: str, password: str) -> subprocess.CompletedProcess[str]:
-        """Try to log in; the password goes over standard input."""
+        """Try to log in; the password is passed on standard input."""
         return self._try("login", "--username", user, "--password-stdin", registry, stdin=password)
 
     def logout(self, registry: str) -> None:
-        """Forget a login."""
+        """Log out."""
         self._run("logout", registry)
 
     def make_image(self, name: str) -> None:
-        """An image of one layer with random content, which no registry has yet."""
+        """Make an image of one layer with random content, which no registry has yet."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             content = secrets.token_bytes(1 << 20)
@@ -184,12 +202,12 @@ class Docker:
             raise CheckError(f"docker import: {done.stderr.decode().strip()}")
 
     def push(self, name: str) -> str:
-        """Push an image; its digest."""
+        """Push an image; returns its digest."""
         self._run("push", "--quiet", name)
         return self._digest(name)
 
     def pull(self, name: str) -> str:
-        """Pull an image; its digest."""
+        """Pull an image; returns its digest."""
         self._run("pull", "--quiet", name)
         return self._digest(name)
 
@@ -199,7 +217,7 @@ class Docker:
 
     @contextmanager
     def running(self, name: str, port: int) -> Iterator[int]:
-        """A container of an image, for the time of the block; the port at this machine that is `port` of its own."""
+        """Run a container of an image until the end of the block; yields the local port that leads to its `port`."""
         container = self._run("run", "--detach", "--rm", "--publish", f"127.0.0.1::{port}", name).strip()
         try:
             yield int(self._run("port", container, f"{port}/tcp").split(":")[-1])
@@ -234,21 +252,21 @@ class Docker:
 
 @contextmanager
 def temporary_project(outputs: Outputs) -> Iterator[str]:
-    """Path of a private project that is gone at the end."""
+    """Create a private project, yield its path, and delete it at the end."""
     name = f"verify-{secrets.token_hex(4)}"
     project = outputs.gitlab().projects.create({"name": name, "visibility": "private"})
     try:
         yield str(project.path_with_namespace)
     finally:
-        # Over a connection of its own: the server may be another one by now.
+        # Over a new connection: the server may have been replaced meanwhile.
         outputs.gitlab().projects.delete(project.id)
 
 
 def blobs_in_bucket(storage: dict[str, str], digest: str) -> int:
-    """How many blobs the bucket has.
+    """Count the blobs in the bucket.
 
     Raises:
-        CheckError: that of `digest` is not among them.
+        CheckError: the blob of `digest` is not among them.
     """
     client = boto3.client(
         "s3",
@@ -264,10 +282,10 @@ def blobs_in_bucket(storage: dict[str, str], digest: str) -> int:
 
 
 def blobs_on_server(outputs: Outputs, digest: str) -> int:
-    """How many blobs the server's volume has.
+    """Count the blobs on the server's volume.
 
     Raises:
-        CheckError: that of `digest` is not among them.
+        CheckError: the blob of `digest` is not among them.
     """
     keys = outputs.ssh("sudo find /var/opt/gitlab/gitlab-rails/shared/registry -type f").splitlines()
     return _blobs(keys, digest, "the server's volume")
@@ -276,5 +294,5 @@ def blobs_on_server(outputs: Outputs, digest: str) -> int:
 def _blobs(keys: list[str], digest: str, where: str) -> int:
     blobs = [key for key in keys if "/blobs/sha256/" in key and key.endswith("/data")]
     if not any(digest.removeprefix("sha256:") in key for key in blobs):
-        raise CheckError(f"{where} has {len(blobs)} blobs, but not {digest}")
+        raise CheckError(f"{where} has {len(blobs)} blobs, but not that of {digest}")
     return len(blobs)

@@ -15,44 +15,44 @@ T = TypeVar("T")
 ENDED = frozenset({"success", "failed", "canceled", "skipped"})
 
 
-def project_of(outputs: Outputs, told: dict[str, str] | None = None) -> Project:
-    """A project of the stack: the one that `told`, of its outputs, is about, or the first."""
-    url = (told or outputs.projects[0])["url"]
+def project_of(outputs: Outputs, project_output: dict[str, str] | None = None) -> Project:
+    """A project of the stack: the one that `project_output` describes, or the first."""
+    url = (project_output or outputs.projects[0])["url"]
     return outputs.gitlab().projects.get(url.removeprefix(f"{outputs.url}/"))
 
 
 def commit(project: Project, branch: str, path: str, content: str) -> str:
-    """Change one file; the id of the commit."""
+    """Change one file; returns the ID of the commit."""
     action = {"action": "update", "file_path": path, "content": content}
     made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [action]})
     return str(made.id)
 
 
 def started(project: Project, sha: str) -> ProjectPipeline:
-    """The pipeline that a commit starts, as soon as there is one.
+    """Wait for the pipeline that a commit starts.
 
     Raises:
         CheckError: there is none within a minute.
     """
-    what = f"commit {sha[:8]} of {project.path_with_namespace} starts a pipeline"
+    what = f"a pipeline of commit {sha[:8]} in {project.path_with_namespace}"
     [found] = until(lambda: project.pipelines.list(sha=sha, per_page=1, get_all=False), what, 60)
     return project.pipelines.get(found.id)
 
 
 def pipeline_of(project: Project, sha: str, seconds: float = 300) -> ProjectPipeline:
-    """The pipeline of a commit, once it has ended.
+    """Wait for the pipeline of a commit to end.
 
     Raises:
-        CheckError: none has within `seconds`.
+        CheckError: it has not ended within `seconds`.
     """
     return _ended(project, seconds, sha=sha)
 
 
 def last_pipeline(project: Project, seconds: float = 900) -> ProjectPipeline:
-    """The last pipeline of the default branch, once it has ended.
+    """Wait for the last pipeline of the default branch to end.
 
     Raises:
-        CheckError: it has not within `seconds`.
+        CheckError: it has not ended within `seconds`.
     """
     return _ended(project, seconds, ref=project.default_branch)
 
@@ -69,29 +69,29 @@ def times_of(pipeline: ProjectPipeline) -> dict[str, float]:
 
 
 def image_tested(project: Project, pipeline: ProjectPipeline) -> str:
-    """The image, by its digest, that a pipeline hands on from build to test and release."""
+    """The image, by its digest, that a pipeline passes from build to test and release."""
     [build] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "build"]
     return project.jobs.get(build.id).artifact("image.txt").decode().strip()
 
 
 def latest(outputs: Outputs) -> str:
-    """Digest of what is released now."""
-    told = outputs.projects[0]
+    """The digest of the image that the first project has released last."""
+    project_output = outputs.projects[0]
     with Docker.session() as docker:
-        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
-        return docker.pull(f"{told['image']}:latest")
+        docker.login(outputs.registry, project_output["deploy_username"], project_output["deploy_token"])
+        return docker.pull(f"{project_output['image']}:latest")
 
 
 def until(found: Callable[[], T | None], what: str, seconds: float = 300) -> T:
-    """What `found` gives as soon as it gives something.
+    """Wait until `found` returns something, and return that.
 
     Raises:
-        CheckError: it has not within `seconds`.
+        CheckError: it has not within `seconds`; the message has `what` was expected.
     """
     deadline = time.monotonic() + seconds
     while not (result := found()):
         if time.monotonic() > deadline:
-            raise CheckError(f"not within {seconds:.0f} s: {what}")
+            raise CheckError(f"waited {seconds:.0f} s in vain for {what}")
         time.sleep(0.5)
     return result
 
@@ -101,5 +101,5 @@ def _ended(project: Project, seconds: float, **which: str) -> ProjectPipeline:
         found = project.pipelines.list(get_all=False, query_parameters={**which, "per_page": "1"})
         return project.pipelines.get(found[0].id) if found and found[0].status in ENDED else None
 
-    what = f"{project.path_with_namespace}: a pipeline of {' '.join(which.values())} has ended"
+    what = f"the end of a pipeline of {' '.join(which.values())} in {project.path_with_namespace}"
     return until(newest, what, seconds)

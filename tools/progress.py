@@ -1,4 +1,4 @@
-"""Lines that say what is being done while it is done."""
+"""Progress of long steps: what is running, for how long, and what it printed if it failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 Say = Callable[[str], None]
 
-#: Seconds after which something that still runs says so again.
+#: Seconds between two lines about a step that is still running.
 HEARTBEAT = 15
 
 _started = time.monotonic()
@@ -19,7 +19,7 @@ _one_line_at_a_time = threading.Lock()
 
 
 class ToolError(Exception):
-    """A tool cannot be had; the message says which, why, and what to do."""
+    """A tool cannot be installed or run; the message says which, why, and what to do."""
 
 
 def say(line: str) -> None:
@@ -29,7 +29,7 @@ def say(line: str) -> None:
 
 
 def sparse(progress: Say, seconds: float = HEARTBEAT / 3) -> Say:
-    """The same, with no more than one line in `seconds`: for steps that talk a lot."""
+    """The same, with at most one line in `seconds`: for steps that report a lot."""
     last = -seconds
 
     def say_sometimes(line: str) -> None:
@@ -44,12 +44,12 @@ def sparse(progress: Say, seconds: float = HEARTBEAT / 3) -> Say:
 
 @contextmanager
 def heartbeat(what: str, progress: Say = say) -> Iterator[None]:
-    """Say every now and then that `what` still goes on, until it ends."""
+    """Report every `HEARTBEAT` seconds that `what` is still running, until the block ends."""
     done, began = threading.Event(), time.monotonic()
 
     def beat() -> None:
         while not done.wait(HEARTBEAT):
-            progress(f"{what}: still at it, {time.monotonic() - began:.0f} s")
+            progress(f"{what}: still running after {time.monotonic() - began:.0f} s")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -67,7 +67,11 @@ def run(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> None:
-    """Run a long command: its output goes to `log`, a heartbeat to the terminal. `ToolError` shows the log's end."""
+    """Run a long command: its output goes to `log`, a heartbeat to the terminal.
+
+    Raises:
+        ToolError: it failed; the message has the end of the log.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with heartbeat(what), log.open("wb") as file:

@@ -1,14 +1,12 @@
 """Measure, from outside, that an installation is what it should be.
 
-`python -m tools.verify` reads the outputs of the selected stack and prints one line for each thing that a user is
-promised, measured there and then. It knows nothing but those outputs and uses the clients that a user has: `dig`,
-`nmap`, `docker`, `ssh`, and the client libraries of S3 and GitLab. It makes one project in GitLab for the time that
-it needs it. The exit code is 0 only if every line holds.
+Reads the outputs of a stack and prints one line for each promise made to its user, measured at that moment. It knows
+nothing but those outputs and uses the clients that a user has: `dig`, `nmap`, `docker`, `ssh`, `curl`, and the client
+libraries of S3 and GitLab. It changes nothing, except for one temporary project in GitLab, which it deletes again.
 """
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import socket
 import ssl
@@ -36,7 +34,7 @@ from tools.pipelines import last_pipeline, project_of, times_of
 
 @dataclass(frozen=True)
 class Result:
-    """What one check measured."""
+    """What one check measured, in how many seconds."""
 
     name: str
     measured: str
@@ -46,21 +44,21 @@ class Result:
 
 Check = Callable[[Outputs], str]
 
-#: What the sample application answers at /hello/test.
+#: The answer of the sample application at /hello/test.
 GREETING = "Hello, test!"
 
 
 def dns_answers(outputs: Outputs) -> str:
-    """The name resolves to the reserved address, and the CAA record is there where Let's Encrypt issues."""
+    """The name resolves to the reserved address; the CAA record is shown if there is one."""
     addresses = run("dig", "+short", "A", outputs.host).split()
     if addresses != [outputs.address]:
-        raise CheckError(f"{outputs.host} is {addresses or 'unknown'}, expected {outputs.address}")
-    authority = run("dig", "+short", "CAA", outputs.host).strip() or "no CAA"
-    return f"{outputs.host} → {outputs.address}, {authority}"
+        raise CheckError(f"{outputs.host} resolves to {addresses or 'nothing'}, expected {outputs.address}")
+    caa = run("dig", "+short", "CAA", outputs.host).strip() or "no CAA record"
+    return f"{outputs.host} → {outputs.address}, {caa}"
 
 
 def ports_are_closed(outputs: Outputs) -> str:
-    """Of all 65535 ports only those that are meant to be open are."""
+    """Exactly the intended ports are open, out of all 65535."""
     expected = {22, 80, 443, outputs.registry_port}
     report = run(
         "nmap", "-Pn", "-n", "-sS", "-p-", "--min-rate=5000", "--max-retries=1", "--host-timeout=180s", "-oG", "-",
@@ -68,25 +66,25 @@ def ports_are_closed(outputs: Outputs) -> str:
     )  # fmt: skip
     found = {int(entry.split("/")[0]) for entry in _ports(report) if entry.split("/")[1] == "open"}
     if found != expected:
-        raise CheckError(f"open are {sorted(found)}, expected {sorted(expected)}")
-    return f"open {', '.join(str(port) for port in sorted(found))}; the other {65535 - len(found)} are not"
+        raise CheckError(f"open ports: {sorted(found)}, expected {sorted(expected)}")
+    return f"open: {', '.join(str(port) for port in sorted(found))}; closed: the other {65535 - len(found)}"
 
 
 def tls_is_trusted(outputs: Outputs) -> str:
-    """Both ports show a certificate chain that this machine trusts, for the right name."""
+    """Both ports present a certificate chain that this machine trusts, for the right name."""
     lines = [f"{port}: {_certificate(outputs.host, port)}" for port in (443, outputs.registry_port)]
     return "; ".join(lines)
 
 
 def gitlab_is_ready(outputs: Outputs) -> str:
-    """The sign-in page is served, and the API knows the token of the stack."""
+    """The sign-in page is served, and the API accepts the token of the stack."""
     status = run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"{outputs.url}/users/sign_in")
     if status != "200":
         raise CheckError(f"{outputs.url}/users/sign_in answers {status}")
     client = outputs.gitlab()
     client.auth()
     version = client.version()[0]
-    return f"sign-in page 200, API of version {version} as {client.user.username if client.user else 'nobody'}"
+    return f"sign-in page: 200; API: version {version}, as {client.user.username if client.user else 'nobody'}"
 
 
 def login_is_checked(outputs: Outputs) -> str:
@@ -95,12 +93,12 @@ def login_is_checked(outputs: Outputs) -> str:
         docker.login(outputs.registry, outputs.user, outputs.password)
         refused = docker.try_login(outputs.registry, outputs.user, f"not-{outputs.password}")
     if refused.returncode == 0:
-        raise CheckError("a wrong password is accepted")
-    return f"{outputs.user} logs in at {outputs.registry}; a wrong password is refused"
+        raise CheckError("the registry accepts a wrong password")
+    return f"{outputs.user} logs in to {outputs.registry}; a wrong password is refused"
 
 
 def images_travel(outputs: Outputs) -> str:
-    """An image is pushed and pulled back unchanged, is really in the storage, and is not for everybody."""
+    """An image is pushed and pulled back unchanged, is in the storage, and cannot be pulled anonymously."""
     with temporary_project(outputs) as path, Docker.session() as docker:
         image = f"{outputs.registry}/{path}:{secrets.token_hex(4)}"
         docker.login(outputs.registry, outputs.user, outputs.password)
@@ -119,12 +117,12 @@ def images_travel(outputs: Outputs) -> str:
 
 
 def pipelines_are_green(outputs: Outputs) -> str:
-    """The last pipeline of each default branch that the stack declares one for ends well; each job with its time."""
+    """The last pipeline of each project's default branch has succeeded; each job with its time."""
     lines = []
-    for told in outputs.projects:
-        if not told.get("docker_pull"):
+    for project_output in outputs.projects:
+        if not project_output.get("docker_pull"):
             continue
-        project = project_of(outputs, told)
+        project = project_of(outputs, project_output)
         pipeline = last_pipeline(project)
         times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times_of(pipeline).items())
         if pipeline.status != "success":
@@ -136,23 +134,23 @@ def pipelines_are_green(outputs: Outputs) -> str:
 def images_answer(outputs: Outputs) -> str:
     """The released image of each sample application, pulled by its digest with the deploy token, greets."""
     lines = []
-    for told in outputs.projects:
-        if not told.get("docker_run"):
+    for project_output in outputs.projects:
+        if not project_output.get("docker_run"):
             continue
-        last_pipeline(project_of(outputs, told))
-        digest, answer = released(outputs, told)
+        last_pipeline(project_of(outputs, project_output))
+        digest, answer = released(outputs, project_output)
         if answer != GREETING:
-            raise CheckError(f"{told['image']}@{digest} answers {answer!r}")
-        lines.append(f"{told['image']}@{digest[:19]}… → {answer}")
+            raise CheckError(f"{project_output['image']}@{digest} answers {answer!r}")
+        lines.append(f"{project_output['image']}@{digest[:19]}… → {answer}")
     return "; ".join(lines)
 
 
-def released(outputs: Outputs, told: dict[str, str]) -> tuple[str, str]:
-    """Digest of what a project has released, and what a container of it, pulled by that digest, says to `test`."""
+def released(outputs: Outputs, project_output: dict[str, str]) -> tuple[str, str]:
+    """The digest of a project's released image, and what a container of it answers at /hello/test."""
     with Docker.session() as docker:
-        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
-        digest = docker.pull(f"{told['image']}:latest")
-        pinned = f"{told['image']}@{digest}"
+        docker.login(outputs.registry, project_output["deploy_username"], project_output["deploy_token"])
+        digest = docker.pull(f"{project_output['image']}:latest")
+        pinned = f"{project_output['image']}@{digest}"
         docker.pull(pinned)
         with docker.running(pinned, 3000) as port:
             address = f"http://127.0.0.1:{port}/hello/test"
@@ -175,12 +173,13 @@ PROJECT_CHECKS: dict[str, Check] = {"Pipeline": pipelines_are_green, "Released":
 
 
 def checks_of(outputs: Outputs) -> dict[str, Check]:
-    """The checks that a stack is due."""
-    return CHECKS | PROJECT_CHECKS if any(told.get("docker_pull") for told in outputs.projects) else CHECKS
+    """The checks that apply to a stack."""
+    has_pipeline = any(one.get("docker_pull") for one in outputs.projects)
+    return CHECKS | PROJECT_CHECKS if has_pipeline else CHECKS
 
 
 def measure(outputs: Outputs) -> Iterator[Result]:
-    """Every check, side by side; results come in the order of the checks."""
+    """Run every check, side by side; yields the results in the order of the checks."""
     checks = checks_of(outputs)
     with ThreadPoolExecutor(len(checks)) as pool:
         yield from pool.map(lambda item: _measure(item[0], item[1], outputs), checks.items())
@@ -221,27 +220,24 @@ def _stored(outputs: Outputs, digest: str) -> str:
     return f"{blobs_on_server(outputs, digest)} blobs on the server's volume"
 
 
-def main() -> int:
-    """Print the table; 0 if everything holds."""
-    parser = argparse.ArgumentParser(description="Measure, from outside, that an installation is what it should be.")
-    parser.add_argument("--stack", help="the stack to measure; the selected one if left out")
-    outputs = Outputs.of_stack(parser.parse_args().stack)
+def verify(stack: str | None) -> int:
+    """Print the table for a stack, or for the selected one; 0 if everything holds, else 1."""
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    try:
+        outputs = Outputs.of_stack(stack)
+    except FAILURES as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 1
     table = Table("", "Check", "Measured", "s", title=f"{outputs.url} and its registry {outputs.registry}")
     failed = 0
     for result in measure(outputs):
         failed += not result.holds
-        table.add_row(
-            "[green]✓[/]" if result.holds else "[red]✗[/]", result.name, result.measured, f"{result.seconds:.1f}"
-        )
-    console = Console(width=None if sys.stdout.isatty() else 150)
+        mark = "[green]✓[/]" if result.holds else "[red]✗[/]"
+        table.add_row(mark, result.name, result.measured, f"{result.seconds:.1f}")
     console.print(table)
     due = len(checks_of(outputs))
     console.print(f"{due - failed} of {due} hold")
-    for told in [] if failed else outputs.projects:
-        if told.get("docker_run"):
-            console.print(f"Next: {told['docker_pull']} && {told['docker_run']}", soft_wrap=True)
+    for project_output in [] if failed else outputs.projects:
+        if project_output.get("docker_run"):
+            console.print(f"Next: {project_output['docker_pull']} && {project_output['docker_run']}", soft_wrap=True)
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.e2e.control import Control
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import Stack
+from tools.environment import ROOT
 
 NAMES = ["dev", "staging", "production"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -12,8 +11,9 @@ from tests.sandbox.cloud import lifecycle, namespaces
 from tests.sandbox.cloud.health import failures
 from tests.sandbox.cloud.stacks import remove_stale_locks
 from tests.sandbox.cloud.supervision import Supervisor
-from tests.sandbox.cloud.workstation import command_environment, prepare_folders, tool_environment
+from tests.sandbox.cloud.workstation import command_environment, prepare_folders
 from tests.sandbox.layout import InstanceNameError, current
+from tools.processes import run_attached
 from tools.progress import ToolError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -24,7 +24,6 @@ COMMAND = Annotated[list[str], typer.Argument(help="command and its arguments, a
 
 @app.command()
 def prepare(
-    tools_only: Annotated[bool, typer.Option(help="only what a real account needs: Pulumi")] = False,
     image: Annotated[list[str] | None, typer.Option(help="machine image to build; can be repeated")] = None,
     tests: Annotated[bool, typer.Option("--tests", help="also what only the tests need")] = False,
 ) -> None:
@@ -32,10 +31,7 @@ def prepare(
     # Not at the top: it would delay every other command by half a second.
     from tests.sandbox.cloud.tools import bootstrap  # noqa: PLC0415
 
-    if tools_only:
-        bootstrap.prepare_tools(current())
-    else:
-        bootstrap.prepare(current(), tuple(image) if image else bootstrap.IMAGES, tests=tests)
+    bootstrap.prepare(current(), tuple(image) if image else bootstrap.IMAGES, tests=tests)
 
 
 @app.command()
@@ -49,12 +45,6 @@ def unlock() -> None:
     """Remove the stack locks of Pulumi engines that were killed. Running engines keep theirs."""
     for stack in remove_stale_locks(current(), namespaces.find(current())):
         print(f"stack {stack}: removed the lock of an engine that is no longer running")
-
-
-@app.command(context_settings=PASSED_ON)
-def tools(command: COMMAND) -> None:
-    """Run a command outside the sandbox, in your own environment, with the tools of this checkout on PATH."""
-    sys.exit(namespaces.run_attached(command, os.environ | tool_environment(current())))
 
 
 @app.command()
@@ -100,7 +90,7 @@ def execute(
     prepare_folders(layout)
     environment = command_environment(layout)
     namespaces.enter(init, None if cloud else namespaces.WORKSTATION)
-    sys.exit(namespaces.run_attached(command, environment))
+    sys.exit(run_attached(command, environment))
 
 
 @app.command()

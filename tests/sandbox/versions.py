@@ -4,9 +4,6 @@ What the Pulumi program itself installs on its machines is pinned with the progr
 `requirements.lock`.
 """
 
-#: The CLI and the SDK in `requirements.lock` go together: change both in one commit.
-PULUMI = "3.259.0"
-
 #: Oldest Go that the modules below accept, and the one that is fetched where the machine's own is older or missing.
 GO_MINIMUM = (1, 25)
 GO = "1.26.6"

@@ -11,11 +11,9 @@ import ctypes
 import json
 import os
 import re
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -151,26 +149,3 @@ def enter(init: Init, network: str | None = None) -> None:
             raise OSError(error, os.strerror(error), str(file))
         os.close(descriptor)
     os.chdir(here if here.is_dir() else "/")
-
-
-def run_attached(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run `command` on this terminal and wait; signals reach it, its exit code comes back (128+n after signal n).
-
-    A key like Ctrl-C is sent to the whole foreground group by the terminal, so the command has it already; only what
-    was sent to this process alone is handed on. Otherwise one Ctrl-C would count as two, which to some programs means
-    "do not even clean up".
-    """
-    passed = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
-    signal.pthread_sigmask(signal.SIG_BLOCK, passed | {signal.SIGCHLD})
-    unblock: Callable[[], object] = lambda: signal.pthread_sigmask(signal.SIG_SETMASK, ())  # noqa: E731
-    try:
-        process = subprocess.Popen(list(command), env=dict(environment), preexec_fn=unblock)  # noqa: PLW1509
-    except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
-        return 127
-    while process.poll() is None:
-        received = signal.sigwaitinfo(passed | {signal.SIGCHLD})
-        if received.si_signo != signal.SIGCHLD and received.si_code <= 0:
-            process.send_signal(received.si_signo)
-    code: int = process.returncode
-    return code if code >= 0 else 128 - code

@@ -17,21 +17,6 @@ PASSPHRASE_FILE = Path(__file__).with_name("passphrase")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def tool_environment(layout: Layout) -> dict[str, str]:
-    """Where the tools are, added to a user's own environment when a real account is used."""
-    binaries = [layout.cache / "bin", layout.cache / "venv" / "bin"]
-    # The plugins that were installed for this checkout, and whoever the user has logged in as.
-    own = os.environ.get("PULUMI_HOME", str(Path.home() / ".pulumi"))
-    return {
-        "PULUMI_HOME": str(layout.cache / "pulumi-home"),
-        "PULUMI_CREDENTIALS_PATH": os.environ.get("PULUMI_CREDENTIALS_PATH", own),
-        "PATH": ":".join([*map(str, binaries), os.environ.get("PATH", _SYSTEM_PATH)]),
-        "VIRTUAL_ENV": str(layout.cache / "venv"),
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
 def service_environment(layout: Layout) -> dict[str, str]:
     """What every process of the sandbox starts with."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -51,12 +36,11 @@ def service_environment(layout: Layout) -> dict[str, str]:
 
 def command_environment(layout: Layout) -> dict[str, str]:
     """Environment of a command at the workstation: the account's token, the state of the stacks, tools and trust."""
-    tools = tool_environment(layout)
-    del tools["PATH"], tools["PULUMI_CREDENTIALS_PATH"]
     return {
         **service_environment(layout),
-        **tools,
+        "VIRTUAL_ENV": str(layout.cache / "venv"),
         "PULUMI_HOME": str(_pulumi_home(layout)),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
         "AWS_CA_BUNDLE": str(TRUST),
         "GIT_SSL_CAINFO": str(TRUST),
         "DIGITALOCEAN_TOKEN": layout.token_file.read_text().strip(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.sandbox import versions
 from tests.sandbox.cloud.archive import mirror
-from tests.sandbox.cloud.tools import debian, golang, nodejs
+from tests.sandbox.cloud.tools import debian, engine, golang, nodejs
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
@@ -18,7 +18,6 @@ from tests.sandbox.machines.image.build import SUITES
 from tests.sandbox.machines.image.build import build as build_image
 from tests.sandbox.runner.build import HERE as _RUNNER
 from tests.sandbox.runner.build import build as build_runner
-from tools import pulumi
 from tools.progress import Say, say, sparse
 
 #: Machine images that are made unless others are asked for.
@@ -47,16 +46,10 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
             task.result()
 
 
-def prepare_tools(layout: Layout, progress: Say = say) -> None:
-    """Install only what a real account needs: the Pulumi CLI and plugins."""
-    pulumi.install_cli(layout.cache, progress)
-    pulumi.install_plugins(layout.cache, Path(sys.executable), progress)
-
-
 def _programs(cache: Path, progress: Say) -> None:
     golang.build_versitygw(cache, progress)
-    pulumi.install_cli(cache, progress)
-    pulumi.install_plugins(cache, Path(sys.executable), progress)
+    engine.install_cli(cache, progress)
+    engine.install_plugins(cache, Path(sys.executable), progress)
 
 
 def _packages(cache: Path, images: tuple[str, ...], progress: Say) -> None:

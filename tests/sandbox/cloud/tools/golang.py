@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.sandbox import versions
+from tools import pulumi
 from tools.progress import Say, ToolError, run, say
 
 PULUMI_MODULE = "github.com/pulumi/pulumi"
@@ -50,7 +51,7 @@ def find_go(cache: Path, progress: Say = say) -> Path:
 def build_pulumi(cache: Path, progress: Say = say) -> None:
     """Build the Pulumi CLI into the cache's `bin`. Some three minutes on two cores, 1 GB of module cache."""
     go = find_go(cache, progress)
-    progress(f"pulumi {versions.PULUMI}: building from its public Go modules, about 3 minutes on 2 cores")
+    progress(f"pulumi {pulumi.VERSION}: building from its public Go modules, about 3 minutes on 2 cores")
     folder = cache / "build" / "pulumi"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -59,11 +60,11 @@ def build_pulumi(cache: Path, progress: Say = say) -> None:
     # Two modules of one repository, which must have the same version: hence a module of our own that names both.
     for words in (
         ["mod", "init", "pulumi-cli"],
-        ["get", f"{PULUMI_MODULE}/pkg/v3@v{versions.PULUMI}", f"{PULUMI_MODULE}/sdk/v3@v{versions.PULUMI}"],
-        ["get", "-tool", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi@v{versions.PULUMI}"],
+        ["get", f"{PULUMI_MODULE}/pkg/v3@v{pulumi.VERSION}", f"{PULUMI_MODULE}/sdk/v3@v{pulumi.VERSION}"],
+        ["get", "-tool", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi@v{pulumi.VERSION}"],
     ):
         run(f"pulumi: go {' '.join(words[:2])}", [go, *words], log, environment, folder)
-    stamp = f"-s -w -X {PULUMI_VERSION_VARIABLE}=v{versions.PULUMI}"
+    stamp = f"-s -w -X {PULUMI_VERSION_VARIABLE}=v{pulumi.VERSION}"
     words = ["build", "-trimpath", f"-ldflags={stamp}", "-o", "pulumi", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi"]
     run("pulumi: compiling", [go, *words], log, environment, folder)
     _into_bin(folder / "pulumi", cache)

@@ -1,0 +1,5 @@
+"""Entry of `python -m tools`."""
+
+from tools.cli import main
+
+main()

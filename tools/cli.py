@@ -1,0 +1,76 @@
+"""What an operator's machine runs besides Pulumi: the tools themselves, and a look at what is deployed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tools import processes, pulumi
+from tools.environment import TOOLS, tool_environment
+from tools.progress import ToolError
+
+app = typer.Typer(
+    name="python -m tools", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+
+PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+COMMAND = Annotated[list[str], typer.Argument(help="The command and its arguments, after --.")]
+STACK = Annotated[str | None, typer.Option(help="The stack to use; by default the one that is selected.")]
+
+
+@app.command()
+def prepare() -> None:
+    """Install the Pulumi CLI and the plugins of the program. What is already there stays."""
+    pulumi.install_cli(TOOLS)
+    pulumi.install_plugins(TOOLS)
+
+
+@app.command("exec", context_settings=PASSED_ON)
+def execute(command: COMMAND) -> None:
+    """Run a command in your own environment with the tools of this checkout on PATH; its exit code is passed on."""
+    sys.exit(processes.run_attached(command, os.environ | tool_environment()))
+
+
+# The three below import their modules late: GitLab's and Amazon's clients take a second to load.
+
+
+@app.command()
+def verify(stack: STACK = None) -> None:
+    """Measure, from outside, that an installation is what it should be."""
+    from tools import verify as module  # noqa: PLC0415
+
+    raise typer.Exit(module.verify(stack))
+
+
+@app.command()
+def demo(
+    stack: STACK = None, yes: Annotated[bool, typer.Option("--yes", help="Commit without asking.")] = False
+) -> None:
+    """Commit a change, watch its pipeline, and run the image that it releases."""
+    from tools import demo as module  # noqa: PLC0415
+
+    raise typer.Exit(module.demo(stack, confirmed=yes))
+
+
+@app.command()
+def bench(
+    stack: Annotated[str, typer.Option(help="The stack whose settings the benchmark's own stack starts from.")],
+    repeats: Annotated[int, typer.Option(min=1, max=9, help="Builds after a change; their median counts.")] = 3,
+) -> None:
+    """Compare our pipeline with the walk-through's file, in a stack that is destroyed afterwards."""
+    from tools import bench as module  # noqa: PLC0415
+
+    raise typer.Exit(module.bench(stack, repeats))
+
+
+def main() -> None:
+    """Run the command line; expected failures end in one line and exit code 1."""
+    try:
+        app()
+    except ToolError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,93 @@
+"""A Pulumi stack with a stack file of its own, driven by the real engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from tools.clients import CheckError, Outputs, try_run
+from tools.environment import ROOT
+
+#: Seconds that a Pulumi command may take.
+_LIMIT = 1500
+
+
+class PulumiError(CheckError):
+    """A Pulumi command failed; the message is its output."""
+
+
+def stack_file(name: str) -> Path:
+    """The file with the settings of a stack of this project."""
+    return ROOT / "stacks" / f"Pulumi.{name}.yaml"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack beside those of the project: its settings are in a file outside `stacks/`.
+
+    Owns the stack in the Pulumi backend and what the stack deploys; `remove` deletes both. The folder of the file
+    belongs to the caller.
+    """
+
+    name: str
+    file: Path
+
+    @classmethod
+    def create(cls, name: str, folder: Path, template: Path, **settings: Any) -> Self:
+        """Create a stack with the settings of `template`, changed by `settings`.
+
+        Raises:
+            PulumiError: Pulumi cannot create it.
+        """
+        file = folder / f"Pulumi.{name}.yaml"
+        content = yaml.safe_load(template.read_text())
+        # The salt belongs to the stack that it was made for.
+        content.pop("encryptionsalt", None)
+        content["config"].update({f"slipway:{key}": value for key, value in settings.items()})
+        file.write_text(yaml.safe_dump(content))
+        stack = cls(name, file)
+        stack.run("stack", "init", "--stack", name, settings_file=False)
+        return stack
+
+    def up(self, *options: str) -> str:
+        """Run `pulumi up` and return its output.
+
+        Raises:
+            PulumiError: it failed.
+        """
+        return self.run("up", "--yes", "--skip-preview", *options)
+
+    def outputs(self) -> Outputs:
+        """The stack's outputs, secrets included."""
+        return Outputs(json.loads(self.run("stack", "output", "--json", "--show-secrets", settings_file=False)))
+
+    def remove(self) -> None:
+        """Destroy what the stack deployed and delete the stack; does nothing if both are gone."""
+        self.attempt("destroy", "--yes", "--skip-preview")
+        self.attempt("stack", "rm", "--yes", "--force", settings_file=False)
+
+    def run(self, *words: str, settings_file: bool = True) -> str:
+        """Run a Pulumi command that has to succeed and return its standard output.
+
+        Raises:
+            PulumiError: it failed.
+        """
+        done = self.attempt(*words, settings_file=settings_file)
+        if done.returncode != 0:
+            raise PulumiError(f"pulumi {' '.join(words)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def attempt(self, *words: str, settings_file: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a Pulumi command that may fail."""
+        return try_run(*self.command(words, settings_file), timeout=_LIMIT, cwd=ROOT)
+
+    def command(self, words: tuple[str, ...], settings_file: bool = True) -> list[str]:
+        """The command line of a Pulumi command for this stack."""
+        file = ["--config-file", str(self.file)] if settings_file else []
+        which = [] if "--stack" in words else ["--stack", self.name]
+        return ["pulumi", *words, *which, *file, "--non-interactive"]
