@@ -1,1 +1,1 @@
-"""The components of an installation: one noun a module, each with its inputs beside it."""
+"""The components of an installation: one per module, next to the dataclass of its inputs."""

@@ -268,7 +268,7 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
         "SshKey": {"fingerprint": "aa:bb"},
         "SpacesKey": {"accessKey": f"DO-{name}", "secretKey": f"secret-{name}"},
         "DnsRecord": {"fqdn": f"{inputs.get('name')}.{inputs.get('domain')}"},
-        "Command": {"stdout": f"stdout of {name}", "stderr": ""},
+        "Command": {"stdout": f"stdout of {name}\n", "stderr": ""},
         "RandomPassword": {"result": f"password-{name}"},
         "Project": {
             "webUrl": f"https://gitlab.example.test/root/{inputs.get('path')}",

@@ -171,6 +171,16 @@ def test_a_command_line_has_a_time_limit_and_no_values(engine: RecordingEngine) 
         assert not one.inputs.get("delete")
 
 
+def test_a_value_that_only_makes_a_script_run_again_is_sent_as_a_comment(engine: RecordingEngine) -> None:
+    for name, line in {
+        "gitlab-configuration": f'# Runs again with another GitLab version: "{versions.GITLAB}"',
+        "registry-login": r'# Runs again with another configuration of the registry: "stdout of registry-storage\n"',
+    }.items():
+        assert line in engine.script(name).splitlines()
+        # Another trigger would delete the step and create it again.
+        assert engine.named(name).inputs["triggers"] == ["4711"]
+
+
 def sent(engine: RecordingEngine, name: str) -> Any:
     """Inputs of a resource as they were sent, secrets in their envelopes."""
     return json_format.MessageToDict(engine.named(name).request.object)
