@@ -138,7 +138,7 @@ def test_preview_reports_all_errors_in_projects_and_runners_at_once(stack: Stack
 @pytest.mark.parametrize(
     ("project", "message"),
     [
-        (plain("other", group="nosuch"), "There is no group nosuch in GitLab"),
+        (plain("other", group="nosuch"), "GitLab has no group nosuch; the project cannot be created in it"),
         (plain("other", importId="4711"), "resource '4711' does not exist"),
     ],
     ids=["group", "importId"],
