@@ -143,12 +143,12 @@ def test_a_job_token_cannot_push_to_another_project(delivery: Stack) -> None:
 
 def test_a_deploy_token_can_pull_from_its_project_but_not_push_or_pull_elsewhere(delivery: Stack) -> None:
     outputs = delivery.outputs()
-    told = outputs.projects[0]
+    exported = outputs.projects[0]
     with temporary_project(outputs) as other, Docker.session() as docker:
-        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
-        docker.pull(f"{told['image']}:latest")
-        docker.rename(f"{told['image']}:latest", f"{told['image']}:mine")
-        refused = docker.try_push(f"{told['image']}:mine")
+        docker.login(outputs.registry, exported["deploy_username"], exported["deploy_token"])
+        docker.pull(f"{exported['image']}:latest")
+        docker.rename(f"{exported['image']}:latest", f"{exported['image']}:mine")
+        refused = docker.try_push(f"{exported['image']}:mine")
         foreign = docker.try_pull(f"{outputs.registry}/{other}:latest")
     for attempt in (refused, foreign):
         assert attempt.returncode != 0
@@ -191,14 +191,14 @@ def test_a_protected_project_survives_a_destroy_as_its_developers_left_it(delive
     delivery.up("--expect-no-changes")
 
     outputs = delivery.outputs()
-    found, told = project_of(outputs), outputs.projects[0]
+    found, exported = project_of(outputs), outputs.projects[0]
     assert found.id == project.id
     assert found.files.raw(file_path="greeting.js", ref="main") == source
     with Docker.session() as docker:
-        docker.login(outputs.registry, told["deploy_username"], told["deploy_token"])
-        assert docker.pull(f"{told['image']}@{released}") == released
+        docker.login(outputs.registry, exported["deploy_username"], exported["deploy_token"])
+        assert docker.pull(f"{exported['image']}@{released}") == released
     # No credential of the destroyed stack still works.
-    assert told["deploy_token"] != before.projects[0]["deploy_token"]
+    assert exported["deploy_token"] != before.projects[0]["deploy_token"]
     assert len(found.deploytokens.list(get_all=True)) == 1
     [listed] = found.runners.list(type="project_type", get_all=True)
     assert outputs.gitlab().runners.get(listed.id).status == "online"
