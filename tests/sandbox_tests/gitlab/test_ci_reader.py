@@ -98,8 +98,8 @@ def test_an_invalid_condition_is_refused(text: str) -> None:
         ("job: {script: x, timeout: soon}", "jobs:job:timeout config should be a duration"),
         ("job: {script: x, when: later}", "when should be one of"),
         ("include: /none.yml\njob: {script: x}", "Local file `none.yml` does not exist!"),
-        ("include: {project: a/b, file: c.yml}\njob: {script: x}", "carries only `local`"),
-        ("job: {trigger: a/b}", "does not carry: trigger"),
+        ("include: {project: a/b, file: c.yml}\njob: {script: x}", "supports only `local`"),
+        ("job: {trigger: a/b}", "does not support: trigger"),
         ("job: {script: !reference [.a, script]}", '!reference [".a", "script"] could not be found'),
     ],
 )

@@ -96,9 +96,9 @@ def test_the_packages_scripts_are_valid_shell() -> None:
         (["gitlab-ctl", "help"], 0, "reconfigure"),
         (["gitlab-ctl"], 1, "reconfigure"),
         (["gitlab-ctl", "recofigure"], 1, "I don't know that command: recofigure"),
-        (["gitlab-ctl", "pg-upgrade"], 1, "pg-upgrade: this gitlab-ce is a stand-in and does not carry this command"),
-        (["gitlab-rails", "console"], 1, "carries only 'runner', not 'console'"),
-        (["gitlab-rake", "gitlab:check"], 1, "does not carry rake tasks"),
+        (["gitlab-ctl", "pg-upgrade"], 1, "pg-upgrade: this gitlab-ce is a stand-in and does not support this command"),
+        (["gitlab-rails", "console"], 1, "supports only 'runner', not 'console'"),
+        (["gitlab-rake", "gitlab:check"], 1, "does not support rake tasks"),
     ],
 )
 def test_a_command_refuses_unsupported_subcommands_by_name(

@@ -23,7 +23,7 @@ async def _api_error(_: Request, error: Exception) -> Response:
 async def _absent(request: Request, _: Exception) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": "404 Not Found"}, NOT_FOUND)
-    return PlainTextResponse("404: not found, or not carried by this stand-in", NOT_FOUND)
+    return PlainTextResponse("404: not found, or not supported by this stand-in", NOT_FOUND)
 
 
 async def _wrong_method(request: Request, _: Exception) -> Response:

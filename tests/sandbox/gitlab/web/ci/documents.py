@@ -104,7 +104,7 @@ def _parse(text: str) -> Document:
         problem = getattr(error, "problem", None) or "could not be read"
         raise ConfigurationError(f"(<unknown>): {problem}{where}") from None
     if len(documents) > 1:
-        raise ConfigurationError("spec: this stand-in carries no headers with inputs")
+        raise ConfigurationError("spec: this stand-in supports no headers with inputs")
     if not documents or documents[0] is None:
         raise ConfigurationError("Please provide content of .gitlab-ci.yml")
     if not isinstance(documents[0], dict):
@@ -136,7 +136,7 @@ def _included(entry: Any, files: Files, variables: dict[str, str]) -> list[str]:
         raise ConfigurationError("include config should be an array of hashes or strings")
     if "local" not in entry:
         kind = ", ".join(sorted(set(entry) - {"rules"}))
-        raise ConfigurationError(f"include: this stand-in carries only `local`, not `{kind}`")
+        raise ConfigurationError(f"include: this stand-in supports only `local`, not `{kind}`")
     for rule in entry.get("rules", [{}]):
         if "if" not in rule or expressions.evaluate(str(rule["if"]), variables):
             if rule.get("when") == "never":

@@ -23,7 +23,7 @@ JOB = DEFAULTS | {
     "when",
 }  # fmt: skip
 #: There are such in GitLab; this stand-in does nothing for them, and says so rather than leave them out.
-NOT_CARRIED = {"trigger", "release", "secrets", "run", "identity", "inputs", "dast_configuration", "pages"}
+NOT_SUPPORTED = {"trigger", "release", "secrets", "run", "identity", "inputs", "dast_configuration", "pages"}
 RULE = {
     "if", "changes", "exists", "when", "allow_failure", "variables", "needs", "interruptible", "start_in",
     "auto_cancel",
@@ -69,9 +69,9 @@ def check_keys(path: str, value: Document, allowed: set[str]) -> None:
 def check_job(name: str, job: Document) -> None:
     """Refuse a job that is written wrongly."""
     path = f"jobs:{name}"
-    carried_not = sorted(NOT_CARRIED & set(job))
-    if carried_not:
-        raise refuse(path, f"has keys that this stand-in does not carry: {', '.join(carried_not)}")
+    unsupported = sorted(NOT_SUPPORTED & set(job))
+    if unsupported:
+        raise refuse(path, f"has keys that this stand-in does not support: {', '.join(unsupported)}")
     check_keys(path, job, JOB)
     if "script" not in job:
         raise refuse(path, "should implement the script:, run:, or trigger: keyword")

@@ -122,7 +122,7 @@ class Configuration
       raise ConfigError, "GitLab #{key} must include a schema and FQDN, e.g. http://gitlab.example.com/"
     end
 
-    raise ConfigError, "Unsupported CONFIG PATH for #{key}: #{uri.path}. A path is not carried by this stand-in." if
+    raise ConfigError, "Unsupported CONFIG PATH for #{key}: #{uri.path}. A path is not supported by this stand-in." if
       key == 'external_url'
 
     raise ConfigError, "Unsupported GitLab Registry external URL path: #{uri.path}"
@@ -170,6 +170,6 @@ class Configuration
       get('letsencrypt', 'authorization_method', default: 'http') == 'http'
     return if lacks.empty?
 
-    raise ConfigError, "This gitlab-ce is a stand-in and does not carry: #{lacks.join('; ')}."
+    raise ConfigError, "This gitlab-ce is a stand-in and does not support: #{lacks.join('; ')}."
   end
 end

@@ -44,7 +44,7 @@ class Ctl
     when 'upgrade' then upgrade
     when 'service-list' then Services.enabled.each { |name| puts "#{name}*" } && 0
     when 'version' then puts(File.read('/opt/gitlab/embedded/version').strip) || 0
-    when *LACKING then refuse("#{command}: this gitlab-ce is a stand-in and does not carry this command", 1)
+    when *LACKING then refuse("#{command}: this gitlab-ce is a stand-in and does not support this command", 1)
     else usage(1, "I don't know that command: #{command}")
     end
   end

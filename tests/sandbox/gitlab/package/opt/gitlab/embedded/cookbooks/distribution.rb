@@ -14,7 +14,7 @@ module Distribution
   PROGRAM = '/usr/bin/docker-registry'
   S3_NAMES = %w[s3 s3aws s3_v2].freeze
   # Drivers that GitLab's registry has and this one has not.
-  NOT_CARRIED = %w[azure azure_v2 gcs].freeze
+  NOT_SUPPORTED = %w[azure azure_v2 gcs].freeze
   # Parameters of s3_v2, each with the name that the distribution gives it; nil: it has nothing like it.
   S3_PARAMETERS = {
     'accesskey' => 'accesskey', 'secretkey' => 'secretkey', 'sessiontoken' => 'sessiontoken', 'region' => 'region',
@@ -55,7 +55,7 @@ module Distribution
     raise Refused, "configuration error: multiple storage drivers specified: #{drivers.join(', ')}" if drivers.size > 1
 
     driver = drivers.first
-    raise Refused, "storage driver #{driver} is not carried by this stand-in" if NOT_CARRIED.include?(driver)
+    raise Refused, "storage driver #{driver} is not supported by this stand-in" if NOT_SUPPORTED.include?(driver)
 
     known = S3_NAMES + %w[filesystem inmemory]
     raise Refused, "failed to construct #{driver} driver: StorageDriver not registered: #{driver}" unless
