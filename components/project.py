@@ -129,9 +129,12 @@ class Project(Component):
         group = self._args.settings.group
         if group is None:
             return None
+        connection = self._args.gitlab
+        # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
+        configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
+        opts = pulumi.InvokeOptions(parent=self, provider=connection.provider)
         # A search, because a lookup by name ends the program with a traceback if there is no such group.
-        opts = pulumi.InvokeOptions(parent=self, provider=self._args.gitlab.provider)
-        found = gitlab.get_groups_output(search=group, opts=opts)
+        found = gitlab.get_groups_output(search=configured.apply(lambda _: group), opts=opts)
         return found.apply(lambda answer: _group_id(group, {one.full_path: one.group_id for one in answer.groups}))
 
     def _protect_branch(self, project: gitlab.Project) -> None:

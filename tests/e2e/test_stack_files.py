@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.control import Control
-from tests.e2e.stack import Stack
+from tests.e2e.stack import SANDBOX, Stack
 from tools.environment import ROOT
 
 NAMES = ["dev", "staging", "production"]
@@ -39,6 +39,13 @@ def test_no_stack_file_contains_the_secrets_or_salt_of_one_user() -> None:
     for name in NAMES:
         content = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text())
         assert content.keys() == {"config"}, name
+
+
+def test_the_first_preview_shows_a_project_in_a_group_although_there_is_no_gitlab_to_search(tmp_path: Path) -> None:
+    projects = [{"path": "hello", "group": "team"}]
+    stack = Stack.create("group-preview", tmp_path, SANDBOX, domain="group.test", projects=projects)
+    assert stack.changes()["delivery-hello-project"] == "create"
+    stack.run("stack", "rm", "--yes", settings_file=False)
 
 
 @contextmanager
