@@ -181,8 +181,16 @@ def _detach_loop_devices(layout: Layout) -> None:
             subprocess.run(["losetup", "--detach", device["name"]], check=False)
 
 
+def control_groups(layout: Layout, root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """The control groups of a sandbox: one in each hierarchy.
+
+    Walked rather than globbed: groups of other sandboxes vanish meanwhile, and only `os.walk` passes over those.
+    """
+    return [Path(parent, layout.name) for parent, names, _ in os.walk(root) if layout.name in names]
+
+
 def _remove_control_groups(layout: Layout) -> None:
-    for group in Path("/sys/fs/cgroup").glob(f"**/{layout.name}"):
+    for group in control_groups(layout):
         for folder, _, _ in os.walk(group, topdown=False):
             # A process that is only just ending keeps its group for a moment; an empty group left over does no harm.
             with contextlib.suppress(OSError):

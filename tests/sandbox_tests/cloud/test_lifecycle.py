@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.cloud import namespaces
+from tests.sandbox.cloud import lifecycle, namespaces
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox.machines.network import WORKSTATION_NAMESPACE
 from tests.sandbox_tests.support.waiting import eventually
@@ -93,7 +93,7 @@ def test_a_sandbox_leaves_the_host_unchanged_while_it_runs_and_afterwards(tmp_pa
         assert other.run("stop").returncode == 0
     assert host_picture() == before
     assert not other.layout.state.exists()
-    assert not list(Path("/sys/fs/cgroup").rglob(other.layout.name))
+    assert lifecycle.control_groups(other.layout) == []
 
 
 def test_starting_again_leaves_a_healthy_sandbox_alone(checkout: Checkout) -> None:
@@ -134,7 +134,7 @@ def test_two_instances_of_one_checkout_share_nothing_but_the_cache(checkout: Che
     assert stopped.returncode == 0
     assert not other.alive
     assert not second.state.exists()
-    assert not list(Path("/sys/fs/cgroup").rglob(second.name))
+    assert lifecycle.control_groups(second) == []
     assert checkout.init() == init
     assert checkout.run("status").returncode == 0
 
@@ -154,6 +154,24 @@ def test_ending_what_no_record_names_leaves_other_instances_running(tmp_path: Pa
     finally:
         for name in ("", "second"):
             other.run("stop", instance=name)
+
+
+def test_control_groups_are_found_although_others_vanish_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    for path in ("cpu/other-sandbox/engine", f"cpu/{layout.name}/engine", f"memory/{layout.name}"):
+        (tmp_path / path).mkdir(parents=True)
+    read = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "other-sandbox":
+            raise FileNotFoundError(path)
+        return read(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = lifecycle.control_groups(layout, tmp_path)
+    assert sorted(found) == [tmp_path / "cpu" / layout.name, tmp_path / "memory" / layout.name]
 
 
 @pytest.mark.parametrize("name", ["../up", "Second", "a b", "-x", "a" * 21])
