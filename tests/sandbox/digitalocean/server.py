@@ -84,4 +84,13 @@ async def serving(app: ASGIApp, listener: socket.socket, tls: Tls | None = None)
         ready.cancel()
         server.should_exit = True
         await asyncio.gather(task, ready, return_exceptions=True)
+        await _abort_connections(server)
         listener.close()
+
+
+async def _abort_connections(server: uvicorn.Server) -> None:
+    """Close what the graceful shutdown left: TLS connections whose clients are idle and do not answer its close."""
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
+    # The sockets are closed in the next turn of the loop.
+    await asyncio.sleep(0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -14,10 +17,13 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import trustme
+from starlette.applications import Starlette
 
 from tests.sandbox.digitalocean import app
 from tests.sandbox.digitalocean.app import RateLimit
-from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, public_key
+from tests.sandbox.digitalocean.server import Tls, listen, serving
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, LOOPBACK, EmulatedCloud, public_key
 from tests.sandbox_tests.support.waiting import eventually
 
 
@@ -265,3 +271,29 @@ def test_the_emulator_is_ready_again_after_many_actions_at_once(cloud: EmulatedC
         cloud.client.droplets.destroy(number)
     eventually(lambda: cloud.client.droplets.list()["meta"]["total"] == 0)
     assert cloud.control.get("/health").json() == {"status": "ok", "actions_in_progress": 0}
+
+
+async def test_a_server_that_stops_closes_connections_whose_client_does_not_answer(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert(LOOPBACK)
+    tls = Tls(tmp_path / "test.crt", tmp_path / "test.key")
+    certificate.cert_chain_pems[0].write_to_path(tls.certificate)
+    certificate.private_key_pem.write_to_path(tls.key)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+
+    def connect(port: int) -> ssl.SSLSocket:
+        client = trust.wrap_socket(socket.create_connection((LOOPBACK, port)), server_hostname=LOOPBACK)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 404"
+        return client
+
+    listener = listen(LOOPBACK, 0)
+    async with serving(Starlette(), listener, tls):
+        client = await asyncio.to_thread(connect, listener.getsockname()[1])
+    # Data to a connection that the server still has would be accepted.
+    closed = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
+    with client, pytest.raises(closed):  # noqa: PT012 - the first may still pass
+        for _ in range(2):
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            await asyncio.sleep(0)
