@@ -78,19 +78,19 @@ def install_host_key(
     host_keys: HostKeys,
     ready: Sequence[pulumi.Resource] = (),
 ) -> Machine:
-    """Connect to a droplet for the first time, once everything in `ready` exists, and install its lasting host key.
+    """Connect to a droplet for the first time, once everything in `ready` exists, and install its permanent host key.
 
-    Connections to the machine that is returned are pinned to the lasting key and wait for its installation.
+    Connections to the machine that is returned are pinned to the permanent key and wait for its installation.
     """
-    lasting = Machine(
+    permanent = Machine(
         address=address,
         user=ADMIN_USER,
         private_key=private_key,
-        host_key=host_keys.lasting_public_key,
+        host_key=host_keys.permanent_public_key,
         droplet=droplet,
     )
     booting = dataclasses.replace(
-        lasting, host_key=host_keys.first_contact_public_key, ready=tuple(ready), dials=BOOT_DIALS
+        permanent, host_key=host_keys.first_contact_public_key, ready=tuple(ready), dials=BOOT_DIALS
     )
     installed = run_script(
         parent,
@@ -98,11 +98,11 @@ def install_host_key(
         machine=booting,
         file="install-host-key.sh",
         values={
-            "HOST_PRIVATE_KEY": host_keys.lasting_private_key,
-            "HOST_PUBLIC_KEY": host_keys.lasting_public_key,
+            "HOST_PRIVATE_KEY": host_keys.permanent_private_key,
+            "HOST_PUBLIC_KEY": host_keys.permanent_public_key,
         },
         timeout_seconds=600,
         # The key that this connection is pinned to is removed from the machine: it can succeed once per droplet only.
         ignore_changes=["create", "stdin", "connection", "logging"],
     )
-    return dataclasses.replace(lasting, ready=(installed,))
+    return dataclasses.replace(permanent, ready=(installed,))

@@ -74,7 +74,7 @@ class GitLabServer(Component):
             ready=self._attach(droplet, volume, reserved),
         )
         self.address = reserved.ip_address
-        self.host_public_key = host_keys.lasting_public_key
+        self.host_public_key = host_keys.permanent_public_key
         self.machine = dataclasses.replace(machine, ready=(self._prepare(machine, volume),))
         self.register_outputs({"address": self.address, "hostPublicKey": self.host_public_key})
 

@@ -31,29 +31,30 @@ class HostKeys(Component):
 
     Owns two key pairs:
 
-    * the lasting one (Ed25519). It is generated here, not on the machine, so that a replaced droplet keeps its
+    * the permanent one (Ed25519). It is generated here, not on the machine, so that a replaced droplet keeps its
       identity, and it reaches the machine over SSH, never in `user_data`;
     * the one for first contact (ECDSA). It is in `user_data`, readable by everybody who can read that. It is used for
-      the one connection that delivers the lasting key, and removed from the machine right after.
+      the one connection that delivers the permanent key, and removed from the machine right after.
 
     The two are of different types on purpose: a connection pinned to one never negotiates the other, so the next run
     can continue one that was killed between the two steps.
     """
 
-    lasting_private_key: pulumi.Output[str]
-    lasting_public_key: pulumi.Output[str]
+    permanent_private_key: pulumi.Output[str]
+    permanent_public_key: pulumi.Output[str]
     first_contact_private_key: pulumi.Output[str]
     first_contact_public_key: pulumi.Output[str]
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare both key pairs."""
         super().__init__("HostKeys", name, opts)
-        lasting = tls.PrivateKey(self.child_name("lasting"), algorithm="ED25519", opts=self.child_options())
+        # The suffix is part of the URN: under another one every machine would get a new key.
+        permanent = tls.PrivateKey(self.child_name("lasting"), algorithm="ED25519", opts=self.child_options())
         first_contact = tls.PrivateKey(
             self.child_name("first-contact"), algorithm="ECDSA", ecdsa_curve="P256", opts=self.child_options()
         )
-        self.lasting_private_key = pulumi.Output.secret(lasting.private_key_openssh)
-        self.lasting_public_key = lasting.public_key_openssh.apply(str.strip)
+        self.permanent_private_key = pulumi.Output.secret(permanent.private_key_openssh)
+        self.permanent_public_key = permanent.public_key_openssh.apply(str.strip)
         self.first_contact_private_key = pulumi.Output.secret(first_contact.private_key_openssh)
         self.first_contact_public_key = first_contact.public_key_openssh.apply(str.strip)
-        self.register_outputs({"lastingPublicKey": self.lasting_public_key})
+        self.register_outputs({"lastingPublicKey": self.permanent_public_key})
