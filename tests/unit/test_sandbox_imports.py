@@ -31,18 +31,19 @@ def imported_files(file: Path, repository: Path) -> Iterator[Path]:
         else:
             continue
         for base, name in zip(bases, names, strict=True):
-            yield from _file(base.joinpath(*name.split(".")))
+            yield from _file(base.joinpath(*name.split(".")), repository)
 
 
-def _file(path: Path) -> Iterator[Path]:
-    """A module, a package, or the module that has this name in it."""
+def _file(path: Path, repository: Path) -> Iterator[Path]:
+    """A module, a package, or the module that has this name in it; nothing outside of the repository."""
     candidates = (
         path.with_suffix(".py"),
         path / "__init__.py",
         path.parent.with_suffix(".py"),
         path.parent / "__init__.py",
     )
-    yield from [candidate for candidate in candidates if candidate.is_file()][:1]
+    inside = [one for one in candidates if one.is_relative_to(repository) and one.is_file()]
+    yield from inside[:1]
 
 
 def room(file: Path, sandbox: Path) -> str:
