@@ -1,0 +1,57 @@
+"""The documentation: what it names and links to exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+SANDBOX = REPOSITORY / "tests/sandbox"
+_LISTED = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+    cwd=REPOSITORY,
+    check=True,
+    capture_output=True,
+    text=True,
+).stdout.split()
+#: The sample application belongs to the users of a project, and says nothing of this one.
+DOCUMENTS = [name for name in _LISTED if not name.startswith("components/application/")]
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link may name behind its number sign: the headings, as Git hosts turn them into anchors."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_documents_of_a_newcomer_are_among_those_that_are_checked() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"} <= set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_of_a_document_leads_somewhere(name: str) -> None:
+    document = REPOSITORY / name
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()) if "://" not in link]
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = document.parent / file if file else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_a_document_names_exists(name: str) -> None:
+    text = (REPOSITORY / name).read_text()
+    files = [file for file in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|md|sql|sh|txt))`", text) if "/run/" not in file]
+    roots = (REPOSITORY, SANDBOX, REPOSITORY / "components")
+    for file in files:
+        assert any((root / file).exists() for root in roots), file
+
+
+def test_every_folder_of_the_sandbox_stands_in_its_readme() -> None:
+    table = (SANDBOX / "README.md").read_text()
+    folders = [path for path in SANDBOX.iterdir() if (path / "__init__.py").exists()]
+    assert len(folders) == 7
+    for folder in folders:
+        assert f"| `{folder.name}/` |" in table
