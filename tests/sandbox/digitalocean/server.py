@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,24 @@ class Tls:
     key: Path
 
 
+class _Connection(H11Protocol):
+    """A connection that can be closed for good, also if its client never answers the end of TLS."""
+
+    def shutdown(self) -> None:
+        """Close the connection, or abort it if it is closing already: asyncio forgets what is closed twice."""
+        if self.transport.is_closing():
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+
 def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         # The log of requests is the store's: uvicorn's would repeat query strings.
         access_log=False,
         log_level="warning",
-        http="h11",
+        http=_Connection,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=2,

@@ -273,7 +273,8 @@ def test_the_emulator_is_ready_again_after_many_actions_at_once(cloud: EmulatedC
     assert cloud.control.get("/health").json() == {"status": "ok", "actions_in_progress": 0}
 
 
-async def test_a_server_that_stops_closes_connections_whose_client_does_not_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("header", ["", "Connection: close\r\n"])
+async def test_a_server_that_stops_closes_connections_whose_client_does_not_answer(tmp_path: Path, header: str) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert(LOOPBACK)
     tls = Tls(tmp_path / "test.crt", tmp_path / "test.key")
@@ -284,7 +285,7 @@ async def test_a_server_that_stops_closes_connections_whose_client_does_not_answ
 
     def connect(port: int) -> ssl.SSLSocket:
         client = trust.wrap_socket(socket.create_connection((LOOPBACK, port)), server_hostname=LOOPBACK)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.sendall(f"GET / HTTP/1.1\r\nHost: test\r\n{header}\r\n".encode())
         assert client.recv(12) == b"HTTP/1.1 404"
         return client
 
