@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.moments import in_real_time
 from tests.sandbox.cloud import lifecycle, namespaces
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox.machines.network import WORKSTATION_NAMESPACE
@@ -37,7 +38,8 @@ class Checkout:
     def run(self, *words: str, instance: str = "") -> subprocess.CompletedProcess[str]:
         """`python -m tests.sandbox …` in the copy."""
         command = [sys.executable, "-m", "tests.sandbox", *words]
-        environment = os.environ | {INSTANCE_VARIABLE: instance}
+        # The ACME server is written in Go, and commands at the workstation inherit nothing: all use the real time.
+        environment = in_real_time() | {INSTANCE_VARIABLE: instance}
         return subprocess.run(
             command,
             cwd=self.layout.root,
