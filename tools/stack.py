@@ -66,10 +66,14 @@ class Stack:
         """The stack's outputs, secrets included."""
         return Outputs(json.loads(self.run("stack", "output", "--json", "--show-secrets", settings_file=False)))
 
-    def remove(self) -> None:
-        """Destroy what the stack deployed and delete the stack; does nothing if both are gone."""
-        self.attempt("destroy", "--yes", "--skip-preview")
-        self.attempt("stack", "rm", "--yes", "--force", settings_file=False)
+    def remove(self) -> bool:
+        """Destroy what the stack deployed, then delete the stack, and return whether both are gone.
+
+        A stack that could not be destroyed is not deleted: its state is all that knows what is left.
+        """
+        if self.attempt("destroy", "--yes", "--skip-preview").returncode != 0:
+            return False
+        return self.attempt("stack", "rm", "--yes", settings_file=False).returncode == 0
 
     def run(self, *words: str, settings_file: bool = True) -> str:
         """Run a Pulumi command that has to succeed and return its standard output.
