@@ -2,6 +2,9 @@
 main() {
   local deadline=$((SECONDS + 120)) body status
   body=$(mktemp)
+  # The path is fixed now: the variable is local and gone when the trap runs.
+  # shellcheck disable=SC2064
+  trap "rm -f '$body'" EXIT
   until status=$(gitlab_api "runners/$RUNNER_ID" "$body" --max-time 15) && [ "$status" = 200 ] && is_online "$body"; do
     case $status in
       404) die "GitLab has no runner $RUNNER_ID: it was deleted there. To create it again, run: pulumi refresh, then pulumi up" ;;
@@ -10,7 +13,6 @@ main() {
     [ "$SECONDS" -lt "$deadline" ] || die "runner $RUNNER_ID has not contacted GitLab within two minutes; on its machine, run: sudo journalctl -u gitlab-runner"
     sleep 1
   done
-  rm -f "$body"
   say "runner: $RUNNER_ID is online"
   printf 'online\n'
 }

@@ -13,6 +13,7 @@ main() {
     gitlab-rails runner "$program" >&2 || die "GitLab did not accept the administrator's password and API token"
 
   status=$(gitlab_api user /dev/null --show-error)
+  [ "$status" != 000 ] || die "GitLab's API does not respond; it is safe to run this step again"
   [ "$status" = 200 ] || die "GitLab's API rejects the new token (status $status)"
   say "gitlab: the API token is valid until $TOKEN_EXPIRES_AT"
 }
