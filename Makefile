@@ -36,6 +36,9 @@ preview: ready ## what `make up` would change
 	@$(RUN) pulumi preview --stack $(STACK) $(ARGS)
 
 verify: env ## measure what runs, from outside: DNS, ports, TLS, GitLab, registry
+ifneq ($(STACK),sandbox)
+	@$(PYTHON) -m tools prepare
+endif
 	$(SAY) 'verify: stack $(STACK)'
 	@$(RUN) python -m tools verify --stack $(STACK)
 

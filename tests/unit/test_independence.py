@@ -87,11 +87,11 @@ def test_no_command_for_a_real_stack_names_the_tests(target: str) -> None:
     assert "tests" not in done.stdout
 
 
-@pytest.mark.parametrize("target", ["up", "preview", "demo", "down", "shell", "pulumi"])
-def test_a_command_for_a_real_stack_prepares_the_tools_and_runs_pulumi_with_them(target: str) -> None:
+@pytest.mark.parametrize("target", ["up", "preview", "demo", "down", "shell", "pulumi", "verify"])
+def test_a_command_for_a_real_stack_prepares_the_tools_and_runs_with_them(target: str) -> None:
     lines = make("--dry-run", target, "STACK=production").stdout.splitlines()
     prepare = lines.index(".cache/venv/bin/python -m tools prepare")
-    [first, *_] = [number for number, line in enumerate(lines) if "-m tools exec -- pulumi" in line]
+    [first, *_] = [number for number, line in enumerate(lines) if "-m tools exec --" in line]
     assert prepare < first
 
 
