@@ -29,11 +29,26 @@ def test_the_documents_of_a_newcomer_are_among_those_that_are_checked() -> None:
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"} <= set(DOCUMENTS)
 
 
+def links(document: Path) -> list[str]:
+    """Links to files of the repository and to headings."""
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()) if "://" not in link]
+
+
+def files(document: Path) -> list[str]:
+    """Files of the repository that a document names as code, with their folder."""
+    named = re.findall(r"`([\w./-]+/[\w.-]+\.(?:j2|json|lock|md|py|rb|sh|sql|toml|txt|ya?ml))`", document.read_text())
+    return [name for name in named if not name.startswith(("/", "~", ".cache/"))]
+
+
+def test_links_and_files_are_found_in_documents() -> None:
+    assert "docs/settings.md" in links(REPOSITORY / "README.md")
+    assert "components/files/runner/seccomp.json" in files(REPOSITORY / "docs/decisions/0004-buildah-beside-docker.md")
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_link_of_a_document_leads_somewhere(name: str) -> None:
     document = REPOSITORY / name
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()) if "://" not in link]
-    for link in links:
+    for link in links(document):
         file, _, anchor = link.partition("#")
         target = document.parent / file if file else document
         assert target.exists(), link
@@ -42,10 +57,8 @@ def test_every_link_of_a_document_leads_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_file_that_a_document_names_exists(name: str) -> None:
-    text = (REPOSITORY / name).read_text()
-    files = [file for file in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|md|sql|sh|txt))`", text) if "/run/" not in file]
     roots = (REPOSITORY, SANDBOX, REPOSITORY / "components")
-    for file in files:
+    for file in files(REPOSITORY / name):
         assert any((root / file).exists() for root in roots), file
 
 
