@@ -132,7 +132,7 @@ def demonstrate(outputs: Outputs, console: Console, *, confirmed: bool) -> None:
     pipeline = started(project, sha)
     watch.say(f"pipeline {pipeline.web_url}")
     if (status := watch.follow(pipeline)) != "success":
-        raise CheckError(f"the pipeline ended as {status}: {pipeline.web_url}")
+        raise CheckError(f"the pipeline's status is {status}: {pipeline.web_url}")
     digest, answer = released(outputs, project_output)
     if "latest" not in (names := tags_of(project, digest)):
         raise CheckError(f"the registry page of {project.path_with_namespace} does not show {digest} as latest")

@@ -8,7 +8,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 VENV: Final = ROOT / ".cache" / "venv"
-#: Pulumi and its plugins. Apart from those of any other cloud, which may be substitutes.
+#: Pulumi and its plugins. Kept apart from plugins that other programs use.
 TOOLS: Final = ROOT / ".cache" / "tools"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

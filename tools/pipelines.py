@@ -91,7 +91,7 @@ def until(found: Callable[[], T | None], what: str, seconds: float = 300) -> T:
     deadline = time.monotonic() + seconds
     while not (result := found()):
         if time.monotonic() > deadline:
-            raise CheckError(f"waited {seconds:.0f} s in vain for {what}")
+            raise CheckError(f"timed out after {seconds:.0f} s waiting for {what}")
         time.sleep(0.5)
     return result
 

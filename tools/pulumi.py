@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from tools.environment import ROOT
 from tools.progress import HEARTBEAT, Say, ToolError, heartbeat, run, say
 
-#: The CLI goes with the SDK, which `pyproject.toml` pins.
+#: The CLI has the version of the SDK, which `pyproject.toml` pins.
 VERSION: Final = importlib.metadata.version("pulumi")
 DOWNLOADS = "https://get.pulumi.com"
 CHECKSUMS = "https://github.com/pulumi/pulumi/releases/download/v{version}/pulumi-{version}-checksums.txt"
@@ -90,7 +90,7 @@ def install_plugins(folder: Path, progress: Say = say) -> None:
 
 
 def required_plugins() -> list[tuple[str, str]]:
-    """Name and version of the plugin that goes with each provider SDK in `pyproject.toml`.
+    """Name and version of the plugin for each provider SDK in `pyproject.toml`.
 
     Raises:
         ToolError: one of the SDKs is not installed.
