@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from components import versions
 from components.settings.section import Section
-from components.settings.strings import Fingerprint, HttpsUrl
+from components.settings.strings import SIGNING_KEY_URL, Fingerprint, HttpsUrl, SigningKeyUrl
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
 
@@ -21,15 +21,8 @@ class Packages(Section):
         default="https://packages.gitlab.com/gitlab/gitlab-ce",
         description="The base URL of the apt repository; another one for a mirror.",
     )
-    key_url: HttpsUrl = Field(
-        default="https://packages.gitlab.com/gpgkey/gpg.key",
-        description="The URL of the key that signs the repository.",
-    )
-    key_fingerprint: Fingerprint = Field(
-        default=versions.GITLAB_PACKAGES_KEY,
-        description="The fingerprint of that key, in 40 hexadecimal digits; or `unpinned`, which trusts whatever key "
-        "HTTPS delivers.",
-    )
+    key_url: SigningKeyUrl = SIGNING_KEY_URL
+    key_fingerprint: Fingerprint = versions.GITLAB_PACKAGES_KEY
 
 
 class GitLab(Section):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 
 def _https(value: str) -> str:
@@ -70,7 +70,14 @@ Fingerprint = Annotated[
             "Give 40 hexadecimal digits in upper case without spaces, or unpinned",
         )
     ),
+    Field(
+        description="The fingerprint of that key, in 40 hexadecimal digits; or `unpinned`, which trusts whatever key "
+        "HTTPS delivers."
+    ),
 ]
+#: One key signs the packages of GitLab and of its runner.
+SIGNING_KEY_URL: Final = "https://packages.gitlab.com/gpgkey/gpg.key"
+SigningKeyUrl = Annotated[HttpsUrl, Field(description="The URL of the key that signs the repository.")]
 Region = Annotated[
     str,
     AfterValidator(
