@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from components import versions
 from components.settings.section import Section
-from components.settings.strings import SIGNING_KEY_URL, Fingerprint, HttpsUrl, Name, SigningKeyUrl
+from components.settings.strings import SIGNING_KEY_URL, Fingerprint, HttpsUrl, ImageSlug, Name, SigningKeyUrl
 
 
 class Builder(StrEnum):
@@ -32,7 +32,7 @@ class RunnerSettings(Section):
     )
     count: int = Field(default=1, ge=1, le=10, description="How many machines.", json_schema_extra={"unit": "machines"})
     size: str = Field(default="s-2vcpu-4gb", description="The size slug of each machine.")
-    image: str = Field(
+    image: ImageSlug = Field(
         default=versions.SERVER_IMAGE,
         description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from components import versions
 from components.settings.section import Section
-from components.settings.strings import matching
+from components.settings.strings import ImageSlug
 
 #: GitLab, memory-constrained environments: it does not start reliably with less.
 _LEAST_VCPUS: Final = 2
@@ -20,6 +20,8 @@ _SIZE: Final = re.compile(r"-(\d+)vcpu-(\d+)gb")
 #: A range of fewer bits is too wide for a VPC, one of more bits too narrow (DigitalOcean, VPC limits).
 _WIDEST_VPC: Final = 16
 _NARROWEST_VPC: Final = 28
+#: RFC 1918; DigitalOcean takes no other private ranges, such as 169.254.0.0/16, for a VPC.
+_PRIVATE_RANGES: Final = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+=*( .*)?")
 
 
@@ -30,15 +32,7 @@ class Server(Section):
         default="s-4vcpu-8gb",
         description=f"The size slug of the droplet; at least {_LEAST_VCPUS} vCPUs and {_LEAST_MEMORY_GB} GB of memory.",
     )
-    image: Annotated[
-        str,
-        AfterValidator(
-            matching(
-                r"(ubuntu|debian)-[a-z0-9-]+",
-                "is not an image that GitLab has packages for; GitLab could not be installed. Use ubuntu-24-04-x64",
-            )
-        ),
-    ] = Field(
+    image: ImageSlug = Field(
         default=versions.SERVER_IMAGE,
         description="The image slug of the droplet: Ubuntu 24.04, Debian 12 or Debian 13.",
     )
@@ -87,10 +81,14 @@ class Server(Section):
         if value is None:
             return value
         try:
-            network = IPv4Network(value)
+            network = IPv4Network(value, strict=False)
         except ValueError as error:
             raise ValueError(message) from error
-        if not network.is_private or not _WIDEST_VPC <= network.prefixlen <= _NARROWEST_VPC:
+        private = any(network.subnet_of(range_) for range_ in _PRIVATE_RANGES)
+        if not private or not _WIDEST_VPC <= network.prefixlen <= _NARROWEST_VPC:
+            raise ValueError(message)
+        if str(value).split("/")[0] != str(network.network_address):
+            message = f"{value} is an address within a network; DigitalOcean would reject it. Use {network}"
             raise ValueError(message)
         return network
 

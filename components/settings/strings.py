@@ -78,6 +78,16 @@ Fingerprint = Annotated[
 #: One key signs the packages of GitLab and of its runner.
 SIGNING_KEY_URL: Final = "https://packages.gitlab.com/gpgkey/gpg.key"
 SigningKeyUrl = Annotated[HttpsUrl, Field(description="The URL of the key that signs the repository.")]
+ImageSlug = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"ubuntu-24-04-x64|debian-1[23]-x64",
+            "is not an image that GitLab has packages for; GitLab could not be installed. "
+            "Use ubuntu-24-04-x64, debian-12-x64 or debian-13-x64",
+        )
+    ),
+]
 Region = Annotated[
     str,
     AfterValidator(
