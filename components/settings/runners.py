@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 
 from components import versions
 from components.settings.section import Section
-from components.settings.strings import SIGNING_KEY_URL, Fingerprint, HttpsUrl, ImageSlug, Name, SigningKeyUrl
+from components.settings.strings import (
+    SIGNING_KEY_URL,
+    Fingerprint,
+    HttpsUrl,
+    ImageSlug,
+    Mirror,
+    Name,
+    SigningKeyUrl,
+)
 
 
 class Builder(StrEnum):
@@ -58,7 +66,7 @@ class RunnerSettings(Section):
     )
     key_url: SigningKeyUrl = SIGNING_KEY_URL
     key_fingerprint: Fingerprint = versions.GITLAB_PACKAGES_KEY
-    registry_mirror: HttpsUrl | None = Field(
+    registry_mirror: Mirror | None = Field(
         default=None,
         description="The URL of a mirror of Docker Hub, for the machine and for the builder in its jobs.",
         examples=["https://mirror.gcr.io"],

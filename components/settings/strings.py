@@ -42,6 +42,16 @@ Endpoint = Annotated[
         )
     ),
 ]
+Mirror = Annotated[
+    HttpsUrl,
+    AfterValidator(
+        matching(
+            r"https://[^/@]+",
+            "has a user name, a password or a path; Docker would reject it or read it differently from Buildah. "
+            "Give only the scheme, host and port",
+        )
+    ),
+]
 Certificates = Annotated[
     str,
     AfterValidator(

@@ -322,3 +322,19 @@ def test_a_private_network_may_be_nowhere_else(network: str) -> None:
 def test_an_address_within_a_private_network_is_refused_with_the_network_that_is_meant() -> None:
     [line] = errors(server={"vpcCidr": "10.20.0.5/24"})
     assert line.endswith("Use 10.20.0.0/24")
+
+
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+@pytest.mark.parametrize("mirror", [None, "https://mirror.gcr.io", "https://mirror.gcr.io/", "https://m.example:5000"])
+def test_a_mirror_is_a_host_and_a_port(builder: str, mirror: str | None) -> None:
+    found = settings(projects=[{"path": "hello"}], runners=[{"builder": builder, "registryMirror": mirror}])
+    assert found.runners[0].registry_mirror == (mirror.rstrip("/") if mirror else None)
+
+
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+@pytest.mark.parametrize("rest", ["reader:example@m.example", "reader@m.example", "m.example/hub", "m.example?a=b", ""])
+def test_a_mirror_with_user_info_a_path_or_a_query_is_refused(builder: str, rest: str) -> None:
+    mirror = f"https://{rest}"
+    [line] = errors(projects=[{"path": "hello"}], runners=[{"builder": builder, "registryMirror": mirror}])
+    assert line.startswith("runners[0].registryMirror: ")
+    assert "reader:example" not in line
