@@ -17,6 +17,7 @@ from components.settings.strings import (
     Mirror,
     Name,
     SigningKeyUrl,
+    SizeSlug,
 )
 
 
@@ -39,7 +40,7 @@ class RunnerSettings(Section):
         "All runners of a project need the same builder.",
     )
     count: int = Field(default=1, ge=1, le=10, description="How many machines.", json_schema_extra={"unit": "machines"})
-    size: str = Field(default="s-2vcpu-4gb", description="The size slug of each machine.")
+    size: SizeSlug = Field(default="s-2vcpu-4gb", description="The size slug of each machine.")
     image: ImageSlug = Field(
         default=versions.SERVER_IMAGE,
         description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",

@@ -98,6 +98,15 @@ ImageSlug = Annotated[
         )
     ),
 ]
+SizeSlug = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[a-z0-9]+-[a-z0-9.-]+",
+            "is not a size; no droplet could be created. Use one such as s-4vcpu-8gb",
+        )
+    ),
+]
 Region = Annotated[
     str,
     AfterValidator(

@@ -338,3 +338,9 @@ def test_a_mirror_with_user_info_a_path_or_a_query_is_refused(builder: str, rest
     [line] = errors(projects=[{"path": "hello"}], runners=[{"builder": builder, "registryMirror": mirror}])
     assert line.startswith("runners[0].registryMirror: ")
     assert "reader:example" not in line
+
+
+@pytest.mark.parametrize("size", ["", "big", "S-4VCPU-8GB", "s 4", 0])
+def test_server_and_runners_refuse_what_is_not_a_size(size: object) -> None:
+    found = errors(server={"size": size}, projects=[{"path": "hello"}], runners=[{"size": size}])
+    assert sorted(line.split(":")[0] for line in found) == ["runners[0].size", "server.size"]
