@@ -320,6 +320,12 @@ def test_gitlab_rb_names_certificate_files_only_with_a_provided_certificate(engi
     assert "the-private-key" not in str([one.inputs for one in engine.registrations])
 
 
+def test_a_provided_certificate_redirects_http_as_lets_encrypt_does(engine: RecordingEngine) -> None:
+    line = "gitlab_rails['nginx']['redirect_http_to_https'] = true"
+    assert line in _text(run_program(certificate=PROVIDED), "gitlab-configuration")
+    assert line not in _text(engine, "gitlab-configuration")
+
+
 def test_a_private_acme_server_replaces_both_endpoints() -> None:
     text = _text(run_program(certificate={"acmeDirectory": "https://ca.example.test/dir"}), "gitlab-configuration")
     assert text.count("= 'https://ca.example.test/dir'") == 2

@@ -10,6 +10,7 @@ begin
   puts JSON.generate(
     values: config.values, deprecations: config.deprecations, external: config.external.to_s, registry: registry,
     letsencrypt: config.letsencrypt? || false, names: config.letsencrypt_names, certificate: config.certificate,
+    redirects: config.redirects?,
     registry_certificate: registry && config.registry_certificate
   )
 rescue ConfigError => e

@@ -81,6 +81,21 @@ def test_plain_http_has_neither_certificates_nor_a_registry(gitlab_rb: Path) -> 
     assert found["registry"] is None
 
 
+@pytest.mark.parametrize(
+    ("text", "redirects"),
+    [
+        ("", True),
+        ("letsencrypt['enable'] = false", False),
+        ("letsencrypt['enable'] = false; gitlab_rails['nginx']['redirect_http_to_https'] = true", True),
+        ("gitlab_rails['nginx']['redirect_http_to_https'] = false", False),
+    ],
+)
+def test_port_80_is_open_only_with_letsencrypt_or_when_a_redirect_is_asked_for(
+    gitlab_rb: Path, text: str, redirects: bool
+) -> None:
+    assert evaluate(gitlab_rb, URL + text)["redirects"] is redirects
+
+
 def test_from_file_reads_another_file_into_the_same_settings(gitlab_rb: Path) -> None:
     other = gitlab_rb.with_name("registry.rb")
     other.write_text("registry['storage'] = { 's3_v2' => { :bucket => 'images' } }\n")

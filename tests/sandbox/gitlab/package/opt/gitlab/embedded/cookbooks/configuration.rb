@@ -62,9 +62,15 @@ class Configuration
     get('puma', 'port', default: 8080)
   end
 
+  # Off unless it is asked for: it is the recipe of Let's Encrypt that turns it on.
   def nginx_options
-    { 'client_max_body_size' => '250m', 'redirect_http_to_https' => https?, 'proxy_read_timeout' => 3600 }
+    { 'client_max_body_size' => '250m', 'redirect_http_to_https' => letsencrypt? || false,
+      'redirect_http_to_https_port' => 80, 'proxy_read_timeout' => 3600 }
       .merge(get('gitlab_rails', 'nginx', default: {}))
+  end
+
+  def redirects?
+    tls? && nginx_options['redirect_http_to_https']
   end
 
   # Whether nginx itself speaks TLS: not so behind a proxy that does (`listen_https` false).

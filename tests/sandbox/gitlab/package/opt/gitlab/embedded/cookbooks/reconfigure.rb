@@ -95,23 +95,19 @@ class Reconfigure
     nginx_directories
     LetsEncrypt.new(@config).placeholder if @letsencrypt
     nginx_files
-    test = %w[/usr/sbin/nginx -t -q -p /var/opt/gitlab/nginx -c conf/nginx.conf]
-    Resources.run(*test, name: 'nginx[test]')
     Services.define('nginx', 'nginx_run.erb', {})
   end
 
+  # A changed configuration restarts it. Certificates are not looked at: a running nginx keeps what it has loaded.
   def start_nginx
-    Services.enable('nginx')
+    Services.enable('nginx', *Dir['/var/opt/gitlab/nginx/conf/**/*.conf'])
     addresses = @config.listen_addresses
     host = addresses.include?('*') ? '127.0.0.1' : addresses.first.delete('[]')
     Resources.wait_for('nginx (see /var/log/gitlab/nginx/current)', 15) { Resources.listening?(nginx_port, host) }
-    read = Dir['/var/opt/gitlab/nginx/conf/**/*.conf'] + @config.certificate
-    read += @config.registry_certificate if @config.registry?
-    Services.reload_nginx if Services.newer?(read, Services::NGINX_LOADED)
   end
 
   def nginx_port
-    @config.tls? && @config.nginx_options['redirect_http_to_https'] ? 80 : @config.listen_port
+    @config.redirects? ? @config.nginx_options['redirect_http_to_https_port'] : @config.listen_port
   end
 
   def certificate

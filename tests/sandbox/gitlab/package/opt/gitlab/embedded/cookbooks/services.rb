@@ -7,8 +7,6 @@ module Services
   SV = '/opt/gitlab/sv'
   SERVICE = '/opt/gitlab/service'
   LOGS = '/var/log/gitlab'
-  # Its time is when nginx last read its files.
-  NGINX_LOADED = '/var/opt/gitlab/nginx/loaded'
 
   module_function
 
@@ -67,7 +65,6 @@ module Services
       now = workers(master)
       !(now - before).empty? && (now & before).empty?
     end
-    FileUtils.touch(NGINX_LOADED)
     Resources.did('runit_service[nginx]', 'hup', true)
   end
 
