@@ -12,7 +12,8 @@ gitlab_api() {
 
 # reconfigure: apply gitlab.rb. The log may contain configured secrets, so only root can read it.
 reconfigure() {
-  with_heartbeat "gitlab: reconfigure" run_reconfigure && return
+  # Not a bare `return`: in a trap that would return the status from before the trap.
+  with_heartbeat "gitlab: reconfigure" run_reconfigure && return 0
   grep -iE '^(error|fatal)|error:|there was an error|failed|denied|refused' "$RECONFIGURE_LOG" | tail -n 15 >&2 || true
   say "gitlab-ctl reconfigure failed; the full log is $RECONFIGURE_LOG on the server"
   return 1

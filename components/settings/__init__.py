@@ -6,6 +6,7 @@ settings are checked before the first resource is registered, and all errors are
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pulumi
 from pydantic import TypeAdapter, ValidationError
 
 from components.settings.certificate import Certificate, CertificateSource
+from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
 from components.settings.errors import SettingsError, format_error, secret_paths
 from components.settings.gitlab import Packages
@@ -78,14 +80,25 @@ def load(
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
     values = {key: _parsed(key, value) for key, value in ours.items()}
     errors += _plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys})
+    fqdn = None
     try:
         settings = Settings.model_validate(values)
+        fqdn = settings.fqdn
     except ValidationError as invalid:
         errors += [format_error(detail, Settings) for detail in invalid.errors(include_url=False, include_input=False)]
-    errors += _delivery_errors(values)
+    errors += _certificate_errors(values, fqdn) + _delivery_errors(values)
     if errors:
         raise SettingsError(errors)
     return settings
+
+
+def _certificate_errors(values: Mapping[str, Any], fqdn: str | None) -> list[str]:
+    """What is wrong with provided certificates, even if there are errors elsewhere."""
+    try:
+        certificate = TypeAdapter(Certificate).validate_python(values.get("certificate", {}))
+    except ValidationError:
+        return []
+    return list(certificate_errors(certificate, fqdn, datetime.datetime.now(tz=datetime.UTC)))
 
 
 def _delivery_errors(values: Mapping[str, Any]) -> list[str]:

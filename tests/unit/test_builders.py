@@ -9,6 +9,7 @@ import pytest
 
 from components import versions
 from components.settings import SettingsError
+from tests.unit.certificates import root
 from tests.unit.delivered import PROJECT, RUNNER, configuration, delivered, pipeline
 from tests.unit.engine import RecordingEngine, run_program
 
@@ -111,7 +112,7 @@ def test_buildah_resolves_short_names_on_docker_hub_and_uses_its_mirror(mirror: 
 
 @pytest.mark.parametrize("builder", ["docker", "buildah"])
 def test_both_builders_trust_a_private_certificate_authority(builder: str) -> None:
-    certificate = {"caCertificate": "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}
+    certificate = {"caCertificate": root()}
     engine = run_program(projects=[PROJECT], runners=[{**RUNNER, "builder": builder}], certificate=certificate)
     [runner] = configuration(engine)["runners"]
     assert "/etc/docker/certs.d:/etc/docker/certs.d:ro" in runner["docker"]["volumes"]
@@ -119,7 +120,7 @@ def test_both_builders_trust_a_private_certificate_authority(builder: str) -> No
 
 
 def test_the_docker_client_trusts_it_too_where_it_contacts_the_registry_directly() -> None:
-    certificate = {"caCertificate": "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"}
+    certificate = {"caCertificate": root()}
     trusting = configuration(run_program(projects=[PROJECT], runners=[RUNNER], certificate=certificate))["runners"]
     place = "/etc/gitlab-runner/authority.crt:/etc/ssl/certs/slipway-authority.pem:ro"
     assert place in trusting[0]["docker"]["volumes"]

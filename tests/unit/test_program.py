@@ -13,11 +13,12 @@ from google.protobuf import json_format
 from components import versions
 from components.gitlab import TOKEN_PERIOD_DAYS, token_period
 from components.settings import SettingsError
+from tests.unit.certificates import provided
 from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
 
-CHAIN = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"
-PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nthe-private-key\n-----END PRIVATE KEY-----"
-PROVIDED = {"source": "provided", "chain": CHAIN, "privateKey": PRIVATE_KEY}
+PROVIDED = provided()
+#: One line of the key, which is unlike any other.
+PRIVATE_KEY = PROVIDED["privateKey"].splitlines()[1]
 S3 = {"bucket": "images", "accessKey": "the-access-key", "secretKey": "the-secret-key"}
 
 
@@ -314,10 +315,10 @@ def test_the_caa_record_names_lets_encrypt_only_where_it_issues(engine: Recordin
 def test_gitlab_rb_names_certificate_files_only_with_a_provided_certificate(engine: RecordingEngine) -> None:
     assert "letsencrypt['enable'] = true" in _text(engine, "gitlab-configuration")
     assert "ssl_certificate" not in engine.script("gitlab-configuration")
-    provided = run_program(certificate=PROVIDED)
-    assert "letsencrypt['enable'] = false" in _text(provided, "gitlab-configuration")
-    assert "the-private-key" in provided.script("gitlab-configuration")
-    assert "the-private-key" not in str([one.inputs for one in engine.registrations])
+    other = run_program(certificate=PROVIDED)
+    assert "letsencrypt['enable'] = false" in _text(other, "gitlab-configuration")
+    assert PRIVATE_KEY in other.script("gitlab-configuration")
+    assert PRIVATE_KEY not in str([one.inputs for one in engine.registrations])
 
 
 def test_a_provided_certificate_redirects_http_as_lets_encrypt_does(engine: RecordingEngine) -> None:

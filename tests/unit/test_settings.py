@@ -8,11 +8,12 @@ import pytest
 
 from components import versions
 from components.settings import Removal, Settings, SettingsError, Storage, load
+from tests.unit.certificates import provided
 from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults
 
 TOKEN = {"DIGITALOCEAN_TOKEN": "dop_v1_of_a_unit_test"}
-CHAIN = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----"
-PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----"
+PROVIDED = provided()
+CHAIN, PRIVATE_KEY = PROVIDED["chain"], PROVIDED["privateKey"]
 S3 = {"bucket": "images", "accessKey": "a", "secretKey": "the-secret"}
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW me@example.test"
 
