@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 SANDBOX = REPOSITORY / "tests/sandbox"
 #: Packages that are installed on a machine and run there, where the rest of the checkout does not exist.
-INSTALLED = ("gitlab/web", "runner/program")
+INSTALLED = ("gitlab/web", "gitlab/registry", "runner/program")
 
 #: For each room (a folder, or a module at the top), the rooms that it imports, and by which modules.
 Rooms = dict[str, dict[str, set[str]]]

@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PACKAGE = HERE / "package"
 APPLICATION = HERE / "web"
+REGISTRY = HERE / "registry"
 VERSION = re.compile(r"(19)\.(\d+)\.\d+-ce\.\d+\Z")
 #: Required stops on the way of upgrades within 19, and the last one before.
 STOPS = ((19, 11), (19, 8), (19, 5), (19, 2), (18, 11))
@@ -52,6 +53,7 @@ def _copy(tree: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(PACKAGE, tree, ignore=ignored)
     shutil.copytree(APPLICATION, tree / "opt/gitlab/embedded/service/gitlab-rails/gitlab_web", ignore=ignored)
+    shutil.copytree(REGISTRY, tree / "opt/gitlab/embedded/service/registry/gitlab_registry", ignore=ignored)
     # Not as the checkout happens to have them: what is executable stays so, everything is readable by all.
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

@@ -3,20 +3,22 @@
 require 'fileutils'
 require 'open3'
 require_relative 'reconfigure'
+require_relative 'registry_database'
 
 # The commands of gitlab-ctl. What the real one has and this one lacks is refused by name.
 class Ctl
   SERVICE_COMMANDS = %w[status start stop restart hup term int kill once force-stop graceful-kill].freeze
   LACKING = %w[
     backup-etc cleanse deploy-page diff-config geo get-redis-master-name patroni pg-decomposition-migration
-    pg-password-md5 pg-upgrade praefect promote promtool prometheus-upgrade reconfigure-node registry-database
+    pg-password-md5 pg-upgrade praefect promote promtool prometheus-upgrade reconfigure-node
     remove-accounts replicate-geo-database revert-pg-upgrade set-replication-password uninstall upgrade-check
     write-pgpass
   ].freeze
   SVDIR = { 'SVDIR' => Services::SERVICE }.freeze
   USAGE = <<~TEXT
     gitlab-ctl: command (subcommand)   [stand-in package: see /opt/gitlab/version-manifest.txt]
-    check-config | reconfigure | renew-le-certs | registry-garbage-collect | show-config | upgrade | version
+    check-config | reconfigure | renew-le-certs | registry-database | registry-garbage-collect | show-config | upgrade
+    version
     status | start | stop | restart | hup | term | int | kill | once | tail   [service]
   TEXT
 
@@ -32,6 +34,14 @@ class Ctl
     end
   end
 
+  def service(command, name)
+    names = name ? [name] : Services.enabled
+    return refuse("fail: #{name}: unable to change to service directory: file does not exist", 1) if
+      name && !Services.enabled.include?(name)
+
+    names.sum { |each| command == 'status' ? status(each) : sv(command, each) }
+  end
+
   private
 
   def other(command, rest)
@@ -39,6 +49,7 @@ class Ctl
     when 'reconfigure' then reconfigure
     when 'renew-le-certs' then renew
     when 'registry-garbage-collect' then garbage_collect(rest)
+    when 'registry-database' then RegistryDatabase.new(self).call(rest)
     when 'show-config' then guarded { show_config }
     when 'check-config' then guarded { configuration && 0 }
     when 'upgrade' then upgrade
@@ -130,14 +141,6 @@ class Ctl
     when Array then value.map { |inner| masked(inner, name) }
     else value.is_a?(String) && name.match?(/password|secret|token|accesskey|access_key|_key\z/) ? '[masked]' : value
     end
-  end
-
-  def service(command, name)
-    names = name ? [name] : Services.enabled
-    return refuse("fail: #{name}: unable to change to service directory: file does not exist", 1) if
-      name && !Services.enabled.include?(name)
-
-    names.sum { |each| command == 'status' ? status(each) : sv(command, each) }
   end
 
   def sv(command, name)

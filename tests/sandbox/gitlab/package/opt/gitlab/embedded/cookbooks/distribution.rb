@@ -12,6 +12,10 @@ module Distribution
   class Refused < StandardError; end
 
   PROGRAM = '/usr/bin/docker-registry'
+  REGISTRY = ['/opt/gitlab/embedded/bin/registry'].freeze
+  # What is in front of the distribution.
+  FRONT = ['/usr/bin/python3', '-P', '-m', 'gitlab_registry'].freeze
+  ENVIRONMENT = { 'PYTHONPATH' => '/opt/gitlab/embedded/service/registry', 'PYTHONDONTWRITEBYTECODE' => '1' }.freeze
   S3_NAMES = %w[s3 s3aws s3_v2].freeze
   # Drivers that GitLab's registry has and this one has not.
   NOT_SUPPORTED = %w[azure azure_v2 gcs].freeze
@@ -114,8 +118,12 @@ module Distribution
     target
   end
 
-  def exec_registry(document, path, command, *options)
-    exec(PROGRAM, command, *options, write(translate(document), path))
+  def serve(document, path)
+    exec(ENVIRONMENT, *FRONT, 'serve', path, write(translate(document), path), PROGRAM)
+  end
+
+  def database(arguments)
+    exec(ENVIRONMENT, *FRONT, 'database', *arguments)
   end
 
   def garbage_collect(document, path, options)
@@ -125,6 +133,6 @@ module Distribution
     known = { '-d' => '--dry-run', '--dry-run' => '--dry-run', '-m' => '--delete-untagged',
               '--delete-untagged' => '--delete-untagged' }
     options = options.map { |option| known[option] || raise(Refused, "unknown flag: #{option}") }
-    exec_registry(document, path, 'garbage-collect', *options)
+    exec(PROGRAM, 'garbage-collect', *options, write(translate(document), path))
   end
 end

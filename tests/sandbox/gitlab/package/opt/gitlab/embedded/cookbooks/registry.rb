@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require_relative 'distribution'
 require_relative 'resources'
 require_relative 'services'
 
@@ -7,6 +8,8 @@ require_relative 'services'
 # /opt/gitlab/embedded/bin/registry turns it into what the Docker distribution reads.
 class Registry
   HOME = '/var/opt/gitlab/registry'
+  # Where the stand-in for GitLab's PostgreSQL keeps its databases, each a file.
+  POSTGRESQL = '/var/opt/gitlab/postgresql'
   # What the registry reads at its start.
   FILES = ["#{HOME}/gitlab-registry.crt", "#{HOME}/config.yml"].freeze
 
@@ -23,8 +26,23 @@ class Registry
     Resources.directory(shared, mode: 0o751)
     Resources.directory("#{shared}/registry", owner: 'registry', mode: 0o770) if storage.key?('filesystem')
     files
+    database_objects
     Services.define('registry', 'registry_run.erb', { env: @config.get('registry', 'env', default: {}) },
                     log_owner: 'registry', mode: 0o700)
+  end
+
+  # The real package makes the database whether it is used or not; its tables only where it is.
+  def database_objects
+    [POSTGRESQL, "#{POSTGRESQL}/data"].each { |path| Resources.directory(path, owner: 'registry', mode: 0o700) }
+    file = "#{POSTGRESQL}/data/#{database['dbname']}.sqlite3"
+    unless File.exist?(file)
+      Resources.file(file, '', owner: 'registry', mode: 0o600)
+      Resources.did("postgresql_database[#{database['dbname']}]", 'create', true)
+    end
+    return if database['enabled'].to_s == 'false' || setting('auto_migrate', default: true) == false
+
+    command = [*Distribution::REGISTRY, 'database', 'migrate', 'up', "#{HOME}/config.yml"]
+    Resources.run('chpst', '-u', 'registry', *command, name: 'registry_database_migrations[registry]')
   end
 
   def start
@@ -70,7 +88,7 @@ class Registry
       'health' => { 'storagedriver' => { 'enabled' => setting('health_storagedriver_enabled', default: true),
                                          'interval' => '10s', 'threshold' => 3 } },
       'notifications' => notifications,
-      'database' => { 'enabled' => database }
+      'database' => database, 'gc' => setting('gc')
     }.compact
   end
 
@@ -93,9 +111,12 @@ class Registry
   end
 
   def database
-    value = setting('database', 'enabled', default: 'prefer')
-    return value if %w[true false prefer].include?(value.to_s)
+    given = setting('database', default: {})
+    enabled = given.fetch('enabled', 'prefer')
+    raise ConfigError, "registry['database']['enabled'] is true, false or 'prefer', not #{enabled.inspect}" unless
+      %w[true false prefer].include?(enabled.to_s)
 
-    raise ConfigError, "registry['database']['enabled'] is true, false or 'prefer', not #{value.inspect}"
+    { 'user' => 'registry', 'dbname' => 'registry', 'port' => 5432, 'sslmode' => 'prefer', 'host' => POSTGRESQL }
+      .merge(given, 'enabled' => enabled)
   end
 end
