@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from components.gitlab_connection import GitLabConnection
 from components.remote import run_script
 from components.rendering import render
 from components.settings import Builder, ExtraStage, ProjectSettings
+from components.settings.gitlab_names import ref_slug
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
 #: Access level, as GitLab's API names it.
@@ -104,7 +104,7 @@ class Project(Component):
                 keep_n=settings.keep_images,
                 older_than="30d",
                 name_regex_delete=".*",
-                name_regex_keep=f"latest|{_slug(settings.default_branch)}",
+                name_regex_keep=f"latest|{ref_slug(settings.default_branch)}",
             ),
             opts=self.child_options(
                 provider=self._args.gitlab.provider,
@@ -277,8 +277,3 @@ def _group_id(group: str, ids: Mapping[str, int]) -> int:
 def _action(path: str, content: str) -> dict[str, str]:
     # GitLab has created one file with the project.
     return {"action": "update" if path == "README.md" else "create", "file_path": path, "content": content}
-
-
-def _slug(branch: str) -> str:
-    """A branch as GitLab writes it in lowercase letters, digits and dashes (`CI_COMMIT_REF_SLUG`)."""
-    return re.sub(r"[^a-z0-9]", "-", branch.lower())[:63].strip("-")

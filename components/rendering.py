@@ -29,6 +29,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["ruby"] = ruby_string
+    # Escapes of JSON for characters beyond 16 bits are none of YAML's.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment
 
 

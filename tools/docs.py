@@ -75,7 +75,7 @@ class Reference:
         for key, node in self._root["properties"].items():
             found = self._resolved(node)
             items = self._resolved(found["items"])["type"] if found["type"] == "array" else None
-            empty = {"array": [], "object": {}, "string": ""}[found["type"]]
+            empty = {"array": [], "boolean": False, "object": {}, "string": ""}[found["type"]]
             yield TopLevel(
                 key,
                 found["type"],

@@ -11,8 +11,9 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import pulumi
 from pydantic import TypeAdapter, ValidationError
@@ -20,12 +21,18 @@ from pydantic import TypeAdapter, ValidationError
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
-from components.settings.errors import SettingsError, format_error, secret_paths
+from components.settings.errors import SettingsError, format_error
 from components.settings.gitlab import Packages
 from components.settings.projects import ExtraStage, ProjectSettings
 from components.settings.registry import S3, Storage
 from components.settings.runners import Builder, RunnerSettings
+from components.settings.secrets import encrypted_config, plain_secrets
 from components.settings.stack_file import DnsZone, Removal, Settings
+
+#: The folder of the program and of `Pulumi.yaml`.
+_ROOT: Final = Path(__file__).resolve().parents[2]
+#: Linux, HOST_NAME_MAX.
+_LONGEST_HOST_NAME: Final = 64
 
 __all__ = [
     "S3",
@@ -54,7 +61,8 @@ def of_stack() -> Settings:
     """
     config = dict(pulumi.runtime.config.CONFIG.get())
     encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
-    return load(pulumi.get_project(), pulumi.get_stack(), config, encrypted)
+    project, stack = pulumi.get_project(), pulumi.get_stack()
+    return load(project, stack, config, encrypted, stack_file=encrypted_config(_ROOT, project, stack))
 
 
 def load(
@@ -63,6 +71,8 @@ def load(
     config: Mapping[str, str],
     secret_keys: Collection[str],
     environment: Mapping[str, str] = os.environ,
+    *,
+    stack_file: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Read and check the settings of `project` from Pulumi's flat configuration.
 
@@ -72,14 +82,18 @@ def load(
         config: all configuration of the stack: `namespace:key` to a string, which is JSON for all other types.
         secret_keys: the keys of `config` that are encrypted in the stack file, entirely or in part.
         environment: the environment variables, which must include the API token.
+        stack_file: the same settings as `encrypted_config` reads them from the stack file, if there is one.
 
     Raises:
         SettingsError: with every error found.
     """
     errors = _missing_credentials(environment) + _bad_stack_name(stack)
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
-    values = {key: _parsed(key, value) for key, value in ours.items()}
-    errors += _plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys})
+    dotted = _dotted_keys(ours)
+    errors += dotted.values()
+    values = {key: _parsed(key, value) for key, value in ours.items() if key not in dotted}
+    errors += plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys}, stack_file or {})
+    errors += _long_machine_names(f"{project}-{stack}", values.get("runners"))
     fqdn = None
     try:
         settings = Settings.model_validate(values)
@@ -130,36 +144,29 @@ def _bad_stack_name(stack: str) -> list[str]:
     ]
 
 
-def _plain_secrets(values: Mapping[str, Any], encrypted: Collection[str]) -> list[str]:
-    plain = [
-        place
-        for path in secret_paths(Settings)
-        if path.split(".")[0] not in encrypted
-        for place in _places(values, path.split("."))
-    ]
+def _dotted_keys(keys: Collection[str]) -> dict[str, str]:
+    """Errors of keys such as `server.size`, as `pulumi config set` writes them without `--path` (pulumi#21726)."""
+    known = {field.alias for field in Settings.model_fields.values()}
+    return {
+        key: f"{key}: is one key of that name, not a place below {head[0]}; it would have no effect. Remove it with: "
+        f"pulumi config rm {shlex.quote(key)}; then set it with: pulumi config set --path {shlex.quote(key)} …"
+        for key in keys
+        if (head := re.match(r"\w+(?=[.\[])", key)) and head[0] in known
+    }
+
+
+def _long_machine_names(prefix: str, runners: Any) -> list[str]:
+    """Runners whose machines would have a host name that is too long."""
+    names = (
+        [runner.get("name") for runner in runners if isinstance(runner, Mapping)] if isinstance(runners, list) else []
+    )
+    longest = _LONGEST_HOST_NAME - len(f"{prefix}--10")
     return [
-        f"{place}: is in plain text in the stack file; anyone who can read the file would have it. "
-        f"Replace the secret, and set the new one with: pulumi config set --secret --path {shlex.quote(place)} …"
-        for place in plain
+        f"runners[{number}].name: {name} is too long beside the stack's name; Linux has no longer host names. "
+        f"Use at most {longest} characters"
+        for number, name in enumerate(names)
+        if isinstance(name, str) and len(name) > longest
     ]
-
-
-def _places(values: Any, path: list[str], place: str = "") -> Iterator[str]:
-    """The key paths, in Pulumi's notation, of all values at `path`, through lists and names that the user chose."""
-    if not path:
-        if values is not None:
-            yield place
-    elif isinstance(values, list):
-        for number, value in enumerate(values):
-            yield from _places(value, path, f"{place}[{number}]")
-    elif isinstance(values, Mapping):
-        dot = "." if place else ""
-        if path[0] in values:
-            yield from _places(values[path[0]], path[1:], f"{place}{dot}{path[0]}")
-        else:
-            for name, value in values.items():
-                if isinstance(value, Mapping):
-                    yield from _places(value, path, f"{place}{dot}{name}")
 
 
 def _parsed(key: str, value: str) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 import pulumi
 from pydantic import AliasChoices, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+from components.settings.section import RelatedKeyError
 
 #: What pydantic reports, in this project's words: what is wrong, what would happen, what to do. `{found}` is pydantic's
 #: own message; the other names are the context that it gives for that type of error.
@@ -49,6 +51,8 @@ class SettingsError(pulumi.RunError):
 def format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
     """One error in one line: the key path, what is wrong, what would happen, and what to do."""
     location = detail["loc"]
+    if isinstance(related := detail.get("ctx", {}).get("error"), RelatedKeyError):
+        location = (*location[:-1], *related.path.split("."))
     path = _pulumi_path(location)
     current = _current_name(location, model)
     if current and detail["type"] == "extra_forbidden":
@@ -72,14 +76,15 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     return sentence.format(found=detail["msg"], **detail.get("ctx", {}))
 
 
-def secret_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The key paths of all secrets below `model`."""
+def secret_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys that lead to each secret below `model`, with `*` for names that the user chooses."""
     for name, field in model.model_fields.items():
-        path = f"{prefix}{field.alias or name}"
+        path = (*prefix, field.alias or name)
         if _holds_secret(field):
             yield path
+        named = ("*",) if get_origin(field.annotation) is dict else ()
         for section in _sections(field.annotation):
-            yield from secret_paths(section, f"{path}.")
+            yield from secret_paths(section, (*path, *named))
 
 
 def _pulumi_path(location: Location) -> str:

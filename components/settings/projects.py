@@ -5,38 +5,23 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from components.settings.gitlab_names import Branch, Group, ProjectPath, StageName
 from components.settings.section import Section
-from components.settings.strings import Name, matching
+from components.settings.strings import matching
 
-#: GitLab's own pages have these names below a project's URL (GitLab, reserved project names).
-_RESERVED_PATHS: Final = frozenset(
-    {"badges", "blame", "blob", "builds", "commits", "create", "edit", "files", "new", "preview", "raw", "refs"}
-    | {"tree", "update", "wikis"}
-)
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
 _MASKABLE: Final = re.compile(r"\S{8,}")
-#: What the pipeline's own jobs rely on; a variable of the project would take precedence over it.
-_TAKEN_VARIABLES: Final = re.compile(
-    r"CI|CI_(?!DEBUG_).*|GITLAB_CI|DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR)|BUILDAH_(ISOLATION|FORMAT)"
+#: Set by GitLab for every job; a variable of the project would take precedence.
+_PREDEFINED: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI")
+#: What the jobs of the stack's pipeline rely on; a variable of the project would take precedence over it.
+_OF_THE_PIPELINE: Final = re.compile(
+    r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
+    r"|BUILDX_BUILDER|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
 )
-Group = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"\w[\w.-]*(/\w[\w.-]*)*",
-            "is not the path of a group; no group could be found. "
-            "Use the path from the group's URL, such as team or team/sub",
-        )
-    ),
-]
-Branch = Annotated[
-    str,
-    AfterValidator(
-        matching(r"[\w.-]+(/[\w.-]+)*", "is not a branch name; GitLab would reject it. Use one such as main")
-    ),
-]
+#: GitLab, Ci::Variable.
+_LONGEST_VALUE: Final = 10_000
 ProjectId = Annotated[
     str,
     AfterValidator(
@@ -50,7 +35,7 @@ ProjectId = Annotated[
 class ExtraStage(Section):
     """A stage of the pipeline after build, test and release: shell commands that can use the builder."""
 
-    name: Name = Field(description="The name of the stage and its job.", examples=["deploy"])
+    name: StageName = Field(description="The name of the stage and its job.", examples=["deploy"])
     script: tuple[str, ...] = Field(
         min_length=1,
         description="Shell commands. They run in the builder's image, logged in to the registry.",
@@ -58,14 +43,6 @@ class ExtraStage(Section):
     default_branch_only: bool = Field(
         default=True, description="Whether the stage runs on the default branch only; `false` runs it on every branch."
     )
-
-    @field_validator("name")
-    @classmethod
-    def _is_new(cls, value: str) -> str:
-        if value in {"build", "test", "release"}:
-            message = f"{value} is already a stage; there would be two stages of that name. Choose another name"
-            raise ValueError(message)
-        return value
 
 
 class Variable(Section):
@@ -76,6 +53,17 @@ class Variable(Section):
     protected: bool = Field(
         default=False, description="Whether only jobs of protected branches and tags get the variable."
     )
+
+    @field_validator("value")
+    @classmethod
+    def _fits(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) > _LONGEST_VALUE:
+            message = (
+                f"has more than {_LONGEST_VALUE} characters; GitLab would reject it. "
+                "Keep it in a file that jobs download, and its password in the variable"
+            )
+            raise ValueError(message)
+        return value
 
     @model_validator(mode="after")
     def _can_be_masked(self) -> Self:
@@ -95,7 +83,7 @@ class ProjectSettings(Section):
     identifies the project: one that moves to another group stays the same project.
     """
 
-    path: Name = Field(
+    path: ProjectPath = Field(
         description="The name of the project, unique in the stack. It identifies the project, which stays the same "
         "when it moves to another group.",
         examples=["hello"],
@@ -154,27 +142,31 @@ class ProjectSettings(Section):
 
     @field_validator("variables")
     @classmethod
-    def _are_variables(cls, value: dict[str, Variable]) -> dict[str, Variable]:
+    def _are_variables(cls, value: dict[str, Variable], info: ValidationInfo) -> dict[str, Variable]:
+        pipeline = info.data.get("pipeline")
+        of_the_stack = pipeline if pipeline is not None else info.data.get("import_id") is None
         for key in value:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", key):
                 message = (
-                    f"{key} is not a variable name; GitLab would reject it. "
+                    f"{key} is not a variable name; GitLab would reject it, or no shell could set it. "
                     "Use at most 255 letters, digits and underscores, not starting with a digit"
                 )
                 raise ValueError(message)
-            if _TAKEN_VARIABLES.fullmatch(key):
+            if _PREDEFINED.fullmatch(key) or (of_the_stack and _OF_THE_PIPELINE.fullmatch(key)):
                 message = (
                     f"{key} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name"
                 )
                 raise ValueError(message)
         return value
 
-    @field_validator("path")
+    @field_validator("extra_stages")
     @classmethod
-    def _is_not_reserved(cls, value: str) -> str:
-        if value in _RESERVED_PATHS:
-            message = f"{value} is reserved for GitLab's own pages; GitLab would reject it. Choose another name"
-            raise ValueError(message)
+    def _have_different_names(cls, value: tuple[ExtraStage, ...]) -> tuple[ExtraStage, ...]:
+        names = [stage.name for stage in value]
+        for name in dict.fromkeys(names):
+            if names.count(name) > 1:
+                message = f"{name} is the name of two stages; the first one would be lost. Rename one of them"
+                raise ValueError(message)
         return value
 
     @model_validator(mode="after")

@@ -16,8 +16,10 @@ from components.settings.strings import (
     ImageSlug,
     Mirror,
     Name,
+    PackageVersion,
     SigningKeyUrl,
     SizeSlug,
+    Tag,
 )
 
 
@@ -52,7 +54,7 @@ class RunnerSettings(Section):
         description="How many jobs each machine runs at a time.",
         json_schema_extra={"unit": "jobs"},
     )
-    tags: tuple[str, ...] = Field(default=(), description="The tags whose jobs the runner takes.")
+    tags: tuple[Tag, ...] = Field(default=(), description="The tags whose jobs the runner takes.")
     untagged: bool = Field(default=True, description="Whether the runner takes jobs without tags.")
     keep_layers: bool = Field(
         default=True,
@@ -60,7 +62,7 @@ class RunnerSettings(Section):
         "otherwise each job starts with none. The stack's pipeline removes containers, networks and volumes that an "
         "earlier job left behind; a pipeline of your own must do so itself.",
     )
-    version: str = Field(default=versions.GITLAB_RUNNER, description="The package version of gitlab-runner.")
+    version: PackageVersion = Field(default=versions.GITLAB_RUNNER, description="The package version of gitlab-runner.")
     packages_url: HttpsUrl = Field(
         default="https://packages.gitlab.com/runner/gitlab-runner",
         description="The base URL of the apt repository; another one for a mirror.",

@@ -6,6 +6,15 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
+class RelatedKeyError(ValueError):
+    """An error in another key than the one that is validated: `path`, below the section of that key."""
+
+    def __init__(self, path: str, message: str) -> None:
+        """Keep the path beside the message."""
+        self.path = path
+        super().__init__(message)
+
+
 class Section(BaseModel):
     """A section of the stack file. Keys are in camel case, as Pulumi's own are; unknown keys are rejected.
 

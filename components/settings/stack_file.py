@@ -6,24 +6,27 @@ An error message says what is wrong, what would happen and what to do, in this o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
-from ipaddress import ip_network
-from typing import Final, Self
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from typing import Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
 from components.settings.projects import ProjectSettings
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
 from components.settings.runners import RunnerSettings
-from components.settings.section import Section
+from components.settings.section import RelatedKeyError, Section
 from components.settings.server import Server
 from components.settings.strings import Region
 
 #: Common names of certificates have 64 characters at most (RFC 5280, ub-common-name).
 _LONGEST_NAME: Final = 64
 
+#: No network of administrators is wider: 10 million IPv4 addresses and more (/8), the largest IPv6 allocations (/19).
+_WIDEST: Final = {4: 2**24, 6: 2 ** (128 - 19)}
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 
 
@@ -76,6 +79,11 @@ class Settings(Section):
         description="The networks that may use SSH, for administrators and for git over SSH. The machine that runs "
         "Pulumi must be in one of them.",
         examples=["203.0.113.7/32"],
+    )
+    admins_from_anywhere: bool = Field(
+        default=False,
+        description="Confirms that `adminCidrs` covers a large part of the internet, or all of it. Anyone there may "
+        "then try to log in over SSH.",
     )
     removal: Removal = Field(
         default=Removal.KEEP_DATA,
@@ -140,25 +148,47 @@ class Settings(Section):
                 raise ValueError(message) from error
         return value
 
-    @model_validator(mode="after")
-    def _name_fits(self) -> Self:
-        if len(self.fqdn) > _LONGEST_NAME:
+    @field_validator("admins_from_anywhere")
+    @classmethod
+    def _is_meant(cls, value: bool, info: ValidationInfo) -> bool:
+        networks = _collapsed(info.data.get("admin_cidrs", ()))
+        wide = [network for network in networks if network.num_addresses > _WIDEST[network.version]]
+        if wide and not value:
             message = (
-                f"hostname: {self.fqdn} has more than {_LONGEST_NAME} characters; no certificate could be issued for "
-                "it. Use a shorter hostname or domain"
+                f"{', '.join(map(str, wide))} is a large part of the internet; anyone there could try to log in over "
+                "SSH. List the networks of your administrators; or, if that is meant, set adminsFromAnywhere to true"
+            )
+            raise RelatedKeyError("adminCidrs", message)
+        if value and networks and not wide:
+            message = (
+                "is true, but adminCidrs has small networks only; a later mistake in them would go unnoticed. Remove it"
             )
             raise ValueError(message)
-        return self
+        return value
 
-    @model_validator(mode="after")
-    def _spaces_are_offered(self) -> Self:
-        if self.registry.storage is Storage.SPACES and self.spaces_region not in SPACES_REGIONS:
+    @field_validator("hostname")
+    @classmethod
+    def _fits(cls, value: str, info: ValidationInfo) -> str:
+        name = f"{value}.{info.data.get('domain', '')}"
+        if len(name) > _LONGEST_NAME:
             message = (
-                f"registry.spacesRegion: {self.spaces_region} offers no Spaces; the bucket could not be created. "
+                f"{name} has more than {_LONGEST_NAME} characters; no certificate could be issued for it. "
+                "Use a shorter hostname or domain"
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("registry")
+    @classmethod
+    def _has_spaces(cls, value: Registry, info: ValidationInfo) -> Registry:
+        region = value.spaces_region or info.data.get("region")
+        if value.storage is Storage.SPACES and region and region not in SPACES_REGIONS:
+            message = (
+                f"{region} offers no Spaces; the bucket could not be created. "
                 f"Use one of {', '.join(sorted(SPACES_REGIONS))}"
             )
-            raise ValueError(message)
-        return self
+            raise RelatedKeyError("registry.spacesRegion", message)
+        return value
 
     @property
     def fqdn(self) -> str:
@@ -174,3 +204,11 @@ class Settings(Section):
     def keep_data(self) -> bool:
         """Whether the volume, the bucket and the domain survive a destroy."""
         return self.removal is Removal.KEEP_DATA
+
+
+def _collapsed(cidrs: Iterable[str]) -> list[IPv4Network | IPv6Network]:
+    """The same addresses in as few networks as possible."""
+    networks = [ip_network(cidr) for cidr in cidrs]
+    v4 = collapse_addresses(network for network in networks if isinstance(network, IPv4Network))
+    v6 = collapse_addresses(network for network in networks if isinstance(network, IPv6Network))
+    return [*v4, *v6]

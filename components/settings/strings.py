@@ -9,13 +9,25 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from components import versions
+
+#: A host name or an IPv6 address.
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:]+:[0-9a-f:.]*")
+
 
 def _https(value: str) -> str:
     try:
         parts = urlsplit(value)
+        valid = parts.scheme == "https" and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme != "https" or not parts.hostname or re.search(r"[\s'\"?#]", value):
+        parts, valid = urlsplit(""), False
+    if "@" in parts.netloc:
+        message = (
+            "has a user name or a password; it would be in plain text on machines and in committed files. "
+            "Give the URL without them, of a server that needs none"
+        )
+        raise ValueError(message)
+    if not valid or re.search(r"[^\x21-\x7e]|['\"\\`$<>{}?#]", value):
         message = "is not an https:// URL; it would be rejected or not trusted. Give the whole URL, with https://"
         raise ValueError(message)
     return value.rstrip("/")
@@ -25,7 +37,7 @@ def matching(pattern: str, message: str) -> Callable[[str], str]:
     """A validator that raises `message` unless the whole string matches `pattern`."""
 
     def check(value: str) -> str:
-        if not re.fullmatch(pattern, value, re.DOTALL):
+        if not re.fullmatch(pattern, value, re.DOTALL | re.ASCII):
             raise ValueError(message)
         return value
 
@@ -46,14 +58,21 @@ Mirror = Annotated[
     HttpsUrl,
     AfterValidator(
         matching(
-            r"https://[^/@]+",
-            "has a user name, a password or a path; Docker would reject it or read it differently from Buildah. "
+            r"https://[^/]+",
+            "has a path; Docker would reject it or read it differently from Buildah. "
             "Give only the scheme, host and port",
         )
     ),
 ]
 Certificates = Annotated[
     str,
+    AfterValidator(
+        matching(
+            r"(?!.*PRIVATE KEY-----).*",
+            "contains a private key, which would be in plain text in the stack file and the state; anyone who can read "
+            "them would have it. Replace the key, and leave only certificates here",
+        )
+    ),
     AfterValidator(
         matching(
             r"\s*-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*",
@@ -119,6 +138,26 @@ BucketName = Annotated[
         matching(
             r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
             "is not a bucket name; no bucket could be found. Use 3 to 63 lowercase letters, digits, dots and dashes",
+        )
+    ),
+]
+PackageVersion = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"\d+\.\d+\.\d+-\d+",
+            f"is not a package version; apt would not find it. Use one such as {versions.GITLAB_RUNNER}",
+        )
+    ),
+]
+#: GitLab separates tags by commas, and removes spaces around them.
+Tag = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"(?=\S)[^,\x00-\x1f]{1,255}(?<=\S)",
+            "is not the tag of a runner; GitLab would change it or reject it, and its jobs would wait forever. "
+            "Use a word such as arm64",
         )
     ),
 ]

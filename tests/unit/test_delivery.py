@@ -412,7 +412,7 @@ def test_errors_of_projects_and_runners_are_reported_together_with_all_others() 
 
 def test_projects_with_errors_are_not_compared_with_runners() -> None:
     with pytest.raises(SettingsError) as caught:
-        run_program(projects=[{"path": "Hello"}], runners=[RUNNER])
+        run_program(projects=[{"path": "hello-"}], runners=[RUNNER])
     assert [line.split(":")[0] for line in caught.value.errors] == ["projects[0].path"]
 
 

@@ -15,12 +15,18 @@ from components import versions
 from components.project import pipeline
 from components.settings import Builder, ExtraStage
 from tests.sandbox.cloud.tools import nodejs
+from tests.sandbox.gitlab.web.ci import reader
+from tests.sandbox.gitlab.web.ci.conditions import Context
+from tests.sandbox.gitlab.web.ci.documents import Files
 from tests.sandbox.layout import current
 
 TUTORIAL = Path(__file__).parents[2] / "tools" / "walkthrough.gitlab-ci.yml"
 MIRROR = "https://mirror.example.com"
 DEPLOY = ExtraStage.model_validate({"name": "deploy", "script": ["echo 'to: staging'"]})
 REPORT = ExtraStage.model_validate({"name": "report", "script": ["true"], "defaultBranchOnly": False})
+#: Names that only YAML could misread, and a command with characters beyond 16 bits.
+ODD = ["Deploy: production", "e2e_tests", "42", "#1 {x}", "'quoted' \"twice\"", "back\\slash", "🚀 ship it", "a" * 255]
+ODD_STAGES = [ExtraStage.model_validate({"name": name, "script": [f"echo '🚀 {name}'"]}) for name in ODD]
 ON_SUCCESS, NEVER = "on_success", "never"
 
 THREE = ["build", "test", "release"]
@@ -150,6 +156,23 @@ def test_the_pipeline_of_the_tutorial_has_three_jobs_and_releases_only_from_its_
         "test": None,
         "release": ["tutorial"],
     }
+
+
+@pytest.mark.parametrize("builder", Builder)
+def test_stages_have_the_very_names_and_commands_of_the_stack_file(builder: Builder) -> None:
+    text = pipeline(builder, ODD_STAGES, None)
+    context = Context("main", False, "push", Files(lambda _: None, list), list, {"CI_COMMIT_BRANCH": "main"})
+    read = reader.parse(text, context)
+    assert list(read.jobs) == [*THREE, *ODD]
+    assert read.stages == [".pre", *THREE, *ODD, ".post"]
+    assert [read.jobs[name]["script"] for name in ODD] == [[f"echo '🚀 {name}'"] for name in ODD]
+
+
+def test_another_reader_finds_the_same_stages(repository: Repository) -> None:
+    read = repository.read(pipeline(Builder.DOCKER, ODD_STAGES[:-1], None))
+    # It lists a number first.
+    assert sorted(read.jobs) == sorted([*THREE, *ODD[:-1]])
+    assert read.whole["stages"] == [".pre", *THREE, *ODD[:-1], ".post"]
 
 
 def test_a_broken_pipeline_is_rejected(repository: Repository) -> None:

@@ -246,3 +246,31 @@ def test_paths_are_matched_as_git_users_expect() -> None:
     assert match_paths("src/**/*", paths) == ["src/a.js", "src/b/c.js"]
     assert match_paths("{src,docs}/*", paths) == ["src/a.js", "docs/x.md"]
     assert match_paths("a+b.txt", paths) == ["a+b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no", "jobs:false name should be a symbol"),
+        ("On", "jobs:true name should be a symbol"),
+        ("42", "jobs:42 name should be a symbol"),
+        ("~", "jobs: name should be a symbol"),
+        ('" "', "jobs:  name can't be blank"),
+        ("a" * 256, f"jobs:{'a' * 256} name is too long (maximum is 255 characters)"),
+        ("services", "default:services config should be an array"),
+        ("cache", "default:cache config contains unknown keys: script"),
+    ],
+)
+def test_a_name_that_no_job_can_have_is_refused(name: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        plan(f"{name}: {{script: [a]}}\njob: {{script: [a]}}")
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("name", ['"no"', '"42"', '"a: b"', "types", "pages", "default", "workflow", "a" * 255])
+def test_every_other_name_is_that_of_a_job(name: str) -> None:
+    assert names(f"{name}: {{script: [a]}}") == [name.strip('"')]
+
+
+def test_of_two_jobs_of_one_name_the_last_one_counts() -> None:
+    assert job("job: {script: [a]}\njob: {script: [b]}").options["script"] == ["b"]

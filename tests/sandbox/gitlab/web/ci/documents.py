@@ -109,7 +109,17 @@ def _parse(text: str) -> Document:
         raise ConfigurationError("Please provide content of .gitlab-ci.yml")
     if not isinstance(documents[0], dict):
         raise ConfigurationError("Invalid configuration format")
-    return {str(key): value for key, value in documents[0].items()}
+    for key in documents[0]:
+        if not isinstance(key, str):
+            # Unquoted, `no`, `on` and 42 are no texts, and GitLab's jobs are called by a text.
+            raise ConfigurationError(f"jobs:{_in_ruby(key)} name should be a symbol")
+    return dict(documents[0])
+
+
+def _in_ruby(key: object) -> str:
+    if isinstance(key, bool):
+        return str(key).lower()
+    return "" if key is None else str(key)
 
 
 def _include(document: Document, files: Files, variables: dict[str, str], count: list[int]) -> Document:

@@ -9,10 +9,11 @@ from typing import Any
 from . import expressions
 from .documents import ConfigurationError, Document
 
-GLOBAL = {
-    "after_script", "before_script", "cache", "default", "image", "pages", "services", "stages", "types", "variables",
-    "workflow",
-}  # fmt: skip
+#: No job can have these names.
+RESERVED = {"after_script", "before_script", "cache", "image", "include", "services", "stages", "variables"}
+#: These are keywords, unless what they say is a job.
+SECTIONS = {"default", "workflow"}
+LONGEST_NAME = 255
 DEFAULTS = {
     "after_script", "artifacts", "before_script", "cache", "hooks", "id_tokens", "image", "interruptible", "retry",
     "services", "tags", "timeout",
@@ -66,9 +67,20 @@ def check_keys(path: str, value: Document, allowed: set[str]) -> None:
         raise refuse(path, f"contains unknown keys: {', '.join(unknown)}")
 
 
+def is_job(name: str, value: Any) -> bool:
+    """Whether a top-level entry is meant as a job."""
+    if name in RESERVED or name.startswith("."):
+        return False
+    return name not in SECTIONS or (isinstance(value, dict) and "script" in value)
+
+
 def check_job(name: str, job: Document) -> None:
     """Refuse a job that is written wrongly."""
     path = f"jobs:{name}"
+    if not name.strip():
+        raise ConfigurationError(f"{path} name can't be blank")
+    if len(name) > LONGEST_NAME:
+        raise ConfigurationError(f"{path} name is too long (maximum is {LONGEST_NAME} characters)")
     unsupported = sorted(NOT_SUPPORTED & set(job))
     if unsupported:
         raise refuse(path, f"has keys that this stand-in does not support: {', '.join(unsupported)}")

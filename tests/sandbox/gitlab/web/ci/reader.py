@@ -23,7 +23,7 @@ MAXIMUM_NEEDS = 50
 def parse(text: str, context: Context) -> Definition:
     """All jobs of a file. Raises `ConfigurationError` with what the linter would say."""
     document = load(text, context.files, context.known())
-    names = [name for name in document if name not in keywords.GLOBAL and not name.startswith(".")]
+    names = [name for name, value in document.items() if keywords.is_job(name, value)]
     for name in names:
         if not isinstance(document[name], dict):
             raise keywords.refuse("root", f"contains unknown keys: {name}")
@@ -31,8 +31,8 @@ def parse(text: str, context: Context) -> Definition:
         raise ConfigurationError("jobs config should contain at least one visible job")
     defaults = _defaults(document)
     variables = keywords.variables("variables", document.get("variables") or {})
-    stages = _stages(document.get("stages", document.get("types", STAGES)))
-    workflow = document.get("workflow") or {}
+    stages = _stages(document.get("stages", STAGES))
+    workflow = _section(document, "workflow")
     keywords.check_keys("workflow", workflow, keywords.HASHES["workflow"])
     keywords.rules("workflow:rules", workflow.get("rules", []))
     jobs: dict[str, Document] = {}
@@ -69,8 +69,14 @@ def plan(definition: Definition, context: Context) -> Plan:
     return Plan(jobs, None, context.expand(str(definition.workflow.get("name") or "")) or None)
 
 
+def _section(document: Document, name: str) -> Document:
+    """A section that is not a job by that name."""
+    value = document.get(name)
+    return {} if value is None or keywords.is_job(name, value) else value
+
+
 def _defaults(document: Document) -> Document:
-    default = document.get("default") or {}
+    default = _section(document, "default")
     keywords.check_keys("default", default, keywords.DEFAULTS)
     old = {
         key: document[key] for key in ("image", "services", "before_script", "after_script", "cache") if key in document
