@@ -13,6 +13,7 @@ from typing import Any
 
 import gitlab
 import pytest
+from gitlab.exceptions import GitlabGetError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,38 +29,30 @@ from tools.clients import Outputs
 
 PULL = "docker pull gitlab.example.com:5555/root/hello"
 MIB = 2**20
-TESTED, RELEASED, CONFIGURATION, NOTES = (f"sha256:{digit * 64}" for digit in "abcd")
-MANIFESTS: dict[str, Any] = {
-    TESTED: {"config": {"digest": CONFIGURATION}, "layers": [{"size": 60 * MIB}, {"size": 16 * MIB}]},
-    RELEASED: {
-        "manifests": [
-            {"digest": TESTED, "size": 1572, "platform": {"architecture": "amd64", "os": "linux"}},
-            {"digest": NOTES, "size": 566, "platform": {"architecture": "unknown", "os": "unknown"}},
-        ]
-    },
-    NOTES: {"config": {"digest": CONFIGURATION}, "layers": [{"size": 5 * MIB}]},
-}
+TESTED, RELEASED = (f"sha256:{digit * 64}" for digit in "ab")
 TAGS = {"latest": RELEASED, "main": TESTED}
 
 
 def registry_tags(_: Request) -> Response:
-    return JSONResponse({"tags": list(TAGS)})
+    return JSONResponse({"tags": [*TAGS, "unreadable"]})
 
 
-def registry_manifest(request: Request) -> Response:
-    digest = TAGS.get(request.path_params["reference"], request.path_params["reference"])
-    return JSONResponse(MANIFESTS[digest], headers={"docker-content-digest": digest})
+def registry_manifest(_: Request) -> Response:
+    return JSONResponse({"errors": [{"code": "MANIFEST_UNKNOWN"}]}, 404)
 
 
-def registry_blob(_: Request) -> Response:
-    return JSONResponse({"created": datetime.now(UTC).isoformat()})
+def registry_details(_: Request) -> Response:
+    when = datetime.now(UTC).isoformat()
+    return JSONResponse(
+        [{"name": tag, "digest": TAGS[tag], "size_bytes": 76 * MIB, "published_at": when} for tag in TAGS]
+    )
 
 
 REGISTRY = Starlette(
     routes=[
         Route("/v2/{name:path}/tags/list", registry_tags),
         Route("/v2/{name:path}/manifests/{reference}", registry_manifest),
-        Route("/v2/{name:path}/blobs/{digest}", registry_blob),
+        Route("/gitlab/v1/repositories/{name:path}/tags/list/", registry_details),
     ]
 )
 
@@ -174,7 +167,6 @@ def test_images_are_shown_with_the_lines_that_pull_them_and_a_button_copies_the_
             for text in root.run("return [...document.querySelectorAll('.tags tbody')].map(one => one.innerText)")
             if text.startswith(tag)
         ]
-        # Of an index, its image counts, and neither its own few bytes nor what is noted about the image.
         assert " ".join(row.split()) == f"{tag} {digest[7:19]} 76.0 MiB just now {PULL}:{tag} Copy"
         button = f"button[data-copy$=':{tag}']"
         root.press(button)
@@ -182,6 +174,9 @@ def test_images_are_shown_with_the_lines_that_pull_them_and_a_button_copies_the_
         assert root.run("return navigator.clipboard.readText()") == f"{PULL}:{tag}"
     repository = client.projects.get(project.id).repositories.list(get_all=True)[0]
     assert repository.tags.get("latest").total_size == 76 * MIB
+    assert "unreadable Invalid tag: missing manifest digest" in " ".join(root.text(".tags").split())
+    with pytest.raises(GitlabGetError, match="404 Tag Not Found"):
+        repository.tags.get("unreadable")
     assert root.complaints() == []
 
 

@@ -96,7 +96,8 @@ class Instance:
 
 
 @cache
-def _registry_key() -> str:
+def registry_key() -> str:
+    """The key that signs tokens for the registry, of all instances."""
     key = rsa.generate_private_key(65537, 2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
 
@@ -116,7 +117,7 @@ def write_config(directory: Path, url: str, registry_api: str) -> Config:
     hidden = {
         "db_key_base": secrets.token_hex(16),
         "secret_key_base": secrets.token_hex(16),
-        "registry_key": _registry_key(),
+        "registry_key": registry_key(),
     }
     (directory / "gitlab.json").write_text(json.dumps(settings))
     (directory / "secrets.json").write_text(json.dumps(hidden))

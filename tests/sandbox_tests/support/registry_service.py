@@ -24,11 +24,12 @@ from botocore.config import Config as S3Config
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from tests.sandbox.gitlab.registry.documents import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.sandbox.layout import current
+from tests.sandbox_tests.support.gitlab_instance import registry_key
 from tests.sandbox_tests.support.waiting import eventually
 
 CONFIG_TYPE, LAYER_TYPE = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
@@ -64,8 +65,9 @@ class Signer:
 
 @cache
 def signer() -> Signer:
-    """One for all tests."""
-    key = rsa.generate_private_key(65537, 2048)
+    """That of the GitLab stand-ins of the tests."""
+    key = load_pem_private_key(registry_key().encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gitlab-issuer")])
     begin = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     certificate = (

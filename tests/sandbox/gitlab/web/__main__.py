@@ -8,7 +8,7 @@ import sys
 import uvicorn
 
 from .app import create_app
-from .core import db, users
+from .core import cleanup, db, users
 from .core.config import Config
 from .core.errors import ApiError
 
@@ -60,7 +60,9 @@ def serve(config: Config) -> None:
     server = uvicorn.Server(
         uvicorn.Config(create_app(config), access_log=False, proxy_headers=False, server_header=False, ws="none")
     )
+    cleaning = cleanup.start(config)
     server.run(sockets=[web, local])
+    cleaning.set()
 
 
 COMMANDS = {"migrate": migrate, "seeded": seeded, "seed": seed, "serve": serve}

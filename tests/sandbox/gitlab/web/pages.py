@@ -319,9 +319,8 @@ def _repositories(page: Page, project: db.Row) -> list[dict[str, Any]]:
             break
         with RegistryClient(page.config, registry, row["path"]) as client:
             tags = [
-                {"name": name, "location": f"{registry.host}/{row['path']}:{name}", **details}
+                {"name": name, "location": f"{registry.host}/{row['path']}:{name}", **(client.details(name) or {})}
                 for name in client.tags()
-                if (details := client.details(name)) is not None
             ]
         found.append({"path": row["path"], "tags": tags})
     return found

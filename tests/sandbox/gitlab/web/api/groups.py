@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, db, namespaces, projects, registration, repositories
+from ..core import access, db, images, namespaces, projects, registration, repositories
 from ..core.errors import ApiError, not_found
 from .call import Call, accepted, created, page, route
 from .lookup import find_group
@@ -96,6 +96,7 @@ def update(call: Call) -> dict[str, Any]:
     path = call.text("path", row["path"]) or row["path"]
     if path != row["path"]:
         namespaces.check_path(path)
+        images.refuse_rename_of_group(call.connection, call.config, row)
         _rename(call, row, path)
     options = json.dumps(json.loads(row["options"]) | _options(call))
     call.connection.execute(

@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, commits, db, namespaces, projects, protection, repositories, settings
+from ..core import access, commits, db, images, namespaces, projects, protection, repositories, settings
 from ..core.auth import Principal
-from ..core.errors import ApiError, forbidden, missing, rejected
+from ..core.errors import ApiError, forbidden, missing, not_found, rejected
 from .call import Call, accepted, created, page, route
 from .lookup import find_project
 
@@ -134,7 +134,7 @@ def update(call: Call) -> dict[str, Any]:
 
 
 def _rename(call: Call, row: db.Row, level: int) -> None:
-    """Give a project another path; not while there are images under the old one."""
+    """Give a project another path."""
     path = call.text("path", row["path"]) or row["path"]
     if path == row["path"]:
         return
@@ -143,8 +143,7 @@ def _rename(call: Call, row: db.Row, level: int) -> None:
     namespaces.check_path(path)
     full_path = f"{row['full_path'].rpartition('/')[0]}/{path}"
     namespaces.ensure_free(call.connection, full_path)
-    if db.one(call.connection, "SELECT 1 FROM container_repositories WHERE project_id = ?", row["id"]):
-        raise rejected("path", "Cannot rename project, because it contains container registry tags!")
+    images.rename(call.connection, call.config, row, path)
     call.connection.execute("UPDATE projects SET path = ?, full_path = ? WHERE id = ?", (path, full_path, row["id"]))
 
 
@@ -164,6 +163,7 @@ def delete(call: Call) -> Response:
         return accepted()
     if row["marked_for_deletion_on"] is None:
         suffix = f"-deletion_scheduled-{row['id']}"
+        images.rename(call.connection, call.config, row, f"{row['path']}{suffix}")
         call.connection.execute(
             "UPDATE projects SET marked_for_deletion_on = ?, path = path || ?, full_path = full_path || ?, "
             "name = name || ? WHERE id = ?",
@@ -256,11 +256,29 @@ def restore(call: Call) -> Response:
         suffix = f"-deletion_scheduled-{row['id']}"
         path, full_path = row["path"].removesuffix(suffix), row["full_path"].removesuffix(suffix)
         namespaces.ensure_free(call.connection, full_path)
+        images.rename(call.connection, call.config, row, path)
         call.connection.execute(
             "UPDATE projects SET marked_for_deletion_on = NULL, path = ?, full_path = ?, name = ? WHERE id = ?",
             (path, full_path, row["name"].removesuffix(suffix), row["id"]),
         )
     return created(get(call))
+
+
+def transfer(call: Call) -> dict[str, Any]:
+    """Move a project to another namespace, given by ID or path."""
+    who = call.user()
+    row, level = find_project(call, access.OWNER)
+    call.require("namespace")
+    target = namespaces.find(call.connection, str(call.params["namespace"]))
+    if target is None or access.namespace_level(call.connection, who, target) < access.MAINTAINER:
+        raise not_found("Namespace")
+    full_path = f"{target['full_path']}/{row['path']}"
+    namespaces.ensure_free(call.connection, full_path)
+    images.transfer(call.connection, call.config, row, target["full_path"])
+    moved = "UPDATE projects SET namespace_id = ?, full_path = ? WHERE id = ?"
+    call.connection.execute(moved, (target["id"], full_path, row["id"]))
+    fresh = projects.find(call.connection, str(row["id"]))
+    return _present(call, fresh or row, level)
 
 
 routes = [
@@ -269,4 +287,5 @@ routes = [
     *route("/projects/{id}/archive", POST=set_archived),
     *route("/projects/{id}/unarchive", POST=set_archived),
     *route("/projects/{id}/restore", POST=restore),
+    *route("/projects/{id}/transfer", PUT=transfer),
 ]

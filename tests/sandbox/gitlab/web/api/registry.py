@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.responses import Response
 
 from ..core import access, db, projects
 from ..core.auth import Principal
+from ..core.cleanup import Policy, clean
 from ..core.config import Registry
 from ..core.errors import ApiError, forbidden, invalid, not_found
 from ..core.job_tokens import JobToken
@@ -79,17 +81,26 @@ def delete_tags(call: Call) -> Response:
     if not pattern:
         words = "name_regex_delete, name_regex are missing, at least one parameter must be provided"
         raise ApiError(400, {"error": words})
+    policy = Policy(
+        pattern, call.text("name_regex_keep") or "", call.integer("keep_n", 0), _age(call.text("older_than"))
+    )
     try:
-        doomed, kept = re.compile(pattern), re.compile(call.text("name_regex_keep") or r"(?!)")
+        with _client(call, row) as client:
+            clean(client, policy, datetime.now(UTC))
     except re.error:
         raise invalid("name_regex_delete", "is an invalid regexp") from None
-    with _client(call, row) as client:
-        names = [name for name in client.tags() if name != "latest" and doomed.fullmatch(name)]
-        details = {name: client.details(name) or {} for name in names if not kept.fullmatch(name)}
-        newest = sorted(details, key=lambda name: str(details[name].get("created_at") or ""), reverse=True)
-        for name in newest[call.integer("keep_n", 0) or 0 :]:
-            client.delete_tag(name)
     return accepted()
+
+
+def _age(text: str | None) -> timedelta | None:
+    """A length of time such as `30d`, `2h` or `1month`."""
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+)\s*(h|d|w|month)", text)
+    if found is None:
+        raise invalid("older_than")
+    hours = {"h": 1, "d": 24, "w": 24 * 7, "month": 24 * 30}
+    return timedelta(hours=int(found[1]) * hours[found[2]])
 
 
 def _project(call: Call, least: int) -> tuple[db.Row, int]:

@@ -113,9 +113,8 @@ def present(connection: db.Connection, config: Config, row: db.Row, level: int) 
 def _derived(chosen: dict[str, Any], row: db.Row) -> dict[str, Any]:
     """Options, with what follows from them."""
     policy = dict(chosen["container_expiration_policy"])
-    start = db.read(row["created_at"])
     policy["name_regex_delete"] = policy["name_regex"]
-    policy["next_run_at"] = db.written(start + timedelta(days=1))
+    policy.setdefault("next_run_at", db.written(db.read(row["created_at"]) + timedelta(days=1)))
     return chosen | {
         "container_expiration_policy": policy,
         "container_registry_enabled": chosen["container_registry_access_level"] != "disabled",

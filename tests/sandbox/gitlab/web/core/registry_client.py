@@ -7,7 +7,6 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,13 +16,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from .config import Config, Registry
 
 SERVICE = "container_registry"
+#: The types of manifests that GitLab reads (`lib/container_registry/base_client.rb`): an index is not among them.
 MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
 )
-OK, MISSING = 200, 404
+OK, UNAUTHORIZED, MISSING = 200, 401, 404
+REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    409: "Name Taken",
+    422: "Too Many Subrepositories",
+}
 Access = list[dict[str, Any]]
 
 
@@ -52,6 +57,34 @@ def sign(config: Config, registry: Registry, access: Access, subject: str, minut
     return jwt.encode(payload, config.registry_key, "RS256", {"kid": key_id(config.registry_key)})
 
 
+class RegistryApi:
+    """GitLab's own API of the registry, which exists only with its metadata database."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self._config, self._registry = config, registry
+
+    def supported(self) -> bool:
+        """Whether the registry has it."""
+        return self._send("GET", "/gitlab/v1/", []).status_code in (OK, UNAUTHORIZED)
+
+    def move(self, path: str, *, dry_run: bool, **target: str) -> str | None:
+        """Rename what is under a path (`name`), or move it (`namespace`); the reason why it cannot be."""
+        access: Access = [
+            {"type": "repository", "name": path, "actions": ["pull", "push"], "meta": {"project_path": path}},
+            {"type": "repository", "name": f"{path}/*", "actions": ["pull"], "meta": {"project_path": path}},
+        ]
+        if "namespace" in target:
+            access.append({"type": "repository", "name": f"{target['namespace']}/*", "actions": ["push"]})
+        query = f"?dry_run={'true' if dry_run else 'false'}"
+        answer = self._send("PATCH", f"/gitlab/v1/repositories/{path}/{query}", access, target)
+        return None if answer.is_success else REASONS.get(answer.status_code, "Error")
+
+    def _send(self, method: str, path: str, access: Access, body: dict[str, str] | None = None) -> httpx.Response:
+        token = sign(self._config, self._registry, access, "gitlab")
+        url, headers = f"{self._registry.api_url}{path}", {"Authorization": f"Bearer {token}"}
+        return httpx.request(method, url, headers=headers, json=body, timeout=30)
+
+
 class RegistryClient:
     """Reads and deletes what is in one repository of the registry."""
 
@@ -59,9 +92,7 @@ class RegistryClient:
         self._path = path
         access = [{"type": "repository", "name": path, "actions": ["pull", "delete", "*"]}]
         token = sign(config, registry, access, "gitlab")
-        self._http = httpx.Client(
-            base_url=f"{registry.api_url}/v2/{path}/", headers={"Authorization": f"Bearer {token}"}, timeout=30
-        )
+        self._http = httpx.Client(base_url=registry.api_url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
     def __enter__(self) -> RegistryClient:
         return self
@@ -72,7 +103,7 @@ class RegistryClient:
     def tags(self) -> list[str]:
         """Names of all tags, sorted; none when there is no such repository."""
         names: list[str] = []
-        url = "tags/list?n=100"
+        url = f"/v2/{self._path}/tags/list?n=100"
         while url:
             answer = self._http.get(url)
             if answer.status_code == MISSING:
@@ -80,60 +111,50 @@ class RegistryClient:
             answer.raise_for_status()
             names += answer.json()["tags"] or []
             following = re.search(r"<[^>]*\?([^>]*)>", answer.headers.get("link", ""))
-            url = f"tags/list?{following[1]}" if following else ""
+            url = f"/v2/{self._path}/tags/list?{following[1]}" if following else ""
         return sorted(names)
 
-    def digest(self, tag: str) -> str | None:
-        """Digest of the manifest of a tag."""
-        answer = self._http.head(f"manifests/{tag}", headers={"Accept": ", ".join(MANIFESTS)})
+    def details(self, tag: str) -> dict[str, Any] | None:
+        """What GitLab shows of a tag; None if it cannot read it, as an index without the metadata database."""
+        found = self._listed(tag)
+        if found is not None:
+            return found
+        answer = self._http.get(f"/v2/{self._path}/manifests/{tag}", headers={"Accept": ", ".join(MANIFESTS)})
         if answer.status_code == MISSING:
             return None
-        answer.raise_for_status()
-        digest: str = answer.headers["docker-content-digest"]
-        return digest
-
-    def details(self, tag: str) -> dict[str, Any] | None:
-        """What GitLab tells of a tag; of an index, the sizes of its images and the time of the first."""
-        answer = self._manifest(tag)
-        if answer is None:
-            return None
-        manifest = answer.json()
-        images = list(self._images(manifest)) if "manifests" in manifest else [manifest]
+        manifest = answer.raise_for_status().json()
         revision = manifest.get("config", {}).get("digest", "").removeprefix("sha256:")
         return {
             "revision": revision,
             "short_revision": revision[:9],
             "digest": answer.headers["docker-content-digest"],
-            "created_at": next((self._created(image) for image in images), None),
-            "total_size": sum(layer["size"] for image in images for layer in image.get("layers", [])),
+            "created_at": self._created(manifest),
+            "total_size": sum(layer["size"] for layer in manifest.get("layers", [])),
         }
 
-    def _manifest(self, reference: str) -> httpx.Response | None:
-        answer = self._http.get(f"manifests/{reference}", headers={"Accept": ", ".join(MANIFESTS)})
-        if answer.status_code == MISSING:
+    def _listed(self, tag: str) -> dict[str, Any] | None:
+        """The tag in the metadata database, if the registry has one."""
+        answer = self._http.get(f"/gitlab/v1/repositories/{self._path}/tags/list/", params={"name": tag, "n": 1000})
+        found = answer.json() if answer.status_code == OK else []
+        entry = next((entry for entry in found if entry["name"] == tag), None)
+        if entry is None:
             return None
-        answer.raise_for_status()
-        return answer
-
-    def _images(self, index: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Manifests of an index; those of no platform are notes about the others."""
-        for entry in index["manifests"]:
-            if entry.get("platform", {}).get("architecture") == "unknown":
-                continue
-            answer = self._manifest(entry["digest"])
-            if answer is not None:
-                yield answer.json()
+        revision = entry.get("config_digest", "").removeprefix("sha256:")
+        return {
+            "revision": revision,
+            "short_revision": revision[:9],
+            "digest": entry["digest"],
+            "created_at": entry["published_at"],
+            "total_size": entry["size_bytes"],
+        }
 
     def _created(self, image: dict[str, Any]) -> str | None:
-        blob = self._http.get(f"blobs/{image['config']['digest']}", follow_redirects=True)
+        blob = self._http.get(f"/v2/{self._path}/blobs/{image['config']['digest']}", follow_redirects=True)
         return blob.json().get("created") if blob.status_code == OK else None
 
     def delete_tag(self, tag: str) -> bool:
-        """Delete the manifest of a tag; the distribution has no other way, so tags of the same manifest go too."""
-        digest = self.digest(tag)
-        if digest is None:
-            return False
-        answer = self._http.delete(f"manifests/{digest}")
+        """Delete a tag; its manifest and other tags of that stay."""
+        answer = self._http.delete(f"/v2/{self._path}/manifests/{tag}")
         if answer.status_code == MISSING:
             return False
         answer.raise_for_status()
