@@ -20,10 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.sandbox.digitalocean.faults import Fault, Faults
 from tests.sandbox.digitalocean.routes import ROUTES
+from tests.sandbox.digitalocean.scopes import scope_of
 from tests.sandbox.digitalocean.state.backend import Backend
 from tests.sandbox.digitalocean.state.cloud import Cloud, Config
 from tests.sandbox.digitalocean.state.errors import (
     ApiError,
+    Forbidden,
     Gap,
     MethodNotAllowed,
     NotFound,
@@ -149,7 +151,18 @@ class Gate:
         expected = self._cloud.config.token
         if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), expected.encode()):
             return Unauthorized()
-        return None if self._limit.take() else TooManyRequests()
+        if not self._limit.take():
+            return TooManyRequests()
+        return self._lacks_permission(scope["method"], scope["path"])
+
+    def _lacks_permission(self, method: str, path: str) -> ApiError | None:
+        account = self._cloud.account
+        needed = scope_of(method, path)
+        if account.scopes is not None and needed and needed not in account.scopes:
+            return Forbidden("You are not authorized to perform this operation.")
+        # The words for an account that may not create anything are not documented.
+        usable = account.email_verified and account.status != "locked"
+        return None if usable or method in ("GET", "HEAD", "DELETE") else Forbidden()
 
     async def _drop(self, scope: Scope, receive: Receive, *, carry_out: bool) -> None:
         """Cut the connection, before or after the request was carried out."""

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from tests.sandbox.digitalocean.faults import Fault, Faults
 from tests.sandbox.digitalocean.models import (
+    Account,
     Action,
     Domain,
     DomainRecord,
@@ -147,6 +148,20 @@ async def list_gaps(request: Request) -> Response:
     return JSONResponse(_cloud(request).store.gaps())
 
 
+async def show_account(request: Request) -> Response:
+    """What the account is like."""
+    return JSONResponse(_cloud(request).account.model_dump())
+
+
+async def change_account(request: Request) -> Response:
+    """Replace what the account is like: its limit, its standing, the scopes of its token."""
+    account = await _read(request, Account)
+    if isinstance(account, Response):
+        return account
+    _cloud(request).account = account
+    return JSONResponse(account.model_dump())
+
+
 def create_control_app(api: Starlette) -> Starlette:
     """The control interface of an API that `app.create_app` made."""
     app = Starlette(
@@ -154,6 +169,8 @@ def create_control_app(api: Starlette) -> Starlette:
             Route("/health", health, methods=["GET"]),
             Route("/reset", reset, methods=["POST"]),
             Route("/resources", resources, methods=["GET"]),
+            Route("/account", show_account, methods=["GET"]),
+            Route("/account", change_account, methods=["PUT"]),
             Route("/transitions", show_transitions, methods=["GET"]),
             Route("/transitions", change_transitions, methods=["PUT"]),
             Route("/faults", list_faults, methods=["GET"]),

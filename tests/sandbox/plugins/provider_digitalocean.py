@@ -45,12 +45,17 @@ class DigitalOcean(Provider):
     functions = (
         functions.GetAccount(),
         functions.GetDomain(),
+        functions.GetDroplets(),
         functions.GetImage(),
+        functions.GetProject(),
         functions.GetRecord(),
+        functions.GetRecords(),
         functions.GetRegion(),
         functions.GetRegions(),
+        functions.GetReservedIp(),
         functions.GetSizes(),
         functions.GetSshKey(),
+        functions.GetVpc(),
     )
 
     def configure(self, config: Properties) -> Session:

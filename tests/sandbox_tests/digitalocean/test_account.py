@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 
-from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud, public_key
+from tests.sandbox.digitalocean.routes import ROUTES
+from tests.sandbox.digitalocean.scopes import scope_of
+from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, public_key
 from tests.sandbox_tests.support.waiting import eventually
 
 
@@ -255,3 +259,28 @@ def test_deleting_everything_leaves_nothing_behind(cloud: EmulatedCloud) -> None
     cloud.client.domains.delete("example.com")
     cloud.client.droplets.destroy(number)
     eventually(lambda: not any(cloud.control.get("/resources").json().values()))
+
+
+def test_a_token_without_the_scope_of_a_request_is_refused(cloud: EmulatedCloud) -> None:
+    cloud.control.put("/account", json={"scopes": ["account:read", "droplet:read"]}).raise_for_status()
+    assert cloud.get("/v2/account")["account"]["droplet_limit"] == 25
+    assert "reserved_ip_limit" not in cloud.get("/v2/account")["account"]
+    refusal = (403, "forbidden", "You are not authorized to perform this operation.")
+    assert cloud.refused("POST", "/v2/droplets", DROPLET) == refusal
+    assert cloud.refused("GET", "/v2/sizes") == refusal
+    assert cloud.get("/v2/droplets")["droplets"] == []
+
+
+@pytest.mark.parametrize("standing", [{"email_verified": False}, {"status": "locked"}])
+def test_an_account_that_is_not_in_good_standing_creates_nothing(
+    cloud: EmulatedCloud, standing: dict[str, object]
+) -> None:
+    cloud.control.put("/account", json=standing).raise_for_status()
+    assert cloud.refused("POST", "/v2/droplets", DROPLET)[:2] == (403, "forbidden")
+    assert {name: cloud.get("/v2/account")["account"][name] for name in standing} == standing
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_every_route_needs_a_scope(route: Route) -> None:
+    path = re.sub(r"\{[^}]+\}", "7", route.path)
+    assert [method for method in route.methods or () if not scope_of(method, path)] == []

@@ -24,7 +24,21 @@ def on_machine(cloud: EmulatedCloud, number: int) -> MachineFirewall | None:
     return next((entry for entry in cloud.backend.picture.firewalls if entry.machine_id == number), None)
 
 
+def test_the_first_vpc_of_a_region_is_its_default_and_stays(cloud: EmulatedCloud) -> None:
+    vpc = cloud.client.vpcs.create(body={"name": "first", "region": "nyc3"})["vpc"]
+    path = f"/v2/vpcs/{vpc['id']}"
+    assert vpc["default"] is True
+    assert cloud.refused("DELETE", path) == (403, "forbidden", "Can not delete default VPCs")
+    body = {"name": "first", "default": False}
+    assert cloud.refused("PUT", path, body) == (403, "forbidden", "Can not unset default VPCs")
+    other = cloud.client.vpcs.create(body={"name": "second", "region": "nyc3"})["vpc"]
+    assert other["default"] is False
+    assert cloud.client.vpcs.patch(other["id"], body={"default": True})["vpc"]["default"] is True
+    assert cloud.http.delete(path).status_code == 204
+
+
 def test_a_vpc_is_created_in_the_requested_range_beside_the_default_one(cloud: EmulatedCloud) -> None:
+    cloud.droplet()
     body = {"name": "net", "region": "nyc3", "ip_range": "10.50.0.0/24", "description": "mine"}
     vpc = cloud.client.vpcs.create(body=body)["vpc"]
     assert (vpc["ip_range"], vpc["default"], vpc["urn"]) == ("10.50.0.0/24", False, f"do:vpc:{vpc['id']}")
@@ -35,7 +49,7 @@ def test_a_vpc_is_created_in_the_requested_range_beside_the_default_one(cloud: E
     members = cloud.client.vpcs.list_members(vpc["id"])["members"]
     assert [member["urn"] for member in members] == [f"do:droplet:{droplet['id']}"]
     path = f"/v2/vpcs/{vpc['id']}"
-    assert cloud.refused("DELETE", path) == (409, "conflict", "Can not delete VPC with members")
+    assert cloud.refused("DELETE", path) == (403, "forbidden", "Can not delete VPC with members")
     cloud.client.droplets.destroy(droplet["id"])
     eventually(lambda: cloud.http.delete(path).status_code == 204)
 
@@ -47,6 +61,7 @@ def test_default_vpcs_cannot_be_deleted(cloud: EmulatedCloud) -> None:
 
 
 def test_a_vpc_can_be_renamed_and_become_the_default(cloud: EmulatedCloud) -> None:
+    cloud.client.vpcs.create(body={"name": "first", "region": "nyc3"})
     vpc = cloud.client.vpcs.create(body={"name": "net", "region": "nyc3"})["vpc"]
     changed = cloud.client.vpcs.update(vpc["id"], body={"name": "net-2", "default": True})["vpc"]
     assert (changed["name"], changed["default"]) == ("net-2", True)

@@ -219,6 +219,8 @@ def test_a_resource_removed_from_a_project_moves_to_the_default_one(
 
 def test_a_tag_a_key_and_a_network_are_created_and_deleted(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     public = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    # The first network of a region is its default, which nobody can delete.
+    driver.create("Vpc", name="first", region="nyc3")
     made = {
         "Tag": driver.create("Tag", name="web"),
         "SshKey": driver.create("SshKey", name="key", publicKey=public),
@@ -246,6 +248,10 @@ def test_a_tag_a_key_and_a_network_are_created_and_deleted(cloud: EmulatedCloud,
         ("getRegion", {"slug": "nyc3"}, {"slug": "nyc3", "available": True}),
         ("getImage", {"slug": "debian-13-x64"}, {"distribution": "Debian"}),
         ("getDomain", {"name": "example.com"}, {"domainUrn": "do:domain:example.com"}),
+        ("getProject", {}, {"isDefault": True}),
+        ("getReservedIp", {"ipAddress": "192.0.2.44"}, {"id": "", "region": ""}),
+        ("getVpc", {"region": "nyc3"}, {"name": "net", "default": True}),
+        ("getVpc", {"name": "net"}, {"ipRange": "10.30.0.0/20"}),
     ],
 )
 def test_functions_return_what_exists(
@@ -253,8 +259,29 @@ def test_functions_return_what_exists(
 ) -> None:
     if function == "getDomain":
         driver.create("Domain", name="example.com")
+    if function == "getVpc":
+        driver.create("Vpc", name="net", region="nyc3", ipRange="10.30.0.0/20")
     answer = DigitalOcean().function(f"digitalocean:index/{function}:{function}").invoke(driver.call(), inputs)
     assert {name: answer[name] for name in found} == found
+
+
+def test_a_default_vpc_is_not_deleted_however_long_it_is_tried(driver: ResourceDriver) -> None:
+    identifier, state = driver.create("Vpc", name="first", region="nyc3")
+    with pytest.raises(PluginError, match="403 Can not delete default VPCs"):
+        driver.delete("Vpc", identifier, state, timeout=0.5)
+
+
+def test_records_and_droplets_are_listed(driver: ResourceDriver) -> None:
+    driver.create("Domain", name="example.com")
+    driver.create("DnsRecord", domain="example.com", type="A", name="gitlab", value="192.0.2.44")
+    number, _ = droplet(driver)
+    records = DigitalOcean().function("digitalocean:index/getRecords:getRecords")
+    filters = [{"key": "name", "values": ["gitlab"]}]
+    [record] = records.invoke(driver.call(), {"domain": "example.com", "filters": filters})["records"]
+    assert (record["type"], record["value"], record["priority"]) == ("A", "192.0.2.44", 0)
+    droplets = DigitalOcean().function("digitalocean:index/getDroplets:getDroplets")
+    [found] = droplets.invoke(driver.call(), {})["droplets"]
+    assert (str(found["id"]), found["size"], found["region"]) == (number, "s-1vcpu-1gb", "nyc3")
 
 
 def test_a_function_that_finds_nothing_says_so(driver: ResourceDriver) -> None:

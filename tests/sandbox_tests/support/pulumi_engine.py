@@ -143,9 +143,9 @@ class ResourceDriver:
         """What is there now."""
         return self.resource(kind).read(self.call(), identifier, state or {})
 
-    def delete(self, kind: str, identifier: str, state: Properties) -> None:
+    def delete(self, kind: str, identifier: str, state: Properties, timeout: float = 0) -> None:
         """Remove it."""
-        self.resource(kind).delete(self.call(), identifier, state)
+        self.resource(kind).delete(self.call(timeout), identifier, state)
 
 
 def _is_internal(kind: str) -> bool:

@@ -1,6 +1,6 @@
 """What the emulated account holds: one class per kind of resource, one row of the store per record."""
 
-from tests.sandbox.digitalocean.models.account import Grant, SpacesKey, SshKey, Tag
+from tests.sandbox.digitalocean.models.account import Account, Grant, SpacesKey, SshKey, Tag
 from tests.sandbox.digitalocean.models.action import Action
 from tests.sandbox.digitalocean.models.base import Record, now
 from tests.sandbox.digitalocean.models.catalog import Catalog, Image, Region, Size
@@ -11,6 +11,7 @@ from tests.sandbox.digitalocean.models.project import Project, ProjectMember
 from tests.sandbox.digitalocean.models.volume import Volume
 
 __all__ = [
+    "Account",
     "Action",
     "Catalog",
     "Domain",

@@ -1,12 +1,27 @@
-"""SSH keys, tags and Spaces keys."""
+"""The account itself, SSH keys, tags and Spaces keys."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tests.sandbox.digitalocean.models.base import Record
+
+
+class Account(BaseModel):
+    """What the service says about the account, and what its token may do.
+
+    `droplet_limit` None is the service's default. `scopes` None is a token with full access; otherwise each one allows
+    one kind of request, such as `droplet:create`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    droplet_limit: int | None = None
+    email_verified: bool = True
+    status: Literal["active", "warning", "locked"] = "active"
+    status_message: str = ""
+    scopes: list[str] | None = None
 
 
 class SshKey(Record):

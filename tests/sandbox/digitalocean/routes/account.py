@@ -38,25 +38,25 @@ class ChangedKey(Body):
 
 
 async def show_account(request: Request) -> Response:
-    config = cloud_of(request).config
-    uuid = owner_uuid(cloud_of(request))
-    return answer(
-        {
-            "account": {
-                "droplet_limit": config.droplet_limit,
-                "floating_ip_limit": config.reserved_ip_limit,
-                "reserved_ip_limit": config.reserved_ip_limit,
-                "volume_limit": 100,
-                "email": config.email,
-                "name": "Sandbox",
-                "uuid": uuid,
-                "email_verified": True,
-                "status": "active",
-                "status_message": "",
-                "team": {"uuid": uuid, "name": "My Team"},
-            }
-        }
-    )
+    cloud = cloud_of(request)
+    config, account = cloud.config, cloud.account
+    uuid = owner_uuid(cloud)
+    shown: dict[str, object] = {
+        "volume_limit": 100,
+        "email": config.email,
+        "name": "Sandbox",
+        "uuid": uuid,
+        "email_verified": account.email_verified,
+        "status": account.status,
+        "status_message": account.status_message,
+        "team": {"uuid": uuid, "name": "My Team"},
+    }
+    # Each limit needs a scope of its own.
+    if account.scopes is None or "droplet:read" in account.scopes:
+        shown["droplet_limit"] = cloud.droplet_limit
+    if account.scopes is None or "reserved_ip:read" in account.scopes:
+        shown |= {"floating_ip_limit": config.reserved_ip_limit, "reserved_ip_limit": config.reserved_ip_limit}
+    return answer({"account": shown})
 
 
 def fingerprint_of(public_key: str) -> str:

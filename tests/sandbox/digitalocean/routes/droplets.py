@@ -140,7 +140,7 @@ async def create_droplets(request: Request) -> Response:
         raise gap(request, "droplets without public networking")
     if body.backups:
         raise gap(request, "backups of droplets")
-    if len(cloud.store.all(Droplet)) + len(names) > cloud.config.droplet_limit:
+    if len(cloud.store.all(Droplet)) + len(names) > cloud.droplet_limit:
         raise DropletLimit
     with cloud.store.transaction():
         volumes = _check_volumes(cloud, body.volumes, region)

@@ -15,7 +15,13 @@ from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, clou
 from tests.sandbox.digitalocean.routes.views import vpc_json
 from tests.sandbox.digitalocean.state import addresses
 from tests.sandbox.digitalocean.state.cloud import Cloud
-from tests.sandbox.digitalocean.state.errors import DefaultVpcStays, Unprocessable, VpcHasMembers, VpcRangeOverlaps
+from tests.sandbox.digitalocean.state.errors import (
+    DefaultVpcStays,
+    Forbidden,
+    Unprocessable,
+    VpcHasMembers,
+    VpcRangeOverlaps,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,255}")
 PRIVATE = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -38,10 +44,9 @@ class ChangedVpc(Body):
 
 
 def default_vpc(cloud: Cloud, region: str) -> Vpc:
-    """The network of droplets that ask for none; made with the first thing in a region."""
-    for vpc in cloud.store.where(Vpc, region=region):
-        if vpc.default:
-            return vpc
+    """The network of droplets that ask for none; made with the first droplet of a region that has none."""
+    if vpc := _default_of(cloud, region):
+        return vpc
     vpc = Vpc(
         id=str(uuid.uuid4()),
         name=f"default-{region}",
@@ -52,6 +57,10 @@ def default_vpc(cloud: Cloud, region: str) -> Vpc:
     )
     cloud.store.put(vpc)
     return vpc
+
+
+def _default_of(cloud: Cloud, region: str) -> Vpc | None:
+    return next((vpc for vpc in cloud.store.where(Vpc, region=region) if vpc.default), None)
 
 
 def _check_name(cloud: Cloud, name: str | None, own_id: str | None = None) -> str:
@@ -103,11 +112,11 @@ async def create_vpc(request: Request) -> Response:
         region=region.slug,
         ip_range=asked or addresses.free_vpc_range(cloud.store),
         description=description,
+        # The first network of a region is its default, and stays it until another one is made the default.
+        default=_default_of(cloud, region.slug) is None,
         created_at=now(),
     )
-    with cloud.store.transaction():
-        cloud.store.put(vpc)
-        default_vpc(cloud, region.slug)
+    cloud.store.put(vpc)
     return answer({"vpc": vpc_json(vpc)}, 201)
 
 
@@ -125,7 +134,7 @@ async def change_vpc(request: Request) -> Response:
     if body.description is not None:
         vpc.description = _check_description(body.description)
     if body.default is False and vpc.default:
-        raise Unprocessable("the default field cannot be unset; make another VPC the default")
+        raise Forbidden("Can not unset default VPCs")
     with cloud.store.transaction():
         if body.default and not vpc.default:
             for other in cloud.store.where(Vpc, region=vpc.region):

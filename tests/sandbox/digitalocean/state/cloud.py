@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.sandbox.digitalocean.models import Action, Catalog, Droplet, Record, now
+from tests.sandbox.digitalocean.models import Account, Action, Catalog, Droplet, Record, now
 from tests.sandbox.digitalocean.state.backend import Backend
 from tests.sandbox.digitalocean.state.network import resolve_picture
 from tests.sandbox.digitalocean.state.store import Store
@@ -122,6 +122,21 @@ class Cloud:
         self.catalog = Catalog(self.config.images)
         self.transitions = Transitions(self.store)
         self.network = NetworkKeeper(self.store, self.backend, self.transitions)
+
+    @property
+    def account(self) -> Account:
+        """What the account is like now; the control interface changes it."""
+        return Account.model_validate(self.store.setting("account", {}))
+
+    @account.setter
+    def account(self, account: Account) -> None:
+        self.store.set_setting("account", account.model_dump())
+
+    @property
+    def droplet_limit(self) -> int:
+        """How many droplets the account may have."""
+        limit = self.account.droplet_limit
+        return self.config.droplet_limit if limit is None else limit
 
     async def start(self) -> None:
         """Bring the backend up to what the records say and take up work that a former process left."""

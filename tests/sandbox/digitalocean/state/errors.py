@@ -4,10 +4,10 @@
 ApiError
 ├── BadRequest 400 ── CannotMixFullAccess
 ├── Unauthorized 401
-├── Forbidden 403 ── DefaultVpcStays
+├── Forbidden 403 ── DefaultVpcStays, VpcHasMembers
 ├── NotFound 404
 ├── MethodNotAllowed 405
-├── Conflict 409 ── VolumeAttached, VolumeNameTaken, VpcHasMembers
+├── Conflict 409 ── VolumeAttached, VolumeNameTaken
 ├── PreconditionFailed 412 ── ProjectHasResources, ReservedIpFollowsDroplet
 ├── Unprocessable 422 ── PendingEvent, SshKeyInUse, DropletLimit, NeedsDot, …
 ├── TooManyRequests 429
@@ -68,6 +68,12 @@ class DefaultVpcStays(Forbidden):
     text = "Can not delete default VPCs"
 
 
+class VpcHasMembers(Forbidden):
+    """Only an empty VPC can be deleted."""
+
+    text = "Can not delete VPC with members"
+
+
 class NotFound(ApiError):
     """No such thing."""
 
@@ -102,12 +108,6 @@ class VolumeNameTaken(Conflict):
     """Names of volumes are unique in a region."""
 
     text = "already exists"
-
-
-class VpcHasMembers(Conflict):
-    """Only an empty VPC can be deleted."""
-
-    text = "Can not delete VPC with members"
 
 
 class PreconditionFailed(ApiError):

@@ -97,16 +97,16 @@ class Droplet(Resource):
         identifier = str(droplet["id"])
         try:
             call.wait_until(f"droplet {identifier} to become active", lambda: _ready(call, identifier), timeout=3600)
-            return identifier, _state(_get(call, identifier)) | _hashed(inputs)
+            return identifier, droplet_state(_get(call, identifier)) | _hashed(inputs)
         except PluginError as error:
-            raise PartlyMadeError(identifier, inputs | _state(droplet), str(error)) from error
+            raise PartlyMadeError(identifier, inputs | droplet_state(droplet), str(error)) from error
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         found = session_of(call).find(f"/v2/droplets/{identifier}")
         if found is None:
             return None
         droplet = found["droplet"]
-        observed = _state(droplet)
+        observed = droplet_state(droplet)
         if not state:
             # Later the image may be named otherwise, or be gone, without a change of the machine.
             observed["image"] = droplet["image"].get("slug") or str(droplet["image"]["id"])
@@ -125,7 +125,7 @@ class Droplet(Resource):
         set_tags(call, "droplet", identifier, old.get("tags") or [], inputs.get("tags") or [])
         if inputs.get("volumeIds") is not None:
             _move_volumes(call, identifier, old.get("volumeIds") or [], inputs["volumeIds"])
-        return _state(_get(call, identifier)) | _hashed(inputs)
+        return droplet_state(_get(call, identifier)) | _hashed(inputs)
 
     def _update_backups(self, call: Call, path: str, old: Properties, inputs: Properties) -> None:
         policy = {"backup_policy": inputs["backupPolicy"]} if inputs.get("backupPolicy") else {}
@@ -202,7 +202,8 @@ def _address(networks: list[Properties], kind: str) -> str | None:
     return next((str(network["ip_address"]) for network in networks if network["type"] == kind), None)
 
 
-def _state(droplet: Properties) -> Properties:
+def droplet_state(droplet: Properties) -> Properties:
+    """A droplet's outputs, as its resource and the functions about droplets have them."""
     networks = droplet.get("networks") or {}
     v4, v6 = networks.get("v4") or [], networks.get("v6") or []
     features = droplet.get("features") or []

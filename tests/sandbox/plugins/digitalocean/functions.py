@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from tests.sandbox.plugins.base.framework import Call, Field, Fields, Function, Kind, PluginError
 from tests.sandbox.plugins.base.properties import Properties
+from tests.sandbox.plugins.digitalocean.droplets import droplet_state
 from tests.sandbox.plugins.digitalocean.session import segment, session_of
 
 _FILTERS: Fields = {
@@ -52,8 +53,9 @@ class GetAccount(Function):
             "uuid": account["uuid"],
             "email": account["email"],
             "emailVerified": account["email_verified"],
-            "dropletLimit": account["droplet_limit"],
-            "floatingIpLimit": account.get("floating_ip_limit", account.get("reserved_ip_limit")),
+            # A limit that the token may not read is left out of the answer; the official client makes it 0.
+            "dropletLimit": account.get("droplet_limit", 0),
+            "floatingIpLimit": account.get("floating_ip_limit", 0),
             "status": account["status"],
             "statusMessage": account.get("status_message") or "",
         }
@@ -91,6 +93,25 @@ class GetRecord(Function):
         return {**inputs, "id": str(record["id"]), **{field: record.get(field) for field in fields}}
 
 
+class GetRecords(Function):
+    """Records of a domain that fit some filters."""
+
+    full_name = "digitalocean:index/getRecords:getRecords"
+    inputs: ClassVar[Fields] = {"domain": Field(required=True), **_FILTERS}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        domain = inputs["domain"]
+        names = {name: name for name in ("id", "name", "type", "priority", "port", "ttl", "weight", "flags", "tag")}
+        records = [
+            {"domain": domain, **{name: record.get(api) for name, api in (names | {"value": "data"}).items()}}
+            for record in session_of(call).every(f"/v2/domains/{segment(domain)}/records", "domain_records")
+        ]
+        # What does not apply to a type of record is 0 or empty in the official client.
+        absent = {"priority": 0, "port": 0, "weight": 0, "flags": 0, "tag": ""}
+        filled = [{name: absent.get(name) if value is None else value for name, value in r.items()} for r in records]
+        return {**inputs, "id": "records", "records": _filtered(filled, inputs.get("filters", []))}
+
+
 class GetImage(Function):
     """An image by its slug or ID."""
 
@@ -101,7 +122,7 @@ class GetImage(Function):
         key = inputs.get("slug") or inputs.get("id")
         if not key:
             raise PluginError("slug or id must be given")
-        image = _found(session_of(call).find(f"/v2/images/{segment(key)}"), f"image {key}")["image"]
+        image = _found(session_of(call).find(f"/v2/images/{segment(key)}"), f"image {key}: image")["image"]
         return {
             "id": image["id"],
             "image": str(image["id"]),
@@ -176,6 +197,85 @@ class GetSizes(Function):
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
+
+
+class GetDroplets(Function):
+    """Droplets of the account that fit some filters."""
+
+    full_name = "digitalocean:index/getDroplets:getDroplets"
+    inputs: ClassVar[Fields] = {**_FILTERS, "gpus": Field(Kind.BOOLEAN)}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        droplets = [
+            {"id": int(droplet["id"]), "urn": f"do:droplet:{droplet['id']}", **droplet_state(droplet)}
+            for droplet in session_of(call).every("/v2/droplets", "droplets")
+        ]
+        droplets = [{"image": "", **droplet} for droplet in droplets]
+        return {**inputs, "id": "droplets", "droplets": _filtered(droplets, inputs.get("filters", []))}
+
+
+class GetVpc(Function):
+    """A network by its ID or its name, or the default one of a region."""
+
+    full_name = "digitalocean:index/getVpc:getVpc"
+    inputs: ClassVar[Fields] = {"id": Field(), "name": Field(), "region": Field()}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        vpc = self._find(call, inputs)
+        names = ("id", "name", "region", "description", "ip_range", "urn", "default", "created_at")
+        return {_camel(name): vpc.get(name) for name in names}
+
+    def _find(self, call: Call, inputs: Properties) -> Properties:
+        session, identifier = session_of(call), inputs.get("id")
+        if identifier:
+            found: Properties = session.get(f"/v2/vpcs/{segment(identifier)}")["vpc"]
+            return found
+        name, region = inputs.get("name"), inputs.get("region")
+        vpcs = list(session.every("/v2/vpcs", "vpcs"))
+        if region:
+            of_region = [vpc for vpc in vpcs if vpc["region"] == region and vpc["default"]]
+            if len(of_region) != 1:
+                raise PluginError(f"Error retrieving VPC: unable to find default VPC in {region} region")
+            return dict(of_region[0])
+        named = [vpc for vpc in vpcs if vpc["name"] == name]
+        if len(named) != 1:
+            raise PluginError(f"Error retrieving VPC: no VPCs found with name {name}")
+        return dict(named[0])
+
+
+class GetProject(Function):
+    """A project by its ID or its name, or else the default one."""
+
+    full_name = "digitalocean:index/getProject:getProject"
+    inputs: ClassVar[Fields] = {"id": Field(), "name": Field()}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        session = session_of(call)
+        projects = list(session.every("/v2/projects", "projects"))
+        key = next((key for key in ("id", "name") if inputs.get(key)), None)
+        fits = [one for one in projects if (one[key] == inputs[key] if key else one["is_default"])]
+        project = _found(fits[0] if len(fits) == 1 else None, f"project {inputs.get(key) if key else 'by default'}")
+        resources = session.every(f"/v2/projects/{project['id']}/resources", "resources")
+        names = ("id", "name", "description", "purpose", "environment", "is_default", "created_at", "updated_at")
+        return {
+            **{_camel(name): project.get(name) for name in (*names, "owner_uuid", "owner_id")},
+            "resources": [resource["urn"] for resource in resources],
+        }
+
+
+class GetReservedIp(Function):
+    """A reserved address. As in the official plugin, one that does not exist has no region, and the droplet is unset."""
+
+    full_name = "digitalocean:index/getReservedIp:getReservedIp"
+    inputs: ClassVar[Fields] = {"ipAddress": Field(required=True)}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        address = inputs["ipAddress"]
+        found = session_of(call).find(f"/v2/reserved_ips/{segment(address)}")
+        if found is None:
+            return {**inputs, "id": "", "urn": "", "region": "", "dropletId": 0}
+        region = found["reserved_ip"]["region"]["slug"]
+        return {**inputs, "id": address, "urn": f"do:reservedip:{address}", "region": region, "dropletId": 0}
 
 
 class GetSshKey(Function):

@@ -53,18 +53,23 @@ class Vpc(Resource):
 
     def delete(self, call: Call, identifier: str, state: Properties) -> None:
         del state
+        refusals: list[ApiError] = []
 
         def gone() -> bool:
             try:
                 session_of(call).delete(f"/v2/vpcs/{identifier}")
             except ApiError as error:
                 # Members leave it some time after they are deleted.
-                if error.code in (403, 409):
-                    return False
-                raise
+                if error.code not in (403, 409):
+                    raise
+                refusals.append(error)
+                return False
             return True
 
-        call.wait_until(f"VPC {identifier} to have no members", gone, timeout=120)
+        try:
+            call.wait_until(f"VPC {identifier} to have no members", gone, timeout=120)
+        except PluginError as error:
+            raise refusals[-1] if refusals and not call.cancelled.is_set() else error from error
 
     def _state(self, vpc: Properties) -> Properties:
         return {
