@@ -12,6 +12,7 @@ import pulumi_random as random
 import pulumi_tls as tls
 
 from components import settings
+from components.account import read_account
 from components.delivery import Delivery, DeliveryArgs
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
@@ -24,25 +25,29 @@ from components.public_access import PublicAccess, PublicAccessArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import RegistryConfiguration, RegistryConfigurationArgs
 from components.site import Site
-from components.state import DeploymentPlan, DeploymentState
+from components.state import DeploymentPlan, DeploymentState, conflicts
 
-# Everything that can be refused is refused here, before anything is registered.
-config = settings.of_stack()
-plan = DeploymentPlan.after(DeploymentState.read(), config)
+prefix = f"{pulumi.get_project()}-{pulumi.get_stack()}"
+reading = settings.of_stack()
+deployed = DeploymentState.read()
 
 # Every resource has one of these providers, or one that is created further down. The API token stays in the
 # environment: it is neither in the program nor in the state.
 cloud = digitalocean.Provider("digitalocean")
+# Everything that can be refused is refused here, in one report and before any resource is registered.
+account = read_account(reading, deployed, prefix, cloud)
+config = reading.complete([*([] if reading.errors else conflicts(deployed, reading.settings)), *account.errors])
+plan = DeploymentPlan.after(deployed, config)
 providers = [cloud, command.Provider("command"), random.Provider("random"), tls.Provider("tls")]
 options = pulumi.ResourceOptions(providers=providers)
 
-prefix = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 public_ports = (443, config.registry.port)
 admin_key = AdminKey("admin-key", options)
+network_args = NetworkArgs(prefix, config.region, account.vpc, config.server.vpc_cidr, config.admin_cidrs)
 site = Site(
     prefix=prefix,
     region=config.region,
-    network=Network("network", NetworkArgs(prefix, config.region, config.server.vpc_cidr, config.admin_cidrs), options),
+    network=Network("network", network_args, options),
     admin_key=admin_key,
     ssh_key=digitalocean.SshKey(
         "ssh-key", name=f"{prefix}-admin", public_key=admin_key.public_key, opts=pulumi.ResourceOptions(provider=cloud)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -18,6 +19,25 @@ class DnsRecordsArgs:
     settings: Settings
     address: pulumi.Input[str]
     create_domain: bool
+
+
+def foreign_records(
+    records: Sequence[digitalocean.outputs.GetRecordsRecordResult], settings: Settings, own_values: Collection[str]
+) -> Iterator[str]:
+    """Records of the zone that would answer for GitLab's name beside the stack's own, each as an error.
+
+    Resolvers give out the addresses of all of them in turn, and Let's Encrypt prefers IPv6.
+    """
+    for record in records:
+        if record.name != settings.hostname or record.type not in {"A", "AAAA", "CNAME"}:
+            continue
+        if record.type == "A" and record.value in own_values:
+            continue
+        yield (
+            f"hostname: the zone {settings.domain} has the record {record.name} {record.type} {record.value} (ID "
+            f"{record.id}), which is not this stack's; part of the requests for {settings.fqdn} would go there, Let's "
+            "Encrypt's included. Delete the record, or use another hostname"
+        )
 
 
 class DnsRecords(Component):

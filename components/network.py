@@ -16,11 +16,46 @@ _HTTP = 80
 
 
 @dataclass(frozen=True)
+class VpcPlan:
+    """The stack's VPC. The first one of a region is its default, which DigitalOcean neither deletes nor charges for.
+
+    `is_default` says that it is the default one, or will be because the region has none. `existing_id` is that of a
+    default one which a destroyed stack of the same name has left behind, and which this stack continues to use.
+    """
+
+    name: str
+    is_default: bool = False
+    existing_id: str | None = None
+
+
+def plan_vpc(
+    prefix: str,
+    region: str,
+    cidr: IPv4Network | None,
+    *,
+    default: digitalocean.GetVpcResult | None,
+    own: digitalocean.GetVpcResult | None,
+) -> VpcPlan:
+    """Plan the VPC, given the `default` one of the region and the one that has its name already, if there are any.
+
+    Region and range are part of the name, because names are unique in an account: with another range the new VPC is
+    created, and droplets move to it, before the old one is deleted. A range that is refused changes nothing.
+    """
+    # A slash is not allowed in names.
+    name = "-".join([prefix, region, *([str(cidr).replace("/", "-")] if cidr else [])])
+    # Earlier versions named it without the region.
+    is_default = default is None or default.name in {name, prefix}
+    is_left = own is not None and own.default and own.region == region
+    return VpcPlan(name, is_default, own.id if own and is_left else None)
+
+
+@dataclass(frozen=True)
 class NetworkArgs:
     """Inputs of `Network`. `region` is a slug; `vpc_cidr` None lets DigitalOcean choose; `admin_cidrs` may use SSH."""
 
     prefix: str
     region: str
+    vpc: VpcPlan
     vpc_cidr: IPv4Network | None
     admin_cidrs: Sequence[str]
 
@@ -39,7 +74,8 @@ class Network(Component):
     Owns the VPC, a tag for each kind of machine and a firewall on each tag. The server accepts SSH from the
     administrators' networks, and port 80 from anywhere for the challenge of Let's Encrypt. Runners accept SSH from the
     administrators' networks. All outbound traffic is allowed. The firewall is on the tag, so it protects a droplet
-    from its first second. Refuses to own the public ports, which open later, and the firewalls inside the machines,
+    from its first second. The default VPC of a region outlives the stack, because DigitalOcean does not delete it.
+    Refuses to own the public ports, which open later, and the firewalls inside the machines,
     which belong to the machines.
     """
 
@@ -52,13 +88,16 @@ class Network(Component):
         super().__init__("Network", name, opts)
         vpc = digitalocean.Vpc(
             self.child_name("vpc"),
-            name=args.prefix,
+            name=args.vpc.name,
             region=args.region,
             # Ranges must not overlap within an account; without one DigitalOcean picks a free range.
             ip_range=str(args.vpc_cidr) if args.vpc_cidr else None,
             description="GitLab, its registry and its runners",
-            # Name and range are unique in an account: the old VPC has to be deleted first.
-            opts=self.child_options(delete_before_replace=True),
+            opts=self.child_options(
+                retain=args.vpc.is_default,
+                # The engine ignores it once the VPC is in the state.
+                import_=args.vpc.existing_id,
+            ),
         )
         ssh = _inbound(22, args.admin_cidrs)
         self.vpc_id = vpc.id

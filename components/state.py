@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -23,6 +23,8 @@ class DeploymentState:
 
     `kept` says whether volume, bucket and domain are protected; `has_bucket` and `has_domain` whether the stack created
     them. `projects` are the IDs of its projects by their paths; `imported` those of the projects that it imported.
+    `slugs` are the sizes and images of its droplets. From outputs of their own come `address` and `fqdn` of the server,
+    and `monthly_cost`, in US dollars by item.
     """
 
     gitlab_version: str
@@ -34,6 +36,10 @@ class DeploymentState:
     kept: bool
     projects: Mapping[str, str] = field(default_factory=dict)
     imported: Mapping[str, str] = field(default_factory=dict)
+    slugs: Sequence[str] = ()
+    address: str = ""
+    fqdn: str = ""
+    monthly_cost: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Self | None:
@@ -43,17 +49,23 @@ class DeploymentState:
         of all outputs in the state and drift at every refresh after an update.
         """
         stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        exported: Mapping[str, Any] | None = _outputs_of(stack).get("deployed")
+        outputs = _outputs_of(stack)
+        exported: Mapping[str, Any] | None = outputs.get("deployed")
         if not exported:
             return None
         values = dict(exported)
+        values["address"] = outputs.get("server_address") or ""
+        values["fqdn"] = (outputs.get("gitlab_url") or "").removeprefix("https://")
+        values["monthly_cost"] = (outputs.get("monthly_cost") or {}).get("items", {})
         # The key of the output: stacks have it in their state.
         return cls(imported=values.pop("adopted", {}), **values)
 
     def as_output(self) -> dict[str, Any]:
         """Return the state for `pulumi.export`, as `read` takes it."""
         values = asdict(self)
+        del values["address"], values["fqdn"], values["monthly_cost"]
         values["adopted"] = values.pop("imported")
+        values["slugs"] = list(self.slugs)
         return values
 
 
@@ -77,7 +89,7 @@ class DeploymentPlan:
         Raises:
             SettingsError: with every reason why the settings cannot follow, before anything is registered.
         """
-        if deployed and (errors := _conflicts(deployed, settings)):
+        if errors := conflicts(deployed, settings):
             raise SettingsError(errors)
         protected = deployed if deployed and deployed.kept else None
         return cls(
@@ -99,6 +111,7 @@ class DeploymentPlan:
             has_bucket=self.has_bucket,
             spaces_region=self.spaces_region,
             kept=settings.keep_data,
+            slugs=sorted({slug for one in (settings.server, *settings.runners) for slug in (one.size, one.image)}),
             projects=dict(project_ids),
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
         ).as_output()
@@ -127,7 +140,10 @@ def upgrade_errors(deployed: str, wanted: str) -> list[str]:
     return []
 
 
-def _conflicts(deployed: DeploymentState, settings: Settings) -> list[str]:
+def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]:
+    """Return every reason why `settings` cannot follow `deployed`; None means that nothing was deployed yet."""
+    if deployed is None:
+        return []
     errors = upgrade_errors(deployed.gitlab_version, settings.gitlab.version)
     for index, project in enumerate(settings.projects):
         imported = deployed.imported.get(project.path, project.import_id)

@@ -11,12 +11,13 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pulumi
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.certificate_pair import certificate_errors
@@ -43,6 +44,7 @@ __all__ = [
     "ExtraStage",
     "Packages",
     "ProjectSettings",
+    "Reading",
     "Removal",
     "RunnerSettings",
     "Settings",
@@ -50,19 +52,58 @@ __all__ = [
     "Storage",
     "load",
     "of_stack",
+    "read",
 ]
 
 
-def of_stack() -> Settings:
-    """The settings of the stack that the program runs for.
+#: What stands for a key that is not valid, so that the rest can be checked; for all others, their default does. Nothing
+#: is created with it.
+_PLACEHOLDERS: Final = {
+    "domain": "placeholder.invalid",
+    "adminCidrs": ["192.0.2.1/32"],
+    "registry": {"storage": "filesystem"},
+}
+_CREDENTIALS: Final = "DIGITALOCEAN_TOKEN"
 
-    Raises:
-        SettingsError: with every error found.
+
+@dataclass(frozen=True)
+class Reading:
+    """A stack file as far as it is valid, and every error in it.
+
+    In `settings`, a default or a placeholder stands for each top-level key in `invalid`, which also names the API token
+    if there is none.
     """
+
+    settings: Settings
+    invalid: frozenset[str]
+    errors: tuple[str, ...]
+
+    def has(self, *keys: str) -> bool:
+        """Whether all of these top-level keys are valid on their own."""
+        return self.invalid.isdisjoint(keys)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is an API token."""
+        return self.has(_CREDENTIALS)
+
+    def complete(self, further: Collection[str] = ()) -> Settings:
+        """Return the settings.
+
+        Raises:
+            SettingsError: with all errors of the stack file and the `further` ones, if there is one.
+        """
+        if errors := [*self.errors, *further]:
+            raise SettingsError(errors)
+        return self.settings
+
+
+def of_stack() -> Reading:
+    """The settings of the stack that the program runs for, and the errors in them."""
     config = dict(pulumi.runtime.config.CONFIG.get())
     encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
     project, stack = pulumi.get_project(), pulumi.get_stack()
-    return load(project, stack, config, encrypted, stack_file=encrypted_config(_ROOT, project, stack))
+    return read(project, stack, config, encrypted, stack_file=encrypted_config(_ROOT, project, stack))
 
 
 def load(
@@ -74,6 +115,23 @@ def load(
     *,
     stack_file: Mapping[str, Any] | None = None,
 ) -> Settings:
+    """Read and check the settings of `project` from Pulumi's flat configuration. The arguments are those of `read`.
+
+    Raises:
+        SettingsError: with every error found.
+    """
+    return read(project, stack, config, secret_keys, environment, stack_file=stack_file).complete()
+
+
+def read(
+    project: str,
+    stack: str,
+    config: Mapping[str, str],
+    secret_keys: Collection[str],
+    environment: Mapping[str, str] = os.environ,
+    *,
+    stack_file: Mapping[str, Any] | None = None,
+) -> Reading:
     """Read and check the settings of `project` from Pulumi's flat configuration.
 
     Args:
@@ -83,47 +141,47 @@ def load(
         secret_keys: the keys of `config` that are encrypted in the stack file, entirely or in part.
         environment: the environment variables, which must include the API token.
         stack_file: the same settings as `encrypted_config` reads them from the stack file, if there is one.
-
-    Raises:
-        SettingsError: with every error found.
     """
-    errors = _missing_credentials(environment) + _bad_stack_name(stack)
+    missing = _missing_credentials(environment)
+    errors = [*missing, *_bad_stack_name(stack)]
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
     dotted = _dotted_keys(ours)
     errors += dotted.values()
     values = {key: _parsed(key, value) for key, value in ours.items() if key not in dotted}
     errors += plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys}, stack_file or {})
     errors += _long_machine_names(f"{project}-{stack}", values.get("runners"))
-    fqdn = None
+    settings, invalid, found = _validated(values)
+    reading = Reading(settings, invalid | ({_CREDENTIALS} if missing else frozenset()), ())
+    errors += [*found, *_conflicts(reading)]
+    return replace(reading, errors=tuple(errors))
+
+
+def _validated(values: Mapping[str, Any]) -> tuple[Settings, frozenset[str], list[str]]:
+    """The settings without what is invalid, the top-level keys that are, and why."""
     try:
-        settings = Settings.model_validate(values)
-        fqdn = settings.fqdn
-    except ValidationError as invalid:
-        errors += [format_error(detail, Settings) for detail in invalid.errors(include_url=False, include_input=False)]
-    errors += _certificate_errors(values, fqdn) + _delivery_errors(values)
-    if errors:
-        raise SettingsError(errors)
-    return settings
+        return Settings.model_validate(values), frozenset(), []
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    wrong = {str(detail["loc"][0]) for detail in details}
+    if "adminsFromAnywhere" in wrong:
+        # The two are checked against each other.
+        wrong.add("adminCidrs")
+    elif "adminCidrs" in wrong:
+        wrong.add("adminsFromAnywhere")
+    placeholders = {key: value for key, value in _PLACEHOLDERS.items() if key in wrong}
+    valid = {key: value for key, value in values.items() if key not in wrong}
+    settings = Settings.model_validate({**placeholders, **valid})
+    return settings, frozenset(wrong), [format_error(detail, Settings) for detail in details]
 
 
-def _certificate_errors(values: Mapping[str, Any], fqdn: str | None) -> list[str]:
-    """What is wrong with provided certificates, even if there are errors elsewhere."""
-    try:
-        certificate = TypeAdapter(Certificate).validate_python(values.get("certificate", {}))
-    except ValidationError:
-        return []
-    return list(certificate_errors(certificate, fqdn, datetime.datetime.now(tz=datetime.UTC)))
-
-
-def _delivery_errors(values: Mapping[str, Any]) -> list[str]:
-    """Conflicts between projects and runners, even if there are errors elsewhere."""
-    try:
-        projects = TypeAdapter(tuple[ProjectSettings, ...]).validate_python(values.get("projects", ()))
-        runners = TypeAdapter(tuple[RunnerSettings, ...]).validate_python(values.get("runners", ()))
-    except ValidationError:
-        # One of them is invalid on its own, which is reported already; there is nothing to compare.
-        return []
-    return list(conflicts_between(projects, runners))
+def _conflicts(reading: Reading) -> Iterator[str]:
+    """Conflicts between top-level keys that are valid on their own, even if there are errors elsewhere."""
+    settings = reading.settings
+    if reading.has("certificate"):
+        fqdn = settings.fqdn if reading.has("domain", "hostname") else None
+        yield from certificate_errors(settings.certificate, fqdn, datetime.datetime.now(tz=datetime.UTC))
+    if reading.has("projects", "runners"):
+        yield from conflicts_between(settings.projects, settings.runners)
 
 
 def _missing_credentials(environment: Mapping[str, str]) -> list[str]:

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import yaml
 from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import config, mocks, rpc, settings
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 from pulumi.runtime.stack import run_in_stack
+
+from tests.sandbox.digitalocean.models.catalog import REGION_FEATURES, REGIONS, Catalog, Size
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +96,22 @@ class Hold:
                 self._released = True
 
 
+class RefusedCall(grpc.RpcError):  # type: ignore[misc]
+    """What the engine answers when a provider reports an error."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self._reason = reason
+
+    def code(self) -> grpc.StatusCode:
+        """The status on the wire."""
+        return grpc.StatusCode.UNKNOWN
+
+    def details(self) -> str:
+        """The provider's message."""
+        return self._reason
+
+
 @dataclass
 class RecordingEngine(mocks.Mocks):
     """Answers registrations as the real services would, and records them in order."""
@@ -105,6 +124,8 @@ class RecordingEngine(mocks.Mocks):
     previous_outputs: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     hold: Hold | None = None
+    #: What the API answers, by function; a `RefusedCall` is an error. Everything else is in good order.
+    answers: dict[str, dict[str, Any] | RefusedCall] = field(default_factory=dict)
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that its service computes."""
@@ -117,6 +138,12 @@ class RecordingEngine(mocks.Mocks):
         if args.token.endswith(":readStackOutputs"):
             return {"name": args.args["name"], "outputs": self.previous_outputs}, []
         self.calls.append((args.token, dict(args.args)))
+        function = args.token.rsplit(":", 1)[1]
+        answer = self.answers.get(function, _account_of(function, dict(args.args)))
+        if isinstance(answer, RefusedCall):
+            raise answer
+        if answer is not None:
+            return answer, []
         if args.token.endswith(":getGroups"):
             found = {
                 path: number for path, number in self.groups.items() if args.args["search"].lower() in path.lower()
@@ -257,6 +284,44 @@ def stack_file(name: str) -> dict[str, Any]:
 def as_config(values: Mapping[str, Any]) -> dict[str, str]:
     """Settings in the form of Pulumi's flat configuration."""
     return {f"slipway:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+def _account_of(function: str, asked: dict[str, Any]) -> dict[str, Any] | RefusedCall | None:
+    """An account that has nothing yet and offers everything; None for functions that are not about an account."""
+    everywhere = [region.slug for region in REGIONS if region.available]
+    if function == "getVpc":
+        return RefusedCall(f"unable to find default VPC, and no VPCs found with name {asked.get('name')}")
+    answers: dict[str, dict[str, Any]] = {
+        "getAccount": {
+            "email": "ops@example.test",
+            "emailVerified": True,
+            "dropletLimit": 25,
+            "status": "active",
+            "statusMessage": "",
+        },
+        "getRegions": {
+            "regions": [
+                {"slug": one.slug, "available": one.available, "features": list(REGION_FEATURES)} for one in REGIONS
+            ]
+        },
+        "getSizes": {"sizes": [_size(size) for size in Catalog(()).sizes.values()]},
+        "getImage": {"slug": asked.get("slug"), "regions": everywhere},
+        "getDroplets": {"droplets": []},
+        "getRecords": {"records": []},
+        "getReservedIp": {"region": ""},
+    }
+    return answers.get(function)
+
+
+def _size(size: Size) -> dict[str, Any]:
+    return {
+        "slug": size.slug,
+        "available": True,
+        "vcpus": size.vcpus,
+        "memory": size.memory,
+        "priceMonthly": size.price_monthly,
+        "regions": list(size.regions),
+    }
 
 
 def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:

@@ -264,7 +264,7 @@ class GetProject(Function):
 
 
 class GetReservedIp(Function):
-    """A reserved address. As in the official plugin, one that does not exist has no region, and the droplet is unset."""
+    """A reserved address. As in the official plugin, one that does not exist has no region, and no droplet is named."""
 
     full_name = "digitalocean:index/getReservedIp:getReservedIp"
     inputs: ClassVar[Fields] = {"ipAddress": Field(required=True)}

@@ -1,0 +1,298 @@
+"""What the account offers: asked of the API at the start of every preview and update, with reads only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import pulumi
+import pulumi_digitalocean as digitalocean
+
+from components.dns_records import foreign_records
+from components.network import VpcPlan, plan_vpc
+from components.settings import DnsZone, Reading, Settings
+from components.state import DeploymentState
+
+_T = TypeVar("_T")
+
+#: What a region has to offer, by the names that the API gives it: volumes, and the metadata that cloud-init reads.
+_NEEDED_FEATURES: Final = {"storage": "volumes", "metadata": "the metadata service"}
+#: How the official client ends the message of a failed request: method, URL, status.
+_REFUSAL: Final = re.compile(r"\b[A-Z]+ \S*/v2/\S+?: (\d{3})\b")
+_MOST_SUGGESTIONS: Final = 3
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Droplets of one kind that the settings ask for. `path` is the key path of their section."""
+
+    path: str
+    size: str
+    image: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the account offers to a stack, and every reason why the stack cannot be created in it.
+
+    `prices` are US dollars per month by size slug, and empty if they could not be read.
+    """
+
+    vpc: VpcPlan
+    prices: Mapping[str, float]
+    errors: tuple[str, ...]
+
+
+@dataclass
+class _Survey:
+    """The requests of one run, and what is wrong so far."""
+
+    options: pulumi.InvokeOptions
+    errors: list[str] = field(default_factory=list)
+
+    def ask(self, what: str, scope: str, function: Callable[[pulumi.InvokeOptions], _T], absent: str = "") -> _T | None:
+        """The answer of the API; None if there is none, which is an error unless its message contains `absent`."""
+        try:
+            return function(self.options)
+        # The SDK raises plain exceptions for whatever a provider reports.
+        except Exception as error:
+            message = str(error)
+        if absent and absent in message:
+            return None
+        found = _REFUSAL.search(message)
+        line = _refusal(found[1] if found else "", what, scope, message)
+        if line not in self.errors:
+            self.errors.append(line)
+        return None
+
+
+def read_account(
+    reading: Reading, deployed: DeploymentState | None, prefix: str, provider: digitalocean.Provider
+) -> Account:
+    """Ask the API whether it offers what the valid part of the settings needs.
+
+    `prefix` begins the names of the stack's resources, by which its droplets are told from those of others.
+    """
+    nothing = VpcPlan(prefix)
+    if not reading.has_credentials:
+        return Account(nothing, {}, ())
+    survey = _Survey(pulumi.InvokeOptions(provider=provider))
+    account = survey.ask("the account", "account:read", lambda options: digitalocean.get_account(opts=options))
+    if account is None and any("401" in error for error in survey.errors):
+        # Every other request would fail the same way.
+        return Account(nothing, {}, tuple(survey.errors))
+    if account is not None:
+        survey.errors += _standing_errors(account)
+    settings = reading.settings
+    machines = machines_of(reading)
+    sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
+    prices = {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
+    if reading.has("region"):
+        # What runs already continues to run where DigitalOcean no longer offers it.
+        running = set(deployed.slugs) if deployed and deployed.region == settings.region else set()
+        survey.errors += _offer_errors(survey, settings.region, machines, sizes.sizes if sizes else [], running)
+    if account is not None and account.droplet_limit and reading.has("server", "runners"):
+        survey.errors += _limit_errors(survey, account.droplet_limit, sum(one.count for one in machines), prefix)
+    if reading.has("domain", "hostname", "dns"):
+        survey.errors += _dns_errors(survey, settings, deployed)
+    vpc = _vpc(survey, settings, prefix) if reading.has("region", "server") else nothing
+    return Account(vpc, prices, tuple(survey.errors))
+
+
+def machines_of(reading: Reading) -> list[Machines]:
+    """The droplets that the valid part of the settings asks for."""
+    settings, machines = reading.settings, []
+    if reading.has("server"):
+        machines.append(Machines("server", settings.server.size, settings.server.image))
+    if reading.has("runners"):
+        machines += [
+            Machines(f"runners[{place}]", runner.size, runner.image, runner.count)
+            for place, runner in enumerate(settings.runners)
+        ]
+    return machines
+
+
+def _refusal(status: str, what: str, scope: str, message: str) -> str:
+    if status == "401":
+        return (
+            "DIGITALOCEAN_TOKEN: was rejected by DigitalOcean (401); nothing could be created. It has expired, was "
+            "deleted or is incomplete: create a new one under API in the control panel, and export it"
+        )
+    if status == "403":
+        return (
+            f"DIGITALOCEAN_TOKEN: may not read {what} (403); the update would fail later. "
+            f"Give the token the scope {scope}, or use one with full access"
+        )
+    reason = " ".join(message.split())
+    return (
+        f"DigitalOcean: could not read {what}; it is not known whether the update would succeed. Try again once the "
+        f"API responds. It reported: {reason}"
+    )
+
+
+def _standing_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
+    if not account.email_verified:
+        yield (
+            f"DIGITALOCEAN_TOKEN: belongs to the account of {account.email}, whose e-mail address is not verified; "
+            "DigitalOcean would refuse to create anything. Follow the link in the e-mail that it has sent"
+        )
+    if account.status == "locked":
+        reason = f" ({account.status_message.strip()})" if account.status_message.strip() else ""
+        yield (
+            f"DIGITALOCEAN_TOKEN: belongs to the account of {account.email}, which is locked{reason}; DigitalOcean "
+            "would refuse to create anything. Contact its support"
+        )
+    elif account.status == "warning":
+        pulumi.log.warn(f"DigitalOcean has a warning on the account of {account.email}: {account.status_message}")
+
+
+def _offer_errors(
+    survey: _Survey,
+    region: str,
+    machines: Sequence[Machines],
+    sizes: Sequence[digitalocean.outputs.GetSizesSizeResult],
+    running: Collection[str],
+) -> Iterator[str]:
+    closed = [] if running else list(_region_errors(survey, region))
+    yield from closed
+    if not closed:
+        # In a region that offers nothing, size and image are not what is wrong.
+        yield from _size_errors([one for one in machines if one.size not in running], sizes, region)
+        yield from _image_errors(survey, [one for one in machines if one.image not in running], region)
+
+
+def _region_errors(survey: _Survey, region: str) -> Iterator[str]:
+    found = survey.ask("the regions", "regions:read", lambda options: digitalocean.get_regions(opts=options))
+    if found is None:
+        return
+    regions = {one.slug: one for one in found.regions}
+    usable = [slug for slug, one in regions.items() if one.available and _NEEDED_FEATURES.keys() <= set(one.features)]
+    advice = f"Use one of {', '.join(sorted(usable))}"
+    if region not in regions:
+        yield f"region: {region} does not exist at DigitalOcean; nothing can be created there. {advice}"
+    elif not regions[region].available:
+        yield f"region: {region} accepts no new resources; nothing can be created there. {advice}"
+    elif region not in usable:
+        lacking = [noun for name, noun in _NEEDED_FEATURES.items() if name not in regions[region].features]
+        yield f"region: {region} does not offer {' and '.join(lacking)}; GitLab could not be installed there. {advice}"
+
+
+def _size_errors(
+    machines: Sequence[Machines], sizes: Sequence[digitalocean.outputs.GetSizesSizeResult], region: str
+) -> Iterator[str]:
+    known = {size.slug: size for size in sizes}
+    for one in machines if sizes else ():
+        size = known.get(one.size)
+        if size is None:
+            yield f"{one.path}.size: {one.size} is not a size; no droplet could be created. {_offered(sizes, region)}"
+        elif not size.available or region not in size.regions:
+            larger = [other for other in sizes if other.vcpus >= size.vcpus and other.memory >= size.memory]
+            yield (
+                f"{one.path}.size: {one.size} is not available in {region}; no droplet could be created. "
+                f"{_offered(larger, region)}"
+            )
+
+
+def _offered(sizes: Sequence[digitalocean.outputs.GetSizesSizeResult], region: str) -> str:
+    offered = [size for size in sizes if size.available and region in size.regions]
+    cheapest = sorted(offered, key=lambda size: size.price_monthly)[:_MOST_SUGGESTIONS]
+    if not cheapest:
+        return "Use another region"
+    return f"{region} offers, for example, {', '.join(size.slug for size in cheapest)}"
+
+
+def _image_errors(survey: _Survey, machines: Sequence[Machines], region: str) -> Iterator[str]:
+    for slug in dict.fromkeys(one.image for one in machines):
+        paths = ", ".join(f"{one.path}.image" for one in machines if one.image == slug)
+        before = len(survey.errors)
+        image = survey.ask(
+            f"image {slug}",
+            "image:read",
+            lambda options, slug=slug: digitalocean.get_image(slug=slug, opts=options),  # type: ignore[misc]
+            absent="not found",
+        )
+        if image is None and len(survey.errors) == before:
+            yield (
+                f"{paths}: {slug} is not an image; no droplet could be created. "
+                "doctl compute image list-distribution lists what there is"
+            )
+        elif image is not None and region not in image.regions:
+            yield (
+                f"{paths}: {slug} is not available in {region}; no droplet could be created. "
+                "Use another image or another region"
+            )
+
+
+def _limit_errors(survey: _Survey, limit: int, wanted: int, prefix: str) -> Iterator[str]:
+    found = survey.ask("the droplets", "droplet:read", lambda options: digitalocean.get_droplets(opts=options))
+    if found is None:
+        return
+    ours = {f"{prefix}-server", f"{prefix}-runner"}
+    others = sum(ours.isdisjoint(tag.lower() for tag in droplet.tags) for droplet in found.droplets)
+    if len(found.droplets) - others < wanted and others + wanted > limit:
+        yield (
+            f"server, runners: need {wanted} droplets, and the account has {others} others and a limit of {limit}; "
+            f"the last {min(wanted, others + wanted - limit)} could not be created. Ask for a higher limit under "
+            "Settings in the control panel, or use fewer runners"
+        )
+
+
+def _dns_errors(survey: _Survey, settings: Settings, deployed: DeploymentState | None) -> Iterator[str]:
+    domain, is_new = settings.domain, settings.dns.zone is DnsZone.CREATE
+    if is_new and not (deployed and deployed.has_domain and deployed.domain == domain):
+        # There is no zone yet; or an earlier update failed after creating it, and then it has our records only.
+        return
+    before = len(survey.errors)
+    found = survey.ask(
+        f"the records of {domain}",
+        "domain:read",
+        lambda options: digitalocean.get_records(domain=domain, opts=options),
+        absent="404",
+    )
+    if found is not None:
+        values = [one.value for one in found.records if one.type == "A" and one.name == settings.hostname]
+        yield from foreign_records(found.records, settings, set(_own_values(survey, values, settings, deployed)))
+    elif len(survey.errors) == before and not is_new:
+        yield (
+            f"dns.zone: {domain} is not a zone of this DigitalOcean account; no record could be created in it. Set "
+            "dns.zone to create, or add the domain under Networking in the control panel"
+        )
+
+
+def _own_values(
+    survey: _Survey, values: Sequence[str], settings: Settings, deployed: DeploymentState | None
+) -> Iterator[str]:
+    """Those addresses of the name that its own record may have."""
+    if deployed is None or not deployed.address:
+        yield from (value for value in values if _is_reserved(survey, value))
+    elif deployed.address in values:
+        yield deployed.address
+    elif len(values) == 1 and deployed.fqdn == settings.fqdn:
+        # Somebody changed our record. A refresh finds that, and the update after it sets it right.
+        yield from values
+
+
+def _is_reserved(survey: _Survey, address: str) -> bool:
+    """Whether an address is reserved in this account; then a failed update of this stack may have made the record."""
+    found = survey.ask(
+        f"reserved address {address}",
+        "reserved_ip:read",
+        lambda options: digitalocean.get_reserved_ip(ip_address=address, opts=options),
+        absent="not found",
+    )
+    return found is not None and bool(found.region)
+
+
+def _vpc(survey: _Survey, settings: Settings, prefix: str) -> VpcPlan:
+    region, cidr = settings.region, settings.server.vpc_cidr
+    name = plan_vpc(prefix, region, cidr, default=None, own=None).name
+    default = survey.ask(
+        "the networks", "vpc:read", lambda options: digitalocean.get_vpc(region=region, opts=options), "unable to find"
+    )
+    own = survey.ask(
+        "the networks", "vpc:read", lambda options: digitalocean.get_vpc(name=name, opts=options), "no VPCs found"
+    )
+    return plan_vpc(prefix, region, cidr, default=default, own=own)

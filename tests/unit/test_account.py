@@ -1,0 +1,157 @@
+"""What the account offers, and what is refused before anything is created in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.settings import SettingsError
+from tests.unit.engine import RecordingEngine, RefusedCall, run_program
+from tests.unit.test_state import KEPT
+
+FOREIGN = {"id": 7, "name": "gitlab", "type": "A", "value": "192.0.2.44"}
+RUNNERS = {"projects": [{"path": "app", "runners": ["a"]}], "runners": [{"name": "a", "count": 3}]}
+
+
+def refusal(status: int) -> RefusedCall:
+    """What the official provider reports about a request that the API has refused."""
+    url = "https://api.digitalocean.com/v2/something?page=1"
+    return RefusedCall(f'invoking: Error retrieving something: GET {url}: {status} (request "8f2c") its own words')
+
+
+def run(answers: dict[str, Any], previous: dict[str, Any] | None = None, **changes: Any) -> RecordingEngine:
+    """The program in an account that gives these answers."""
+    return run_program(engine=RecordingEngine(answers=answers), previous_outputs=previous, **changes)
+
+
+def errors(answers: dict[str, Any], previous: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    """Why the program refuses to run in an account that gives these answers."""
+    engine = RecordingEngine(answers=answers)
+    with pytest.raises(SettingsError) as caught:
+        run_program(engine=engine, previous_outputs=previous, **changes)
+    assert [one.name for one in engine.registrations] == ["slipway-test", "digitalocean"]
+    return caught.value.errors
+
+
+def account(**changes: Any) -> dict[str, Any]:
+    """An account in good standing but for the changes."""
+    good = {"email": "a@example.test", "emailVerified": True, "dropletLimit": 25, "status": "active"}
+    return {"getAccount": {**good, "statusMessage": "", **changes}}
+
+
+def records(*found: dict[str, Any]) -> dict[str, Any]:
+    """A zone with these records."""
+    return {"getRecords": {"records": [{"domain": "example.test", **record} for record in found]}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "changes", "start", "advice"),
+    [
+        ({}, {"server": {"size": "s-3vcpu-9gb"}}, "server.size: s-3vcpu-9gb is not a size", "nyc3 offers"),
+        (
+            {},
+            {"server": {"size": "c-4"}, "region": "nyc2", "registry": {"spacesRegion": "nyc3"}},
+            "server.size: c-4 is not available in nyc2",
+            "s-4vcpu-8gb",
+        ),
+        ({"getImage": RefusedCall("image not found: … 404")}, {}, "server.image: ubuntu-24-04-x64 is not an image", ""),
+        (
+            {"getImage": {"slug": "ubuntu-24-04-x64", "regions": ["fra1"]}},
+            {},
+            "server.image: ubuntu-24-04-x64 is not available in nyc3",
+            "another region",
+        ),
+        ({}, {"region": "sfo1", "registry": {"spacesRegion": "nyc3"}}, "region: sfo1 accepts no new", "Use one of"),
+        ({}, {"region": "abc9", "registry": {"spacesRegion": "nyc3"}}, "region: abc9 does not exist", "Use one of"),
+        (account(dropletLimit=3), RUNNERS, "server, runners: need 4 droplets", "higher limit"),
+        (account(emailVerified=False), {}, "DIGITALOCEAN_TOKEN: belongs to the account of a@", "Follow the link"),
+        (account(status="locked", statusMessage="fraud?"), {}, "DIGITALOCEAN_TOKEN: belongs to", "locked (fraud?)"),
+        ({"getAccount": refusal(401)}, {}, "DIGITALOCEAN_TOKEN: was rejected", "create a new one"),
+        ({"getAccount": refusal(403)}, {}, "DIGITALOCEAN_TOKEN: may not read the account", "scope account:read"),
+        ({"getDroplets": refusal(403)}, {}, "DIGITALOCEAN_TOKEN: may not read the droplets", "scope droplet:read"),
+        ({"getVpc": refusal(403)}, {}, "DIGITALOCEAN_TOKEN: may not read the networks", "scope vpc:read"),
+        ({"getSizes": RefusedCall("dial tcp: no route")}, {}, "DigitalOcean: could not read the sizes", "no route"),
+        (
+            {"getRecords": refusal(404)},
+            {"dns": {"zone": "existing"}},
+            "dns.zone: example.test is not a zone of this DigitalOcean account",
+            "Set dns.zone to create",
+        ),
+    ],
+)
+def test_what_the_account_does_not_offer_is_one_message_and_nothing_is_registered(
+    answers: dict[str, Any], changes: dict[str, Any], start: str, advice: str
+) -> None:
+    [line] = errors(answers, **changes)
+    assert line.startswith(start)
+    assert advice in line
+
+
+def test_mistakes_in_the_stack_file_and_in_the_account_are_one_report() -> None:
+    found = errors(account(emailVerified=False), domain="", region="nyc2", server={"size": "c-4"})
+    assert [line.split(":")[0] for line in found] == [
+        "domain",
+        "registry.spacesRegion",
+        "DIGITALOCEAN_TOKEN",
+        "server.size",
+    ]
+
+
+def test_a_change_that_protected_data_forbids_is_in_the_same_report() -> None:
+    found = errors(account(emailVerified=False), {"deployed": KEPT}, domain="other.test")
+    assert [line.split(":")[0] for line in found] == ["domain", "DIGITALOCEAN_TOKEN"]
+
+
+def test_without_a_token_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIGITALOCEAN_TOKEN")
+    engine = RecordingEngine()
+    with pytest.raises(SettingsError, match="DIGITALOCEAN_TOKEN: is not set"):
+        run_program(engine=engine)
+    assert engine.calls == []
+
+
+def test_sizes_images_and_regions_that_run_already_are_not_asked_for_again() -> None:
+    gone = {"getSizes": {"sizes": []}, "getImage": RefusedCall("image not found"), "getRegions": {"regions": []}}
+    previous = {"deployed": {**KEPT, "kept": False}}
+    assert run(gone, previous).named("server-droplet").inputs["size"] == "s-4vcpu-8gb"
+    assert any(line.startswith("region: ") for line in errors(gone, previous, region="fra1"))
+
+
+def test_only_other_droplets_count_against_the_limit() -> None:
+    def droplets(*tags: str) -> dict[str, Any]:
+        return {"getDroplets": {"droplets": [{"tags": [tag]} for tag in tags]}}
+
+    assert run({**account(dropletLimit=2), **droplets("slipway-test-server", "other")}).named("server-droplet")
+    assert errors({**account(dropletLimit=2), **droplets("other", "slipway-test-server")}, **RUNNERS)
+    # A limit that the token may not read is unknown, and one that is exceeded already stops nothing that runs.
+    assert run(account(dropletLimit=0)).named("server-droplet")
+    assert run({**account(dropletLimit=1), **droplets("other", "slipway-test-server")}).named("server-droplet")
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA", "CNAME"])
+def test_a_foreign_record_of_the_name_is_refused_and_named(kind: str) -> None:
+    [line] = errors(records({**FOREIGN, "type": kind}), dns={"zone": "existing"})
+    assert line.startswith(f"hostname: the zone example.test has the record gitlab {kind} 192.0.2.44 (ID 7)")
+    assert line.endswith("Delete the record, or use another hostname")
+
+
+def test_records_of_other_names_and_types_do_not_matter() -> None:
+    others = ({**FOREIGN, "name": "www"}, {**FOREIGN, "type": "TXT"}, {**FOREIGN, "name": "@", "type": "AAAA"})
+    assert run(records(*others), dns={"zone": "existing"}).named("dns-a")
+
+
+def test_the_record_of_a_stack_is_not_foreign_to_it() -> None:
+    zone = {"zone": "existing"}
+    own = {**FOREIGN, "value": "198.51.100.7"}
+    previous = {"deployed": KEPT, "server_address": "198.51.100.7", "gitlab_url": "https://gitlab.example.test"}
+    assert run(records(own), previous, dns=zone).named("dns-a")
+    assert len(errors(records(own, FOREIGN), previous, dns=zone)) == 1
+    # Changed by hand: the next refresh finds it, and it is still the stack's own.
+    assert run(records(FOREIGN), previous, dns=zone).named("dns-a")
+    assert errors(records({**FOREIGN, "name": "git"}), previous, dns=zone, hostname="git")
+
+
+def test_a_record_that_a_failed_first_update_left_is_not_foreign() -> None:
+    reserved = {"getReservedIp": {"ipAddress": "192.0.2.44", "region": "nyc3"}}
+    assert run({**records(FOREIGN), **reserved}, dns={"zone": "existing"}).named("dns-a")
