@@ -13,6 +13,8 @@ import pulumi_tls as tls
 
 from components import settings
 from components.account import read_account
+from components.cost import as_output as cost_output
+from components.cost import cost_report, monthly_cost
 from components.delivery import Delivery, DeliveryArgs
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
@@ -38,6 +40,9 @@ cloud = digitalocean.Provider("digitalocean")
 account = read_account(reading, deployed, prefix, cloud)
 config = reading.complete([*([] if reading.errors else conflicts(deployed, reading.settings)), *account.errors])
 plan = DeploymentPlan.after(deployed, config)
+cost = monthly_cost(config, account.prices, has_bucket=plan.has_bucket)
+if pulumi.runtime.is_dry_run():
+    pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
 providers = [cloud, command.Provider("command"), random.Provider("random"), tls.Provider("tls")]
 options = pulumi.ResourceOptions(providers=providers)
 
@@ -110,6 +115,7 @@ if config.projects:
     pulumi.export("projects", delivery.as_output())
 
 pulumi.export("deployed", pulumi.Output.all(gitlab.version, project_ids).apply(lambda both: plan.completed(*both)))
+pulumi.export("monthly_cost", cost_output(cost))
 pulumi.export("gitlab_url", gitlab.url)
 pulumi.export("gitlab_version", gitlab.version)
 pulumi.export("gitlab_admin_user", ADMIN_USER)

@@ -15,6 +15,7 @@ from components.keys import HostKeys
 from components.network import MachineGroup
 from components.remote import BOOT_DIALS, Machine, run_script
 from components.rendering import render
+from components.shutdown import shut_down_before_resize
 from components.site import Site
 
 #: The only user that can log in. Fixed, because it is part of `user_data`, and changing that replaces the droplet.
@@ -64,6 +65,8 @@ def create_droplet(
             delete_before_replace=True,
             # A shutdown takes time; of the provider's own limit of a minute most is spent between its requests.
             custom_timeouts=pulumi.CustomTimeouts(delete="15m"),
+            # The provider resizes without one: it cuts the power.
+            hooks=pulumi.ResourceHookBinding(before_update=[shut_down_before_resize]),
         ),
     )
 

@@ -112,7 +112,7 @@ class GitLab(Component):
             "configuration",
             machine=args.machine,
             file="configure-gitlab.sh",
-            libraries=["gitlab.sh"],
+            libraries=["gitlab.sh", "dns.sh"],
             values={
                 "ADDRESS": args.address,
                 "CA_CERTIFICATE": certificate.ca_certificate or "",

@@ -111,7 +111,7 @@ class DeploymentPlan:
             has_bucket=self.has_bucket,
             spaces_region=self.spaces_region,
             kept=settings.keep_data,
-            slugs=sorted({slug for one in (settings.server, *settings.runners) for slug in (one.size, one.image)}),
+            slugs=settings.slugs,
             projects=dict(project_ids),
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
         ).as_output()

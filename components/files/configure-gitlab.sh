@@ -61,17 +61,6 @@ restore_copy() {
   exit "$status"
 }
 
-# Let's Encrypt resolves the name: without the record the request fails and counts against a rate limit.
-wait_for_dns() {
-  local deadline=$((SECONDS + 600)) found announced=no
-  until found=$(getent ahostsv4 "$FQDN" | awk '{ print $1 }') && grep -qxF "$ADDRESS" <<<"$found"; do
-    [ "$SECONDS" -lt "$deadline" ] || die "$FQDN does not resolve to $ADDRESS after ten minutes; do the domain's name servers belong to the DNS provider?"
-    [ "$announced" = yes ] || say "gitlab: waiting for $FQDN to resolve to $ADDRESS"
-    announced=yes
-    sleep 5
-  done
-}
-
 # update_registry_hostname NAME: a later step configures the registry. Until then it is turned off; after a change of
 # hostname its URL follows, because no certificate can be obtained for the old hostname any more.
 update_registry_hostname() {

@@ -201,6 +201,12 @@ class Settings(Section):
         return self.registry.spaces_region or self.region
 
     @property
+    def slugs(self) -> list[str]:
+        """The sizes and images of all machines."""
+        machines = [(self.server.size, self.server.image), *((one.size, one.image) for one in self.runners)]
+        return sorted({slug for machine in machines for slug in machine})
+
+    @property
     def keep_data(self) -> bool:
         """Whether the volume, the bucket and the domain survive a destroy."""
         return self.removal is Removal.KEEP_DATA

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
+import pulumi
 import yaml
 from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import config, mocks, rpc, settings
@@ -121,11 +122,17 @@ class RecordingEngine(mocks.Mocks):
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent_outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     previous_outputs: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     hold: Hold | None = None
+    hooks: dict[str, pulumi.ResourceHook] = field(default_factory=dict)
     #: What the API answers, by function; a `RefusedCall` is an error. Everything else is in good order.
     answers: dict[str, dict[str, Any] | RefusedCall] = field(default_factory=dict)
+
+    def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
+        """Record a function that the engine would call before or after an operation."""
+        self.hooks[hook.name] = hook
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that its service computes."""
@@ -207,15 +214,15 @@ class _RecordingMonitor(mocks.MockMonitor):
 
 
 class _RecordingLog(mocks.MockEngine):
-    """Records the warnings and errors that the program reports."""
+    """Records what the program reports: warnings and errors, and separately everything else."""
 
     def __init__(self, engine: RecordingEngine) -> None:
         super().__init__(None)
         self._engine = engine
 
     def Log(self, request: engine_pb2.LogRequest) -> None:  # noqa: N802
-        if request.severity >= engine_pb2.WARNING:
-            self._engine.messages.append(request.message)
+        important = request.severity >= engine_pb2.WARNING
+        (self._engine.messages if important else self._engine.notes).append(request.message)
 
 
 def run_program(
@@ -223,6 +230,7 @@ def run_program(
     groups: dict[str, int] | None = None,
     hold: Hold | None = None,
     engine: RecordingEngine | None = None,
+    dry_run: bool = False,
     **changes: Any,
 ) -> RecordingEngine:
     """Run the whole program, as the engine would, with the required settings and `changes`.
@@ -238,9 +246,10 @@ def run_program(
             monitor=monitor,
             monitor_features=set(features.supportedFeatures),
             engine=_RecordingLog(engine),
+            callbacks=engine,
             project="slipway",
             stack="test",
-            dry_run=False,
+            dry_run=dry_run,
             organization="organization",
         )
     )

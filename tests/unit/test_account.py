@@ -11,7 +11,7 @@ from tests.unit.engine import RecordingEngine, RefusedCall, run_program
 from tests.unit.test_state import KEPT
 
 FOREIGN = {"id": 7, "name": "gitlab", "type": "A", "value": "192.0.2.44"}
-RUNNERS = {"projects": [{"path": "app", "runners": ["a"]}], "runners": [{"name": "a", "count": 3}]}
+RUNNERS: dict[str, Any] = {"projects": [{"path": "app", "runners": ["a"]}], "runners": [{"name": "a", "count": 3}]}
 
 
 def refusal(status: int) -> RefusedCall:

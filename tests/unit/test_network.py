@@ -14,7 +14,7 @@ NAME = "slipway-test-nyc3"
 
 
 def vpc(name: str, *, default: bool, region: str = "nyc3") -> GetVpcResult:
-    return GetVpcResult(id=f"id-of-{name}", name=name, region=region, default=default)
+    return GetVpcResult(id=f"id-of-{name}", name=name, region=region, default=default)  # type: ignore[no-untyped-call]
 
 
 def test_the_first_vpc_of_a_region_stays_when_the_stack_is_destroyed() -> None:

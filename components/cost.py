@@ -1,0 +1,50 @@
+"""What a stack costs per month, known before it is created."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from components.settings import Settings
+
+#: US dollars, from DigitalOcean's price list of November 2026. The API has prices for sizes of droplets only.
+_VOLUME_GIB: Final = 0.10
+#: One subscription for all Spaces of the account; 250 GiB of storage and 1 TiB of outbound transfer are included.
+_SPACES_SUBSCRIPTION: Final = 5.00
+
+
+def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket: bool) -> dict[str, float]:
+    """Return the price of everything in the stack, in US dollars per month by item.
+
+    `prices` are those of droplet sizes, by slug. What has no price of its own is left out: the private network,
+    firewalls, DNS, and the reserved address while it points to a droplet. So is traffic beyond what is included.
+    """
+    server = settings.server
+    items = {f"server, {server.size}": prices.get(server.size, 0.0)}
+    for runner in settings.runners:
+        items[f"runner {runner.name}, {runner.count} x {runner.size}"] = runner.count * prices.get(runner.size, 0.0)
+    items[f"data volume, {server.volume_size_gb} GiB"] = server.volume_size_gb * _VOLUME_GIB
+    if has_bucket:
+        items["Spaces subscription, shared by all Spaces of the account"] = _SPACES_SUBSCRIPTION
+    return {item: round(price, 2) for item, price in items.items()}
+
+
+def as_output(items: Mapping[str, float]) -> dict[str, Any]:
+    """Return the items for `pulumi.export`, with their total."""
+    return {"currency": "USD", "items": dict(items), "total": round(sum(items.values()), 2)}
+
+
+def cost_report(items: Mapping[str, float], deployed: Mapping[str, float]) -> str:
+    """Return the items as a text for people, with the difference to what is `deployed`."""
+    return "\n".join(_lines(items, deployed))
+
+
+def _lines(items: Mapping[str, float], deployed: Mapping[str, float]) -> Iterator[str]:
+    total, before = sum(items.values()), sum(deployed.values())
+    yield "Cost per month in US dollars, without tax and extra traffic:"
+    for item, price in items.items():
+        yield f"  {price:9.2f}  {item}"
+    for item in deployed.keys() - items.keys():
+        yield f"  {-deployed[item]:9.2f}  {item}, no longer needed"
+    change = f"{total - before:+.2f} compared with the deployed {before:.2f}" if deployed else "nothing is deployed yet"
+    yield f"  {total:9.2f}  in total ({change})"
