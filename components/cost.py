@@ -46,5 +46,9 @@ def _lines(items: Mapping[str, float], deployed: Mapping[str, float]) -> Iterato
         yield f"  {price:9.2f}  {item}"
     for item in deployed.keys() - items.keys():
         yield f"  {-deployed[item]:9.2f}  {item}, no longer needed"
-    change = f"{total - before:+.2f} compared with the deployed {before:.2f}" if deployed else "nothing is deployed yet"
+    change = f"{total - before:+.2f} compared with the deployed {before:.2f}"
+    if round(total - before, 2) == 0:
+        change = "as deployed"
+    elif not deployed:
+        change = "nothing is deployed yet"
     yield f"  {total:9.2f}  in total ({change})"

@@ -86,7 +86,7 @@ def test_preview_reports_all_configuration_errors_at_once_without_a_traceback(st
     for path in ("registry.port: 443", "registry.storrage: is not a setting", "adminCidrs: 'nowhere'"):
         assert path in output
     assert "Traceback" not in output
-    assert control.requests()[before:] == []
+    assert control.writes_since(before) == []
 
 
 def test_up_creates_exactly_what_the_preview_showed_and_passes_every_check(
@@ -240,6 +240,28 @@ def test_a_reboot_changes_nothing(stack: Stack) -> None:
     until(lambda: _rebooted(outputs, boot), "the server is up again")
     assert_verified(outputs)
     stack.up("--expect-no-changes")
+
+
+def test_a_foreign_record_of_the_name_is_refused_at_preview(stack: Stack) -> None:
+    domains = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"]).domains
+    body = {"type": "AAAA", "name": "gitlab", "data": "2001:db8::44", "ttl": 300}
+    record = domains.create_record("e2e.test", body=body)["domain_record"]["id"]
+    done = stack.attempt("preview")
+    domains.delete_record("e2e.test", record)
+    assert done.returncode != 0
+    assert f"has the record gitlab AAAA 2001:db8::44 (ID {record})" in done.stdout + done.stderr
+    stack.preview()
+
+
+def test_a_resized_server_was_shut_down_in_order_and_is_otherwise_unchanged(stack: Stack) -> None:
+    server = {"image": "debian-13-x64", "volumeSizeGb": 10, "authorizedKeys": [PUBLIC_KEY]}
+    stack.set(server={**server, "size": "s-8vcpu-16gb"})
+    assert stack.changes()["server-droplet"] == "update"
+    stack.up()
+    outputs = stack.outputs()
+    assert "Stopped gitlab-runsvdir" in remote(outputs, "journalctl --no-pager --boot=-1 --unit=gitlab-runsvdir")
+    assert_verified(outputs)
+    assert outputs.values["monthly_cost"]["items"]["server, s-8vcpu-16gb"] == 96.0
 
 
 def test_replacing_the_droplet_keeps_address_host_key_data_and_images(stack: Stack) -> None:
