@@ -77,7 +77,7 @@ access = PublicAccess("public-access", access_args, options)
 
 storage = ObjectStorage.from_settings(config.registry.s3) if config.registry.s3 else None
 if plan.has_bucket:
-    bucket_args = RegistryBucketArgs(prefix, plan.spaces_region, config.keep_data)
+    bucket_args = RegistryBucketArgs(prefix, plan.spaces_region, config.keep_data, reading.has_spaces_key)
     bucket = RegistryBucket("registry-bucket", bucket_args, options)
     if config.registry.storage is settings.Storage.SPACES:
         storage = bucket.storage

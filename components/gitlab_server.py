@@ -13,6 +13,7 @@ from pulumi_command import remote
 from components.component import Component
 from components.droplets import ADMIN_USER, DropletArgs, create_droplet, install_host_key
 from components.keys import HostKeys
+from components.leftovers import before_create, refuse_existing_volume, report_idle_addresses
 from components.remote import Machine, run_script
 from components.settings.server import Server
 from components.site import Site
@@ -49,7 +50,9 @@ class GitLabServer(Component):
         host_keys = HostKeys(self.child_name("host-keys"), self.child_options())
         volume = self._volume()
         reserved = digitalocean.ReservedIp(
-            self.child_name("address"), region=args.site.region, opts=self.child_options()
+            self.child_name("address"),
+            region=args.site.region,
+            opts=self.child_options(hooks=before_create(self.child_name("address"), report_idle_addresses)),
         )
         droplet = create_droplet(
             self,
@@ -85,7 +88,10 @@ class GitLabServer(Component):
             region=self._args.site.region,
             size=self._args.settings.volume_size_gb,
             description="Everything that GitLab keeps",
-            opts=self.child_options(keep=self._args.site.keep_data),
+            opts=self.child_options(
+                keep=self._args.site.keep_data,
+                hooks=before_create(self.child_name("data"), refuse_existing_volume),
+            ),
         )
 
     def _attach(

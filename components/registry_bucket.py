@@ -18,19 +18,23 @@ _ABORT_UPLOADS_AFTER_DAYS: Final = 3
 
 @dataclass(frozen=True)
 class RegistryBucketArgs:
-    """Inputs of `RegistryBucket`. `region` is a slug; with `keep_data` the bucket outlives a destroy."""
+    """Inputs of `RegistryBucket`. `region` is a slug; with `keep_data` the bucket outlives a destroy.
+
+    With `own_key`, the environment has a Spaces key of the user's, which the provider finds there itself.
+    """
 
     prefix: str
     region: str
     keep_data: bool
+    own_key: bool
 
 
 class RegistryBucket(Component):
     """A Space for the registry's images, and a key that is valid for this Space alone.
 
-    Owns the bucket, the full-access key that creates it (buckets are created through the S3 interface, which does not
-    accept API tokens), a provider that uses that key for nothing else, and the scoped key. Refuses to own the content
-    of the bucket; a destroy that keeps no data deletes it with the bucket.
+    Owns the bucket, a provider for nothing else, the full-access key of that provider unless the user has one (buckets
+    are managed through the S3 interface, which does not accept API tokens), and the scoped key. Refuses to own the
+    content of the bucket; a destroy that keeps no data deletes it with the bucket.
     """
 
     storage: ObjectStorage
@@ -76,6 +80,8 @@ class RegistryBucket(Component):
         )
 
     def _bucket_provider(self, args: RegistryBucketArgs) -> digitalocean.Provider:
+        if args.own_key:
+            return digitalocean.Provider(self.child_name("maker"), opts=self.child_options())
         key = digitalocean.SpacesKey(
             self.child_name("maker-key"),
             name=f"{args.prefix}-registry-maker",

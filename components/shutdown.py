@@ -8,22 +8,15 @@ run only when the engine is about to update the resource.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import pulumi
 
-#: As the provider reads them.
-_TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
-_ENDPOINT: Final = "DIGITALOCEAN_API_URL"
+from components.api import request
+
 _LIMIT_SECONDS: Final = 600
 _POLL_SECONDS: Final = 3
-_RESPONSE_SECONDS: Final = 60
 
 
 async def shut_down_before_resize(args: pulumi.ResourceHookArgs) -> None:
@@ -44,7 +37,7 @@ def shut_down(droplet_id: str, limit_seconds: float = _LIMIT_SECONDS, poll_secon
         RuntimeError: it is still running after `limit_seconds`, or the API refuses.
     """
     path, deadline, asked = f"/v2/droplets/{droplet_id}", time.monotonic() + limit_seconds, False
-    while _request(path)["droplet"]["status"] != "off":
+    while request(path)["droplet"]["status"] != "off":
         if time.monotonic() > deadline:
             raise RuntimeError(
                 f"droplet {droplet_id} has not shut down within {limit_seconds:g} s; without power, GitLab's database "
@@ -59,25 +52,9 @@ def shut_down(droplet_id: str, limit_seconds: float = _LIMIT_SECONDS, poll_secon
 def _start_shutdown(path: str) -> bool:
     """Whether the shutdown has started; a droplet that is busy refuses it for now."""
     try:
-        _request(f"{path}/actions", {"type": "shutdown"})
+        request(f"{path}/actions", {"type": "shutdown"})
     except RuntimeError as error:
         if "pending event" in str(error):
             return False
         raise
     return True
-
-
-def _request(path: str, body: Mapping[str, Any] | None = None) -> Any:
-    token = next((os.environ[name] for name in _TOKENS if os.environ.get(name)), "")
-    endpoint = (os.environ.get(_ENDPOINT) or "https://api.digitalocean.com").rstrip("/")
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(endpoint + path, data, headers)  # noqa: S310 - the endpoint is the user's own
-    try:
-        with urllib.request.urlopen(request, timeout=_RESPONSE_SECONDS) as response:  # noqa: S310
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        reason = error.read().decode(errors="replace")
-        raise RuntimeError(f"DigitalOcean refused {request.get_method()} {path}: {error.code} {reason}") from error
-    except OSError as error:
-        raise RuntimeError(f"DigitalOcean did not respond to {request.get_method()} {path}: {error}") from error

@@ -64,6 +64,8 @@ _PLACEHOLDERS: Final = {
     "registry": {"storage": "filesystem"},
 }
 _CREDENTIALS: Final = "DIGITALOCEAN_TOKEN"
+#: As the provider reads them.
+_SPACES_KEY: Final = ("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,13 @@ class Reading:
     """A stack file as far as it is valid, and every error in it.
 
     In `settings`, a default or a placeholder stands for each top-level key in `invalid`, which also names the API token
-    if there is none.
+    if there is none. `has_spaces_key` says whether the environment has a key for Spaces.
     """
 
     settings: Settings
     invalid: frozenset[str]
     errors: tuple[str, ...]
+    has_spaces_key: bool = False
 
     def has(self, *keys: str) -> bool:
         """Whether all of these top-level keys are valid on their own."""
@@ -143,7 +146,7 @@ def read(
         stack_file: the same settings as `encrypted_config` reads them from the stack file, if there is one.
     """
     missing = _missing_credentials(environment)
-    errors = [*missing, *_bad_stack_name(stack)]
+    errors = [*missing, *_half_a_spaces_key(environment), *_bad_stack_name(stack)]
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
     dotted = _dotted_keys(ours)
     errors += dotted.values()
@@ -153,7 +156,7 @@ def read(
     settings, invalid, found = _validated(values)
     reading = Reading(settings, invalid | ({_CREDENTIALS} if missing else frozenset()), ())
     errors += [*found, *_conflicts(reading)]
-    return replace(reading, errors=tuple(errors))
+    return replace(reading, errors=tuple(errors), has_spaces_key=all(environment.get(name) for name in _SPACES_KEY))
 
 
 def _validated(values: Mapping[str, Any]) -> tuple[Settings, frozenset[str], list[str]]:
@@ -190,6 +193,17 @@ def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
     return [
         "DIGITALOCEAN_TOKEN: is not set in the environment; DigitalOcean would reject every call. "
         "Create a token with full access under API in the control panel, and export it"
+    ]
+
+
+def _half_a_spaces_key(environment: Mapping[str, str]) -> list[str]:
+    missing = [name for name in _SPACES_KEY if not environment.get(name)]
+    if len(missing) != 1:
+        return []
+    [other] = set(_SPACES_KEY) - set(missing)
+    return [
+        f"{missing[0]}: is not set, but {other} is; Spaces would reject every request. Set both, or neither: then the "
+        "stack creates a key of its own"
     ]
 
 

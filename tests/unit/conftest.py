@@ -9,3 +9,5 @@ import pytest
 def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token in the environment, as a user has it; no request is made with it."""
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
+    for name in ("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)

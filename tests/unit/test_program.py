@@ -67,6 +67,17 @@ def test_the_bucket_is_created_with_its_own_key_and_everything_else_with_the_tok
     assert provider("server-droplet") == "digitalocean"
 
 
+def test_with_a_spaces_key_of_the_user_there_is_no_full_access_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACES_ACCESS_KEY_ID", "DO00")
+    monkeypatch.setenv("SPACES_SECRET_ACCESS_KEY", "the-spaces-secret")
+    engine = run_program()
+    assert [one.name for one in engine.of_type(":SpacesKey")] == ["registry-bucket-key"]
+    assert engine.named("registry-bucket-bucket").request.provider.split("::")[3] == "registry-bucket-maker"
+    # The provider reads the environment itself, so the key is not in the state.
+    assert not {"spacesAccessId", "spacesSecretKey"} & engine.named("registry-bucket-maker").inputs.keys()
+    assert "the-spaces-secret" not in str([one.inputs for one in engine.registrations])
+
+
 def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:
     assert "token" not in engine.named("digitalocean").inputs
     assert "dop_v1_of_a_unit_test" not in str([one.inputs for one in engine.registrations])

@@ -43,6 +43,28 @@ def test_the_project_file_declares_exactly_the_top_level_settings() -> None:
     assert declared == {field.alias for field in Settings.model_fields.values()}
 
 
+@pytest.mark.parametrize("name", ["SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"])
+def test_half_a_spaces_key_is_refused(name: str) -> None:
+    [line] = errors({**TOKEN, name: "half"})
+    [other] = {"SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"} - {name}
+    assert line.startswith(f"{other}: is not set, but {name} is")
+
+
+def test_errors_of_several_keys_are_reported_beside_those_of_others() -> None:
+    found = errors(domain="nowhere", region="nyc1", projects=[{"path": "a", "runners": ["b"]}], adminCidrs=["x"])
+    assert [line.split(":")[0] for line in found] == [
+        "domain",
+        "adminCidrs",
+        "projects[0].runners",
+        "registry.spacesRegion",
+    ]
+
+
+def test_an_invalid_key_is_no_reason_for_errors_of_its_placeholder() -> None:
+    assert [line.split(":")[0] for line in errors(registry={"storage": "gcs"}, region="nyc1")] == ["registry.storage"]
+    assert [line.split(":")[0] for line in errors(domain="x" * 70)] == ["domain"]
+
+
 def test_keys_of_other_namespaces_are_ignored() -> None:
     config = as_config({**project_defaults(), **REQUIRED}) | {"aws:region": "eu-west-1", "pulumi:tags": "{}"}
     assert load("slipway", "test", config, ENCRYPTED, TOKEN).region == "nyc3"

@@ -334,6 +334,8 @@ def test_the_engine_creates_refreshes_updates_and_destroys_a_whole_account(
         "userData": "#cloud-config\n# the-user-data\n",
         "tags": "[]",
     }
+    # The first network of a region could not be deleted again.
+    cloud.client.vpcs.create(body={"name": "first", "region": "nyc3"})
     engine = Engine(tmp_path, "cloud", settings, {"SSL_CERT_FILE": str(cloud.ca_certificate)})
     assert engine.changes() == {"create": 16}
     assert cloud.exists() == {}

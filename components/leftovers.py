@@ -1,0 +1,97 @@
+"""What a failed update has left in the account without a trace in the state: found before it is created a second time.
+
+When an update is killed, or a response of the API is lost, a resource may exist that the state does not have. Only the
+engine knows that it has to create a resource, so these checks are hooks for `before_create`. What they find is never
+taken over: a name is not proof of whose it is. The message has the line that imports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import pulumi
+
+from components.api import request
+
+#: US dollars per month for a reserved address that points to no droplet (DigitalOcean's price list, November 2026).
+_IDLE_ADDRESS_PRICE: Final = "5.00"
+
+
+def before_create(name: str, check: Callable[[pulumi.ResourceHookArgs], Awaitable[None]]) -> pulumi.ResourceHookBinding:
+    """Bind `check` to the resource `name`: it runs before the resource is created, and at preview as well."""
+    hook = pulumi.ResourceHook(f"{name}-before-create", check, pulumi.ResourceHookOptions(on_dry_run=True))
+    return pulumi.ResourceHookBinding(before_create=[hook])
+
+
+async def refuse_existing_volume(args: pulumi.ResourceHookArgs) -> None:
+    """Refuse to create a volume whose name is taken.
+
+    Raises:
+        RuntimeError: there is such a volume, or the API refuses to say.
+    """
+    inputs = args.new_inputs or {}
+    query = urlencode({"name": inputs["name"], "region": inputs["region"]})
+    found = (await _get(f"/v2/volumes?{query}"))["volumes"]
+    if found:
+        raise RuntimeError(
+            f"volume {inputs['name']} exists in {inputs['region']}, but this stack does not know it: an earlier update "
+            "may have been interrupted. If it is the stack's, take it over with\n"
+            f"{import_line(args, found[0]['id'])}\notherwise rename or delete it. Then run pulumi up again"
+        )
+
+
+async def refuse_existing_droplet(args: pulumi.ResourceHookArgs) -> None:
+    """Refuse to create a second droplet of the same name; names of droplets are not unique. Not for previews.
+
+    At a preview, the droplet that is about to be replaced still exists.
+
+    Raises:
+        RuntimeError: there is such a droplet, or the API refuses to say.
+    """
+    name = (args.new_inputs or {})["name"]
+    found = (await _get(f"/v2/droplets?{urlencode({'name': name, 'per_page': 200})}"))["droplets"]
+    for droplet in found:
+        raise RuntimeError(
+            f"droplet {name} (ID {droplet['id']}) exists, but this stack does not know it: an earlier update may have "
+            "been interrupted while creating it. It holds nothing that is needed. Delete it, for example with doctl "
+            f"compute droplet delete {droplet['id']}, then run pulumi up again"
+        )
+
+
+async def report_idle_addresses(args: pulumi.ResourceHookArgs) -> None:
+    """Name the reserved addresses of the region that point to no droplet, before another one is reserved.
+
+    The provider loses an address if the API does not know it yet when it is read back. Addresses have neither names nor
+    tags, so it cannot be said whose they are.
+
+    Raises:
+        RuntimeError: the API refuses to say.
+    """
+    region = (args.new_inputs or {})["region"]
+    for address in (await _get("/v2/reserved_ips?per_page=200"))["reserved_ips"]:
+        if address["droplet"] is None and address["region"]["slug"] == region:
+            pulumi.log.warn(
+                f"The reserved address {address['ip']} in {region} points to no droplet and costs "
+                f"{_IDLE_ADDRESS_PRICE} US dollars per month. If an earlier update of this stack has reserved it and "
+                f"then failed, stop this one and take the address over with\n{import_line(args, address['ip'])}\n"
+                "If nobody needs it, delete it under Networking in the control panel"
+            )
+
+
+def import_line(args: pulumi.ResourceHookArgs, identifier: str) -> str:
+    """Return the command that adds an existing resource to the state in the place of the one to be created."""
+    stack, project, types, name = args.urn.removeprefix("urn:pulumi:").split("::")
+    *ancestors, type_ = types.split("$")
+    parent = f"urn:pulumi:{stack}::{project}::{'$'.join(ancestors)}::{name.rpartition('-')[0]}"
+    provider = f"urn:pulumi:{stack}::{project}::pulumi:providers:digitalocean::digitalocean"
+    return (
+        f"pulumi import --stack {stack} --generate-code=false --protect=false {type_} {name} {identifier} "
+        f"--parent 'parent={parent}' --provider 'provider={provider}'"
+    )
+
+
+async def _get(path: str) -> Any:
+    return await asyncio.to_thread(request, path)

@@ -1,0 +1,92 @@
+"""Resources that a failed update has left: found before they are created a second time, named, and never taken over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pulumi
+import pytest
+
+from components import leftovers
+from components.leftovers import refuse_existing_droplet, refuse_existing_volume, report_idle_addresses
+from tests.unit.engine import run_program
+from tests.unit.test_account import RUNNERS
+
+CHAIN = "urn:pulumi:staging::slipway::slipway:index:GitLabServer$digitalocean:index"
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the API answers, by the beginning of the path."""
+    answers: dict[str, Any] = {}
+    monkeypatch.setattr(leftovers, "request", lambda path: answers[path.split("?")[0]] | {"asked": path})
+    return answers
+
+
+def creation(kind: str, logical_name: str, **inputs: Any) -> pulumi.ResourceHookArgs:
+    urn = f"{CHAIN}/{kind[0].lower()}{kind[1:]}:{kind}::{logical_name}"
+    return pulumi.ResourceHookArgs(urn=urn, id="", name=logical_name, type="", new_inputs=inputs)
+
+
+VOLUME = creation("Volume", "server-data", name="slipway-staging-data", region="nyc3")
+DROPLET = creation("Droplet", "server-droplet", name="slipway-staging")
+ADDRESS = creation("ReservedIp", "server-address", region="nyc3")
+
+
+def test_a_volume_that_exists_is_refused_with_the_line_that_imports_it(there: dict[str, Any]) -> None:
+    there["/v2/volumes"] = {"volumes": [{"id": "506f78a4"}]}
+    with pytest.raises(RuntimeError, match="volume slipway-staging-data exists in nyc3") as caught:
+        asyncio.run(refuse_existing_volume(VOLUME))
+    assert (
+        "pulumi import --stack staging --generate-code=false --protect=false digitalocean:index/volume:Volume "
+        "server-data 506f78a4 --parent 'parent=urn:pulumi:staging::slipway::slipway:index:GitLabServer::server' "
+        "--provider 'provider=urn:pulumi:staging::slipway::pulumi:providers:digitalocean::digitalocean'"
+    ) in str(caught.value).splitlines()
+
+
+def test_a_droplet_that_exists_is_refused(there: dict[str, Any]) -> None:
+    there["/v2/droplets"] = {"droplets": [{"id": 4711}]}
+    with pytest.raises(RuntimeError, match=r"droplet slipway-staging \(ID 4711\) exists, but this stack does not know"):
+        asyncio.run(refuse_existing_droplet(DROPLET))
+
+
+def test_names_that_are_free_are_not_refused(there: dict[str, Any]) -> None:
+    there |= {"/v2/volumes": {"volumes": []}, "/v2/droplets": {"droplets": []}}
+    asyncio.run(refuse_existing_volume(VOLUME))
+    asyncio.run(refuse_existing_droplet(DROPLET))
+
+
+def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
+    there: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def address(ip: str, region: str, droplet: dict[str, Any] | None) -> dict[str, Any]:
+        return {"ip": ip, "region": {"slug": region}, "droplet": droplet}
+
+    there["/v2/reserved_ips"] = {
+        "reserved_ips": [
+            address("198.51.100.1", "nyc3", {"id": 1}),
+            address("198.51.100.2", "fra1", None),
+            address("198.51.100.3", "nyc3", None),
+        ]
+    }
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    asyncio.run(report_idle_addresses(ADDRESS))
+    [warning] = warnings
+    assert warning.startswith(
+        "The reserved address 198.51.100.3 in nyc3 points to no droplet and costs 5.00 US dollars"
+    )
+    assert "digitalocean:index/reservedIp:ReservedIp server-address 198.51.100.3 " in warning
+
+
+def test_volume_and_address_are_checked_at_preview_and_droplets_only_when_they_are_created() -> None:
+    engine = run_program(**RUNNERS)
+    for name, check in (("server-data", refuse_existing_volume), ("server-address", report_idle_addresses)):
+        [hook] = engine.named(name).request.hooks.before_create
+        bound = engine.hooks[hook]
+        assert (bound.callback, bound.opts and bound.opts.on_dry_run) == (check, True)
+    for one in engine.of_type(":Droplet"):
+        [hook] = one.request.hooks.before_create
+        assert engine.hooks[hook].callback is refuse_existing_droplet
+        assert not engine.hooks[hook].opts
