@@ -55,8 +55,8 @@ def test_errors_of_several_keys_are_reported_beside_those_of_others() -> None:
     assert [line.split(":")[0] for line in found] == [
         "domain",
         "adminCidrs",
-        "projects[0].runners",
         "registry.spacesRegion",
+        "projects[0].runners",
     ]
 
 
