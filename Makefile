@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview verify demo bench screenshots down test nightly docs shell pulumi ready env
+.PHONY: help up preview refresh verify demo bench screenshots down test nightly docs shell pulumi ready env
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
@@ -34,6 +34,12 @@ up: ready ## tools, sandbox, `pulumi up`, then verify
 preview: ready ## what `make up` would change
 	$(SAY) 'pulumi preview: stack $(STACK)'
 	@$(RUN) pulumi preview --stack $(STACK) $(ARGS)
+
+refresh: ready ## compare the state with what exists, and record the differences
+	$(SAY) 'API token: stack $(STACK)'
+	@$(RUN) python -m tools renew-token --stack $(STACK)
+	$(SAY) 'pulumi refresh: stack $(STACK)'
+	@$(RUN) pulumi refresh --stack $(STACK) $(YES) $(ARGS)
 
 verify: env ## measure what runs, from outside: DNS, ports, TLS, GitLab, registry
 ifneq ($(STACK),sandbox)
@@ -77,6 +83,7 @@ ifeq ($(STACK),sandbox)
 else
 	$(SAY) 'pulumi destroy: stack $(STACK)'
 	@$(PYTHON) -m tools prepare
+	@$(RUN) python -m tools renew-token --stack $(STACK)
 	@$(RUN) pulumi destroy --stack $(STACK) --exclude-protected $(ARGS)
 endif
 

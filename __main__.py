@@ -13,6 +13,7 @@ import pulumi_tls as tls
 
 from components import settings
 from components.account import read_account
+from components.ca_bundle import ca_bundle
 from components.cost import as_output as cost_output
 from components.cost import cost_report, monthly_cost
 from components.delivery import Delivery, DeliveryArgs
@@ -105,6 +106,7 @@ if config.projects:
             "gitlab",
             base_url=pulumi.Output.concat(gitlab.url, "/api/v4/"),
             token=gitlab.api_token,
+            cacert_file=ca_bundle(config.certificate.ca_certificate),
             early_auth_check=False,
             opts=pulumi.ResourceOptions(depends_on=[registry, access]),
         ),
@@ -121,6 +123,8 @@ pulumi.export("gitlab_version", gitlab.version)
 pulumi.export("gitlab_admin_user", ADMIN_USER)
 pulumi.export("gitlab_admin_password", gitlab.admin_password)
 pulumi.export("gitlab_api_token", gitlab.api_token)
+# From then on, `refresh` and `destroy` work only after the next `up`.
+pulumi.export("gitlab_api_token_expires", gitlab.api_token_expires)
 pulumi.export("registry", registry.address)
 pulumi.export("docker_login", registry.login_line)
 pulumi.export("registry_storage", storage.as_output() if storage else None)

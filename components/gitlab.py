@@ -58,6 +58,7 @@ class GitLab(Component):
     version: pulumi.Output[str]
     admin_password: pulumi.Output[str]
     api_token: pulumi.Output[str]
+    api_token_expires: pulumi.Output[str]
     ready: tuple[pulumi.Resource, ...]
     sign_up_off: pulumi.Resource
 
@@ -74,12 +75,16 @@ class GitLab(Component):
         token, provisioned = self._provision(configured, password)
 
         self.url = pulumi.Output.concat("https://", args.fqdn)
-        # Unknown until the package is installed, so that a failed upgrade is not recorded as deployed.
-        installed = pulumi.Output.all(args.settings.gitlab.version, package.stdout).apply(lambda both: str(both[0]))
+        # What the machine reports, so that neither a failed upgrade nor an `up` with other targets is recorded as
+        # deployed. Steps from before it was reported have printed nothing.
+        installed = package.stdout.apply(lambda reported: str(reported).strip() or args.settings.gitlab.version)
         self.version = pulumi.Output.unsecret(installed)
         self.admin_password = password
         # Users of the token wait until GitLab accepts it.
         self.api_token = pulumi.Output.all(token, provisioned.stdout).apply(lambda both: str(both[0]))
+        self.api_token_expires = pulumi.Output.unsecret(
+            provisioned.stdout.apply(lambda reported: str(reported).strip())
+        )
         self.ready = (configured,)
         self.sign_up_off = provisioned
         self.register_outputs({"url": self.url})

@@ -34,7 +34,7 @@ def execute(command: COMMAND) -> None:
     sys.exit(processes.run_attached(command, os.environ | tool_environment()))
 
 
-# The three below import their modules late: GitLab's and Amazon's clients take a second to load.
+# Those below import their modules late: GitLab's and Amazon's clients take a second to load.
 
 
 @app.command()
@@ -64,6 +64,14 @@ def bench(
     from tools import bench as module  # noqa: PLC0415
 
     raise typer.Exit(module.bench(stack, repeats))
+
+
+@app.command("renew-token")
+def renew_token(stack: STACK = None) -> None:
+    """Replace the stack's API token if GitLab does not accept it, as `pulumi refresh` and `destroy` need it."""
+    from tools import api_token  # noqa: PLC0415
+
+    api_token.renew(stack)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ main() {
   until status=$(gitlab_api "runners/$RUNNER_ID" "$body" --max-time 15) && [ "$status" = 200 ] && is_online "$body"; do
     case $status in
       404) die "GitLab has no runner $RUNNER_ID: it was deleted there. To create it again, run: pulumi refresh, then pulumi up" ;;
-      401 | 403) die "GitLab rejects the stack's own API token; replace it with: pulumi up --replace URN of gitlab-api-token-digits" ;;
+      401 | 403) die_of_rejected_token ;;
     esac
     [ "$SECONDS" -lt "$deadline" ] || die "runner $RUNNER_ID has not contacted GitLab within two minutes; on its machine, run: sudo journalctl -u gitlab-runner"
     sleep 1

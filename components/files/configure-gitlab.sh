@@ -70,10 +70,14 @@ update_registry_hostname() {
 }
 
 trust_ca_certificate() {
-  [ -n "$CA_CERTIFICATE" ] || return 0
-  install -d -m 755 /etc/gitlab/trusted-certs
-  write_file /etc/gitlab/trusted-certs/slipway.crt 644 <<<"$CA_CERTIFICATE"
-  write_file /usr/local/share/ca-certificates/slipway.crt 644 <<<"$CA_CERTIFICATE"
+  local gitlab=/etc/gitlab/trusted-certs/slipway.crt machine=/usr/local/share/ca-certificates/slipway.crt
+  if [ -n "$CA_CERTIFICATE" ]; then
+    install -d -m 755 /etc/gitlab/trusted-certs
+    write_file "$gitlab" 644 <<<"$CA_CERTIFICATE"
+    write_file "$machine" 644 <<<"$CA_CERTIFICATE"
+  else
+    rm -f "$gitlab" "$machine"
+  fi
   update-ca-certificates >/dev/null 2>&1
 }
 

@@ -10,6 +10,11 @@ gitlab_api() {
     --write-out '%{http_code}' --resolve "${url#https://}:443:127.0.0.1" "$@" "$url/api/v4/$path" || true
 }
 
+# `pulumi up` replaces a token that has expired by itself, but notices no other reason.
+die_of_rejected_token() {
+  die "GitLab rejects the stack's own API token: it was revoked there, or its owner was blocked. Replace it with: pulumi up --replace URN of gitlab-api-token-digits"
+}
+
 # reconfigure: apply gitlab.rb. The log may contain configured secrets, so only root can read it.
 reconfigure() {
   # Not a bare `return`: in a trap that would return the status from before the trap.

@@ -10,4 +10,5 @@ main() {
     install_pinned gitlab-ce "$GITLAB_VERSION"
   fi
   apt-mark hold gitlab-ce >/dev/null
+  installed_version gitlab-ce
 }

@@ -16,4 +16,5 @@ main() {
   [ "$status" != 000 ] || die "GitLab's API does not respond; it is safe to run this step again"
   [ "$status" = 200 ] || die "GitLab's API rejects the new token (status $status)"
   say "gitlab: the API token is valid until $TOKEN_EXPIRES_AT"
+  printf '%s\n' "$TOKEN_EXPIRES_AT"
 }

@@ -8,6 +8,7 @@ main() {
   case $status in
     201) say "project $PROJECT_ID: the sample application is committed" ;;
     400) grep -q 'already exists' "$body" || die "GitLab rejects the sample application: $(head -c 300 "$body")" ;;
+    401 | 403) die_of_rejected_token ;;
     *) die "GitLab responds with $status to the sample application of project $PROJECT_ID: $(head -c 300 "$body")" ;;
   esac
   rm -f "$body"

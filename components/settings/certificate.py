@@ -53,8 +53,8 @@ class Certificate(Section):
         default=None,
         # Its former name was `authority`, and stack files that use it stay valid.
         validation_alias=AliasChoices("caCertificate", "authority"),
-        description="The root certificate of a private certificate authority, as PEM, which the server and the runners "
-        "then trust. Needed if it issued the provided certificate or runs your ACME server.",
+        description="The root certificate of a private certificate authority, as PEM, which the server, the runners "
+        "and the `gitlab` provider then trust. Needed if it issued the provided certificate or runs your ACME server.",
     )
 
     @property

@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import boto3
 import pydo
 import pytest
 
+from tests.certificates import provided, root
 from tests.e2e.control import Control
 from tests.e2e.leaks import ProcessSampler, leaked, secret_values
 from tests.e2e.stack import SANDBOX, Stack
@@ -184,6 +186,24 @@ def test_hostname_registry_port_and_admin_networks_change_in_place(stack: Stack)
     stack.set(hostname=None, registry=None)
     stack.up()
     assert stack.outputs().registry == "gitlab.e2e.test:5555"
+
+
+def test_a_provided_certificate_and_its_renewal_are_served_on_both_ports(stack: Stack) -> None:
+    for _ in range(2):
+        certificate = provided("gitlab.e2e.test")
+        key = certificate.pop("privateKey")
+        stack.set(certificate={**certificate, "caCertificate": root()})
+        stack.set_secret("certificate.privateKey", key)
+        stack.up()
+        for port in (443, 5555):
+            assert certificate["chain"].startswith(ssl.get_server_certificate(("gitlab.e2e.test", port)).strip()), port
+    redirect = try_run(
+        "curl", "-sS", "-o", "/dev/null", "-w", "%{redirect_url}", "http://gitlab.e2e.test/users/sign_in"
+    )
+    assert redirect.stdout == "https://gitlab.e2e.test:443/users/sign_in"
+    stack.set(certificate=None)
+    stack.up()
+    assert_verified(stack.outputs())
 
 
 def test_moving_the_registry_to_the_filesystem_changes_nothing_but_its_storage(stack: Stack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import runpy
 import threading
 from collections.abc import Mapping
@@ -342,7 +343,7 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
         "SshKey": {"fingerprint": "aa:bb"},
         "SpacesKey": {"accessKey": f"DO-{name}", "secretKey": f"secret-{name}"},
         "DnsRecord": {"fqdn": f"{inputs.get('name')}.{inputs.get('domain')}"},
-        "Command": {"stdout": f"stdout of {name}\n", "stderr": ""},
+        "Command": {"stdout": f"{_reported(inputs) or f'stdout of {name}'}\n", "stderr": ""},
         "RandomPassword": {"result": f"password-{name}"},
         "Project": {
             "webUrl": f"https://gitlab.example.test/root/{inputs.get('path')}",
@@ -353,6 +354,13 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
         "PrivateKey": {"privateKeyOpenssh": f"PRIVATE {name}\n", "publicKeyOpenssh": f"ssh-ed25519 {name}\n"},
     }
     return known.get(args.typ.rsplit(":", 1)[1], {})
+
+
+def _reported(inputs: dict[str, Any]) -> str:
+    """What a step reports that prints one of its values: the version that it installed, the expiry of its token."""
+    stdin = str(rpc.unwrap_rpc_secret(inputs.get("stdin")))
+    found = re.search(r"^(?:GITLAB_VERSION|TOKEN_EXPIRES_AT)=(.+)$", stdin, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _plain(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from components import versions
 from components.settings import SettingsError
-from tests.unit.certificates import root
+from tests.certificates import root
 from tests.unit.delivered import PROJECT, RUNNER, configuration, delivered, pipeline
 from tests.unit.engine import RecordingEngine, run_program
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from components.settings import Settings, SettingsError, load
-from tests.unit.certificates import authority, provided, root
+from tests.certificates import authority, provided, root
 from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults
 
 DAY = datetime.timedelta(days=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.rendering import script
-from tests.unit.certificates import provided
+from tests.certificates import provided
 
 FQDN = "gitlab.example.test"
 
@@ -42,11 +42,13 @@ class Server:
 
     root: Path
 
-    def configure(self, certificate: dict[str, str], gitlab_rb: str = "good") -> subprocess.CompletedProcess[str]:
+    def configure(
+        self, certificate: dict[str, str], gitlab_rb: str = "good", ca_certificate: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run the step with a provided certificate."""
         values = {
             "ADDRESS": "192.0.2.1",
-            "CA_CERTIFICATE": "",
+            "CA_CERTIFICATE": ca_certificate,
             "CERTIFICATE_CHAIN": certificate["chain"],
             "CERTIFICATE_KEY": certificate["privateKey"],
             "CERTIFICATE_SOURCE": "provided",
@@ -132,6 +134,14 @@ def test_a_certificate_that_the_server_itself_rejects_is_reported_at_once(server
     done = server.configure(provided())
     assert "rejects GitLab's certificate, and so would runners (curl: (60) certificate has expired)" in done.stderr
     assert "waiting until it is ready" not in done.stderr
+
+
+def test_a_private_authority_is_trusted_until_it_leaves_the_settings(server: Server) -> None:
+    places = ("etc/gitlab/trusted-certs/slipway.crt", "usr/local/share/ca-certificates/slipway.crt")
+    server.configure(provided(), ca_certificate="the root")
+    assert [server.file(place) for place in places] == ["the root", "the root"]
+    server.configure(provided())
+    assert [place for place in places if (server.root / place).exists()] == []
 
 
 def test_copies_of_keys_are_readable_by_root_alone(server: Server) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from pulumi.runtime.mocks import MockResourceArgs
 
 from components import versions
 from components.gitlab import TOKEN_PERIOD_DAYS, token_period
 from components.settings import SettingsError
-from tests.unit.certificates import provided
+from tests.certificates import provided
 from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
 
 PROVIDED = provided()
@@ -323,6 +324,22 @@ def test_the_caa_record_names_lets_encrypt_only_where_it_issues(engine: Recordin
     for certificate in (PROVIDED, {"acmeDirectory": "https://ca.example.test/directory"}):
         names = {one.name for one in run_program(certificate=certificate).registrations}
         assert "dns-caa" not in names
+
+
+def test_the_version_that_counts_as_deployed_is_the_one_that_the_machine_reports(engine: RecordingEngine) -> None:
+    class Behind(RecordingEngine):
+        def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+            number, outputs = super().new_resource(args)
+            return number, {**outputs, "stdout": "19.2.1-ce.0\n"} if args.name == "gitlab-package" else outputs
+
+    assert run_program(engine=Behind()).exports["deployed"]["gitlab_version"] == "19.2.1-ce.0"
+    assert engine.exports["deployed"]["gitlab_version"] == versions.GITLAB
+
+
+def test_the_expiry_of_the_api_token_is_an_output(engine: RecordingEngine) -> None:
+    expires = datetime.date.fromisoformat(engine.exports["gitlab_api_token_expires"])
+    assert expires > datetime.datetime.now(tz=datetime.UTC).date()
+    assert f"TOKEN_EXPIRES_AT={expires}" in engine.script("gitlab-api-token")
 
 
 def test_gitlab_rb_names_certificate_files_only_with_a_provided_certificate(engine: RecordingEngine) -> None:

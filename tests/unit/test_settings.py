@@ -8,7 +8,7 @@ import pytest
 
 from components import versions
 from components.settings import Removal, Settings, SettingsError, Storage, load
-from tests.unit.certificates import provided
+from tests.certificates import provided
 from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults
 
 TOKEN = {"DIGITALOCEAN_TOKEN": "dop_v1_of_a_unit_test"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pulumi_gitlab
 import pytest
+import trustme
 
 from tests.sandbox.plugins.base.framework import PluginError
 from tests.sandbox.plugins.gitlab.names import camel
@@ -78,7 +81,7 @@ def test_an_unreachable_api_is_reported_with_the_request(instance: Instance) -> 
 
 
 @contextmanager
-def answering(*statuses: int) -> Iterator[tuple[str, list[str]]]:
+def answering(*statuses: int, certificate: trustme.LeafCert | None = None) -> Iterator[tuple[str, list[str]]]:
     """A server that gives one answer after the other; its address, and the methods of the requests that came."""
     asked: list[str] = []
 
@@ -97,9 +100,13 @@ def answering(*statuses: int) -> Iterator[tuple[str, list[str]]]:
             """Nothing: the test looks at `asked`."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/api/v4/", asked
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}/api/v4/", asked
         server.shutdown()
         thread.join()
 
@@ -119,6 +126,20 @@ def test_after_a_gateway_error_only_safe_requests_are_retried() -> None:
         with pytest.raises(ApiError, match="POST /anything: 502"):
             session.post("/anything", {"name": "x"})
     assert asked == ["GET", "GET", "GET", "POST"]
+
+
+def test_a_private_authority_is_trusted_only_if_its_file_is_given(tmp_path: Path) -> None:
+    own, other = trustme.CA(), trustme.CA()
+    own.cert_pem.write_to_path(str(tmp_path / "own.pem"))
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    config = {"token": "t", "earlyAuthCheck": False, "retries": 0}
+    with answering(200, certificate=own.issue_cert("127.0.0.1")) as (address, asked):
+        for file, words in (("", "verify failed"), ("other.pem", "verify failed"), ("no.pem", "no such file")):
+            given = {"cacertFile": str(tmp_path / file)} if file else {}
+            with pytest.raises(PluginError, match=words):
+                Session({**config, "baseUrl": address, **given}).get("/anything")
+        assert asked == []
+        assert Session({**config, "baseUrl": address, "cacertFile": str(tmp_path / "own.pem")}).get("/anything") == {}
 
 
 def test_missing_configuration_is_an_error_only_once_the_api_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -50,6 +51,8 @@ class Session:
         address = urlsplit(self._url)
         if address.scheme not in ("http", "https") or not address.netloc:
             raise PluginError(f"baseUrl: expected the address of an API, such as https://host{_API}/, got {self._url}")
+        if isinstance(self._verify, str) and not Path(self._verify).is_file():
+            raise PluginError(f"open {self._verify}: no such file or directory")
         if not hasattr(self._clients, "own"):
             self._clients.own = Gitlab(
                 self._url.rstrip("/").removesuffix(_API),

@@ -1,0 +1,86 @@
+"""Replace the API token of a stack if GitLab does not accept it any more.
+
+`pulumi refresh` and `pulumi destroy` do not run the program: they use the token that the last update stored. It expires
+some months after that update, and an administrator can revoke it; then only an update creates another one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tools import processes
+from tools.clients import CheckError, run
+from tools.environment import ROOT
+from tools.progress import ToolError, say
+
+#: What the new token needs updated, and nothing else: its random part, the step that registers it, and the provider.
+TARGETS = (
+    "random:index/randomPassword:RandomPassword::gitlab-api-token-digits",
+    "command:remote:Command::gitlab-api-token",
+    "pulumi:providers:gitlab::gitlab",
+)
+
+
+def renew(stack: str | None) -> None:
+    """Ask GitLab whether it accepts the stack's token, and replace it if not.
+
+    Does nothing if the stack has none, or if GitLab does not respond: it may be stopped or deleted already, and then
+    the command that follows needs no token.
+
+    Raises:
+        ToolError: the token could not be replaced.
+    """
+    which = ["--stack", stack] if stack else []
+    resources = _resources(which)
+    providers = [one for urn, one in resources.items() if urn.endswith(TARGETS[-1])]
+    if not providers:
+        return
+    inputs = providers[0].get("inputs", {})
+    answer = _accepts(str(inputs["baseUrl"]), _token(which), inputs.get("cacertFile"))
+    if answer != "401":
+        say(f"the API token: {'GitLab accepts it' if answer == '200' else f'GitLab cannot be asked ({answer})'}")
+        return
+    say("the API token: GitLab does not accept it any more; creating another one")
+    urns = [urn for urn in resources if urn.endswith(TARGETS)]
+    digits = next(urn for urn in urns if urn.endswith(TARGETS[0]))
+    targets = [option for urn in urns for option in ("--target", urn)]
+    command = ["pulumi", "up", *which, "--yes", "--skip-preview", "--target-replace", digits, *targets]
+    if processes.run_attached(command, os.environ) != 0:
+        raise ToolError(
+            "GitLab does not accept the stack's API token, and another one could not be created (see above). "
+            "Run pulumi up first"
+        )
+
+
+def _resources(which: list[str]) -> dict[str, dict[str, Any]]:
+    try:
+        state = json.loads(run("pulumi", "stack", "export", *which))
+    except CheckError as error:
+        raise ToolError(str(error)) from error
+    found = (state.get("deployment") or {}).get("resources") or []
+    return {one["urn"]: one for one in found if not one.get("delete")}
+
+
+def _token(which: list[str]) -> str:
+    try:
+        return run("pulumi", "stack", "output", "gitlab_api_token", "--show-secrets", *which).strip()
+    except CheckError:
+        # The first update has not come far enough.
+        return ""
+
+
+def _accepts(url: str, token: str, ca_file: str | None) -> str:
+    """The status of a request with the token, or why there is none."""
+    file = ROOT / ca_file if ca_file else None
+    trust = ssl.create_default_context(cafile=str(file) if file and Path(file).is_file() else None)
+    try:
+        answer = httpx.get(f"{url}user", headers={"PRIVATE-TOKEN": token}, timeout=20, verify=trust)
+    except httpx.HTTPError as error:
+        return str(error) or type(error).__name__
+    return str(answer.status_code)
