@@ -1,20 +1,32 @@
 # Functions that install packages from GitLab's repositories. Input: KEY_FINGERPRINT.
 installed_version() { dpkg-query --show --showformat='${db:Status-Abbrev}${Version}' "$1" 2>/dev/null | sed -n 's/^[ih]i *//p'; }
 
-# trust_key URL NAME: download a signing key, verify its fingerprint and install it.
+# trust_key URL NAME: download signing keys and install the pinned one, and no other: apt would accept a repository that
+# any key in the file has signed.
 trust_key() {
-  local key found
+  local download home found
   { command -v curl && command -v gpg; } >/dev/null || install_packages ca-certificates curl gpg
-  key=$(mktemp)
-  curl --fail --silent --show-error --location --retry 3 --max-time 60 --output "$key" "$1" ||
+  download=$(mktemp)
+  curl --fail --silent --show-error --location --retry 3 --max-time 60 --output "$download" "$1" ||
     die "the signing key of GitLab's packages could not be downloaded from $1; nothing was installed"
-  found=$(gpg --show-keys --with-colons "$key" 2>/dev/null | awk -F: '$1 == "fpr" && !seen++ { print $10 }')
-  if [ "$KEY_FINGERPRINT" != unpinned ] && [ "$found" != "$KEY_FINGERPRINT" ]; then
-    die "the key at $1 is ${found:-not a key}, not $KEY_FINGERPRINT; nothing was installed"
-  fi
+  found=$(primary_fingerprints "$download") || found=""
   install -d -m 755 /etc/apt/keyrings
-  install -m 644 "$key" "/etc/apt/keyrings/$2.asc"
-  rm "$key"
+  if [ "$KEY_FINGERPRINT" = unpinned ]; then
+    install -m 644 "$download" "/etc/apt/keyrings/$2.asc"
+  elif grep -qxF "$KEY_FINGERPRINT" <<<"$found"; then
+    home=$(mktemp --directory)
+    gpg --homedir "$home" --batch --quiet --import "$download" 2>/dev/null || true
+    gpg --homedir "$home" --batch --armor --export "$KEY_FINGERPRINT" | write_file "/etc/apt/keyrings/$2.asc" 644
+    rm -rf "$home"
+  else
+    die "the key at $1 is $(paste --serial --delimiters=, <<<"${found:-not a key}"), not $KEY_FINGERPRINT; nothing was installed"
+  fi
+  rm "$download"
+}
+
+# primary_fingerprints FILE: those of all keys in it, without those of their subkeys.
+primary_fingerprints() {
+  gpg --show-keys --with-colons "$1" 2>/dev/null | awk -F: '$1 == "pub" { primary = 1 } $1 == "fpr" && primary { print $10; primary = 0 }'
 }
 
 # add_apt_source NAME URL KEY: an apt source for this release of the distribution, signed by that key.
