@@ -242,10 +242,14 @@ class Project(Component):
 
     def _pipeline(self) -> str:
         args = self._args
-        return pipeline(args.builder, args.settings.extra_stages, args.registry_mirror)
+        # Buildah writes no provenance; the settings refuse to ask it for one.
+        provenance = args.settings.provenance is not False
+        return pipeline(args.builder, args.settings.extra_stages, args.registry_mirror, provenance=provenance)
 
 
-def pipeline(builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirror: str | None) -> str:
+def pipeline(
+    builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirror: str | None, *, provenance: bool = True
+) -> str:
     """Return the text of `.gitlab-ci.yml`: build, test and release one image, then the extra stages."""
     return render(
         f"gitlab-ci.{builder}.yml.j2",
@@ -253,6 +257,7 @@ def pipeline(builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirr
         buildah_image=versions.BUILDAH_IMAGE,
         registry_mirror=registry_mirror,
         extra_stages=extra_stages,
+        provenance=provenance,
     )
 
 

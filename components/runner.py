@@ -119,7 +119,7 @@ class Runner(Component):
             f"{number}-preparation",
             machine=machine,
             file="prepare-runner.sh",
-            libraries=["apt.sh", "hardening.sh", "packages.sh", "disk-space.sh"],
+            libraries=["apt.sh", "hardening.sh", "packages.sh", "disk-space.sh", "docker.sh"],
             values={
                 "ADMIN_USER": machine.user,
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),
@@ -155,6 +155,7 @@ class Runner(Component):
                 concurrency=settings.concurrency,
                 keep_layers=settings.keep_layers,
                 builder=settings.builder,
+                is_shared=bool(args.further_project_ids),
                 docker_version=versions.DOCKER,
                 buildah_image=versions.BUILDAH_IMAGE,
                 seccomp=_on_one_line(script("runner/seccomp.json")),

@@ -247,7 +247,9 @@ class Docker:
         return done.stdout
 
     def _try(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return try_run("docker", *words, stdin=stdin, timeout=300, environment={"DOCKER_CONFIG": self.folder})
+        # Docker prefers credentials in DOCKER_AUTH_CONFIG to a login; an empty one counts as none.
+        environment = {"DOCKER_CONFIG": self.folder, "DOCKER_AUTH_CONFIG": ""}
+        return try_run("docker", *words, stdin=stdin, timeout=300, environment=environment)
 
 
 @contextmanager

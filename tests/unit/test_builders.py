@@ -13,6 +13,8 @@ from tests.certificates import root
 from tests.unit.delivered import PROJECT, RUNNER, configuration, delivered, pipeline
 from tests.unit.engine import RecordingEngine, run_program
 
+THREE = ("build", "test", "release")
+
 
 @pytest.fixture(scope="module")
 def engine() -> RecordingEngine:
@@ -42,7 +44,8 @@ def test_a_buildah_job_has_no_privileges_no_capabilities_and_no_devices(unprivil
     docker = runner["docker"]
     assert docker["privileged"] is False
     assert docker["image"] == versions.BUILDAH_IMAGE
-    assert docker.keys() == {"image", "privileged", "security_opt", "volumes", "pull_policy", "shm_size"}
+    pulling = {"pull_policy", "allowed_pull_policies"}
+    assert docker.keys() == {"image", "privileged", "security_opt", "volumes", "shm_size"} | pulling
     assert [volume for volume in docker["volumes"] if ":" in volume and not volume.endswith(":ro")] == []
 
 
@@ -91,9 +94,65 @@ def test_buildah_keeps_its_layers_in_the_registry(unprivileged: RecordingEngine)
         assert part in build
 
 
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+def test_a_runner_of_one_project_pulls_by_default_and_lets_jobs_choose(builder: str) -> None:
+    [runner] = configuration(delivered(runner={"builder": builder}))["runners"]
+    assert runner["docker"]["pull_policy"] == ["always"]
+    assert runner["docker"]["allowed_pull_policies"] == ["always", "if-not-present"]
+
+
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+def test_no_job_on_a_shared_runner_gets_an_image_without_asking_the_registry(builder: str) -> None:
+    shared = run_program(projects=[PROJECT, {"path": "other"}], runners=[{**RUNNER, "builder": builder}])
+    docker = configuration(shared)["runners"][0]["docker"]
+    assert docker["pull_policy"] == docker["allowed_pull_policies"] == ["always"]
+
+
+def test_provenance_is_part_of_the_image_with_docker_and_can_be_switched_off(engine: RecordingEngine) -> None:
+    [runner] = configuration(engine)["runners"]
+    assert runner["environment"] == ["BUILDX_NO_DEFAULT_OCI_ARTIFACT=true"], "for pipelines that are not ours"
+    assert pipeline(engine)["variables"]["BUILDX_NO_DEFAULT_OCI_ARTIFACT"] == "true"
+    assert "--provenance" not in str(pipeline(engine))
+    without = pipeline(delivered({"provenance": False}))
+    assert "docker build --pull --provenance=false --build-arg" in without["build"]["script"][1]
+    assert "BUILDX_NO_DEFAULT_OCI_ARTIFACT" not in without["variables"]
+
+
+@pytest.mark.parametrize("provenance", [True, False])
+def test_docker_gives_further_tags_to_the_manifest_that_was_pushed(provenance: bool) -> None:
+    text = pipeline(delivered({"provenance": provenance}))
+    copies = [line for job in THREE for line in text[job]["script"] if "imagetools create" in line]
+    assert len(copies) == 2
+    assert all("--prefer-index=false" in line for line in copies)
+
+
+def test_buildah_is_not_asked_for_a_provenance_that_it_does_not_write() -> None:
+    assert pipeline(delivered({"provenance": False}, {"builder": "buildah"}))["build"]
+    with pytest.raises(SettingsError, match=r"projects\[0\]\.provenance: Buildah writes no provenance"):
+        delivered({"provenance": True}, {"builder": "buildah"})
+    with pytest.raises(SettingsError, match=r"projects\[0\]: has provenance, but not the stack's pipeline"):
+        delivered({"provenance": True, "pipeline": False})
+
+
+@pytest.mark.parametrize(
+    ("builder", "names"),
+    [
+        ("docker", {"DOCKER_AUTH_CONFIG", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_API_VERSION", "BUILDX_BUILDER"}),
+        ("buildah", {"CONTAINERS_CONF", "CONTAINERS_REGISTRIES_CONF", "STORAGE_DRIVER", "REGISTRY_AUTH_FILE"}),
+    ],
+)
+def test_jobs_unset_what_would_redirect_their_tools_and_log_in_last(builder: str, names: set[str]) -> None:
+    lines = pipeline(delivered(runner={"builder": builder}))["default"]["before_script"]
+    assert names <= {word for line in lines if line.startswith("unset ") for word in line.split()[1:]}
+    assert "DOCKER_HOST=tcp://docker:2376" in str(lines) or builder == "buildah"
+    [login] = [line for line in lines if f"{builder} login" in line]
+    assert login == lines[-1]
+    assert "$CI_REGISTRY_PASSWORD" not in str(lines), "projects that push elsewhere often replace it"
+
+
 def test_buildah_reads_passwords_from_standard_input(unprivileged: RecordingEngine) -> None:
     [login] = [line for line in pipeline(unprivileged)["default"]["before_script"] if "buildah login" in line]
-    assert login.startswith('echo "$CI_REGISTRY_PASSWORD" | buildah login ')
+    assert login.startswith('echo "$CI_JOB_TOKEN" | buildah login ')
     assert "--password-stdin" in login
     assert " -p" not in login.replace("--password-stdin", "")
 

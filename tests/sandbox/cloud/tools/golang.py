@@ -56,17 +56,17 @@ def build_pulumi(cache: Path, progress: Say = say) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     log = cache / "logs" / "pulumi.log"
-    environment = _environment(go)
+    settings = environment(go)
     # Two modules of one repository, which must have the same version: hence a module of our own that names both.
     for words in (
         ["mod", "init", "pulumi-cli"],
         ["get", f"{PULUMI_MODULE}/pkg/v3@v{pulumi.VERSION}", f"{PULUMI_MODULE}/sdk/v3@v{pulumi.VERSION}"],
         ["get", "-tool", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi@v{pulumi.VERSION}"],
     ):
-        run(f"pulumi: go {' '.join(words[:2])}", [go, *words], log, environment, folder)
+        run(f"pulumi: go {' '.join(words[:2])}", [go, *words], log, settings, folder)
     stamp = f"-s -w -X {PULUMI_VERSION_VARIABLE}=v{pulumi.VERSION}"
     words = ["build", "-trimpath", f"-ldflags={stamp}", "-o", "pulumi", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi"]
-    run("pulumi: compiling", [go, *words], log, environment, folder)
+    run("pulumi: compiling", [go, *words], log, settings, folder)
     _into_bin(folder / "pulumi", cache)
 
 
@@ -82,8 +82,8 @@ def build_versitygw(cache: Path, progress: Say = say) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stamp = f"-s -w -X main.Version={versions.VERSITYGW}"
     words = ["install", "-trimpath", f"-ldflags={stamp}", f"{VERSITYGW_MODULE}/cmd/versitygw@v{versions.VERSITYGW}"]
-    environment = _environment(go) | {"GOBIN": str(folder)}
-    run("versitygw: compiling", [go, *words], cache / "logs" / "versitygw.log", environment, folder)
+    settings = environment(go) | {"GOBIN": str(folder)}
+    run("versitygw: compiling", [go, *words], cache / "logs" / "versitygw.log", settings, folder)
     _into_bin(folder / "versitygw", cache)
 
 
@@ -95,7 +95,8 @@ def _into_bin(program: Path, cache: Path) -> None:
     program.unlink()
 
 
-def _environment(go: Path) -> dict[str, str]:
+def environment(go: Path) -> dict[str, str]:
+    """What a build runs in: this Go and no other, no C, nothing of the caller's workspace."""
     return {
         **os.environ,
         "PATH": f"{go.parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -108,8 +109,8 @@ def _environment(go: Path) -> dict[str, str]:
 
 def _version(go: Path) -> tuple[int, ...]:
     done = subprocess.run([go, "version"], check=False, capture_output=True, text=True)
-    found = re.search(r"go(\d+)\.(\d+)", done.stdout)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    found = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
+    return tuple(int(part or 0) for part in found.groups()) if found else (0,)
 
 
 def _says(program: Path, version: str) -> bool:

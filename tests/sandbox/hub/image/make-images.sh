@@ -1,13 +1,14 @@
 #!/bin/sh
 # Makes the file trees of all images, each as what it adds to the one below it.
 #
-#   make-images.sh ARCHIVE SECURITY-ARCHIVE NODEJS WORK-DIRECTORY
+#   make-images.sh ARCHIVE SECURITY-ARCHIVE NODEJS PROGRAMS WORK-DIRECTORY
 #
-# NODEJS is a folder with bin/ and lib/. Leaves WORK-DIRECTORY/layers/{base,cli,dind,node,buildah}. Runs in a mount and process
-# namespace of its own, so that nothing stays mounted when it is stopped half-way.
+# NODEJS is a folder with bin/ and lib/, PROGRAMS one with docker, docker-buildx, dockerd, docker-proxy and buildah. Leaves
+# WORK-DIRECTORY/layers/{base,cli,dind,node,buildah}. Runs in a mount and process namespace of its own, so that nothing
+# stays mounted when it is stopped half-way.
 set -eu
 
-archive=$1 security=$2 nodejs=$3 work=$4
+archive=$1 security=$2 nodejs=$3 programs=$4 work=$5
 here=$(cd "$(dirname "$0")" && pwd)
 suite=trixie
 layers=$work/layers
@@ -33,15 +34,16 @@ layer() {
     mount -t proc proc "$root/proc"
     mount -t sysfs -o ro sysfs "$root/sys"
     mount -t tmpfs tmpfs "$root/run"
-    mkdir -p "$root/run/image/nodejs"
+    mkdir -p "$root/run/image/nodejs" "$root/run/image/programs"
     cp "$here/files/"* "$here/$name.sh" /etc/ssl/certs/ca-certificates.crt "$root/run/image/"
     mount --bind "$nodejs" "$root/run/image/nodejs"
+    mount --bind "$programs" "$root/run/image/programs"
     mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
     cp "$work/99build" "$root/etc/apt/apt.conf.d/99build"
     chroot "$root" /bin/sh "/run/image/$name.sh"
     rm -rf "$root/etc/apt/apt.conf.d/99build" "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin \
         "$root"/var/log/*.log "$root"/var/log/apt/* "$root"/var/cache/debconf/*-old
-    umount "$root/etc/resolv.conf" "$root/run/image/nodejs" "$root/run" "$root/sys" "$root/proc" "$root"
+    umount "$root/etc/resolv.conf" "$root/run/image/nodejs" "$root/run/image/programs" "$root/run" "$root/sys" "$root/proc" "$root"
 }
 
 layer cli "$layers/base"

@@ -92,7 +92,7 @@ class Executor:
             *map(image_of_service, self._settings.get("services", [])),
             *self._payload.services(variables),
         ]
-        hosts = self._start_services(services, images, variables, environment)
+        hosts = self._start_services(services, images, variables)
         found = images.get(image, self._say)
         self._build = self._create(
             f"{self._unique}-build",
@@ -136,9 +136,7 @@ class Executor:
                 self._quietly(lambda: self._engine.api.kill(self._build))
                 return
 
-    def _start_services(
-        self, services: Sequence[Image], images: Images, variables: Variables, environment: dict[str, str]
-    ) -> dict[str, str]:
+    def _start_services(self, services: Sequence[Image], images: Images, variables: Variables) -> dict[str, str]:
         """Start them; answers name -> address for the build container's hosts."""
         hosts: dict[str, str] = {}
         started: list[tuple[str, str, str, list[int]]] = []
@@ -154,7 +152,7 @@ class Executor:
                 found["Id"],
                 command=list(service.command) or None,
                 entrypoint=list(service.entrypoint) if service.entrypoint else None,
-                environment={**environment, **{v.key: own.get(v.key) for v in service.variables}},
+                environment={**variables.public_environment(), **{v.key: own.get(v.key) for v in service.variables}},
                 hosts={},
                 aliases=names,
                 privileged=self._privileged(service.name, "services_privileged", "allowed_privileged_services"),

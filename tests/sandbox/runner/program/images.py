@@ -25,6 +25,10 @@ class ImageError(Exception):
     """An image cannot be used; the message says why."""
 
 
+class PolicyError(ImageError):
+    """A job asks for pull policies that this runner does not allow."""
+
+
 def as_list(value: object) -> list[str]:
     """A setting that may be one text or several."""
     if isinstance(value, str):
@@ -43,13 +47,22 @@ class Images:
 
     def __init__(self, engine: docker.DockerClient, settings: Table, payload: Payload, variables: Variables) -> None:
         self._engine, self._settings = engine, settings
+        self._used: dict[str, str] = {}
         self._credentials = _credentials(payload, variables)
 
     def get(self, image: Image, say: Say) -> dict[str, Any]:
-        """Have the image; answers what the engine knows of it. `ImageError` after the last policy failed."""
+        """Have the image; answers what the engine knows of it.
+
+        Raises:
+            PolicyError: the job asks for policies of which this runner allows none.
+            ImageError: the last policy failed.
+        """
         policies = self._policies(image)
+        say(f"Using effective pull policy of [{' '.join(policies)}] for container {image.name}")
         failure = ""
-        for policy in policies:
+        for attempt, policy in enumerate(policies, 1):
+            if attempt > 1:
+                say(f'Attempt #{attempt}: Trying "{policy}" pull policy')
             try:
                 found = self._by_policy(image.name, policy, say)
             except docker.errors.APIError as error:
@@ -57,8 +70,9 @@ class Images:
             except docker.errors.DockerException as error:
                 failure = str(error)
             else:
+                self._used[image.name] = str(found["Id"])
                 digests = found.get("RepoDigests") or []
-                digest = f" with digest {digests[0]} ..." if digests else ""
+                digest = f" with digest {digests[0]} ..." if digests else " ..."
                 say(f"Using docker image {found['Id']} for {image.name}{digest}")
                 return found
             say(f'WARNING: Failed to pull image with policy "{policy}": {failure}')
@@ -66,28 +80,41 @@ class Images:
         raise ImageError(f'failed to pull image "{image.name}" with specified policies [{shown}]: {failure}')
 
     def _policies(self, image: Image) -> list[str]:
-        configured = as_list(self._settings.get("pull_policy")) or ["always"]
+        """The job's policies, else the runner's, as far as the runner allows them."""
+        configured = self._configured("pull_policy") or ["always"]
         wanted = list(image.pull_policies) or configured
-        allowed = as_list(self._settings.get("allowed_pull_policies")) or configured
+        allowed = self._configured("allowed_pull_policies") or configured
         usable = [policy for policy in wanted if policy in allowed]
         if not usable:
-            raise ImageError(
-                f'failed to pull image "{image.name}": the configured PullPolicies ({wanted}) are not allowed by '
-                f"AllowedPullPolicies ({allowed})"
+            source = "GitLab pipeline config" if image.pull_policies else "Runner config"
+            raise PolicyError(
+                f'invalid pull policy for image "{image.name}": pull_policy ([{" ".join(wanted)}]) defined in {source} '
+                f"is not one of the allowed_pull_policies ([{' '.join(allowed)}])"
             )
-        if unknown := [policy for policy in usable if policy not in POLICIES]:
-            raise ImageError(f"unsupported pull_policy: {unknown[0]!r}")
         return usable
 
+    def _configured(self, key: str) -> list[str]:
+        policies = as_list(self._settings.get(key))
+        if unknown := [policy for policy in policies if policy not in POLICIES]:
+            raise ImageError(f'unsupported {key} config: "{unknown[0]}"')
+        return policies
+
     def _by_policy(self, name: str, policy: str, say: Say) -> dict[str, Any]:
-        if policy != "always":
-            try:
-                found: dict[str, Any] = self._engine.images.get(name).attrs
-            except docker.errors.ImageNotFound:
-                if policy == "never":
-                    raise
-            else:
-                return found
+        try:
+            present: dict[str, Any] = self._engine.images.get(name).attrs
+        except docker.errors.ImageNotFound:
+            if policy == "never":
+                raise
+        else:
+            # One that this job has just pulled is not pulled again.
+            if policy == "never" or present["Id"] in (name, self._used.get(name)):
+                return present
+            if policy == "if-not-present":
+                say(f'Using locally found image version due to "{policy}" pull policy')
+                return present
+        return self._pull(name, say)
+
+    def _pull(self, name: str, say: Say) -> dict[str, Any]:
         repository, tag = parse_repository_tag(name)
         registry, _ = docker.auth.resolve_repository_name(repository)
         credentials = self._credentials.get(docker.auth.convert_to_hostname(registry))

@@ -20,7 +20,7 @@ from .archives import (
 from .configuration import Table, short_token
 from .coordinator import Coordinator
 from .executor import Executor
-from .images import ImageError
+from .images import ImageError, PolicyError
 from .payload import Payload
 from .script import script
 from .sources import SourcesError, get_sources, inside
@@ -103,8 +103,9 @@ class Job:
             with Executor(self._runner, self._payload, self._slot, self._trace.line) as executor:
                 return self._steps(executor)
         except ImageError as error:
-            known = "image_pull_failure" in (self._payload.features.get("failure_reasons") or [])
-            return _system(str(error), "image_pull_failure" if known else "runner_system_failure")
+            reason = "runner_configuration_error" if isinstance(error, PolicyError) else "image_pull_failure"
+            known = reason in (self._payload.features.get("failure_reasons") or [])
+            return _system(str(error), reason if known else "runner_system_failure")
         except (SourcesError, ArchiveError) as error:
             return Outcome("failed", 1, "script_failure", f": {error}")
         except docker.errors.APIError as error:

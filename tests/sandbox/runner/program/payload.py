@@ -22,6 +22,7 @@ class Variable:
     masked: bool = False
     raw: bool = False
     file: bool = False
+    public: bool = False
 
 
 class Variables:
@@ -29,6 +30,7 @@ class Variables:
 
     def __init__(self, variables: list[Variable]) -> None:
         self._all = {variable.key: variable for variable in variables}
+        self._given = variables
         self._values = {key: self._value(variable) for key, variable in self._all.items()}
 
     def get(self, name: str, default: str = "") -> str:
@@ -47,6 +49,13 @@ class Variables:
         """For a container; those of kind `file` are below the folder `files`."""
         return {key: f"{files}/{key}" if self._all[key].file else value for key, value in self._values.items()}
 
+    def public_environment(self) -> dict[str, str]:
+        """For the container of a service: what the pipeline and the runner say, and nothing of the project's settings.
+
+        A variable of the pipeline that the project replaces has its own value here.
+        """
+        return {variable.key: self._value(variable) for variable in self._given if variable.public}
+
     def file_values(self) -> dict[str, str]:
         """Name and content of those of kind `file`."""
         return {key: self._values[key] for key, variable in self._all.items() if variable.file}
@@ -58,7 +67,7 @@ class Variables:
 
     def with_more(self, variables: list[Variable]) -> Variables:
         """The same and some more."""
-        return Variables([*self._all.values(), *variables])
+        return Variables([*self._given, *variables])
 
     def _value(self, variable: Variable, depth: int = 0) -> str:
         if variable.raw or variable.file:
@@ -134,9 +143,9 @@ class Payload:
         last = [Variable("CI_SERVER_TLS_CA_FILE", certificate, file=True)] if certificate else []
         return Variables(
             [
-                *(Variable(name, value) for name, _, value in settings),
+                *(Variable(name, value, public=True) for name, _, value in settings),
                 *(_variable(v) for v in self.body.get("variables") or []),
-                *(Variable(name, value, raw=True) for name, value in own.items()),
+                *(Variable(name, value, raw=True, public=True) for name, value in own.items()),
                 *last,
             ]
         )
@@ -180,6 +189,7 @@ def _variable(given: dict[str, Any]) -> Variable:
         masked=bool(given.get("masked")),
         raw=bool(given.get("raw")),
         file=bool(given.get("file")),
+        public=bool(given.get("public")),
     )
 
 

@@ -1,0 +1,78 @@
+# Functions that install Docker and tell it about a mirror of Docker Hub. Input: REGISTRY_MIRROR.
+
+install_docker() {
+  local missing=() command package
+  for command in curl iptables jq; do
+    command -v "$command" >/dev/null || missing+=("$command")
+  done
+  # The distribution's packages conflict with Docker's own: an engine that is there stays.
+  command -v dockerd >/dev/null || missing+=(docker.io)
+  if ! command -v docker >/dev/null; then
+    # Debian has a separate package for the client; on Ubuntu it is part of docker.io.
+    with_apt_lock apt-get -qq update
+    [ -z "$(apt-cache madison docker-cli)" ] || missing+=(docker-cli)
+  fi
+  if [ "${#missing[@]}" -gt 0 ]; then
+    say "runner: installing ${missing[*]}"
+    with_heartbeat "runner: installation of Docker" install_packages "${missing[@]}" || die "Docker could not be installed"
+  fi
+  # Its version is held: an upgrade would stop the containers of jobs.
+  for package in docker.io docker-cli containerd docker-ce docker-ce-cli containerd.io runc; do
+    [ -z "$(installed_version "$package")" ] || apt-mark hold "$package" >/dev/null
+  done
+  systemctl enable --quiet --now docker
+}
+
+# configure_mirror: other settings of Docker on this machine are kept. A running engine ignores a mirror that it rejects,
+# and does not start again with it: the mirror is checked before the engine's settings are changed.
+configure_mirror() {
+  local settings=/etc/docker/daemon.json wanted='{}' new before
+  install -d -m 755 /etc/docker
+  [ -s "$settings" ] || write_file "$settings" 644 <<<'{}'
+  jq --exit-status 'type == "object"' "$settings" >/dev/null 2>&1 ||
+    die "$settings is not a JSON object, so Docker would not start again; correct it on the machine"
+  [ -z "$REGISTRY_MIRROR" ] || wanted=$(jq -n --arg mirror "$REGISTRY_MIRROR" '{"registry-mirrors": [$mirror]}')
+  new=$(mktemp) before=$(mktemp)
+  jq --sort-keys --argjson wanted "$wanted" 'del(."registry-mirrors") + $wanted' "$settings" >"$new"
+  if ! cmp --silent "$new" "$settings"; then
+    require_valid_settings "$new"
+    [ -z "$REGISTRY_MIRROR" ] || require_mirror
+    cp "$settings" "$before"
+    write_file "$settings" 644 <"$new"
+    # A running engine reloads its mirrors; a restart would stop the containers of jobs.
+    if ! { systemctl reload-or-restart docker && await_mirror; }; then
+      write_file "$settings" 644 <"$before"
+      systemctl reload-or-restart docker || true
+      die "Docker did not accept the mirror $REGISTRY_MIRROR; its former settings were restored. On the machine, run: sudo journalctl -u docker"
+    fi
+  fi
+  rm -f "$new" "$before"
+}
+
+# require_valid_settings FILE: ask Docker itself, unless it is too old (before 23).
+require_valid_settings() {
+  local output
+  [[ $(dockerd --help 2>&1) == *--validate* ]] || return 0
+  output=$(dockerd --validate --config-file="$1" 2>&1) ||
+    die "Docker rejects these settings: $(tail -n 1 <<<"$output"). Nothing was changed; correct runners[].registryMirror, or /etc/docker/daemon.json on the machine"
+}
+
+# require_mirror: a registry answers its base path with 200, or with 401 if it asks for a token.
+require_mirror() {
+  local status
+  status=$(curl --silent --output /dev/null --location --retry 2 --max-time 20 --write-out '%{http_code}' "$REGISTRY_MIRROR/v2/") || true
+  case $status in
+    200 | 401) ;;
+    *) die "$REGISTRY_MIRROR/v2/ does not answer like a registry (status ${status:-000}), so no image could come from this mirror; Docker was not changed. Correct or remove runners[].registryMirror" ;;
+  esac
+}
+
+await_mirror() {
+  local deadline=$((SECONDS + 15))
+  [ -n "$REGISTRY_MIRROR" ] || return 0
+  # Docker writes addresses of mirrors with a slash at the end.
+  until docker info --format '{{json .RegistryConfig.Mirrors}}' 2>/dev/null | jq --exit-status --arg mirror "$REGISTRY_MIRROR/" 'index($mirror) != null' >/dev/null; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.5
+  done
+}
