@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -52,6 +55,16 @@ def granted(instance: Instance, *scopes: str, auth: tuple[str, str] | None = Non
 
 
 ROOT = ("root", PASSWORD)
+
+
+def test_a_request_for_oauth_is_refused_after_its_body_so_that_clients_ask_again_with_get(instance: Instance) -> None:
+    address = urlsplit(instance.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        head = f"POST /jwt/auth HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 4\r\n\r\n"
+        connection.sendall(head.encode())
+        assert select.select([connection], [], [], 0.5)[0] == [], "the client is still sending"
+        connection.sendall(b"a=b&")
+        assert connection.recv(1024).startswith(b"HTTP/1.1 404 ")
 
 
 def test_the_owner_of_a_project_can_pull_and_push(instance: Instance) -> None:

@@ -88,4 +88,10 @@ def _error(status: int, code: str, message: str) -> Response:
     return JSONResponse({"errors": [{"code": code, "message": message}]}, status)
 
 
-routes = [Route("/jwt/auth", jwt_auth, methods=["GET"])]
+async def no_oauth(request: Request) -> Response:
+    """The refusal that makes clients use GET. Before the request has ended, the proxy would answer with 502."""
+    await request.body()
+    return Response(status_code=404)
+
+
+routes = [Route("/jwt/auth", jwt_auth, methods=["GET"]), Route("/jwt/auth", no_oauth, methods=["POST"])]
