@@ -297,6 +297,16 @@ def test_both_the_job_and_up_report_a_full_disk(life: Stack, host: Host) -> None
     assert "cache-of-a-job" not in left
 
 
+def test_a_mirror_that_is_no_registry_is_refused_before_the_engine_hears_of_it(life: Stack, host: Host) -> None:
+    look = "cat /etc/docker/daemon.json; docker info --format '{{.RegistryConfig.Mirrors}}'"
+    before = host.sudo(look)
+    life.set(runners=[{**RUNNER, "version": NEW, "registryMirror": "https://auth.docker.io"}])
+    output = failed_up(life)
+    assert "error: https://auth.docker.io/v2/ does not answer like a registry (status 404)" in output
+    assert host.sudo(look) == before
+    assert RUNNER["registryMirror"] in before
+
+
 def test_both_the_runner_log_and_up_report_that_gitlab_is_unreachable(life: Stack, host: Host) -> None:
     outputs = life.outputs()
     life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 4}])
