@@ -5,7 +5,7 @@ main() {
   require_disk_space
   trust_ca_certificate
   await_gitlab
-  write_file /etc/gitlab-runner/config.toml 600 <<<"$CONFIGURATION"
+  write_configuration
   verify_token
   # A running service reloads a changed configuration by itself within seconds.
   systemctl enable --quiet --now gitlab-runner
@@ -13,6 +13,17 @@ main() {
   say "runner: registered at $GITLAB_URL"
   sha256sum /etc/gitlab-runner/config.toml | cut -d' ' -f1
 }
+
+# write_configuration: a runner that is registered again may serve other projects from now on, and one that was shared may
+# be allowed to use local images. Neither may find what jobs of former projects have pulled.
+write_configuration() {
+  local file=/etc/gitlab-runner/config.toml before
+  before=$(identity "$file")
+  write_file "$file" 600 <<<"$CONFIGURATION"
+  [ -z "$before" ] || [ "$before" = "$(identity "$file")" ] || docker image prune --all --force >/dev/null
+}
+
+identity() { grep -E '^ *(token|allowed_pull_policies) = ' "$1" 2>/dev/null || true; }
 
 # verify_service: a valid token does not mean that the service keeps running and asks for jobs.
 verify_service() {

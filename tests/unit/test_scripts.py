@@ -242,6 +242,27 @@ def test_a_runner_is_registered_only_if_gitlab_accepts_its_token(answer: str, er
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "is_pruned"),
+    [
+        (None, 'token = "a"', False),
+        ('token = "a"\nconcurrent = 1', 'token = "a"\nconcurrent = 2', False),
+        ('token = "a"', 'token = "b"', True),
+        ('token = "a"\nallowed_pull_policies = ["always"]', 'token = "a"\nallowed_pull_policies = ["never"]', True),
+    ],
+)
+def test_images_of_former_projects_are_removed_when_a_runner_may_serve_others(
+    tmp_path: Path, before: str | None, after: str, is_pruned: bool
+) -> None:
+    file = tmp_path / "config.toml"
+    if before is not None:
+        file.write_text(f"{before}\n")
+    text = script("register-runner.sh").replace("/etc/gitlab-runner", str(tmp_path))
+    done = shell(f'{text}\ndocker() {{ say "docker $*"; }}\nCONFIGURATION={shlex.quote(after)}\nwrite_configuration')
+    assert file.read_text() == f"{after}\n"
+    assert ("docker image prune --all" in done.stderr) is is_pruned
+
+
+@pytest.mark.parametrize(
     ("before", "after", "message"), [(5000, 5000, ""), (9, 5000, "removing"), (9, 9, "disk of box")]
 )
 def test_a_full_disk_is_cleaned_up_first_and_reported_if_that_does_not_help(
