@@ -15,6 +15,9 @@ from components.network import VpcPlan, plan_vpc
 from components.settings import DnsZone, Reading, Settings
 from components.state import DeploymentState
 
+Size = digitalocean.outputs.GetSizesSizeResult
+Droplet = digitalocean.outputs.GetDropletsDropletResult
+
 _T = TypeVar("_T")
 
 #: What a region has to offer, by the names that the API gives it: volumes, and the metadata that cloud-init reads.
@@ -31,7 +34,7 @@ class Machines:
     path: str
     size: str
     image: str
-    count: int = 1
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -87,31 +90,33 @@ def read_account(
     if account is not None:
         survey.errors += _standing_errors(account)
     settings = reading.settings
-    machines = machines_of(reading)
+    machines = _machines_of(reading, prefix)
     sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
     prices = {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
+    listed = survey.ask("the droplets", "droplet:read", lambda options: digitalocean.get_droplets(opts=options))
+    droplets = listed.droplets if listed else []
     if reading.has("region"):
         # What runs already continues to run where DigitalOcean no longer offers it.
         running = set(deployed.slugs) if deployed and deployed.region == settings.region else set()
         survey.errors += _offer_errors(survey, settings.region, machines, sizes.sizes if sizes else [], running)
+    survey.errors += _disk_errors(machines, sizes.sizes if sizes else [], _own_droplets(droplets, prefix))
     if account is not None and account.droplet_limit and reading.has("server", "runners"):
-        survey.errors += _limit_errors(survey, account.droplet_limit, sum(one.count for one in machines), prefix)
+        survey.errors += _limit_errors(account.droplet_limit, machines, droplets, prefix)
     if reading.has("domain", "hostname", "dns"):
         survey.errors += _dns_errors(survey, settings, deployed)
     vpc = _vpc(survey, settings, prefix) if reading.has("region", "server") else nothing
     return Account(vpc, prices, tuple(survey.errors))
 
 
-def machines_of(reading: Reading) -> list[Machines]:
+def _machines_of(reading: Reading, prefix: str) -> list[Machines]:
     """The droplets that the valid part of the settings asks for."""
     settings, machines = reading.settings, []
     if reading.has("server"):
-        machines.append(Machines("server", settings.server.size, settings.server.image))
+        machines.append(Machines("server", settings.server.size, settings.server.image, (prefix,)))
     if reading.has("runners"):
-        machines += [
-            Machines(f"runners[{place}]", runner.size, runner.image, runner.count)
-            for place, runner in enumerate(settings.runners)
-        ]
+        for place, runner in enumerate(settings.runners):
+            names = tuple(f"{prefix}-{runner.name}-{number}" for number in range(1, runner.count + 1))
+            machines.append(Machines(f"runners[{place}]", runner.size, runner.image, names))
     return machines
 
 
@@ -153,7 +158,7 @@ def _offer_errors(
     survey: _Survey,
     region: str,
     machines: Sequence[Machines],
-    sizes: Sequence[digitalocean.outputs.GetSizesSizeResult],
+    sizes: Sequence[Size],
     running: Collection[str],
 ) -> Iterator[str]:
     closed = [] if running else list(_region_errors(survey, region))
@@ -180,9 +185,7 @@ def _region_errors(survey: _Survey, region: str) -> Iterator[str]:
         yield f"region: {region} does not offer {' and '.join(lacking)}; GitLab could not be installed there. {advice}"
 
 
-def _size_errors(
-    machines: Sequence[Machines], sizes: Sequence[digitalocean.outputs.GetSizesSizeResult], region: str
-) -> Iterator[str]:
+def _size_errors(machines: Sequence[Machines], sizes: Sequence[Size], region: str) -> Iterator[str]:
     known = {size.slug: size for size in sizes}
     for one in machines if sizes else ():
         size = known.get(one.size)
@@ -196,7 +199,7 @@ def _size_errors(
             )
 
 
-def _offered(sizes: Sequence[digitalocean.outputs.GetSizesSizeResult], region: str) -> str:
+def _offered(sizes: Sequence[Size], region: str) -> str:
     offered = [size for size in sizes if size.available and region in size.regions]
     cheapest = sorted(offered, key=lambda size: size.price_monthly)[:_MOST_SUGGESTIONS]
     if not cheapest:
@@ -226,13 +229,29 @@ def _image_errors(survey: _Survey, machines: Sequence[Machines], region: str) ->
             )
 
 
-def _limit_errors(survey: _Survey, limit: int, wanted: int, prefix: str) -> Iterator[str]:
-    found = survey.ask("the droplets", "droplet:read", lambda options: digitalocean.get_droplets(opts=options))
-    if found is None:
-        return
-    ours = {f"{prefix}-server", f"{prefix}-runner"}
-    others = sum(ours.isdisjoint(tag.lower() for tag in droplet.tags) for droplet in found.droplets)
-    if len(found.droplets) - others < wanted and others + wanted > limit:
+def _own_droplets(droplets: Sequence[Droplet], prefix: str) -> list[Droplet]:
+    tags = {f"{prefix}-server", f"{prefix}-runner"}
+    return [droplet for droplet in droplets if not tags.isdisjoint(tag.lower() for tag in droplet.tags)]
+
+
+def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], own: Sequence[Droplet]) -> Iterator[str]:
+    disks = {size.slug: size.disk for size in sizes}
+    for one in machines:
+        for droplet in own:
+            disk = disks.get(one.size, droplet.disk)
+            if droplet.name in one.names and droplet.size != one.size and disk < droplet.disk:
+                yield (
+                    f"{one.path}.size: {one.size} has a disk of {disk} GB, and {droplet.name} has one of "
+                    f"{droplet.disk} GB, which cannot shrink; DigitalOcean would refuse to resize it. Use a size with "
+                    "a larger disk, or delete the droplet and run pulumi refresh first: it is then created again"
+                )
+
+
+def _limit_errors(limit: int, machines: Sequence[Machines], droplets: Sequence[Droplet], prefix: str) -> Iterator[str]:
+    wanted = sum(len(one.names) for one in machines)
+    own = len(_own_droplets(droplets, prefix))
+    others = len(droplets) - own
+    if own < wanted and others + wanted > limit:
         yield (
             f"server, runners: need {wanted} droplets, and the account has {others} others and a limit of {limit}; "
             f"the last {min(wanted, others + wanted - limit)} could not be created. Ask for a higher limit under "

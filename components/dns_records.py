@@ -9,6 +9,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
+from components.leftovers import before_create, refuse_existing_domain
 from components.settings import Settings
 
 
@@ -81,6 +82,8 @@ class DnsRecords(Component):
     def _domain(self, args: DnsRecordsArgs) -> pulumi.Output[str]:
         name, keep = args.settings.domain, args.settings.keep_data
         if args.create_domain:
-            return digitalocean.Domain(self.child_name("domain"), name=name, opts=self.child_options(keep=keep)).name
+            hooks = before_create(self.child_name("domain"), refuse_existing_domain)
+            options = self.child_options(keep=keep, hooks=hooks)
+            return digitalocean.Domain(self.child_name("domain"), name=name, opts=options).name
         found = digitalocean.get_domain_output(name=name, opts=pulumi.InvokeOptions(parent=self))
         return found.apply(lambda domain: domain.name)

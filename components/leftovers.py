@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_network
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -36,11 +37,7 @@ async def refuse_existing_volume(args: pulumi.ResourceHookArgs) -> None:
     query = urlencode({"name": inputs["name"], "region": inputs["region"]})
     found = (await _get(f"/v2/volumes?{query}"))["volumes"]
     if found:
-        raise RuntimeError(
-            f"volume {inputs['name']} exists in {inputs['region']}, but this stack does not know it: an earlier update "
-            "may have been interrupted. If it is the stack's, take it over with\n"
-            f"{import_line(args, found[0]['id'])}\notherwise rename or delete it. Then run pulumi up again"
-        )
+        raise RuntimeError(_unknown(args, f"volume {inputs['name']} exists in {inputs['region']}", found[0]["id"]))
 
 
 async def refuse_existing_droplet(args: pulumi.ResourceHookArgs) -> None:
@@ -68,10 +65,13 @@ async def report_idle_addresses(args: pulumi.ResourceHookArgs) -> None:
     tags, so it cannot be said whose they are.
 
     Raises:
-        RuntimeError: the API refuses to say.
+        RuntimeError: the account has as many addresses as it may have, three by default; or the API refuses to say.
     """
     region = (args.new_inputs or {})["region"]
-    for address in (await _get("/v2/reserved_ips?per_page=200"))["reserved_ips"]:
+    addresses = (await _get("/v2/reserved_ips?per_page=200"))["reserved_ips"]
+    # Left out for a token that may not read it.
+    limit = (await _get("/v2/account"))["account"].get("reserved_ip_limit")
+    for address in addresses:
         if address["droplet"] is None and address["region"]["slug"] == region:
             pulumi.log.warn(
                 f"The reserved address {address['ip']} in {region} points to no droplet and costs "
@@ -79,6 +79,64 @@ async def report_idle_addresses(args: pulumi.ResourceHookArgs) -> None:
                 f"then failed, stop this one and take the address over with\n{import_line(args, address['ip'])}\n"
                 "If nobody needs it, delete it under Networking in the control panel"
             )
+    if limit and len(addresses) >= limit:
+        raise RuntimeError(
+            f"the account has {len(addresses)} reserved addresses and may have {limit}; another one cannot be "
+            "reserved. Delete one under Networking in the control panel, or ask there for a higher limit"
+        )
+
+
+async def refuse_existing_firewall(args: pulumi.ResourceHookArgs) -> None:
+    """Refuse to create a firewall whose name is taken.
+
+    Raises:
+        RuntimeError: there is such a firewall, or the API refuses to say.
+    """
+    name = (args.new_inputs or {})["name"]
+    for found in (await _get("/v2/firewalls?per_page=200"))["firewalls"]:
+        if found["name"] == name:
+            raise RuntimeError(_unknown(args, f"firewall {name} exists", found["id"]))
+
+
+async def refuse_existing_domain(args: pulumi.ResourceHookArgs) -> None:
+    """Refuse to create a DNS zone that the account has.
+
+    Raises:
+        RuntimeError: there is such a zone, or the API refuses to say.
+    """
+    name = (args.new_inputs or {})["name"]
+    for found in (await _get("/v2/domains?per_page=200"))["domains"]:
+        if found["name"] == name:
+            raise RuntimeError(
+                f"the account has the zone {name}; a second one cannot be created. Set dns.zone to existing: the stack "
+                "then adds its records to the zone and never deletes it. If an earlier update of this stack has "
+                f"created the zone, take it over with\n{import_line(args, name)}"
+            )
+
+
+async def refuse_taken_network(args: pulumi.ResourceHookArgs) -> None:
+    """Refuse to create a VPC whose name or range is taken, before anything moves to it.
+
+    Raises:
+        RuntimeError: another VPC has the name or a part of the range, or the API refuses to say.
+    """
+    inputs = args.new_inputs or {}
+    wanted = inputs.get("ipRange")
+    for found in (await _get("/v2/vpcs?per_page=200"))["vpcs"]:
+        if found["name"] == inputs["name"]:
+            raise RuntimeError(_unknown(args, f"VPC {found['name']} exists", found["id"]))
+        if wanted and ip_network(wanted).overlaps(ip_network(found["ip_range"])):
+            raise RuntimeError(
+                f"server.vpcCidr: {wanted} overlaps {found['ip_range']}, the range of the VPC {found['name']}; "
+                "DigitalOcean would refuse it. Use another range, or remove vpcCidr"
+            )
+
+
+def _unknown(args: pulumi.ResourceHookArgs, what: str, identifier: str) -> str:
+    return (
+        f"{what}, but this stack does not know it: an earlier update may have been interrupted. If it is the stack's, "
+        f"take it over with\n{import_line(args, identifier)}\notherwise rename or delete it. Then run pulumi up again"
+    )
 
 
 def import_line(args: pulumi.ResourceHookArgs, identifier: str) -> str:

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
+from components.leftovers import before_create, refuse_existing_firewall, refuse_taken_network
 
 _ANYWHERE = ["0.0.0.0/0", "::/0"]
 _HTTP = 80
@@ -97,6 +98,7 @@ class Network(Component):
                 retain=args.vpc.is_default,
                 # The engine ignores it once the VPC is in the state.
                 import_=args.vpc.existing_id,
+                hooks=before_create(self.child_name("vpc"), refuse_taken_network),
             ),
         )
         ssh = _inbound(22, args.admin_cidrs)
@@ -116,7 +118,9 @@ class Network(Component):
             inbound_rules=inbound,
             # Anything that no rule allows is dropped, outbound traffic included.
             outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
-            opts=self.child_options(),
+            opts=self.child_options(
+                hooks=before_create(self.child_name(f"{firewall_name}-firewall"), refuse_existing_firewall)
+            ),
         )
         return MachineGroup(tag.name, firewall)
 

@@ -21,6 +21,8 @@ _SIZE: Final = re.compile(r"-(\d+)vcpu-(\d+)gb")
 _WIDEST_VPC: Final = 16
 _NARROWEST_VPC: Final = 28
 #: RFC 1918; DigitalOcean takes no other private ranges, such as 169.254.0.0/16, for a VPC.
+#: Ranges that no VPC can have (DigitalOcean, VPC limits).
+_KEPT_RANGES: Final = tuple(map(IPv4Network, ("10.229.0.0/16", "10.244.0.0/16", "10.245.0.0/16", "10.246.0.0/24")))
 _PRIVATE_RANGES: Final = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+=*( .*)?")
 
@@ -83,6 +85,12 @@ class Server(Section):
             raise ValueError(message) from error
         private = any(network.subnet_of(range_) for range_ in _PRIVATE_RANGES)
         if not private or not _WIDEST_VPC <= network.prefixlen <= _NARROWEST_VPC:
+            raise ValueError(message)
+        if any(network.overlaps(kept) for kept in _KEPT_RANGES):
+            message = (
+                f"{value} overlaps a range that DigitalOcean keeps for itself; it would be rejected. Use one outside "
+                f"{', '.join(map(str, _KEPT_RANGES))}, such as 10.20.0.0/24"
+            )
             raise ValueError(message)
         if str(value).split("/")[0] != str(network.network_address):
             message = f"{value} is an address within a network; DigitalOcean would reject it. Use {network}"

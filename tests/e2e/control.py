@@ -34,6 +34,10 @@ class Control:
         """Requests for routes that the emulator does not implement."""
         return list(self._client.get("/gaps").raise_for_status().json())
 
+    def change_account(self, **account: Any) -> None:
+        """Replace what the account is like: its limit, its standing, the scopes of its token."""
+        self._client.put("/account", json=account).raise_for_status()
+
     def writes_since(self, count: int) -> list[str]:
         """Method and path of the requests after the first `count` that can change something."""
         return [f"{one['method']} {one['path']}" for one in self.requests()[count:] if one["method"] not in _READS]

@@ -91,6 +91,27 @@ def test_preview_reports_all_configuration_errors_at_once_without_a_traceback(st
     assert control.writes_since(before) == []
 
 
+def test_preview_reports_what_the_account_does_not_offer_with_the_errors_in_the_stack_file(
+    stack: Stack, control: Control
+) -> None:
+    scopes = [f"{kind}:read" for kind in ("account", "regions", "image", "droplet", "domain", "reserved_ip")]
+    control.change_account(email_verified=False, droplet_limit=0, scopes=[*scopes, "vpc:read"])
+    stack.set(domain="nowhere", hostname="Git")
+    done = stack.attempt("preview")
+    control.change_account(droplet_limit=1)
+    stack.set(domain="e2e.test", hostname=None, server={"size": "c-2", "image": "ubuntu-24-04-x64"})
+    other = stack.attempt("preview")
+    control.change_account()
+    stack.set(server={"image": "debian-13-x64", "volumeSizeGb": 10})
+    for output, paths in (
+        (done.stdout + done.stderr, ("domain: ", "hostname: ", "is not verified", "may not read the sizes (403)")),
+        (other.stdout + other.stderr, ("server.image: ubuntu-24-04-x64 is not an image",)),
+    ):
+        assert "nothing was changed" in output
+        assert "Traceback" not in output
+        assert [path for path in paths if path not in output] == []
+
+
 def test_up_creates_exactly_what_the_preview_showed_and_passes_every_check(
     stack: Stack, previewed: set[str], processes: ProcessSampler
 ) -> None:
@@ -329,6 +350,9 @@ def test_protected_data_survives_a_destroy_and_is_used_by_the_next_up(stack: Sta
 def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[str, Any]) -> None:
     stack.run("destroy", "--yes", "--skip-preview")
     assert control.resources() == foreign
+    # The first VPC of a region cannot be deleted; it costs nothing.
+    vpcs = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"]).vpcs.list()["vpcs"]
+    assert all(vpc["default"] for vpc in vpcs if "e2e" in vpc["name"])
 
 
 #: A file with a secret, created to prove that the search finds such files.

@@ -328,6 +328,7 @@ def _size(size: Size) -> dict[str, Any]:
         "slug": size.slug,
         "available": True,
         "vcpus": size.vcpus,
+        "disk": size.disk,
         "memory": size.memory,
         "priceMonthly": size.price_monthly,
         "regions": list(size.regions),

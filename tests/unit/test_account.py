@@ -120,13 +120,26 @@ def test_sizes_images_and_regions_that_run_already_are_not_asked_for_again() -> 
 
 def test_only_other_droplets_count_against_the_limit() -> None:
     def droplets(*tags: str) -> dict[str, Any]:
-        return {"getDroplets": {"droplets": [{"tags": [tag]} for tag in tags]}}
+        found = [{"tags": [tag], "name": f"droplet-{tag}", "size": "s-4vcpu-8gb", "disk": 160} for tag in tags]
+        return {"getDroplets": {"droplets": found}}
 
     assert run({**account(dropletLimit=2), **droplets("slipway-test-server", "other")}).named("server-droplet")
     assert errors({**account(dropletLimit=2), **droplets("other", "slipway-test-server")}, **RUNNERS)
     # A limit that the token may not read is unknown, and one that is exceeded already stops nothing that runs.
     assert run(account(dropletLimit=0)).named("server-droplet")
     assert run({**account(dropletLimit=1), **droplets("other", "slipway-test-server")}).named("server-droplet")
+
+
+def test_a_size_with_a_smaller_disk_than_the_droplet_has_is_refused() -> None:
+    server = {"tags": ["slipway-test-server"], "name": "slipway-test", "size": "s-4vcpu-8gb", "disk": 160}
+    there = {"getDroplets": {"droplets": [server]}}
+    [line] = errors(there, server={"size": "c-4"})
+    assert line.startswith("server.size: c-4 has a disk of 50 GB, and slipway-test has one of 160 GB")
+    assert run(there, server={"size": "s-8vcpu-16gb"}).named("server-droplet")
+    # A droplet that was created with a larger disk than its size has now may keep that size.
+    assert run({"getDroplets": {"droplets": [{**server, "size": "c-4"}]}}, server={"size": "c-4"}).named(
+        "server-droplet"
+    )
 
 
 @pytest.mark.parametrize("kind", ["A", "AAAA", "CNAME"])

@@ -9,7 +9,14 @@ import pulumi
 import pytest
 
 from components import leftovers
-from components.leftovers import refuse_existing_droplet, refuse_existing_volume, report_idle_addresses
+from components.leftovers import (
+    refuse_existing_domain,
+    refuse_existing_droplet,
+    refuse_existing_firewall,
+    refuse_existing_volume,
+    refuse_taken_network,
+    report_idle_addresses,
+)
 from tests.unit.engine import run_program
 from tests.unit.test_account import RUNNERS
 
@@ -45,6 +52,44 @@ def test_a_volume_that_exists_is_refused_with_the_line_that_imports_it(there: di
     ) in str(caught.value).splitlines()
 
 
+FIREWALL = creation("Firewall", "network-runner-firewall", name="slipway-staging-runner")
+DOMAIN = creation("Domain", "dns-domain", name="example.test")
+NETWORK = creation("Vpc", "network-vpc", name="slipway-staging-nyc3-10.20.0.0-24", ipRange="10.20.0.0/24")
+
+
+def test_a_firewall_that_exists_is_refused_with_the_line_that_imports_it(there: dict[str, Any]) -> None:
+    there["/v2/firewalls"] = {"firewalls": [{"id": "bb4b2611", "name": "slipway-staging-runner"}]}
+    with pytest.raises(RuntimeError, match=r"firewall slipway-staging-runner exists(.|\n)* bb4b2611 --parent"):
+        asyncio.run(refuse_existing_firewall(FIREWALL))
+
+
+def test_a_zone_that_exists_is_refused_and_the_setting_is_named(there: dict[str, Any]) -> None:
+    there["/v2/domains"] = {"domains": [{"name": "example.test"}]}
+    with pytest.raises(RuntimeError, match=r"has the zone example\.test; .* Set dns\.zone to existing"):
+        asyncio.run(refuse_existing_domain(DOMAIN))
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (
+            {"name": "slipway-staging-nyc3-10.20.0.0-24", "ip_range": "10.20.0.0/24"},
+            "VPC slipway-staging-nyc3-.* exists",
+        ),
+        (
+            {"name": "theirs", "ip_range": "10.20.0.0/16"},
+            r"server\.vpcCidr: 10\.20\.0\.0/24 overlaps 10\.20\.0\.0/16, ",
+        ),
+    ],
+)
+def test_a_network_whose_name_or_range_is_taken_is_refused(
+    there: dict[str, Any], other: dict[str, str], reason: str
+) -> None:
+    there["/v2/vpcs"] = {"vpcs": [{"id": "5a4981aa", **other}]}
+    with pytest.raises(RuntimeError, match=reason):
+        asyncio.run(refuse_taken_network(NETWORK))
+
+
 def test_a_droplet_that_exists_is_refused(there: dict[str, Any]) -> None:
     there["/v2/droplets"] = {"droplets": [{"id": 4711}]}
     with pytest.raises(RuntimeError, match=r"droplet slipway-staging \(ID 4711\) exists, but this stack does not know"):
@@ -52,9 +97,24 @@ def test_a_droplet_that_exists_is_refused(there: dict[str, Any]) -> None:
 
 
 def test_names_that_are_free_are_not_refused(there: dict[str, Any]) -> None:
-    there |= {"/v2/volumes": {"volumes": []}, "/v2/droplets": {"droplets": []}}
-    asyncio.run(refuse_existing_volume(VOLUME))
-    asyncio.run(refuse_existing_droplet(DROPLET))
+    there |= {
+        "/v2/volumes": {"volumes": []},
+        "/v2/droplets": {"droplets": []},
+        "/v2/firewalls": {"firewalls": [{"id": "1", "name": "another"}]},
+        "/v2/domains": {"domains": [{"name": "another.test"}]},
+        "/v2/vpcs": {"vpcs": [{"id": "1", "name": "another", "ip_range": "10.30.0.0/20"}]},
+    }
+    checks = {
+        refuse_existing_volume: VOLUME,
+        refuse_existing_droplet: DROPLET,
+        refuse_existing_firewall: FIREWALL,
+        refuse_existing_domain: DOMAIN,
+        refuse_taken_network: NETWORK,
+    }
+    for check, args in checks.items():
+        asyncio.run(check(args))
+    # Without a range of its own, DigitalOcean picks one that is free.
+    asyncio.run(refuse_taken_network(creation("Vpc", "network-vpc", name="slipway-staging-nyc3")))
 
 
 def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
@@ -70,6 +130,7 @@ def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
             address("198.51.100.3", "nyc3", None),
         ]
     }
+    there["/v2/account"] = {"account": {"reserved_ip_limit": 4}}
     warnings: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warnings.append)
     asyncio.run(report_idle_addresses(ADDRESS))
@@ -80,9 +141,27 @@ def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
     assert "digitalocean:index/reservedIp:ReservedIp server-address 198.51.100.3 " in warning
 
 
-def test_volume_and_address_are_checked_at_preview_and_droplets_only_when_they_are_created() -> None:
+def test_an_address_beyond_the_limit_of_the_account_is_refused(there: dict[str, Any]) -> None:
+    others = [{"ip": f"198.51.100.{number}", "region": {"slug": "fra1"}, "droplet": None} for number in range(3)]
+    there |= {"/v2/reserved_ips": {"reserved_ips": others}, "/v2/account": {"account": {"reserved_ip_limit": 3}}}
+    with pytest.raises(RuntimeError, match="has 3 reserved addresses and may have 3"):
+        asyncio.run(report_idle_addresses(ADDRESS))
+    there["/v2/account"] = {"account": {}}
+    asyncio.run(report_idle_addresses(ADDRESS))
+
+
+def test_everything_is_checked_at_preview_and_droplets_only_when_they_are_created() -> None:
     engine = run_program(**RUNNERS)
-    for name, check in (("server-data", refuse_existing_volume), ("server-address", report_idle_addresses)):
+    checks = {
+        "server-data": refuse_existing_volume,
+        "server-address": report_idle_addresses,
+        "network-vpc": refuse_taken_network,
+        "network-server-base-firewall": refuse_existing_firewall,
+        "network-runner-firewall": refuse_existing_firewall,
+        "public-access-firewall": refuse_existing_firewall,
+        "dns-domain": refuse_existing_domain,
+    }
+    for name, check in checks.items():
         [hook] = engine.named(name).request.hooks.before_create
         bound = engine.hooks[hook]
         assert (bound.callback, bound.opts and bound.opts.on_dry_run) == (check, True)

@@ -251,6 +251,7 @@ def test_the_token_is_accepted_under_both_of_its_names() -> None:
         ({"server": {"vpcCidr": "10.0.0.0/8"}}, "server.vpcCidr"),
         ({"server": {"vpcCidr": "8.8.8.0/24"}}, "server.vpcCidr"),
         ({"server": {"vpcCidr": "nowhere"}}, "server.vpcCidr"),
+        ({"server": {"vpcCidr": "10.244.8.0/24"}}, "server.vpcCidr"),
         ({"server": {"authorizedKeys": "x"}}, "server.authorizedKeys"),
         ({"certificate": {"contactEmail": "ops"}}, "certificate.contactEmail"),
         ({"certificate": {"acmeDirectory": "https://[x"}}, "certificate.acmeDirectory"),

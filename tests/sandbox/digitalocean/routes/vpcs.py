@@ -26,7 +26,7 @@ from tests.sandbox.digitalocean.state.errors import (
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,255}")
 PRIVATE = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 #: Ranges that the service keeps for itself in all regions.
-KEPT = tuple(IPv4Network(net) for net in ("10.244.0.0/16", "10.245.0.0/16", "10.246.0.0/24"))
+KEPT = tuple(IPv4Network(net) for net in ("10.229.0.0/16", "10.244.0.0/16", "10.245.0.0/16", "10.246.0.0/24"))
 LARGEST, SMALLEST = 16, 28
 
 
