@@ -57,16 +57,17 @@ class _Survey:
     errors: list[str] = field(default_factory=list)
 
     def ask(self, what: str, scope: str, function: Callable[[pulumi.InvokeOptions], _T], absent: str = "") -> _T | None:
-        """The answer of the API; None if there is none, which is an error unless its message contains `absent`."""
+        """The answer of the API; None if there is none, which is an error unless its status or message is `absent`."""
         try:
             return function(self.options)
         # The SDK raises plain exceptions for whatever a provider reports.
         except Exception as error:
             message = str(error)
-        if absent and absent in message:
-            return None
         found = _REFUSAL.search(message)
-        line = _refusal(found[1] if found else "", what, scope, message)
+        status = found[1] if found else ""
+        if absent and (status == absent if absent.isdigit() else absent in message):
+            return None
+        line = _refusal(status, what, scope, message)
         if line not in self.errors:
             self.errors.append(line)
         return None
@@ -92,9 +93,11 @@ def read_account(
     settings = reading.settings
     machines = _machines_of(reading, prefix)
     sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
-    prices = {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
     listed = survey.ask("the droplets", "droplet:read", lambda options: digitalocean.get_droplets(opts=options))
     droplets = listed.droplets if listed else []
+    # A size that is no longer offered still has a price for those who have it.
+    prices = {droplet.size: droplet.price_monthly for droplet in droplets}
+    prices |= {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
     if reading.has("region"):
         # What runs already continues to run where DigitalOcean no longer offers it.
         running = set(deployed.slugs) if deployed and deployed.region == settings.region else set()

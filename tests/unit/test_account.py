@@ -40,6 +40,11 @@ def account(**changes: Any) -> dict[str, Any]:
     return {"getAccount": {**good, "statusMessage": "", **changes}}
 
 
+def droplet(tag: str) -> dict[str, Any]:
+    """A droplet of the account."""
+    return {"tags": [tag], "name": f"droplet-{tag}", "size": "s-4vcpu-8gb", "disk": 160, "priceMonthly": 47.0}
+
+
 def records(*found: dict[str, Any]) -> dict[str, Any]:
     """A zone with these records."""
     return {"getRecords": {"records": [{"domain": "example.test", **record} for record in found]}}
@@ -72,6 +77,12 @@ def records(*found: dict[str, Any]) -> dict[str, Any]:
         ({"getDroplets": refusal(403)}, {}, "DIGITALOCEAN_TOKEN: may not read the droplets", "scope droplet:read"),
         ({"getVpc": refusal(403)}, {}, "DIGITALOCEAN_TOKEN: may not read the networks", "scope vpc:read"),
         ({"getSizes": RefusedCall("dial tcp: no route")}, {}, "DigitalOcean: could not read the sizes", "no route"),
+        (
+            {"getRecords": RefusedCall('GET https://api.test/v2/domains/x/records: 403 (request "404a") no')},
+            {"dns": {"zone": "existing"}},
+            "DIGITALOCEAN_TOKEN: may not read the records of example.test",
+            "scope domain:read",
+        ),
         (
             {"getRecords": refusal(404)},
             {"dns": {"zone": "existing"}},
@@ -112,16 +123,20 @@ def test_without_a_token_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_sizes_images_and_regions_that_run_already_are_not_asked_for_again() -> None:
-    gone = {"getSizes": {"sizes": []}, "getImage": RefusedCall("image not found"), "getRegions": {"regions": []}}
+    gone: dict[str, Any] = {
+        "getSizes": {"sizes": []},
+        "getImage": RefusedCall("image not found"),
+        "getRegions": {"regions": []},
+    }
+    gone["getDroplets"] = {"droplets": [droplet("slipway-test-server")]}
     previous = {"deployed": {**KEPT, "kept": False}}
-    assert run(gone, previous).named("server-droplet").inputs["size"] == "s-4vcpu-8gb"
+    assert run(gone, previous).exports["monthly_cost"]["items"]["server, s-4vcpu-8gb"] == 47.0
     assert any(line.startswith("region: ") for line in errors(gone, previous, region="fra1"))
 
 
 def test_only_other_droplets_count_against_the_limit() -> None:
     def droplets(*tags: str) -> dict[str, Any]:
-        found = [{"tags": [tag], "name": f"droplet-{tag}", "size": "s-4vcpu-8gb", "disk": 160} for tag in tags]
-        return {"getDroplets": {"droplets": found}}
+        return {"getDroplets": {"droplets": [droplet(tag) for tag in tags]}}
 
     assert run({**account(dropletLimit=2), **droplets("slipway-test-server", "other")}).named("server-droplet")
     assert errors({**account(dropletLimit=2), **droplets("other", "slipway-test-server")}, **RUNNERS)
@@ -131,7 +146,7 @@ def test_only_other_droplets_count_against_the_limit() -> None:
 
 
 def test_a_size_with_a_smaller_disk_than_the_droplet_has_is_refused() -> None:
-    server = {"tags": ["slipway-test-server"], "name": "slipway-test", "size": "s-4vcpu-8gb", "disk": 160}
+    server = {**droplet("slipway-test-server"), "name": "slipway-test"}
     there = {"getDroplets": {"droplets": [server]}}
     [line] = errors(there, server={"size": "c-4"})
     assert line.startswith("server.size: c-4 has a disk of 50 GB, and slipway-test has one of 160 GB")
