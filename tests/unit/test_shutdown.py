@@ -7,11 +7,14 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pulumi
 import pytest
+import trustme
 
+from components import api
 from components.shutdown import shut_down, shut_down_before_resize
 from tests.unit.engine import run_program
 from tests.unit.test_account import RUNNERS
@@ -50,7 +53,7 @@ class Api(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Api]]:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Api]]:
     class Fresh(Api):
         requests: ClassVar[list[tuple[str, Any]]] = []
         polls_until_off: ClassVar[int] = 2
@@ -76,15 +79,15 @@ def test_every_droplet_is_shut_down_before_the_engine_updates_it() -> None:
     assert {engine.hooks[name].callback for [name] in bound} == {shut_down_before_resize}
 
 
-def test_a_droplet_is_off_before_the_shutdown_ends(api: type[Api]) -> None:
+def test_a_droplet_is_off_before_the_shutdown_ends(service: type[Api]) -> None:
     shut_down("4711", poll_seconds=0)
-    assert api.requests == [("Bearer dop_v1_of_a_unit_test /v2/droplets/4711/actions", {"type": "shutdown"})]
-    assert api.polls_until_off < 1
+    assert service.requests == [("Bearer dop_v1_of_a_unit_test /v2/droplets/4711/actions", {"type": "shutdown"})]
+    assert service.polls_until_off < 1
 
 
-def test_an_update_that_keeps_the_size_sends_no_request(api: type[Api]) -> None:
+def test_an_update_that_keeps_the_size_sends_no_request(service: type[Api]) -> None:
     asyncio.run(shut_down_before_resize(hook_args("s-4vcpu-8gb", "s-4vcpu-8gb")))
-    assert api.requests == []
+    assert service.requests == []
 
 
 def test_an_update_of_the_size_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,19 +97,35 @@ def test_an_update_of_the_size_shuts_down(monkeypatch: pytest.MonkeyPatch) -> No
     assert stopped == ["4711"]
 
 
-def test_a_droplet_that_is_busy_is_asked_again(api: type[Api]) -> None:
-    api.refusals.append((422, "Droplet already has a pending event."))
+def test_a_droplet_that_is_busy_is_asked_again(service: type[Api]) -> None:
+    service.refusals.append((422, "Droplet already has a pending event."))
     shut_down("4711", poll_seconds=0)
-    assert len(api.requests) == 1
+    assert len(service.requests) == 1
 
 
-def test_a_droplet_that_keeps_running_keeps_its_size(api: type[Api]) -> None:
-    api.polls_until_off = 10**9
+def test_a_droplet_that_keeps_running_keeps_its_size(service: type[Api]) -> None:
+    service.polls_until_off = 10**9
     with pytest.raises(RuntimeError, match=r"droplet 4711 has not shut down within 0\.05 s; .* so it keeps its size"):
         shut_down("4711", limit_seconds=0.05, poll_seconds=0.01)
 
 
-def test_a_refusal_of_the_api_is_reported(api: type[Api]) -> None:
-    api.refusals.append((403, "You are not authorized to perform this operation."))
+def test_a_refusal_of_the_api_is_reported(service: type[Api]) -> None:
+    service.refusals.append((403, "You are not authorized to perform this operation."))
     with pytest.raises(RuntimeError, match=r"refused POST /v2/droplets/4711/actions: 403 .*not authorized"):
         shut_down("4711", poll_seconds=0)
+
+
+def test_a_python_that_trusts_nothing_gets_the_authorities_of_the_protocol_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    assert len(api.trust().get_ca_certs()) > 50
+
+
+def test_a_python_that_trusts_something_gets_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    assert len(api.trust().get_ca_certs()) == 1
