@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,8 @@ from components.object_storage import ObjectStorage
 
 #: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
 _ABORT_UPLOADS_AFTER_DAYS: Final = 3
+#: Spaces does not know a key at once that the API has just returned: `InvalidAccessKeyId`. The provider does not retry.
+_KEY_SPREADS_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class RegistryBucket(Component):
             self.child_name("key"),
             name=f"{args.prefix}-registry",
             grants=[digitalocean.SpacesKeyGrantArgs(bucket=bucket.name, permission="readwrite")],
-            opts=self.child_options(),
+            opts=self.child_options(hooks=pulumi.ResourceHookBinding(after_create=[wait_until_known])),
         )
         self.bucket_name = bucket.name
         self.storage = ObjectStorage(
@@ -86,7 +89,7 @@ class RegistryBucket(Component):
             self.child_name("maker-key"),
             name=f"{args.prefix}-registry-maker",
             grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
-            opts=self.child_options(),
+            opts=self.child_options(hooks=pulumi.ResourceHookBinding(after_create=[wait_until_known])),
         )
         return digitalocean.Provider(
             self.child_name("maker"),
@@ -94,3 +97,9 @@ class RegistryBucket(Component):
             spaces_secret_key=key.secret_key,
             opts=self.child_options(),
         )
+
+
+async def wait_until_known(args: pulumi.ResourceHookArgs) -> None:
+    """Give a new key the time to reach Spaces: a hook for `after_create`."""
+    del args
+    await asyncio.sleep(_KEY_SPREADS_SECONDS)

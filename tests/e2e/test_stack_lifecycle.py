@@ -425,7 +425,19 @@ def given_bucket() -> Iterator[dict[str, str]]:
         aws_access_key_id=key["access_key"],
         aws_secret_access_key=key["secret_key"],
     )
-    made = client.create_bucket(Bucket=bucket)
+    made = client.Bucket(bucket)
+
+    def created() -> bool:
+        # A new key is unknown to Spaces for some seconds.
+        try:
+            made.create()
+        except client.meta.client.exceptions.ClientError as error:
+            if "InvalidAccessKeyId" not in str(error):
+                raise
+            return False
+        return True
+
+    until(created, "Spaces knows the new key")
     try:
         yield {
             "bucket": bucket,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import re
+from collections.abc import Coroutine
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
+import pulumi
 import pytest
 from google.protobuf import json_format
 from pulumi.runtime.mocks import MockResourceArgs
@@ -77,6 +80,22 @@ def test_with_a_spaces_key_of_the_user_there_is_no_full_access_key(monkeypatch: 
     # The provider reads the environment itself, so the key is not in the state.
     assert not {"spacesAccessId", "spacesSecretKey"} & engine.named("registry-bucket-maker").inputs.keys()
     assert "the-spaces-secret" not in str([one.inputs for one in engine.registrations])
+
+
+def test_a_new_spaces_key_is_not_used_before_spaces_knows_it(
+    engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("components.registry_bucket.asyncio.sleep", sleep)
+    for name in ("registry-bucket-maker-key", "registry-bucket-key"):
+        [hook] = engine.named(name).request.hooks.after_create
+        args = pulumi.ResourceHookArgs(urn="", id="", name=name, type="")
+        asyncio.run(cast(Coroutine[Any, Any, None], engine.hooks[hook](args)))
+    assert slept == [10, 10]
 
 
 def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:

@@ -113,6 +113,7 @@ def configuration(layout: Layout) -> Config:
         token=layout.token_file.read_text().strip(),
         images=images(layout),
         resolvers=(str(addresses.DNS_ADDRESS),),
+        spaces_key_seconds=4,
     )
 
 

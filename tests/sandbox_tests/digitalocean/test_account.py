@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -284,3 +285,11 @@ def test_an_account_that_is_not_in_good_standing_creates_nothing(
 def test_every_route_needs_a_scope(route: Route) -> None:
     path = re.sub(r"\{[^}]+\}", "7", route.path)
     assert [method for method in route.methods or () if not scope_of(method, path)] == []
+
+
+def test_a_new_spaces_key_reaches_spaces_some_time_after_the_api_has_returned_it(tmp_path: Path) -> None:
+    with EmulatedCloud(tmp_path, spaces_key_seconds=0.3) as slow:
+        body = {"name": "key", "grants": [{"bucket": "", "permission": "fullaccess"}]}
+        key = slow.client.spaces_key.create(body=body)["key"]["access_key"]
+        assert f"put_spaces_key {key}" not in slow.backend.calls
+        eventually(lambda: f"put_spaces_key {key}" in slow.backend.calls)

@@ -74,7 +74,10 @@ async def create_key(request: Request) -> Response:
         created_at=now(),
     )
     cloud.store.put(key)
-    await _apply(cloud, key)
+    if after := cloud.config.spaces_key_seconds:
+        cloud.act("spaces_key.put", key, type_="put", public=False, params={"after": after})
+    else:
+        await _apply(cloud, key)
     return answer({"key": spaces_key_json(key, with_secret=True)}, 201)
 
 

@@ -32,6 +32,8 @@ class Config:
     rate_limit: int = 5000
     #: Slugs of regions that take no new resources at the moment, besides those that never do.
     closed_regions: tuple[str, ...] = ()
+    #: Seconds after which Spaces knows a key that the API has returned; other parts of the service do not wait for it.
+    spaces_key_seconds: float = 0
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
     #: Name servers that the metadata service announces to machines.

@@ -6,6 +6,7 @@ gone, there is nothing left to do.
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import IPv4Network
 
 from tests.sandbox.digitalocean.models import Action, Droplet, Firewall, ReservedIp, SpacesKey, Volume, Vpc
@@ -228,7 +229,8 @@ async def assign_reserved_ip(cloud: Cloud, action: Action) -> None:
 
 
 async def put_spaces_key(cloud: Cloud, action: Action) -> None:
-    """Let a key do what its grants say."""
+    """Let a key do what its grants say, once it has reached Spaces."""
+    await asyncio.sleep(action.params.get("after", 0))
     if key := cloud.store.get(SpacesKey, action.owner_key):
         grants = [backend.Grant(bucket=grant.bucket, permission=grant.permission) for grant in key.grants]
         await cloud.backend.put_spaces_key(key.access_key, key.secret_key, grants)
