@@ -103,7 +103,8 @@ class GitLab(Component):
                 "KEY_URL": gitlab.packages.key_url,
                 "PACKAGES_URL": gitlab.packages.url,
             },
-            timeout_seconds=3600,
+            # An hour for the migrations of the last upgrade, and one for the package.
+            timeout_seconds=7200,
         )
 
     def _configure(self, package: remote.Command) -> remote.Command:

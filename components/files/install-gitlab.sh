@@ -1,14 +1,67 @@
 # Install the pinned GitLab package and hold it. Input: GITLAB_VERSION, KEY_FINGERPRINT, KEY_URL, PACKAGES_URL.
 main() {
+  local installed
   mountpoint --quiet /var/opt/gitlab || die "the data volume is not mounted; GitLab would store its data on the droplet"
   trust_key "$KEY_URL" gitlab-keyring
   add_apt_source gitlab-ce "$PACKAGES_URL/$(distribution)/$(codename)" gitlab-keyring
-  if [ "$(installed_version gitlab-ce)" = "$GITLAB_VERSION" ]; then
+  installed=$(installed_version gitlab-ce)
+  if [ "$installed" = "$GITLAB_VERSION" ]; then
     say "gitlab: $GITLAB_VERSION is installed"
   else
+    if [ -n "$installed" ] && [ -e /var/opt/gitlab/bootstrapped ]; then
+      require_available gitlab-ce "$GITLAB_VERSION"
+      wait_for_migrations
+    fi
     say "gitlab: installing $GITLAB_VERSION (about 2.5 GB on disk)"
+    note_dumps before
+    trap remove_old_dumps EXIT
     install_pinned gitlab-ce "$GITLAB_VERSION"
   fi
   apt-mark hold gitlab-ce >/dev/null
   installed_version gitlab-ce
+}
+
+# The previous upgrade left data to migrate while GitLab runs. The next one fails half way if that has not finished.
+wait_for_migrations() {
+  local deadline=$((SECONDS + 3600)) announced=-60 unfinished stuck
+  while unfinished=$(unfinished_migrations) || die "GitLab's database does not respond, so nobody knows whether the last upgrade has finished; nothing was installed. On the server, run: sudo gitlab-ctl start"; [ -n "$unfinished" ]; do
+    stuck=$(grep -E '\|(0|4)$' <<<"$unfinished" | cut -d'|' -f1 | paste --serial --delimiters=' ') || true
+    [ -z "$stuck" ] || die "background migrations of the last upgrade are paused or have failed: $stuck; nothing was installed. Resume or retry them in GitLab, in Admin > Monitoring > Background migrations"
+    [ "$SECONDS" -lt "$deadline" ] || die "background migrations of the last upgrade have not finished within an hour; nothing was installed, and GitLab continues with them. Run this again later"
+    if [ $((SECONDS - announced)) -ge 60 ]; then
+      say "gitlab: waiting for $(wc -l <<<"$unfinished") background migrations of the last upgrade, such as $(head -n 1 <<<"$unfinished" | cut -d'|' -f1)"
+      announced=$SECONDS
+    fi
+    sleep 5
+  done
+}
+
+# One line each: its name and state. 3 and 6 are finished and finalized, 0 paused, 4 failed.
+unfinished_migrations() {
+  gitlab-psql -d gitlabhq_production -tAc \
+    'SELECT job_class_name, status FROM batched_background_migrations WHERE status NOT IN (3, 6) ORDER BY id'
+}
+
+# Before an upgrade, the package dumps the database and backs up its settings, and never removes either. Those of the
+# last two upgrades stay; backups that somebody else made are not touched.
+BACKUPS=(/var/opt/gitlab/backups /etc/gitlab/config_backup)
+note_dumps() {
+  local folder
+  for folder in "${BACKUPS[@]}"; do
+    [ ! -d "$folder" ] || find "$folder" -maxdepth 1 -name '*.tar' | sort >"$folder/.slipway-$1"
+  done
+}
+remove_old_dumps() {
+  local status=$? folder
+  note_dumps after
+  for folder in "${BACKUPS[@]}"; do
+    [ -e "$folder/.slipway-after" ] || continue
+    touch "$folder/.slipway-before" "$folder/.slipway-dumps"
+    comm -13 "$folder/.slipway-before" "$folder/.slipway-after" >>"$folder/.slipway-dumps"
+    head --lines=-2 "$folder/.slipway-dumps" | xargs --no-run-if-empty --delimiter='\n' rm -f
+    tail --lines=2 "$folder/.slipway-dumps" >"$folder/.slipway-kept"
+    mv "$folder/.slipway-kept" "$folder/.slipway-dumps"
+    rm -f "$folder/.slipway-before" "$folder/.slipway-after"
+  done
+  exit "$status"
 }

@@ -98,7 +98,7 @@ def test_the_packages_scripts_are_valid_shell() -> None:
         (["gitlab-ctl", "recofigure"], 1, "I don't know that command: recofigure"),
         (["gitlab-ctl", "pg-upgrade"], 1, "pg-upgrade: this gitlab-ce is a stand-in and does not support this command"),
         (["gitlab-rails", "console"], 1, "supports only 'runner', not 'console'"),
-        (["gitlab-rake", "gitlab:check"], 1, "does not support rake tasks"),
+        (["gitlab-rake", "gitlab:check"], 1, "does not support the task 'gitlab:check'"),
     ],
 )
 def test_a_command_refuses_unsupported_subcommands_by_name(

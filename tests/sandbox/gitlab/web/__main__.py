@@ -1,4 +1,4 @@
-"""Commands of the application, for the cookbooks: `migrate`, `seeded`, `seed` (password on stdin), `serve`."""
+"""Commands of the application, for the package: `migrate`, `seeded`, `seed` (password on stdin), `psql`, `serve`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ import sys
 import uvicorn
 
 from .app import create_app
-from .core import cleanup, db, users
+from .core import background_migrations, cleanup, db, users
 from .core.config import Config
 from .core.errors import ApiError
 
 
 def migrate(config: Config) -> None:
-    """Bring the database up to date."""
+    """Bring the database up to date. The exit code is 1 if a migration of the last version has not finished."""
     for name in db.migrate(config.database):
         print(f"== {name}: migrated")
+    with db.connect(config.database) as connection:
+        try:
+            background_migrations.upgrade(connection, config.version)
+        except background_migrations.UnfinishedError as error:
+            sys.exit(f"rake aborted!\nStandardError: An error has occurred, all later migrations canceled:\n\n{error}")
+
+
+def psql(config: Config) -> None:
+    """Answer a query on standard input as `psql -tA` does: no header, one row a line, bars between columns."""
+    with db.connect(config.database) as connection:
+        background_migrations.advance(connection)
+    with db.connect(config.database) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        for row in connection.execute(sys.stdin.read()):
+            print("|".join("" if value is None else str(value) for value in row))
 
 
 def seeded(config: Config) -> None:
@@ -65,7 +80,7 @@ def serve(config: Config) -> None:
     cleaning.set()
 
 
-COMMANDS = {"migrate": migrate, "seeded": seeded, "seed": seed, "serve": serve}
+COMMANDS = {"migrate": migrate, "seeded": seeded, "seed": seed, "psql": psql, "serve": serve}
 
 
 def main() -> None:
