@@ -1,5 +1,6 @@
 # Sets the administrator's password and creates an API token. Reads from standard input, one per line: user name,
-# password, and the token's name, scopes, expiry date and text. Idempotent.
+# password, and the token's name, scopes, expiry date and text. Idempotent. What an administrator has changed by hand is
+# put right if that is safe, and named in any case.
 username, password, name, scopes, expires_at, text = $stdin.each_line(chomp: true).to_a
 
 # A new GitLab lets everybody sign up. The cloud firewall opens its port only after this step.
@@ -8,13 +9,39 @@ if Gitlab::CurrentSettings.signup_enabled?
 end
 
 user = User.find_by_username(username)
+unless user
+  first = User.find_by(id: 1)
+  found = first ? "user 1 is now called #{first.username}" : 'user 1 was deleted'
+  abort "error: GitLab has no user #{username} any more: #{found}. The stack acts as #{username}: give an administrator " \
+        'that name in Admin > Users, then run pulumi up again'
+end
+unless user.active?
+  abort "error: #{username} is #{user.state} in GitLab, and the stack acts as #{username}. Unblock or activate the user " \
+        'in Admin > Users, then run pulumi up again'
+end
+unless user.admin?
+  abort "error: #{username} is no administrator in GitLab any more, and the stack acts as #{username}. Give the user the " \
+        'access level back in Admin > Users, then run pulumi up again'
+end
+
 unless user.valid_password?(password)
+  # Without a token of an earlier run, it is still the password that GitLab was installed with.
+  known = user.personal_access_tokens.any? { |token| token.name.start_with?(name[/\A.*-/]) }
+  warn "gitlab: the password of #{username} was changed in GitLab; it is the stack's again" if known
   user.password = password
   user.password_confirmation = password
   user.save!
 end
+if user.two_factor_enabled?
+  warn "gitlab: #{username} has two-factor authentication: docker login needs a personal access token as the password"
+end
 
-unless PersonalAccessToken.find_by_token(text)
+token = PersonalAccessToken.find_by_token(text)
+if token && !token.active?
+  abort "error: the stack's API token was #{token.revoked? ? 'revoked in GitLab' : 'created for a date that has passed'}. " \
+        'Replace it with: pulumi up --replace URN of gitlab-api-token-digits'
+end
+unless token
   token = user.personal_access_tokens.build(name: name, scopes: scopes.split, expires_at: Date.parse(expires_at))
   token.set_token(text)
   token.save!
@@ -23,6 +50,6 @@ end
 # The previous period's token stays valid until the stack has switched to the new one; older ones are revoked.
 prefix, period = name.match(/\A(.*-)(\d+)\z/).captures
 kept = ["#{prefix}#{period}", "#{prefix}#{period.to_i - 1}"]
-user.personal_access_tokens.active.each do |token|
-  token.revoke! if token.name.start_with?(prefix) && !kept.include?(token.name)
+user.personal_access_tokens.active.each do |each_token|
+  each_token.revoke! if each_token.name.start_with?(prefix) && !kept.include?(each_token.name)
 end

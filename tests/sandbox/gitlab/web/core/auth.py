@@ -58,9 +58,11 @@ def by_token(connection: db.Connection, config: Config, value: str) -> Principal
 
 
 def by_password(connection: db.Connection, login: str, password: str) -> Principal | None:
-    """A user by name and password."""
+    """A user by name and password; nobody with a second factor, which neither git nor Docker can ask for."""
     user = users.by_login(connection, login)
-    if user is None or user["state"] != "active" or not passwords.matches(password, user["password_digest"]):
+    if user is None or user["state"] != "active" or user["otp_required_for_login"]:
+        return None
+    if not passwords.matches(password, user["password_digest"]):
         return None
     return Principal(user, frozenset({"api"}))
 

@@ -75,7 +75,7 @@ def present(row: db.Row, external_url: str, full: bool = False) -> dict[str, Any
             "confirmed_at": row["created_at"],
             "is_admin": bool(row["admin"]),
             "bot": row["bot_of_project"] is not None,
-            "two_factor_enabled": False,
+            "two_factor_enabled": bool(row["otp_required_for_login"]),
             "external": False,
             "private_profile": False,
             "can_create_group": True,

@@ -136,7 +136,7 @@ end
 class User < Record
   record 'users',
          id: :number, username: :text, name: :text, email: :text, password_digest: :text, admin: :flag, state: :text,
-         created_at: :text
+         otp_required_for_login: :flag, created_at: :text
 
   attr_accessor :password_confirmation
 
@@ -155,6 +155,8 @@ class User < Record
   def valid_password?(value)
     Passwords.matches?(value, password_digest)
   end
+
+  alias two_factor_enabled? otp_required_for_login?
 
   def active?
     state == 'active'
