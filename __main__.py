@@ -87,6 +87,7 @@ registry_args = RegistryConfigurationArgs(
     fqdn=names.fqdn,
     port=config.registry.port,
     storage=storage,
+    keep_untagged=config.registry.keep_untagged,
     admin_user=ADMIN_USER,
     api_token=gitlab.api_token,
     gitlab_ready=gitlab.ready,

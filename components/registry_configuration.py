@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 from pulumi_command import remote
@@ -14,15 +15,23 @@ from components.object_storage import ObjectStorage
 from components.remote import Machine, run_script
 from components.rendering import render
 
+#: Seconds for the step that applies the settings. An import of existing images is most of it: GitLab's documentation
+#: reports 2 to 4 TB an hour.
+_LIMIT_SECONDS: Final = 4 * 3600
+
 
 @dataclass(frozen=True)
 class RegistryConfigurationArgs:
-    """Inputs of `RegistryConfiguration`. Without `storage` images are kept on the server's data volume."""
+    """Inputs of `RegistryConfiguration`. Without `storage` images are kept on the server's data volume.
+
+    `keep_untagged` is how long an image without a tag is kept: a duration in Go's notation, such as `24h`.
+    """
 
     machine: Machine
     fqdn: pulumi.Input[str]
     port: int
     storage: ObjectStorage | None
+    keep_untagged: str
     admin_user: str
     api_token: pulumi.Input[str]
     gitlab_ready: Sequence[pulumi.Resource]
@@ -31,10 +40,11 @@ class RegistryConfigurationArgs:
 class RegistryConfiguration(Component):
     """The registry's settings, applied and verified.
 
-    Owns `/etc/gitlab/registry.rb`, which `gitlab.rb` reads. Before the file changes, the machine lists, writes and
-    reads the bucket with the registry's own key; if that fails, nothing is changed. Afterwards it logs in, once with a
-    valid token and once with an invalid one. Refuses to own the bucket, and to move images from one storage to
-    another.
+    Owns `/etc/gitlab/registry.rb`, which `gitlab.rb` reads. Before the file changes, the machine does in the bucket
+    what a push does, with the registry's own key; if that fails, nothing is changed. Afterwards it logs in, once with a
+    valid token and once with an invalid one. The registry keeps the list of its images in a metadata database, one for
+    each storage, so that going back to a storage brings its images back; the list that a registry without a database
+    has left in a storage is imported. Refuses to own the bucket, and to move images from one storage to another.
     """
 
     address: pulumi.Output[str]
@@ -58,8 +68,9 @@ class RegistryConfiguration(Component):
             "storage",
             machine=args.machine,
             file="configure-registry.sh",
-            libraries=["gitlab.sh"],
+            libraries=["gitlab.sh", "object-storage.sh"],
             values={
+                "DATABASE": self._database(),
                 "FQDN": args.fqdn,
                 "PORT": str(args.port),
                 "REGISTRY_RB": self._configuration(),
@@ -69,19 +80,27 @@ class RegistryConfiguration(Component):
                 "S3_REGION": storage.region if storage else "",
                 "S3_SECRET_KEY": storage.secret_key if storage else "",
             },
-            timeout_seconds=1800,
+            timeout_seconds=_LIMIT_SECONDS,
             depends_on=args.gitlab_ready,
         )
 
+    def _database(self) -> pulumi.Output[str]:
+        storage = self._args.storage
+        if storage is None:
+            return pulumi.Output.from_input(database_name("", ""))
+        endpoint = storage.endpoint or ""
+        return pulumi.Output.from_input(storage.bucket).apply(lambda bucket: database_name(endpoint, bucket))
+
     def _configuration(self) -> pulumi.Output[str]:
         args, storage = self._args, self._args.storage
-        known: dict[str, Any] = {"fqdn": args.fqdn}
+        known: dict[str, Any] = {"fqdn": args.fqdn, "database": self._database()}
         if storage:
             known |= {"bucket": storage.bucket, "access_key": storage.access_key, "secret_key": storage.secret_key}
         return pulumi.Output.all(**known).apply(
             lambda values: render(
                 "registry.rb.j2",
                 port=args.port,
+                keep_untagged=args.keep_untagged,
                 object_storage=storage is not None,
                 region=storage.region if storage else "",
                 endpoint=storage.endpoint if storage else None,
@@ -106,3 +125,14 @@ class RegistryConfiguration(Component):
             timeout_seconds=300,
             depends_on=[applied],
         )
+
+
+def database_name(endpoint: str, bucket: str) -> str:
+    """Return the name of the metadata database for a bucket, or for the data volume if `bucket` is empty.
+
+    Bucket names are unique within an endpoint; an empty `endpoint` is Amazon's. The data volume gets the name that the
+    package uses by default.
+    """
+    if not bucket:
+        return "registry"
+    return f"registry_{hashlib.sha256(f'{endpoint}/{bucket}'.encode()).hexdigest()[:12]}"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import secrets
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import boto3
 import gitlab
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+_REGISTRY_FOLDER: Final = "/var/opt/gitlab/gitlab-rails/shared/registry"
 
 
 class CheckError(Exception):
@@ -228,6 +231,14 @@ class Docker:
         """Try to push an image."""
         return self._try("push", "--quiet", name)
 
+    def contents(self, name: str) -> list[str]:
+        """Ask the registry which blobs an image consists of: configuration and layers, of all platforms."""
+        found = json.loads(self._run("manifest", "inspect", name))
+        repository = name.rpartition("@" if "@" in name else ":")[0]
+        if "manifests" in found:
+            return [part for entry in found["manifests"] for part in self.contents(f"{repository}@{entry['digest']}")]
+        return [part["digest"] for part in (found["config"], *found["layers"])]
+
     def rename(self, name: str, other: str) -> None:
         """Give an image another name."""
         self._run("tag", name, other)
@@ -261,15 +272,43 @@ def temporary_project(outputs: Outputs) -> Iterator[str]:
         yield str(project.path_with_namespace)
     finally:
         # Over a new connection: the server may have been replaced meanwhile.
-        outputs.gitlab().projects.delete(project.id)
+        projects = outputs.gitlab().projects
+        projects.delete(project.id)
+        # GitLab keeps a deleted project, with its images, for weeks. Where that is a rule, it stays until then.
+        with suppress(gitlab.GitlabError):
+            marked = projects.get(project.id)
+            projects.delete(project.id, permanently_remove=True, full_path=marked.path_with_namespace)
 
 
-def blobs_in_bucket(storage: dict[str, str], digest: str) -> int:
-    """Count the blobs in the bucket.
+@dataclass(frozen=True)
+class Stored:
+    """The blobs in the registry's storage, by digest, and the bytes of all that is in it."""
 
-    Raises:
-        CheckError: the blob of `digest` is not among them.
-    """
+    place: str
+    blobs: frozenset[str]
+    size: int
+
+    def require(self, digests: Iterable[str]) -> None:
+        """Verify that blobs are there.
+
+        Raises:
+            CheckError: one is not.
+        """
+        missing = sorted(set(digests) - self.blobs)
+        if missing:
+            raise CheckError(f"{self.place} has {len(self.blobs)} blobs, but not {', '.join(missing)}")
+
+    def __str__(self) -> str:
+        return f"{len(self.blobs)} blobs, {self.size / 2**20:.1f} MiB in {self.place}"
+
+
+def stored(outputs: Outputs) -> Stored:
+    """List the registry's storage: the bucket, or a folder of the server's data volume."""
+    storage = outputs.storage
+    if storage is None:
+        found = outputs.ssh(f"sudo find {_REGISTRY_FOLDER} -type f -printf '%s %p\\n'").splitlines()
+        sizes = {path: int(size) for size, path in (line.split(" ", 1) for line in found)}
+        return _stored("the server's volume", sizes)
     client = boto3.client(
         "s3",
         endpoint_url=storage["endpoint"],
@@ -279,22 +318,10 @@ def blobs_in_bucket(storage: dict[str, str], digest: str) -> int:
         config=Config(connect_timeout=10, read_timeout=30),
     )
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=storage["bucket"])
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    return _blobs(keys, digest, f"bucket {storage['bucket']}")
+    objects = [entry for page in pages for entry in page.get("Contents", [])]
+    return _stored(f"bucket {storage['bucket']}", {entry["Key"]: entry["Size"] for entry in objects})
 
 
-def blobs_on_server(outputs: Outputs, digest: str) -> int:
-    """Count the blobs on the server's volume.
-
-    Raises:
-        CheckError: the blob of `digest` is not among them.
-    """
-    keys = outputs.ssh("sudo find /var/opt/gitlab/gitlab-rails/shared/registry -type f").splitlines()
-    return _blobs(keys, digest, "the server's volume")
-
-
-def _blobs(keys: list[str], digest: str, where: str) -> int:
-    blobs = [key for key in keys if "/blobs/sha256/" in key and key.endswith("/data")]
-    if not any(digest.removeprefix("sha256:") in key for key in blobs):
-        raise CheckError(f"{where} has {len(blobs)} blobs, but not that of {digest}")
-    return len(blobs)
+def _stored(place: str, sizes: Mapping[str, int]) -> Stored:
+    found = (re.search(r"/blobs/sha256/../([0-9a-f]{64})/data$", name) for name in sizes)
+    return Stored(place, frozenset(f"sha256:{match[1]}" for match in found if match), sum(sizes.values()))

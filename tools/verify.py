@@ -24,9 +24,8 @@ from tools.clients import (
     CheckError,
     Docker,
     Outputs,
-    blobs_in_bucket,
-    blobs_on_server,
     run,
+    stored,
     temporary_project,
 )
 from tools.pipelines import last_pipeline, project_of, times_of
@@ -108,12 +107,13 @@ def images_travel(outputs: Outputs) -> str:
         pulled = docker.pull(image)
         if pulled != pushed:
             raise CheckError(f"pushed {pushed}, pulled {pulled}")
-        stored = _stored(outputs, pushed)
+        usage = stored(outputs)
+        usage.require(docker.contents(image))
         docker.forget(image)
         docker.logout(outputs.registry)
         if docker.try_pull(image).returncode == 0:
             raise CheckError("an image of a private project can be pulled without a login")
-    return f"{pushed[:19]}… pushed and pulled, {stored}; anonymous pull refused"
+    return f"{pushed[:19]}… pushed and pulled; the registry uses {usage}; anonymous pull refused"
 
 
 def pipelines_are_green(outputs: Outputs) -> str:
@@ -211,13 +211,6 @@ def _certificate(host: str, port: int) -> str:
     issuer = dict(pair for parts in certificate["issuer"] for pair in parts)  # type: ignore[misc]
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
     return f"issued by {issuer.get('commonName', issuer)}, {days:.0f} days left"
-
-
-def _stored(outputs: Outputs, digest: str) -> str:
-    if outputs.storage:
-        count = blobs_in_bucket(outputs.storage, digest)
-        return f"{count} blobs in bucket {outputs.storage['bucket']}"
-    return f"{blobs_on_server(outputs, digest)} blobs on the server's volume"
 
 
 def verify(stack: str | None) -> int:

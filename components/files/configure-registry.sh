@@ -1,28 +1,94 @@
-# Verify that the registry can use its storage, then apply the registry's settings.
-# Input: FQDN, PORT, REGISTRY_RB, and S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY (empty without
-# object storage).
+# Verify that the registry can use its storage, then apply the registry's settings. Images that a registry without a
+# metadata database has left in the storage are imported into the database first.
+# Input: DATABASE, FQDN, PORT, REGISTRY_RB, and S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY (empty
+# without object storage).
 main() {
-  if [ -n "$S3_BUCKET" ]; then
-    verify_bucket
-  fi
+  local state unfinished=/etc/gitlab/registry.rb.unfinished
+  [ -z "$S3_BUCKET" ] || verify_bucket
+  state=$(metadata_state)
+  [ "$state" != database ] || use_known_database
   # Left by a run that was interrupted after writing the file: the new settings are not in effect yet.
-  local unfinished=/etc/gitlab/registry.rb.unfinished
   [ -e "$unfinished" ] || cp --preserve /etc/gitlab/registry.rb "$unfinished.new"
   if ! cmp --silent - /etc/gitlab/registry.rb <<<"$REGISTRY_RB" || [ -e "$unfinished" ] || ! registry_responds; then
     [ -e "$unfinished" ] || mv "$unfinished.new" "$unfinished"
-    write_file /etc/gitlab/registry.rb 600 <<<"$REGISTRY_RB"
-    apply_settings "$unfinished"
+    [ "$state" != legacy ] || import_images "$unfinished"
+    apply_settings "$unfinished" "$REGISTRY_RB"
   fi
+  storage_read "$DATABASE_NOTE" >/dev/null || finish_import "$state"
   rm -f "$unfinished" "$unfinished.new"
   sha256sum /etc/gitlab/registry.rb | cut -d' ' -f1
 }
 
-# apply_settings PREVIOUS: apply registry.rb; if GitLab rejects it, restore the file PREVIOUS.
+# What the storage is known by: the object that names the database of its images.
+DATABASE_NOTE=slipway-registry-database.txt
+# GitLab's own sign that the images of a storage are in a database.
+DATABASE_LOCK=docker/registry/lockfiles/database-in-use
+DIRECTORY=/var/opt/gitlab/gitlab-rails/shared/registry
+
+# metadata_state: print where the list of the storage's images is: `database`, `legacy` (in the storage itself), or `none`
+# without images.
+metadata_state() {
+  if storage_read "$DATABASE_NOTE" >/dev/null || storage_read "$DATABASE_LOCK" >/dev/null; then
+    echo database
+  elif has_legacy_images; then
+    echo legacy
+  else
+    echo none
+  fi
+}
+
+# use_known_database: use the database that the storage names, for example because its endpoint has another name now. On
+# a server without that database the registry would list nothing, and overwrite what other registries have.
+use_known_database() {
+  local named=$DATABASE found
+  if storage_read "$DATABASE_NOTE" >/dev/null; then
+    named=$(storage_read "$DATABASE_NOTE")
+  fi
+  [[ $named =~ ^[a-z0-9_]+$ ]] || die "$DATABASE_NOTE in $(storage_name) names no database; nothing was changed. Restore it, or use an empty bucket"
+  found=$(gitlab-psql -d template1 -tAc "SELECT count(*) FROM pg_database WHERE datname = '$named'") || die "GitLab's database does not respond; on the server, run: sudo gitlab-ctl status"
+  [ "$found" = 1 ] || die "the images in $(storage_name) belong to a registry database, $named, that this server does not have: the registry would list none of them; nothing was changed. Restore that database from a backup, or use an empty bucket"
+  REGISTRY_RB=${REGISTRY_RB//"'dbname' => '$DATABASE'"/"'dbname' => '$named'"}
+  DATABASE=$named
+}
+
+# import_images PREVIOUS: import the list of images into the database, in GitLab's steps. Nothing can be pushed during
+# the second one; images can be pulled all the time.
+import_images() {
+  local legacy=$REGISTRY_RB$'\n'"registry['database']['enabled'] = false"
+  say "registry: importing the images in $(storage_name) into database $DATABASE"
+  apply_settings "$1" "$legacy"
+  registry_database "$1" migrate up
+  registry_database "$1" import --step-one --log-to-stdout
+  apply_settings "$1" "$legacy"$'\n'"registry['storage']['maintenance'] = { 'readonly' => { 'enabled' => true } }"
+  registry_database "$1" import --step-two --log-to-stdout
+}
+
+# finish_import STATE: import what no image refers to, so that the garbage collector sees it; then note the database.
+finish_import() {
+  if [ "$1" != none ]; then
+    registry_database "" import --step-three --log-to-stdout
+    say "registry: the images in $(storage_name) are in database $DATABASE"
+  fi
+  printf '%s' "$DATABASE" | storage_write "$DATABASE_NOTE"
+}
+
+# registry_database PREVIOUS COMMAND…: run a command of GitLab's for the registry's database; if it fails, restore the
+# file PREVIOUS.
+registry_database() {
+  local previous=$1 log=/var/log/slipway-registry-import.log
+  shift
+  with_heartbeat "registry: $1 $2" gitlab-ctl registry-database "$@" >>"$log" 2>&1 && return
+  tail -n 15 "$log" >&2
+  [ -z "$previous" ] || restore_settings "$previous"
+  die "gitlab-ctl registry-database $* failed; images can be pulled and pushed as before. The full log is $log on the server"
+}
+
+# apply_settings PREVIOUS SETTINGS: apply registry.rb; if GitLab rejects it, restore the file PREVIOUS.
 apply_settings() {
   say "registry: applying the configuration"
+  write_file /etc/gitlab/registry.rb 600 <<<"$2"
   if ! reconfigure; then
-    mv "$1" /etc/gitlab/registry.rb
-    reconfigure || die "GitLab accepts neither the registry's new settings nor the previous ones; see above"
+    restore_settings "$1"
     die "GitLab rejects the registry's settings; the previous ones were restored"
   fi
   # The registry reads its settings only when it starts.
@@ -30,49 +96,61 @@ apply_settings() {
   wait_for_registry
 }
 
-# verify_bucket: list, write and read with the registry's own key, from the machine that will use it. The marker object
-# is kept.
-verify_bucket() {
-  local marker=slipway-storage-check.txt text body
-  body=$(mktemp)
-  text="The container registry of $FQDN keeps its images in this bucket."
-  s3 GET '?list-type=2&max-keys=1' "list" "$body"
-  s3 PUT "/$marker" "write to" "$body" --data-binary "$text" --header 'Content-Type: text/plain'
-  s3 GET "/$marker" "read from" "$body"
-  [ "$(cat "$body")" = "$text" ] || die "bucket $S3_BUCKET returned a different text than was written; nothing was changed"
-  rm -f "$body"
-  say "registry: the key can list, write and read bucket $S3_BUCKET"
+restore_settings() {
+  mv "$1" /etc/gitlab/registry.rb
+  reconfigure || die "GitLab accepts neither the registry's new settings nor the previous ones; see above"
+  gitlab-ctl restart registry >/dev/null 2>&1 || true
 }
 
-# s3 METHOD OBJECT VERB BODY [CURL OPTION…]: send a request, or stop with a message in which VERB says what failed.
-s3() {
-  local method=$1 object=$2 verb=$3 body=$4 status deadline=$((SECONDS + 30))
-  shift 4
-  # A new key may not be accepted for some seconds.
-  until status=$(s3_request "$method" "$object" "$body" "$@") && [ "$status" != 403 ]; do
-    [ "$SECONDS" -lt "$deadline" ] || break
-    sleep 2
-  done
+storage_name() { if [ -n "$S3_BUCKET" ]; then printf 'bucket %s' "$S3_BUCKET"; else printf '%s' "$DIRECTORY"; fi; }
+
+# storage_read NAME: print an object of the storage; fails if there is none.
+storage_read() {
+  local body status
+  [ -n "$S3_BUCKET" ] || { cat "$DIRECTORY/$1" 2>/dev/null; return; }
+  body=$(mktemp)
+  status=$(s3_request GET "/$1" "$body") || status=000
+  [ "$status" != 200 ] || cat "$body"
+  rm -f "$body"
   case $status in
-    2??) ;;
-    000) die "$S3_ENDPOINT does not respond; nothing was changed. Is the endpoint correct?" ;;
-    403) die "the registry's key may not $verb bucket $S3_BUCKET (403 $(s3_code "$body")); nothing was changed. Check the key and its grants" ;;
-    404) die "there is no bucket $S3_BUCKET at $S3_ENDPOINT (404 $(s3_code "$body")); nothing was changed. Check bucket and region" ;;
-    *) die "could not $verb bucket $S3_BUCKET at $S3_ENDPOINT ($status $(s3_code "$body")); nothing was changed" ;;
+    200) ;;
+    404) return 1 ;;
+    *) die "could not read $1 in bucket $S3_BUCKET at $S3_ENDPOINT ($status); nothing was changed" ;;
   esac
 }
 
-# s3_request METHOD OBJECT BODY [CURL OPTION…]: writes the response to the file BODY and prints the status, 000 if there
-# is no response.
-s3_request() {
-  local method=$1 object=$2 body=$3
-  shift 3
-  printf 'user = "%s:%s"\n' "$S3_ACCESS_KEY" "$S3_SECRET_KEY" |
-    curl --silent --max-time 60 --output "$body" --write-out '%{http_code}' --aws-sigv4 "aws:amz:$S3_REGION:s3" \
-      --request "$method" --config - "$@" "$S3_ENDPOINT/$S3_BUCKET$object"
+# storage_write NAME: put standard input into the storage.
+storage_write() {
+  local body sent
+  if [ -z "$S3_BUCKET" ]; then
+    cat >"$DIRECTORY/$1.new"
+    mv "$DIRECTORY/$1.new" "$DIRECTORY/$1"
+    return
+  fi
+  body=$(mktemp)
+  sent=$(mktemp)
+  cat >"$sent"
+  s3 PUT "/$1" "write to" PutObject "$body" "$sent"
+  rm -f "$body" "$sent"
 }
 
-s3_code() { sed -n 's/.*<Code>\([A-Za-z]*\)<\/Code>.*/\1/p' "$1" | head -n 1; }
+# has_legacy_images: whether there are manifests in the storage, where only a registry without a database puts them.
+has_legacy_images() {
+  local body token='' folder=docker%2Fregistry%2Fv2%2Frepositories%2F
+  [ -n "$S3_BUCKET" ] || { [ -n "$(find "$DIRECTORY/docker/registry/v2/repositories" -path '*/_manifests/*' -print -quit 2>/dev/null)" ]; return; }
+  body=$(mktemp)
+  while :; do
+    s3 GET "?${token:+continuation-token=$token&}list-type=2&prefix=$folder" "list" ListBucket "$body"
+    if grep -q '/_manifests/' "$body"; then
+      rm -f "$body"
+      return 0
+    fi
+    token=$(s3_field NextContinuationToken "$body" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
+    [ -n "$token" ] || break
+  done
+  rm -f "$body"
+  return 1
+}
 
 registry_responds() {
   [ "$(curl --silent --max-time 10 --output /dev/null --write-out '%{http_code}' \

@@ -45,7 +45,9 @@ class S3(Section):
         examples=["https://minio.example.com:9000"],
         json_schema_extra={"unset": "Amazon S3"},
     )
-    access_key: KeyText = Field(description="The ID of an access key that may list, read, write and delete objects.")
+    access_key: KeyText = Field(
+        description="The ID of an access key that may list, read, write and delete objects and upload them in parts."
+    )
     secret_key: SecretStr = Field(description="The secret of that access key.")
 
     @field_validator("secret_key")
@@ -73,6 +75,13 @@ class Registry(Section):
         description="Where images are kept: `spaces` creates a Space, `s3` uses an existing bucket, `filesystem` uses "
         "the data volume.",
     )
+    keep_untagged: str = Field(
+        default="24h",
+        description="How long the registry keeps images without a tag, and layers that no image refers to: a number "
+        "with `h`, `m` or `s`. Then the garbage collector deletes the image, and after as long again its layers. A "
+        "push that takes longer loses its first layers.",
+        examples=["72h"],
+    )
     spaces_region: str | None = Field(
         default=None,
         description="The region of the Space. Set it if `region` offers no Spaces.",
@@ -86,6 +95,14 @@ class Registry(Section):
     def _is_free(cls, value: int) -> int:
         if value in _TAKEN_PORTS:
             message = f"{value} is used by another service on the server; nginx would not start. Use 5555"
+            raise ValueError(message)
+        return value
+
+    @field_validator("keep_untagged")
+    @classmethod
+    def _is_duration(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9]\d{0,5}[hms]", value):
+            message = f"{value} is not a duration; the registry would not start. Use one such as 24h"
             raise ValueError(message)
         return value
 

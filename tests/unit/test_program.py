@@ -309,6 +309,23 @@ def test_without_spaces_there_is_neither_bucket_nor_key() -> None:
         assert not engine.of_type(":SpacesKey")
 
 
+def test_each_storage_has_a_database_of_its_own() -> None:
+    stacks = ({"storage": "filesystem"}, {"storage": "s3", "s3": S3}, {"storage": "spaces"})
+    names = {re.search(r"'dbname' => '(\w+)' }", _registry_rb(registry)) for registry in stacks}
+    assert len({found and found[1] for found in names}) == len(stacks)
+    assert all("registry['database'] = { 'enabled' => true, " in _registry_rb(registry) for registry in stacks)
+
+
+def test_the_garbage_collector_is_on_and_waits_as_long_as_the_settings_say() -> None:
+    assert "registry['gc'] = { 'reviewafter' => '24h', " in _registry_rb({"storage": "filesystem"})
+    assert "'reviewafter' => '72h', " in _registry_rb({"storage": "filesystem", "keepUntagged": "72h"})
+
+
+def _registry_rb(registry: dict[str, Any]) -> str:
+    script = run_program(registry=registry).script("registry-storage").replace("'\"'\"'", "'")
+    return script[script.index("REGISTRY_RB=") : script.index("S3_ACCESS_KEY=")]
+
+
 def test_with_images_on_the_filesystem_no_bucket_is_verified() -> None:
     script = run_program(registry={"storage": "filesystem"}).script("registry-storage")
     assert "S3_BUCKET=''" in script

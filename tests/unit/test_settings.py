@@ -92,7 +92,7 @@ def test_an_error_says_that_nothing_was_changed_and_what_to_do() -> None:
     [
         ({"regoin": "nyc3"}, "regoin", "Did you mean region?"),
         ({"registry": {"prot": 1}}, "registry.prot", "Did you mean port?"),
-        ({"registry": {"zzz": 1}}, "registry.zzz", "Known keys: port, s3, spacesRegion, storage"),
+        ({"registry": {"zzz": 1}}, "registry.zzz", "Known keys: keepUntagged, port, s3, spacesRegion, storage"),
         ({"gitlab": {"packages": {"keyurl": "x"}}}, "gitlab.packages.keyurl", "Did you mean keyUrl?"),
     ],
 )

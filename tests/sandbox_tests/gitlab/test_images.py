@@ -148,6 +148,9 @@ def test_with_the_database_a_project_with_images_can_be_deleted_and_restored(mod
     assert list(modern.digests(marked)) == ["v1"]
     marked.restore()
     assert list(modern.digests(project)) == ["v1"]
+    projects.delete(project.id)
+    projects.delete(project.id, permanently_remove=True, full_path=marked.path_with_namespace)
+    assert modern.digests(marked) == {}
 
 
 def dates(**days: int | None) -> dict[str, datetime | None]:

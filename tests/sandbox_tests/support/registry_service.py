@@ -251,6 +251,10 @@ def _answers(url: str) -> bool:
         return False
 
 
+#: A key that may do only what a policy of the bucket allows.
+LIMITED = {"access": "LIMITEDKEY", "secret": "limited-secret", "role": "user"}
+
+
 @dataclass(frozen=True)
 class Store:
     """Storage of a registry, and how many bytes are in it."""
@@ -275,7 +279,9 @@ def folder(directory: Path) -> Store:
 @contextmanager
 def bucket(directory: Path) -> Iterator[Store]:
     """An empty bucket of a real S3 server."""
-    (directory / "s3").mkdir(parents=True)
+    for name in ("s3", "accounts"):
+        (directory / name).mkdir(parents=True)
+    (directory / "accounts" / "users.json").write_text(json.dumps({"accessAccounts": {LIMITED["access"]: LIMITED}}))
     port = free_port()
     keys = {"ROOT_ACCESS_KEY": secrets.token_hex(8), "ROOT_SECRET_KEY": secrets.token_hex(16)}
     program = current().cache / "bin" / "versitygw"
@@ -286,6 +292,8 @@ def bucket(directory: Path) -> Iterator[Store]:
         "--region",
         "us-east-1",
         "--quiet",
+        "--iam-dir",
+        str(directory / "accounts"),
         "posix",
         str(directory / "s3"),
     ]

@@ -158,6 +158,7 @@ def delete(call: Call) -> Response:
             raise ApiError(
                 400, {"message": "`full_path` is incorrect. You must enter the complete path for the project."}
             )
+        images.delete(call.connection, call.config, row)
         call.connection.execute("DELETE FROM projects WHERE id = ?", (row["id"],))
         repositories.remove(call.config, row["id"])
         return accepted()

@@ -58,6 +58,16 @@ def transfer(connection: db.Connection, config: Config, project: db.Row, namespa
     _follow(connection, project, f"{namespace}/{project['path']}")
 
 
+def delete(connection: db.Connection, config: Config, project: db.Row) -> None:
+    """Delete the tags of a project that is about to be deleted."""
+    rows = connection.execute("SELECT path FROM container_repositories WHERE project_id = ?", (project["id"],))
+    for row in rows.fetchall() if config.registry else []:
+        if config.registry:
+            with RegistryClient(config, config.registry, row["path"]) as client:
+                for name in client.tags():
+                    client.delete_tag(name)
+
+
 def refuse_rename_of_group(connection: db.Connection, config: Config, group: db.Row) -> None:
     """GitLab gives no group another path while a project in it has images, with or without the metadata database."""
     query = "SELECT * FROM projects WHERE full_path LIKE ?"
