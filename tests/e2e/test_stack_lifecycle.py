@@ -22,6 +22,7 @@ import pytest
 from tests.certificates import provided, root
 from tests.e2e.control import Control
 from tests.e2e.leaks import ProcessSampler, leaked, secret_values
+from tests.e2e.space import assert_space_comes_back
 from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
 from tools.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
@@ -228,7 +229,7 @@ def test_a_provided_certificate_and_its_renewal_are_served_on_both_ports(stack: 
 
 
 def test_moving_the_registry_to_the_filesystem_changes_nothing_but_its_storage(stack: Stack) -> None:
-    stack.set(registry={"storage": "filesystem"})
+    stack.set(registry={"storage": "filesystem", **QUICKLY})
     changes = stack.changes()
     assert changes.pop("registry-storage") == "update"
     assert changes.pop("registry-login") == "update"
@@ -236,16 +237,20 @@ def test_moving_the_registry_to_the_filesystem_changes_nothing_but_its_storage(s
     assert all(name.startswith(("registry-bucket", "slipway-e2e")) for name in changes)
     stack.up()
     assert_verified(stack.outputs())
+    assert_space_comes_back(stack.outputs())
 
 
-def test_the_registry_moves_to_an_existing_bucket_and_refuses_a_wrong_key(stack: Stack) -> None:
-    with given_bucket() as s3:
+def test_the_registry_moves_to_an_existing_bucket_and_back_and_refuses_a_wrong_key(stack: Stack) -> None:
+    with given_bucket() as s3, kept_image(stack.outputs()) as (image, digest):
         secret = s3.pop("secretKey")
-        stack.set(registry={"storage": "s3", "s3": s3})
+        stack.set(registry={"storage": "s3", "s3": s3, **QUICKLY})
         stack.set_secret("registry.s3.secretKey", secret)
         assert {"create", "replace", "delete"}.isdisjoint(stack.changes().values())
         stack.up()
         assert_verified(stack.outputs())
+        assert_space_comes_back(stack.outputs())
+        with pytest.raises(CheckError, match=r"not found|unknown"):
+            pulled(stack.outputs(), image)
 
         assert leaked(stack.run("stack", "export", settings_file=False), {"given secret key": secret}) == []
 
@@ -257,10 +262,11 @@ def test_the_registry_moves_to_an_existing_bucket_and_refuses_a_wrong_key(stack:
 
         stack.set(registry={"storage": "filesystem"})
         stack.up()
+        assert pulled(stack.outputs(), image) == digest
 
 
 def test_an_up_that_was_killed_is_completed_by_the_next_one(stack: Stack) -> None:
-    stack.set(registry={"storage": "spaces"})
+    stack.set(registry={"storage": "spaces", **QUICKLY})
     engine = stack.start("up", "--yes", "--skip-preview")
     assert engine.stdout
     updating = next((line for line in engine.stdout if "registry-storage" in line and "updating" in line), None)
@@ -271,6 +277,7 @@ def test_an_up_that_was_killed_is_completed_by_the_next_one(stack: Stack) -> Non
     stack.run("cancel", "--yes", settings_file=False)
     stack.up()
     assert_verified(stack.outputs())
+    assert_space_comes_back(stack.outputs())
 
 
 def test_a_reboot_changes_nothing(stack: Stack) -> None:
@@ -357,6 +364,8 @@ def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[st
 
 #: A file with a secret, created to prove that the search finds such files.
 PLANTED = "/var/lib/misc/control"
+#: Lets the garbage collector work within the time of a test.
+QUICKLY = {"keepUntagged": "5s"}
 DROPLET = "slipway:index:GitLabServer$digitalocean:index/droplet:Droplet"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW second"
 

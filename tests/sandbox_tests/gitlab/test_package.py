@@ -42,7 +42,7 @@ def test_no_compiled_files_are_packed(package: Path) -> None:
     assert [name for name in names if "__pycache__" in name or name.endswith(".pyc")] == []
 
 
-@pytest.mark.parametrize("name", ["gitlab-ctl", "gitlab-rails", "gitlab-rake"])
+@pytest.mark.parametrize("name", ["gitlab-ctl", "gitlab-psql", "gitlab-rails", "gitlab-rake"])
 def test_commands_are_executable(package: Path, name: str) -> None:
     assert members(package)[f"opt/gitlab/bin/{name}"].mode & 0o111 == 0o111
 
@@ -97,6 +97,9 @@ def test_the_packages_scripts_are_valid_shell() -> None:
         (["gitlab-ctl"], 1, "reconfigure"),
         (["gitlab-ctl", "recofigure"], 1, "I don't know that command: recofigure"),
         (["gitlab-ctl", "pg-upgrade"], 1, "pg-upgrade: this gitlab-ce is a stand-in and does not support this command"),
+        (["gitlab-ctl", "registry-database"], 1, "Container registry is not enabled, exiting..."),
+        (["gitlab-psql", "-l"], 1, "supports only: gitlab-psql -d NAME -tAc QUERY"),
+        (["gitlab-psql", "-d", "none", "-tAc", "SELECT 1"], 1, 'database "none" does not exist'),
         (["gitlab-rails", "console"], 1, "supports only 'runner', not 'console'"),
         (["gitlab-rake", "gitlab:check"], 1, "does not support the task 'gitlab:check'"),
     ],
