@@ -160,9 +160,15 @@ def dates(**days: int | None) -> dict[str, datetime | None]:
 def test_a_policy_keeps_the_newest_and_what_matches_its_pattern() -> None:
     tags = dates(latest=90, main=90, a=40, b=41, c=42, v1=400)
     month = timedelta(days=30)
-    assert Policy(".*", r"main|v\d+", 1, month).doomed(tags, NOW) == ["b", "c"]
+    assert Policy(".*", r"(?:main|v\d+)", 1, month).doomed(tags, NOW) == ["b", "c"]
     assert Policy(".*", "", 10, month).doomed(tags, NOW) == []
     assert Policy("[ab]", "", None, None).doomed(tags, NOW) == ["a", "b"]
+
+
+def test_a_pattern_without_a_group_keeps_what_begins_or_ends_like_its_parts() -> None:
+    tags = dates(latest2=90, xmain=90, other=90)
+    assert Policy(".*", "latest|main").doomed(tags, NOW) == ["other"]
+    assert Policy(".*", "(?:latest|main)").doomed(tags, NOW) == ["latest2", "xmain", "other"]
 
 
 def test_a_policy_never_deletes_a_tag_that_has_no_date_and_counts_it_among_the_newest() -> None:

@@ -23,7 +23,11 @@ _TICK_S = 60
 
 @dataclass(frozen=True)
 class Policy:
-    """What a policy deletes. Patterns match whole names."""
+    """What a policy deletes.
+
+    GitLab puts a pattern between the beginning and the end of a name without a group around it: of `a|b`, the first part
+    only has to be at the beginning, and the last one at the end.
+    """
 
     delete: str
     keep: str = ""
@@ -36,8 +40,8 @@ class Policy:
         Raises:
             re.error: a pattern is not a regular expression.
         """
-        delete, keep = re.compile(self.delete), re.compile(self.keep)
-        names = [name for name in dates if name != "latest" and delete.fullmatch(name) and not keep.fullmatch(name)]
+        delete, keep = (re.compile(rf"\A{pattern}\Z") for pattern in (self.delete, self.keep))
+        names = [name for name in dates if name != "latest" and delete.search(name) and not keep.search(name)]
         newest = sorted(names, key=lambda name: dates[name] or now, reverse=True)
         left = newest[self.keep_n or 0 :]
         if self.older_than is None:
