@@ -104,6 +104,12 @@ def test_an_index_is_not_given_to_a_client_that_does_not_take_it(client: Client)
     assert refused == (404, "MANIFEST_UNKNOWN", "OCI index found, but accept header does not support OCI indexes")
 
 
+def test_a_tag_can_move_from_image_to_image_and_back(client: Client) -> None:
+    for layer in (b"one", b"two", b"one", b"three"):
+        digest = client.push_index("v1", layer)
+        assert client.manifest("v1").headers["docker-content-digest"] == digest
+
+
 def test_deleting_a_tag_keeps_the_other_tags_of_its_manifest(client: Client) -> None:
     manifest = client.image(LAYER)
     for tag in ("v1", "v2"):

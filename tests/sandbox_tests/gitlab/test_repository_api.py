@@ -271,14 +271,6 @@ def test_a_renamed_project_keeps_its_repository(client: gitlab.Gitlab, project: 
         client.projects.get(project.path_with_namespace)
 
 
-def test_a_project_with_images_cannot_be_renamed(instance: Instance, client: gitlab.Gitlab, project: Project) -> None:
-    scope = f"repository:{project.path_with_namespace}:push"
-    query = {"service": "container_registry", "scope": scope}
-    assert httpx.get(f"{instance.url}/jwt/auth", params=query, auth=("any", instance.token)).status_code == 200
-    with pytest.raises(GitlabUpdateError, match="contains container registry tags"):
-        client.projects.update(project.id, {"path": f"other-{secrets.token_hex(4)}"})
-
-
 def test_renaming_a_group_moves_everything_inside(client: gitlab.Gitlab) -> None:
     name = f"group-{secrets.token_hex(4)}"
     outer = client.groups.create({"name": name, "path": name})

@@ -68,26 +68,32 @@ CREATE TABLE gc_blob_review_queue (digest TEXT PRIMARY KEY, review_after REAL NO
 CREATE VIEW gc_review_after (value) AS
   SELECT (julianday('now') - 2440587.5) * 86400 + review_after FROM gc_settings;
 
+-- An INSERT OR REPLACE would do as the statement does that has fired the trigger, and not replace.
 CREATE TRIGGER gc_track_blob_uploads AFTER INSERT ON blobs BEGIN
-  INSERT OR REPLACE INTO gc_blob_review_queue SELECT new.digest, value, 'blob_upload' FROM gc_review_after;
+  DELETE FROM gc_blob_review_queue WHERE digest = new.digest;
+  INSERT INTO gc_blob_review_queue SELECT new.digest, value, 'blob_upload' FROM gc_review_after;
 END;
 CREATE TRIGGER gc_track_manifest_uploads AFTER INSERT ON manifests BEGIN
-  INSERT OR REPLACE INTO gc_manifest_review_queue SELECT new.id, value, 'manifest_upload' FROM gc_review_after;
+  INSERT INTO gc_manifest_review_queue SELECT new.id, value, 'manifest_upload' FROM gc_review_after;
 END;
 CREATE TRIGGER gc_track_deleted_manifests BEFORE DELETE ON manifests BEGIN
-  INSERT OR REPLACE INTO gc_blob_review_queue
-    SELECT old.config_digest, value, 'manifest_delete' FROM gc_review_after WHERE old.config_digest IS NOT NULL;
-  INSERT OR REPLACE INTO gc_blob_review_queue
-    SELECT digest, value, 'layer_delete' FROM layers, gc_review_after WHERE manifest_id = old.id;
-  INSERT OR REPLACE INTO gc_manifest_review_queue
-    SELECT child_id, value, 'manifest_list_delete' FROM manifest_references, gc_review_after WHERE parent_id = old.id;
-  INSERT OR REPLACE INTO gc_manifest_review_queue
-    SELECT id, value, 'manifest_delete' FROM manifests, gc_review_after WHERE id = old.subject_id;
+  DELETE FROM gc_blob_review_queue
+    WHERE digest = old.config_digest OR digest IN (SELECT digest FROM layers WHERE manifest_id = old.id);
+  INSERT INTO gc_blob_review_queue SELECT digest, value, 'manifest_delete' FROM gc_review_after, (
+    SELECT old.config_digest AS digest WHERE old.config_digest IS NOT NULL
+    UNION SELECT digest FROM layers WHERE manifest_id = old.id
+  );
+  DELETE FROM gc_manifest_review_queue WHERE manifest_id = old.subject_id
+    OR manifest_id IN (SELECT child_id FROM manifest_references WHERE parent_id = old.id);
+  INSERT INTO gc_manifest_review_queue SELECT id, value, 'manifest_delete' FROM manifests, gc_review_after
+    WHERE id = old.subject_id OR id IN (SELECT child_id FROM manifest_references WHERE parent_id = old.id);
 END;
-CREATE TRIGGER gc_track_deleted_tags AFTER DELETE ON tags
-WHEN EXISTS (SELECT 1 FROM manifests WHERE id = old.manifest_id) BEGIN
-  INSERT OR REPLACE INTO gc_manifest_review_queue SELECT old.manifest_id, value, 'tag_delete' FROM gc_review_after;
+CREATE TRIGGER gc_track_deleted_tags AFTER DELETE ON tags BEGIN
+  DELETE FROM gc_manifest_review_queue WHERE manifest_id = old.manifest_id;
+  INSERT INTO gc_manifest_review_queue
+    SELECT id, value, 'tag_delete' FROM manifests, gc_review_after WHERE id = old.manifest_id;
 END;
 CREATE TRIGGER gc_track_switched_tags AFTER UPDATE OF manifest_id ON tags WHEN old.manifest_id <> new.manifest_id BEGIN
-  INSERT OR REPLACE INTO gc_manifest_review_queue SELECT old.manifest_id, value, 'tag_switch' FROM gc_review_after;
+  DELETE FROM gc_manifest_review_queue WHERE manifest_id = old.manifest_id;
+  INSERT INTO gc_manifest_review_queue SELECT old.manifest_id, value, 'tag_switch' FROM gc_review_after;
 END;

@@ -25,8 +25,8 @@ _TICK_S = 60
 class Policy:
     """What a policy deletes.
 
-    GitLab puts a pattern between the beginning and the end of a name without a group around it: of `a|b`, the first part
-    only has to be at the beginning, and the last one at the end.
+    GitLab puts a pattern between the beginning and the end of a name without a group around it: of `a|b`, the first
+    part only has to be at the beginning, and the last one at the end.
     """
 
     delete: str
