@@ -15,17 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
 import pydo
 import pytest
 
 from tests.certificates import provided, root
 from tests.e2e.control import Control
+from tests.e2e.images import assert_space_comes_back, given_bucket, kept_image, pulled
 from tests.e2e.leaks import ProcessSampler, leaked, secret_values
-from tests.e2e.space import assert_space_comes_back
 from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
-from tools.clients import CheckError, Docker, Outputs, run, temporary_project, try_run
+from tools.clients import CheckError, Outputs, run, try_run
 from tools.pipelines import until
 
 #: Prints when the machine booted: the start time of its first process.
@@ -398,67 +397,6 @@ def other_host_key(outputs: Outputs, key: str) -> Iterator[None]:
     finally:
         trusting = Outputs({**outputs.values, "server_ssh_host_key": impostor})
         remote(trusting, f"mv {key}.right {key}; systemctl restart ssh")
-
-
-@contextmanager
-def kept_image(outputs: Outputs) -> Iterator[tuple[str, str]]:
-    """An image in a temporary project, with its digest; the project is deleted when the block ends."""
-    with temporary_project(outputs) as path, Docker.session() as docker:
-        image = f"{outputs.registry}/{path}:kept"
-        docker.login(outputs.registry, outputs.user, outputs.password)
-        docker.make_image(image)
-        digest = docker.push(image)
-        docker.forget(image)
-        yield image, digest
-
-
-def pulled(outputs: Outputs, image: str) -> str:
-    """Pull an image and return its digest."""
-    with Docker.session() as docker:
-        docker.login(outputs.registry, outputs.user, outputs.password)
-        digest = docker.pull(image)
-        docker.forget(image)
-        return digest
-
-
-@contextmanager
-def given_bucket() -> Iterator[dict[str, str]]:
-    """A bucket outside the stack and a key for it, as the settings in `registry.s3` expect them."""
-    api = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"])
-    key = api.spaces_key.create({"name": "given", "grants": [{"bucket": "", "permission": "fullaccess"}]})["key"]
-    endpoint, bucket = "https://fra1.digitaloceanspaces.com", "given-to-the-stack"
-    client = boto3.resource(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=key["access_key"],
-        aws_secret_access_key=key["secret_key"],
-    )
-    made = client.Bucket(bucket)
-
-    def created() -> bool:
-        # A new key is unknown to Spaces for some seconds.
-        try:
-            made.create()
-        except client.meta.client.exceptions.ClientError as error:
-            if "InvalidAccessKeyId" not in str(error):
-                raise
-            return False
-        return True
-
-    until(created, "Spaces knows the new key")
-    try:
-        yield {
-            "bucket": bucket,
-            "endpoint": endpoint,
-            "region": "us-east-1",
-            "accessKey": key["access_key"],
-            "secretKey": key["secret_key"],
-        }
-    finally:
-        made.objects.delete()
-        made.delete()
-        api.spaces_key.delete(access_key=key["access_key"])
 
 
 def _storage(s3: dict[str, Any]) -> dict[str, Any]:
