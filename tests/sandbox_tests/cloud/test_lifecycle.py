@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.moments import in_real_time
+from tests.sandbox import versions
 from tests.sandbox.cloud import lifecycle, namespaces
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox.machines.network import WORKSTATION_NAMESPACE
@@ -205,6 +206,12 @@ def test_a_command_at_the_workstation_sees_the_sandbox_and_not_the_host(checkout
     assert said("ip", "route", "show", "default").startswith("default via 192.0.2.1 ")
     assert str(os.getpid()) not in said("ps", "-eo", "pid").split()
     assert said("sh", "-c", "echo $HOME") == f"{checkout.layout.state}/home\n"
+
+
+def test_client_engine_and_buildx_of_the_workstation_are_of_the_version_that_jobs_have(checkout: Checkout) -> None:
+    asked = checkout.run("exec", "--", "docker", "version", "--format", "{{.Client.Version}} {{.Server.Version}}")
+    assert asked.stdout == f"{versions.DOCKER} {versions.DOCKER}\n", asked.stderr
+    assert f" v{versions.BUILDX} " in checkout.run("exec", "--", "docker", "buildx", "version").stdout
 
 
 def test_files_written_to_etc_at_the_workstation_do_not_reach_the_host(checkout: Checkout) -> None:
