@@ -29,6 +29,7 @@ def foreign_records(
 
     Resolvers give out the addresses of all of them in turn, and Let's Encrypt prefers IPv6.
     """
+    included = ", those of the certificate authority included" if settings.certificate.issuer else ""
     for record in records:
         if record.name != settings.hostname or record.type not in {"A", "AAAA", "CNAME"}:
             continue
@@ -36,8 +37,8 @@ def foreign_records(
             continue
         yield (
             f"hostname: the zone {settings.domain} has the record {record.name} {record.type} {record.value} (ID "
-            f"{record.id}), which is not this stack's; part of the requests for {settings.fqdn} would go there, Let's "
-            "Encrypt's included. Delete the record, or use another hostname"
+            f"{record.id}), which is not this stack's; part of the requests for {settings.fqdn} would go "
+            f"there{included}. Delete the record, or use another hostname"
         )
 
 

@@ -162,6 +162,10 @@ def test_a_foreign_record_of_the_name_is_refused_and_named(kind: str) -> None:
     [line] = errors(records({**FOREIGN, "type": kind}), dns={"zone": "existing"})
     assert line.startswith(f"hostname: the zone example.test has the record gitlab {kind} 192.0.2.44 (ID 7)")
     assert line.endswith("Delete the record, or use another hostname")
+    assert "those of the certificate authority included" in line
+    certificate = {"acmeDirectory": "https://ca.example.test/directory"}
+    [line] = errors(records({**FOREIGN, "type": kind}), dns={"zone": "existing"}, certificate=certificate)
+    assert "would go there. Delete the record" in line
 
 
 def test_records_of_other_names_and_types_do_not_matter() -> None:
