@@ -101,13 +101,13 @@ if config.projects:
         api_token=gitlab.api_token,
         server=server.machine,
         registry=registry.address,
-        ca_certificate=config.certificate.ca_certificate,
+        ca_certificate=config.certificate.trusted_roots,
         # Configuring the registry restarts GitLab, and the public ports open last: no request is made before.
         provider=pulumi_gitlab.Provider(
             "gitlab",
             base_url=pulumi.Output.concat(gitlab.url, "/api/v4/"),
             token=gitlab.api_token,
-            cacert_file=ca_bundle(config.certificate.ca_certificate),
+            cacert_file=ca_bundle(config.certificate.trusted_roots),
             early_auth_check=False,
             opts=pulumi.ResourceOptions(depends_on=[registry, access]),
         ),

@@ -121,10 +121,10 @@ class GitLab(Component):
             libraries=["gitlab.sh", "dns.sh"],
             values={
                 "ADDRESS": args.address,
-                "CA_CERTIFICATE": certificate.ca_certificate or "",
+                "CA_CERTIFICATE": certificate.trusted_roots or "",
                 "CERTIFICATE_CHAIN": certificate.chain or "",
                 "CERTIFICATE_KEY": _secret(certificate),
-                "CERTIFICATE_SOURCE": certificate.acme_directory or str(certificate.source),
+                "CERTIFICATE_SOURCE": certificate.directory or str(certificate.source),
                 "FQDN": args.fqdn,
                 "GITLAB_RB": configuration,
             },

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
+from components.rendering import script
 from components.settings.section import Section
 from components.settings.strings import Certificates, EmailAddress, HttpsUrl
+
+_STAGING_DIRECTORY: Final = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 
 class CertificateSource(StrEnum):
@@ -41,6 +44,11 @@ class Certificate(Section):
         examples=["https://ca.example.com/acme/directory"],
         json_schema_extra={"unset": "Let's Encrypt"},
     )
+    acme_staging: bool = Field(
+        default=False,
+        description="Whether to use Let's Encrypt's staging environment, for rehearsals: it has high rate limits, and "
+        "roots that only the machines of the stack then trust. Browsers and your own machine do not.",
+    )
     chain: Certificates | None = Field(
         default=None,
         description="The provided certificate, followed by its intermediate certificates, as PEM.",
@@ -56,6 +64,18 @@ class Certificate(Section):
         description="The root certificate of a private certificate authority, as PEM, which the server, the runners "
         "and the `gitlab` provider then trust. Needed if it issued the provided certificate or runs your ACME server.",
     )
+
+    @property
+    def directory(self) -> str | None:
+        """The directory URL of the ACME server; None for Let's Encrypt's production and for a provided certificate."""
+        return _STAGING_DIRECTORY if self.acme_staging else self.acme_directory
+
+    @property
+    def trusted_roots(self) -> str | None:
+        """The root certificates that machines have to trust beside the public ones, as PEM; None if there are none."""
+        staging = script("letsencrypt-staging-roots.pem") if self.acme_staging else ""
+        found = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", staging, re.DOTALL)
+        return "\n".join(filter(None, [self.ca_certificate, *found])) or None
 
     @property
     def issuer(self) -> str | None:
@@ -78,9 +98,17 @@ class Certificate(Section):
                 "Set certificate.chain, and certificate.privateKey with --secret"
             )
             raise ValueError(message)
-        if self.source is CertificateSource.PROVIDED and (self.acme_directory or self.contact_email):
+        if self.acme_staging and self.acme_directory:
             message = (
-                "has acmeDirectory or contactEmail, but source is provided; they would be ignored. "
+                "has both acmeStaging and acmeDirectory; only one of the two servers can issue the certificate. "
+                "Remove one of them"
+            )
+            raise ValueError(message)
+        if self.source is CertificateSource.PROVIDED and (
+            self.acme_directory or self.acme_staging or self.contact_email
+        ):
+            message = (
+                "has acmeDirectory, acmeStaging or contactEmail, but source is provided; they would be ignored. "
                 "Set source to lets-encrypt, or remove them"
             )
             raise ValueError(message)

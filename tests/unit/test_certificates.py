@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from components.rendering import script
 from components.settings import Settings, SettingsError, load
 from tests.certificates import authority, provided, root
-from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults
+from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults, run_program
 
 DAY = datetime.timedelta(days=1)
 
@@ -146,6 +147,39 @@ def test_a_certificate_of_a_client_is_refused() -> None:
     assert settings(of_key(key, ExtendedKeyUsageOID.SERVER_AUTH))
     [line] = errors(of_key(key, ExtendedKeyUsageOID.CLIENT_AUTH))
     assert "its extended key usage lacks serverAuth" in line
+
+
+def test_the_roots_of_the_staging_environment_are_those_of_lets_encrypt() -> None:
+    found = settings({"acmeStaging": True}).certificate.trusted_roots
+    assert found
+    roots = x509.load_pem_x509_certificates(found.encode())
+    listed = script("letsencrypt-staging-roots.pem").splitlines()
+    for one in roots:
+        one.verify_directly_issued_by(one)
+        assert one.subject.rfc4514_string().split(",")[0].removeprefix("CN=") in listed
+        assert f"SHA-256 {one.fingerprint(hashes.SHA256()).hex()}" in listed
+    assert len(roots) == 4
+
+
+def test_a_rehearsal_reaches_everything_that_verifies_gitlab() -> None:
+    projects: dict[str, Any] = {"projects": [{"path": "hello"}], "runners": [{"name": "docker-builder"}]}
+    engine = run_program(certificate={"acmeStaging": True, "caCertificate": root()}, **projects)
+    configuration = engine.script("gitlab-configuration")
+    assert configuration.count("https://acme-staging-v02.api.letsencrypt.org/directory") == 3
+    for step in (configuration, engine.script("delivery-docker-builder-1-registration")):
+        assert step.count("-----BEGIN CERTIFICATE-----") == 5
+    [provider] = engine.of_type("pulumi:providers:gitlab")
+    assert provider.inputs["cacertFile"]
+    assert engine.named("dns-caa").inputs["value"] == "letsencrypt.org."
+
+
+@pytest.mark.parametrize(
+    "other", [{"acmeDirectory": "https://ca.example.test/directory"}, {**provided(), "caCertificate": root()}]
+)
+def test_the_staging_environment_excludes_other_sources(other: dict[str, Any]) -> None:
+    [line] = errors({"acmeStaging": True, **other})
+    assert line.startswith("certificate: has ")
+    assert "acmeStaging" in line
 
 
 def test_no_error_contains_the_key() -> None:

@@ -1,7 +1,8 @@
 """The ACME directory under Let's Encrypt's names, in front of a real ACME server (pebble).
 
 Adds to each certificate chain the ACME server's root, cross-signed by the sandbox's authority. Everybody who trusts the
-sandbox then trusts the certificate, even after a restart of the server, which makes a new root each time.
+sandbox then trusts the certificate, even after a restart of the server, which makes a new root each time. Not so under
+the name of the staging environment: nothing trusts the root of that one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from starlette.routing import Route
 
 from tests.sandbox.cloud.authority import Authority
 
+STAGING = "acme-staging-v02.api.letsencrypt.org"
 CHAIN = "application/pem-certificate-chain"
 #: Headers about one connection, which end here (RFC 9110 section 7.6.1), and those that the new response gets anew.
 _NOT_PASSED = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length", "date"}
@@ -66,7 +68,7 @@ class AcmeProxy:
         try:
             answer = await self._ask(request.method, url, headers=headers, content=await request.body())
             content = answer.content
-            if answer.headers.get("content-type", "").startswith(CHAIN):
+            if answer.headers.get("content-type", "").startswith(CHAIN) and request.url.hostname != STAGING:
                 content = content.rstrip() + b"\n" + await self._cross_signed_root()
         except httpx.HTTPError as error:
             return Response(f"the ACME server is not responding: {error}", status_code=502)
