@@ -11,6 +11,7 @@ from typing import Final
 
 import pulumi
 import pulumi_gitlab as gitlab
+from pydantic.alias_generators import to_camel
 
 from components import versions
 from components.component import Component
@@ -21,6 +22,14 @@ from components.settings import Builder, ExtraStage, ProjectSettings
 from components.settings.gitlab_names import ref_slug
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
+#: Of a new project, and what its cleanup policy keeps.
+_DEFAULT_BRANCH: Final = "main"
+_KEPT_IMAGES: Final = 10
+#: The properties of a project that GitLab has a value for, whether the stack file sets them or not.
+_PROPERTIES: Final = tuple(
+    to_camel(name) for name, one in vars(gitlab.ProjectArgs).items() if isinstance(one, property)
+)
+_PIPELINE_FILE: Final = ".gitlab-ci.yml"
 #: Access level, as GitLab's API names it.
 _MAINTAINER: Final = "maintainer"
 
@@ -44,12 +53,13 @@ class ProjectArgs:
 class Project(Component):
     """A project whose images are built by its own runners and no others.
 
-    Owns the project, the protection of its default branch, its variables, a deploy token that can only pull images,
-    the sample application if the settings ask for it, and the pipeline. The application is committed once and belongs
+    Owns the project, the protection of its default branch, its variables, a deploy token that can only pull images, the
+    sample application if the settings ask for it, and the pipeline. The application is committed once and belongs
     to its developers from then on; the pipeline is kept as declared. Files stay when they leave the stack.
 
-    An imported project is never deleted: when it leaves the stack it loses the variables and the deploy token that the
-    stack created, and keeps everything else. Refuses to own runners and members.
+    An imported project keeps what the settings do not set, and is never deleted: when it leaves the stack it loses the
+    variables and the deploy token that the stack created, and keeps everything else. Refuses to own runners and
+    members.
     """
 
     project_id: pulumi.Output[int]
@@ -67,7 +77,10 @@ class Project(Component):
         super().__init__("Project", name, opts)
         self._args = args
         project = self._project()
-        self._protect_branch(project)
+        known = args.settings.default_branch or (None if args.settings.imported else _DEFAULT_BRANCH)
+        self._branch = pulumi.Output.from_input(known or project.default_branch)
+        if args.settings.protects_default_branch:
+            self._protect_branch(project)
         self._set_variables(project)
         token = self._deploy_token(project)
         self._resource, self._seeded = project, self._commit_sample(project)
@@ -89,7 +102,7 @@ class Project(Component):
             namespace_id=self._namespace(),
             description=settings.description,
             visibility_level=settings.visibility or (None if settings.imported else "private"),
-            default_branch=settings.default_branch,
+            default_branch=settings.default_branch or (None if settings.imported else _DEFAULT_BRANCH),
             initialize_with_readme=None if settings.imported else True,
             # GitLab would start a pipeline of its own at the first file that it knows how to build.
             auto_devops_enabled=False,
@@ -97,15 +110,7 @@ class Project(Component):
             shared_runners_enabled=False,
             group_runners_enabled=False,
             container_registry_access_level="enabled",
-            # Complete, because GitLab fills in whatever is missing, and every preview would show a difference.
-            container_expiration_policy=gitlab.ProjectContainerExpirationPolicyArgs(
-                enabled=True,
-                cadence="1d",
-                keep_n=settings.keep_images,
-                older_than="30d",
-                name_regex_delete=".*",
-                name_regex_keep=f"latest|{ref_slug(settings.default_branch)}",
-            ),
+            container_expiration_policy=self._cleanup_policy(),
             opts=self.child_options(
                 provider=self._args.gitlab.provider,
                 deleted_with=self._args.gitlab.server.droplet,
@@ -116,14 +121,32 @@ class Project(Component):
             ),
         )
 
+    def _cleanup_policy(self) -> gitlab.ProjectContainerExpirationPolicyArgs:
+        settings = self._args.settings
+        # Complete, because GitLab fills in whatever is missing, and every preview would show a difference.
+        return gitlab.ProjectContainerExpirationPolicyArgs(
+            enabled=True,
+            cadence="1d",
+            keep_n=settings.keep_images or _KEPT_IMAGES,
+            older_than="30d",
+            name_regex_delete=".*",
+            name_regex_keep=f"latest|{ref_slug(settings.default_branch or _DEFAULT_BRANCH)}",
+        )
+
     def _unmanaged(self) -> list[str]:
-        """Properties that the stack file does not set, and that keep their present values."""
+        """Properties that keep their present values: of an imported project, all that the stack file does not set."""
         settings = self._args.settings
         if not settings.imported:
             # It matters only at creation; for a project that is found again it would be a difference.
             return ["initializeWithReadme"]
-        optional = {"description": settings.description, "visibilityLevel": settings.visibility}
-        return ["name", *(name for name, value in optional.items() if value is None)]
+        asked = {
+            "containerExpirationPolicy": settings.keep_images,
+            "defaultBranch": settings.default_branch,
+            "description": settings.description,
+            "namespaceId": settings.group,
+            "visibilityLevel": settings.visibility,
+        }
+        return sorted(name for name in _PROPERTIES if asked.get(name) is None)
 
     def _namespace(self) -> pulumi.Output[int] | None:
         group = self._args.settings.group
@@ -141,7 +164,7 @@ class Project(Component):
         gitlab.BranchProtection(
             self.child_name("protection"),
             project=project.id,
-            branch=self._args.settings.default_branch,
+            branch=self._branch,
             push_access_level=_MAINTAINER,
             merge_access_level=_MAINTAINER,
             allow_force_push=False,
@@ -188,8 +211,8 @@ class Project(Component):
             gitlab.RepositoryFile(
                 self.child_name("file-gitlab-ci-yml"),
                 project=self._resource.id,
-                branch=self._args.settings.default_branch,
-                file_path=".gitlab-ci.yml",
+                branch=self._branch_of_the_pipeline(),
+                file_path=_PIPELINE_FILE,
                 content=base64.b64encode(self._pipeline().encode()).decode(),
                 encoding="base64",
                 create_commit_message="Add the pipeline",
@@ -205,13 +228,22 @@ class Project(Component):
                 ),
             )
 
+    def _branch_of_the_pipeline(self) -> pulumi.Output[str]:
+        """The default branch, once it is known that GitLab would run the pipeline of an imported project."""
+        project, path = self._resource, self._args.settings.path
+        if not self._args.settings.imported:
+            return self._branch
+        found = pulumi.Output.all(project.archived, project.container_registry_access_level, project.ci_config_path)
+        checked = found.apply(lambda values: _require_pipeline(path, *values))
+        return pulumi.Output.all(self._branch, checked).apply(lambda both: str(both[0]))
+
     def _commit_sample(self, project: gitlab.Project) -> list[pulumi.Resource]:
         """Commit the sample application, over no file of a developer: a replaced server finds the files that it had."""
         if not self._args.settings.has_sample:
             return []
         first_commit = json.dumps(
             {
-                "branch": self._args.settings.default_branch,
+                "branch": self._args.settings.default_branch or _DEFAULT_BRANCH,
                 "commit_message": "Add the sample application",
                 "actions": [_action(path, content) for path, content in sample_application().items()],
             }
@@ -265,6 +297,20 @@ def sample_application() -> Mapping[str, str]:
     """Return the files of the sample application by their paths, in the order in which they are committed."""
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(_APPLICATION.iterdir()) if path.is_file()}
     return {**files, "Dockerfile": render("Dockerfile.j2", node_version=versions.NODE)}
+
+
+def _require_pipeline(path: str, archived: bool | None, registry: str | None, file: str | None) -> None:
+    """Raise an error if a project that existed before the stack is set up so that its pipeline could not succeed."""
+    problem = None
+    if archived:
+        problem = "is archived; GitLab would reject the commit. Unarchive it in GitLab"
+    elif registry == "disabled":
+        problem = "has no container registry; its images could not be pushed. Turn the registry on in GitLab"
+    elif file not in (None, "", _PIPELINE_FILE):
+        problem = f"has its pipeline in {file}; GitLab would ignore the stack's. Clear that setting in GitLab"
+    if problem:
+        message = f"Project {path} {problem}, or set pipeline to false"
+        raise pulumi.RunError(message)
 
 
 def _group_id(group: str, ids: Mapping[str, int]) -> int:

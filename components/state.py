@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import pulumi
 
-from components.settings import DnsZone, Settings, SettingsError, Storage
+from components.settings import DnsZone, ProjectSettings, Settings, SettingsError, Storage
 from components.versions import GITLAB_LAST_KNOWN_MAJOR, GITLAB_REQUIRED_STOPS
 
 _READ_AGAIN_SECONDS: Final = 5
@@ -25,6 +25,8 @@ class DeploymentState:
     them. `projects` are the IDs of its projects by their paths; `imported` those of the projects that it imported.
     `slugs` are the sizes and images of its droplets. From outputs of their own come `address` and `fqdn` of the server,
     and `monthly_cost`, in US dollars by item.
+    `protected` are the paths of imported projects whose default branch the stack protects; None if the program that
+    deployed it always did.
     """
 
     gitlab_version: str
@@ -40,6 +42,7 @@ class DeploymentState:
     address: str = ""
     fqdn: str = ""
     monthly_cost: Mapping[str, float] = field(default_factory=dict)
+    protected: Sequence[str] | None = None
 
     @classmethod
     def read(cls) -> Self | None:
@@ -114,6 +117,7 @@ class DeploymentPlan:
             slugs=settings.slugs,
             projects=dict(project_ids),
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
+            protected=[one.path for one in settings.projects if one.imported and one.protects_default_branch],
         ).as_output()
 
 
@@ -153,6 +157,7 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
                 "and settings would be overwritten, and it would be deleted with the stack. "
                 f'Set importId: "{imported}" again, or remove the project for one update first'
             )
+        errors += _unprotected(deployed, index, project)
     if deployed.kept:
         errors += _moved("region", deployed.region, settings.region, "the volume with all of GitLab's data")
         if deployed.has_domain:
@@ -161,6 +166,16 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
             now = deployed.spaces_region
             errors += _moved("registry.spacesRegion", now, settings.spaces_region, "the bucket with all images")
     return errors
+
+
+def _unprotected(deployed: DeploymentState, index: int, project: ProjectSettings) -> list[str]:
+    protected = deployed.imported if deployed.protected is None else deployed.protected
+    if not project.imported or project.protect_default_branch is not None or project.path not in protected:
+        return []
+    return [
+        f"projects[{index}].protectDefaultBranch: is not set, but the stack has protected the default branch of "
+        f"{project.path}; the protection would be removed. Set it to true to keep it, or to false to remove it"
+    ]
 
 
 def _moved(path: str, now: str, wanted: str, what: str) -> list[str]:

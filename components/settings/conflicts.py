@@ -75,8 +75,13 @@ def _own_conflicts(place: str, project: ProjectSettings, runners: Sequence[Runne
 
 
 def _branch_conflicts(place: str, project: ProjectSettings) -> Iterator[str]:
-    """Names of a default branch that the stack's pipeline cannot turn into the tag of an image."""
-    if not project.has_pipeline:
+    """A default branch that cannot be turned into the tag of an image, or has to be named for one to be kept."""
+    if project.imported and project.keep_images and project.default_branch is None:
+        yield (
+            f"{place}.keepImages: is set without defaultBranch; the image of the default branch could be removed. "
+            "Set defaultBranch as well, to the one that the project has"
+        )
+    if not project.has_pipeline or project.default_branch is None:
         return
     slug = ref_slug(project.default_branch)
     if slug == "latest":

@@ -79,13 +79,13 @@ class Variable(Section):
 class ProjectSettings(Section):
     """A project in the administrator's namespace, or in an existing group.
 
-    An imported project (`import_id`) keeps what is not set here: its description, visibility, name and files. The path
-    identifies the project: one that moves to another group stays the same project.
+    An imported project (`import_id`) keeps everything that is not set here, its path in GitLab included. The path here
+    identifies the project in the stack: one that moves to another group stays the same project.
     """
 
     path: ProjectPath = Field(
         description="The name of the project, unique in the stack. It identifies the project, which stays the same "
-        "when it moves to another group.",
+        "when it moves to another group. An imported project keeps its own path in GitLab.",
         examples=["hello"],
     )
     group: Group | None = Field(
@@ -105,7 +105,18 @@ class ProjectSettings(Section):
         description="Who can see the project.",
         json_schema_extra={"unset": "`private`; unchanged if imported"},
     )
-    default_branch: Branch = Field(default="main", description="The default branch, which is protected.")
+    default_branch: Branch | None = Field(
+        default=None,
+        description="The default branch, in which the sample and the pipeline are committed.",
+        examples=["trunk"],
+        json_schema_extra={"unset": "`main`; unchanged if imported"},
+    )
+    protect_default_branch: bool | None = Field(
+        default=None,
+        description="Whether the stack protects the default branch: maintainers push and merge, nobody rewrites its "
+        "history.",
+        json_schema_extra={"unset": "`true`; `false` if imported, which leaves its own protection unchanged"},
+    )
     import_id: ProjectId | None = Field(
         default=None,
         description="The ID of an existing project to import, see below. It stays in GitLab when it leaves the stack.",
@@ -129,10 +140,10 @@ class ProjectSettings(Section):
         "and under the same digest, of what it was built from and how. Only Docker writes one.",
         json_schema_extra={"unset": "`true` with Docker; Buildah writes none"},
     )
-    keep_images: Literal[1, 5, 10, 25, 50, 100] = Field(
-        default=10,
+    keep_images: Literal[1, 5, 10, 25, 50, 100] | None = Field(
+        default=None,
         description="How many images the cleanup policy keeps, in addition to `latest` and the default branch's image.",
-        json_schema_extra={"unit": "images"},
+        json_schema_extra={"unit": "images", "unset": "`10`; the policy is unchanged if imported"},
     )
     variables: dict[str, Variable] = Field(
         default_factory=dict, description="CI/CD variables by name: letters, digits and underscores."
@@ -201,6 +212,11 @@ class ProjectSettings(Section):
     def imported(self) -> bool:
         """Whether the project existed before the stack."""
         return self.import_id is not None
+
+    @property
+    def protects_default_branch(self) -> bool:
+        """Whether the stack declares the protection of the default branch."""
+        return self.protect_default_branch if self.protect_default_branch is not None else not self.imported
 
     @property
     def has_sample(self) -> bool:

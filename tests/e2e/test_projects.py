@@ -5,6 +5,7 @@ The tests run in order and build on each other: each leaves the projects in the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SHARED: dict[str, Any] = {**RUNNER, "name": "shared"}
 OWN: dict[str, Any] = {**SHARED, "name": "own", "tags": ["own"], "untagged": False}
 SECRET = "pa$$word-of-the-database"  # noqa: S105 - made up
 GUARDED = "for-protected-branches"
+#: What a shell, YAML or GitLab could expand or unquote.
+ODD = """it's "$HOME" ${CI_JOB_ID} $$ `id` \\n %d %PATH%"""
 SHOW = """
 show:
   image: docker:cli
@@ -30,6 +33,7 @@ show:
     - echo "secret is $DATABASE_PASSWORD."
     - echo "length is ${#DATABASE_PASSWORD}."
     - echo "guarded is ${GUARDED:-absent}."
+    - printf %s "$ODD" | sha256sum
 """
 BY_HAND = "job: {image: 'docker:cli', tags: [own], script: [echo by hand]}\n"
 
@@ -42,10 +46,17 @@ def plain(path: str, *runners: str, **more: Any) -> dict[str, Any]:
 GROUPED = plain("grouped", "shared", group="Team/apps", visibility="internal", keepImages=25)
 
 
+def variables(guarded: str) -> dict[str, Any]:
+    """Variables that are no secrets, and so are in plain text in the stack file."""
+    return {
+        "GUARDED": {"value": guarded, "masked": False, "protected": True},
+        "ODD": {"value": ODD, "masked": False},
+    }
+
+
 def first(**more: Any) -> dict[str, Any]:
     """Settings of the administrator's project; `configure` adds its secret variable."""
-    variables = {"GUARDED": {"value": GUARDED, "masked": False, "protected": True}}
-    return plain("first", "shared", **{"variables": variables, **more})
+    return plain("first", "shared", **{"variables": variables(GUARDED), **more})
 
 
 def configure(stack: Stack, *projects: dict[str, Any], runners: list[dict[str, Any]]) -> None:
@@ -73,13 +84,24 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def by_hand(stack: Stack) -> Project:
-    """A project created outside the stack, with files and a job that is waiting for a runner."""
-    values = {"name": "Made by Hand", "path": "by-hand", "description": "From before", "visibility": "internal"}
-    project = stack.outputs().gitlab().projects.create(values)
+    """A project that people created and set up, with files and a job that is waiting for a runner."""
+    gitlab = stack.outputs().gitlab()
+    policy = {"enabled": True, "keep_n": 50, "older_than": "90d", "name_regex": ".*", "name_regex_keep": "v.*"}
+    values = {
+        "name": "Made by Hand",
+        "path": "Made_by.hand",
+        "description": "From before",
+        "visibility": "internal",
+        "default_branch": "master",
+        "merge_method": "ff",
+        "topics": ["legacy"],
+        "container_expiration_policy_attributes": policy,
+    }
+    project = gitlab.projects.create(values)
     files = {"README.md": "# By hand\n", ".gitlab-ci.yml": BY_HAND}
     actions = [{"action": "create", "file_path": path, "content": content} for path, content in files.items()]
-    project.commits.create({"branch": "main", "commit_message": "Initial commit", "actions": actions})
-    return project
+    project.commits.create({"branch": "master", "commit_message": "Initial commit", "actions": actions})
+    return gitlab.projects.get(project.id)
 
 
 def project_of(outputs: Outputs, path: str) -> Project:
@@ -161,11 +183,11 @@ def test_one_up_creates_own_grouped_and_imported_projects(stack: Stack, by_hand:
     imported = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
     configure(stack, first(), GROUPED, imported, runners=[SHARED, OWN])
     steps = {step["op"] for step in stack.preview()["steps"] if step["urn"].endswith("::delivery-by-hand-project")}
-    assert steps == {"import", "update"}
+    assert steps == {"import"}
     stack.up()
     outputs = stack.outputs()
     paths = [project["url"].removeprefix(f"{outputs.url}/") for project in outputs.projects]
-    assert paths == ["root/first", "team/apps/grouped", "root/by-hand"]
+    assert paths == ["root/first", "team/apps/grouped", "root/Made_by.hand"]
     grouped = project_of(outputs, "team/apps/grouped")
     assert (grouped.visibility, grouped.container_registry_access_level) == ("internal", "enabled")
     assert (grouped.container_expiration_policy["keep_n"], grouped.container_expiration_policy["enabled"]) == (25, True)
@@ -173,12 +195,16 @@ def test_one_up_creates_own_grouped_and_imported_projects(stack: Stack, by_hand:
 
 
 def test_an_imported_project_loses_nothing_and_its_waiting_job_runs(stack: Stack, by_hand: Project) -> None:
-    project = project_of(stack.outputs(), "root/by-hand")
+    project = project_of(stack.outputs(), "root/Made_by.hand")
     assert project.id == by_hand.id
-    assert (project.name, project.description, project.visibility) == ("Made by Hand", "From before", "internal")
+    volatile = {"last_activity_at", "updated_at"}
+    changed = {key for key, value in project.attributes.items() if value != by_hand.attributes.get(key)}
+    assert changed <= volatile
+    assert (project.default_branch, project.container_expiration_policy["keep_n"]) == ("master", 50)
+    [protected] = project.protectedbranches.list(get_all=True)
+    assert (protected.name, protected.allow_force_push) == ("master", False)
     assert {entry["path"] for entry in project.repository_tree(get_all=True)} == {"README.md", ".gitlab-ci.yml"}
-    assert project.files.raw(file_path=".gitlab-ci.yml", ref="main").decode() == BY_HAND
-    assert project.shared_runners_enabled is False
+    assert project.files.raw(file_path=".gitlab-ci.yml", ref="master").decode() == BY_HAND
     [commit] = project.commits.list(get_all=True)
     job = ended_job(project, str(commit.id))
     assert (job.status, job.runner["description"]) == ("success", "own")
@@ -215,6 +241,7 @@ def test_logs_hide_a_masked_variable_and_an_unprotected_branch_lacks_a_protected
     for log in logs:
         assert "secret is [MASKED]." in log
         assert f"length is {len(SECRET)}." in log
+        assert hashlib.sha256(ODD.encode()).hexdigest() in log
         assert SECRET not in log
     assert f"guarded is {GUARDED}." in logs[0]
     assert "guarded is absent." in logs[1]
@@ -225,8 +252,7 @@ def test_changing_a_setting_of_one_project_updates_one_resource(stack: Stack, by
     changed = {"description": "The first", "visibility": "public", "keepImages": 5}
     configure(stack, first(**changed), GROUPED, imported, runners=[SHARED, OWN])
     assert stack.changes() == {"delivery-first-project": "update"}
-    variables = {"GUARDED": {"value": "another", "masked": False, "protected": True}}
-    configure(stack, first(**changed, variables=variables), GROUPED, imported, runners=[SHARED, OWN])
+    configure(stack, first(**changed, variables=variables("another")), GROUPED, imported, runners=[SHARED, OWN])
     assert stack.changes() == {"delivery-first-project": "update", "delivery-first-variable-GUARDED": "update"}
     stack.up()
     project = project_of(stack.outputs(), "root/first")
@@ -257,14 +283,14 @@ def test_removing_a_project_leaves_the_others_alone_and_hands_its_runner_on(stac
 def test_removing_an_imported_project_keeps_it_in_gitlab_without_the_objects_of_the_stack(
     stack: Stack, by_hand: Project
 ) -> None:
-    assert len(project_of(stack.outputs(), "root/by-hand").deploytokens.list(get_all=True)) == 1
+    assert len(project_of(stack.outputs(), "root/Made_by.hand").deploytokens.list(get_all=True)) == 1
     configure(stack, GROUPED, runners=[SHARED])
     stack.up()
     outputs = stack.outputs()
-    project = project_of(outputs, "root/by-hand")
+    project = project_of(outputs, "root/Made_by.hand")
     assert (project.id, project.name, project.marked_for_deletion_on) == (by_hand.id, "Made by Hand", None)
-    assert project.files.raw(file_path="README.md", ref="main").decode() == "# By hand\n"
-    assert [branch.name for branch in project.protectedbranches.list(get_all=True)] == ["main"]
+    assert project.files.raw(file_path="README.md", ref="master").decode() == "# By hand\n"
+    assert [branch.name for branch in project.protectedbranches.list(get_all=True)] == ["master"]
     assert project.deploytokens.list(get_all=True) == []
     assert [one.description for one in outputs.gitlab().runners.list(get_all=True)] == ["shared"]
 

@@ -130,6 +130,8 @@ class RecordingEngine(mocks.Mocks):
     hooks: dict[str, pulumi.ResourceHook] = field(default_factory=dict)
     #: What the API answers, by function; a `RefusedCall` is an error. Everything else is in good order.
     answers: dict[str, dict[str, Any] | RefusedCall] = field(default_factory=dict)
+    #: Properties of every project that is imported.
+    existing: dict[str, Any] = field(default_factory=lambda: {"defaultBranch": "master"})
 
     def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
         """Record a function that the engine would call before or after an operation."""
@@ -139,7 +141,8 @@ class RecordingEngine(mocks.Mocks):
         """Give a resource the outputs that its service computes."""
         noun = args.typ.rsplit(":", 1)[1]
         number = {"Droplet": "4711", "Project": "42", "UserRunner": "7"}.get(noun, f"id-of-{args.name}")
-        return number, {**args.inputs, **_computed(args)}
+        existing = self.existing if noun == "Project" and args.resource_id else {}
+        return number, {**args.inputs, **existing, **_computed(args)}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         """Record a function call and answer with its arguments."""

@@ -260,7 +260,7 @@ def test_what_the_stack_created_in_an_imported_project_is_deleted_without_the_pr
         engine = delivered({**settings, "variables": {"KEY": {"value": "the-value"}}}, removal="everything")
         assert engine.named("delivery-hello-deploy-token").deleted_with == owner
         assert engine.named("delivery-hello-variable-KEY").deleted_with == owner
-        assert engine.named("delivery-hello-protection").deleted_with == "delivery-hello-project"
+        assert not settings or not engine.of_type(":BranchProtection")
 
 
 def test_a_kept_project_outlives_a_destroy_and_its_tokens_do_not(engine: RecordingEngine) -> None:
@@ -291,16 +291,65 @@ def test_an_imported_project_has_to_stay_imported() -> None:
     assert run_program(previous_outputs={"deployed": before}).exports["deployed"]["adopted"] == {}
 
 
-def test_an_imported_project_keeps_what_the_stack_file_does_not_set() -> None:
+def test_an_import_leaves_every_property_that_the_stack_file_does_not_set() -> None:
     engine = delivered({"importId": "17"})
-    project = engine.named("delivery-hello-project")
-    assert list(project.request.ignoreChanges) == ["name", "description", "visibilityLevel"]
-    assert not {"description", "visibilityLevel", "initializeWithReadme"} & project.inputs.keys()
+    unmanaged = set(engine.named("delivery-hello-project").request.ignoreChanges)
+    inputs = engine.named("delivery-hello-project").inputs
+    assert inputs.keys() <= unmanaged
+    # With GitLab's provider a property that is not given is reset, unless it is ignored.
+    assert {"archived", "ciConfigPath", "topics", "mergeCommitTemplate", "defaultBranch", "path"} <= unmanaged
+    assert not {"description", "visibilityLevel", "initializeWithReadme", "defaultBranch"} & inputs.keys()
+    assert not engine.of_type(":BranchProtection")
     assert not engine.of_type(":RepositoryFile")
-    explicit = delivered({"importId": "17", "description": "Ours", "visibility": "internal", "pipeline": True})
-    assert list(explicit.named("delivery-hello-project").request.ignoreChanges) == ["name"]
-    assert explicit.named("delivery-hello-project").inputs["visibilityLevel"] == "internal"
-    assert [one.inputs["filePath"] for one in explicit.of_type(":RepositoryFile")] == [".gitlab-ci.yml"]
+
+
+def test_an_import_changes_exactly_what_the_stack_file_sets() -> None:
+    kept = set(delivered({"importId": "17"}).named("delivery-hello-project").request.ignoreChanges)
+    wanted = {"description": "Ours", "visibility": "internal", "defaultBranch": "trunk", "keepImages": 5}
+    engine = delivered({"importId": "17", "protectDefaultBranch": True, **wanted})
+    project = engine.named("delivery-hello-project")
+    changed = {"description", "visibilityLevel", "defaultBranch", "containerExpirationPolicy"}
+    assert kept - set(project.request.ignoreChanges) == changed
+    assert project.inputs["visibilityLevel"] == "internal"
+    assert project.inputs["containerExpirationPolicy"]["nameRegexKeep"] == "latest|trunk"
+    assert engine.named("delivery-hello-protection").inputs["branch"] == "trunk"
+
+
+def test_an_import_moves_only_if_the_stack_file_names_a_group() -> None:
+    engine = run_program(
+        groups={"team": 7}, projects=[{**PROJECT, "importId": "17", "group": "team"}], runners=[RUNNER]
+    )
+    assert "namespaceId" not in engine.named("delivery-hello-project").request.ignoreChanges
+    assert "namespaceId" in delivered({"importId": "17"}).named("delivery-hello-project").request.ignoreChanges
+
+
+def test_the_pipeline_and_the_protection_of_an_import_are_on_its_real_default_branch() -> None:
+    engine = delivered({"importId": "17", "pipeline": True, "protectDefaultBranch": True})
+    assert [one.inputs["branch"] for one in engine.of_type(":RepositoryFile")] == ["master"]
+    assert engine.named("delivery-hello-protection").inputs["branch"] == "master"
+
+
+def test_a_cleanup_policy_for_an_import_needs_the_branch_whose_image_it_keeps() -> None:
+    with pytest.raises(SettingsError, match=r"projects\[0\]\.keepImages: is set without defaultBranch; "):
+        delivered({"importId": "17", "keepImages": 5})
+
+
+@pytest.mark.parametrize(
+    ("existing", "problem"),
+    [
+        ({"archived": True}, "is archived"),
+        ({"containerRegistryAccessLevel": "disabled"}, "has no container registry"),
+        ({"ciConfigPath": "ci/build.yml"}, "has its pipeline in ci/build.yml"),
+    ],
+)
+def test_a_pipeline_that_an_imported_project_could_not_run_is_refused(existing: dict[str, Any], problem: str) -> None:
+    project = {**PROJECT, "importId": "17"}
+    engine = RecordingEngine(existing={"defaultBranch": "master", **existing})
+    with pytest.raises(RunError, match=rf"Project hello {problem}; .*, or set pipeline to false"):
+        run_program(engine=engine, projects=[{**project, "pipeline": True}], runners=[RUNNER])
+    assert not engine.of_type(":RepositoryFile")
+    engine = RecordingEngine(existing=existing)
+    assert run_program(engine=engine, projects=[project], runners=[RUNNER]).of_type(":Project")
 
 
 def test_a_new_project_is_private_by_default(engine: RecordingEngine) -> None:

@@ -24,6 +24,7 @@ KEPT: dict[str, Any] = {
     "projects": {},
     "slugs": ["s-4vcpu-8gb", "ubuntu-24-04-x64"],
     "adopted": {},
+    "protected": [],
 }
 
 
@@ -127,6 +128,26 @@ def test_one_update_lifts_the_protection_before_another_can_delete_the_data() ->
     engine = after(KEPT, removal="everything", registry={"storage": "filesystem"})
     assert not engine.named("registry-bucket-bucket").request.protect
     assert engine.exports["deployed"]["kept"] is False
+
+
+IMPORTED = {**KEPT, "projects": {"hello": "17"}, "adopted": {"hello": "17"}}
+PROJECT = {"path": "hello", "importId": "17", "runners": []}
+
+
+@pytest.mark.parametrize("deployed", [{**IMPORTED, "protected": ["hello"]}, {**IMPORTED, "protected": None}])
+def test_the_protection_of_an_imported_project_is_not_removed_without_a_word(deployed: dict[str, Any]) -> None:
+    known = {key: value for key, value in deployed.items() if value is not None}
+    with pytest.raises(SettingsError, match=r"projects\[0\]\.protectDefaultBranch: is not set, .* would be removed"):
+        after(known, projects=[PROJECT])
+    for choice, expected in ((True, ["hello"]), (False, [])):
+        engine = after(known, projects=[{**PROJECT, "protectDefaultBranch": choice}])
+        assert [one.name for one in engine.of_type(":BranchProtection")] == ["delivery-hello-protection"] * choice
+        assert engine.exports["deployed"]["protected"] == expected
+
+
+def test_an_import_without_protection_stays_without_it() -> None:
+    engine = after(IMPORTED, projects=[PROJECT])
+    assert not engine.of_type(":BranchProtection")
 
 
 def test_a_state_file_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,42 @@ def test_a_name_that_is_taken_is_refused(client: gitlab.Gitlab) -> None:
     assert refusal.value.response_code == 400
 
 
+@pytest.mark.parametrize("path", ["demo-", "_demo", "a..b", "a__b", "demo.git", "demo.atom", "gr\u00fcn"])
+def test_a_path_that_could_not_be_part_of_an_image_is_refused(client: gitlab.Gitlab, path: str) -> None:
+    with pytest.raises(GitlabCreateError, match=r"It must not start with '-', '_', or '.', nor end with") as refusal:
+        client.projects.create({"name": "demo", "path": path})
+    assert refusal.value.response_code == 400
+
+
+@pytest.mark.parametrize(("kind", "path"), [("projects", "Blob"), ("projects", "find_file"), ("groups", "api")])
+def test_a_path_that_gitlab_uses_itself_is_refused(client: gitlab.Gitlab, kind: str, path: str) -> None:
+    with pytest.raises(GitlabCreateError, match=f"{path} is a reserved name"):
+        getattr(client, kind).create({"name": "demo", "path": path})
+
+
+def test_paths_may_have_capitals_and_are_compared_without(client: gitlab.Gitlab) -> None:
+    assert client.projects.create({"name": "My App", "path": "My_App.v2"}).path_with_namespace == "root/My_App.v2"
+    with pytest.raises(GitlabCreateError, match="has already been taken"):
+        client.projects.create({"name": "Other", "path": "my_app.V2"})
+    group = client.groups.create({"name": "demo", "path": "outer"})
+    assert client.groups.create({"name": "demo", "path": "api", "parent_id": group.id}).full_path == "outer/api"
+
+
+def test_a_name_of_a_project_has_letters_dashes_spaces_and_emoji(client: gitlab.Gitlab) -> None:
+    assert client.projects.create({"name": "Büro + Lab 🚀", "path": "lab"}).name == "Büro + Lab 🚀"
+    with pytest.raises(GitlabCreateError, match="can contain only letters, digits, emoji"):
+        client.projects.create({"name": "a/b", "path": "other"})
+
+
+@pytest.mark.parametrize("branch", ["a" * 40, "HEAD", "refs/heads/x", "-x", "a..b", "x.lock"])
+def test_a_branch_that_git_or_gitlab_refuses_cannot_be_committed_to(client: gitlab.Gitlab, branch: str) -> None:
+    project = client.projects.create({"name": "demo"})
+    action = {"action": "create", "file_path": "a", "content": "x"}
+    with pytest.raises(GitlabCreateError, match=r"hexadecimal branch name|is no name of a branch") as refusal:
+        project.commits.create({"branch": branch, "commit_message": "m", "actions": [action]})
+    assert refusal.value.response_code == 400
+
+
 def test_a_deleted_project_frees_its_path_and_is_removed_for_good_on_request(client: gitlab.Gitlab) -> None:
     project = client.projects.create({"name": "demo"})
     before = today()

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from .core import access, db, projects, protection, repositories
+from .core import access, commits, db, projects, protection, repositories
 from .core.config import Config
 from .core.credentials import (
     CODE,
@@ -215,8 +215,11 @@ def _rules_of(connection: db.Connection, admitted: Admitted, ref: str) -> dict[s
     delete = BRANCH_DELETE_BY_GIT if level >= access.MAINTAINER else BRANCH_DELETE
     if branch == (project["default_branch"] or "main"):
         delete, fixed = DEFAULT_DELETE, True
+    create = None if may else BRANCH_CREATE
+    if commits.HEXADECIMAL.fullmatch(branch):
+        create = commits.HEXADECIMAL_REFUSED
     return {
-        "create": None if may else BRANCH_CREATE,
+        "create": create,
         "update": None if may else BRANCH_PUSH,
         "force": None if protection.may_force(connection, project["id"], branch) else BRANCH_FORCE,
         "delete": delete if fixed else None,

@@ -62,7 +62,7 @@ def create(call: Call) -> Response:
     who = call.user()
     call.require("name", "path")
     path = call.text("path") or ""
-    namespaces.check_path(path)
+    namespaces.check_path(path, namespaces.TOP if call.integer("parent_id") is None else namespaces.BELOW)
     parent = None
     if (parent_id := call.integer("parent_id")) is not None:
         parent = namespaces.find(call.connection, str(parent_id), "group")
@@ -95,7 +95,7 @@ def update(call: Call) -> dict[str, Any]:
     row = find_group(call, access.OWNER)
     path = call.text("path", row["path"]) or row["path"]
     if path != row["path"]:
-        namespaces.check_path(path)
+        namespaces.check_path(path, namespaces.BELOW if row["parent_id"] else namespaces.TOP)
         images.refuse_rename_of_group(call.connection, call.config, row)
         _rename(call, row, path)
     options = json.dumps(json.loads(row["options"]) | _options(call))

@@ -58,7 +58,7 @@ def create(call: Call) -> Response:
     if not name:
         raise ApiError(400, {"error": "name, path are missing, at least one parameter must be provided"})
     path = call.text("path") or "-".join(name.lower().split())
-    namespaces.check_path(path)
+    namespaces.check_project(name, path)
     namespace = _namespace(call, who)
     full_path = f"{namespace['full_path']}/{path}"
     namespaces.ensure_free(call.connection, full_path)
@@ -140,7 +140,7 @@ def _rename(call: Call, row: db.Row, level: int) -> None:
         return
     if level < access.OWNER:
         raise forbidden()
-    namespaces.check_path(path)
+    namespaces.check_project(row["name"], path)
     full_path = f"{row['full_path'].rpartition('/')[0]}/{path}"
     namespaces.ensure_free(call.connection, full_path)
     images.rename(call.connection, call.config, row, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from .config import Config
 from .errors import ApiError
 from .events import NO_COMMIT
 
+#: Names of branches that git takes and GitLab does not.
+HEXADECIMAL = re.compile(r"[0-9a-fA-F]{40}")
+HEXADECIMAL_REFUSED = "You cannot create a branch with a 40-character hexadecimal branch name."
+WHOLE_REFS = ("refs/heads/", "refs/remotes/")
 ACTIONS = ("create", "update", "delete", "move", "chmod")
 
 
@@ -89,10 +94,13 @@ def check_name(config: Config, project_id: int, ref: str) -> bool:
         repositories.run(config, project_id, "check-ref-format", ref)
     except repositories.GitError:
         return False
-    return not ref.split("/", 2)[-1].startswith("-")
+    name = ref.split("/", 2)[-1]
+    return not name.startswith(("-", *WHOLE_REFS)) and name != "HEAD"
 
 
 def _start(config: Config, project_id: int, branch: str, start: str | None) -> str | None:
+    if HEXADECIMAL.fullmatch(branch):
+        raise ApiError(400, {"message": HEXADECIMAL_REFUSED})
     if not check_name(config, project_id, f"{repositories.BRANCHES}{branch}"):
         raise ApiError(400, {"message": f"Your changes could not be committed: '{branch}' is no name of a branch"})
     if repositories.empty(config, project_id):

@@ -9,19 +9,51 @@ from . import access, db
 from .auth import Principal
 from .errors import ApiError, rejected
 
-PATH = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*\Z")
+#: `lib/gitlab/regex.rb`: what can be a part of an image's name.
+PATH = re.compile(r"[a-zA-Z0-9]+([._-][a-zA-Z0-9]+)*\Z")
 PATH_RULE = (
     "can only include non-accented letters, digits, '_', '-' and '.'. It must not start with '-', '_', or '.', nor end "
     "with '-', '_', '.', '.git', or '.atom'."
 )
-BAD_ENDS = ("-", "_", ".", ".git", ".atom")
+LONGEST = 255
+#: `lib/gitlab/path_regex.rb`: addresses of GitLab's own, below a project or a group, and at the top.
+BELOW = {
+    "badges", "blame", "blob", "builds", "commits", "create", "create_dir", "edit", "files", "find_file", "new",
+    "preview", "raw", "refs", "tree", "update", "wikis",
+}  # fmt: skip
+TOP = {
+    "abuse_reports", "admin", "api", "assets", "autocomplete", "dashboard", "explore", "favicon.ico", "files",
+    "groups", "health_check", "help", "import", "invites", "jwt", "login", "notification_settings", "oauth",
+    "profile", "projects", "public", "robots.txt", "s", "search", "sitemap", "sitemap.xml", "snippets", "unsubscribes",
+    "uploads", "users", "v2",
+}  # fmt: skip
+#: `\p{Alnum}`, `\p{Pd}` and emoji are all that is no control or other symbol of ASCII.
+NAME = re.compile(r"[\w\u00a9-\U0001f9ff][\w\u00a9-\U0001f9ff+. \-\u2010-\u2015]*\Z")
+NAME_RULE = (
+    "can contain only letters, digits, emoji, '_', '.', '+', dashes, or spaces. It must start with a letter, digit, "
+    "emoji, or '_'."
+)
 VISIBILITIES = ("private", "internal", "public")
 
 
-def check_path(path: str) -> None:
+def check_path(path: str, reserved: set[str], *fields: str) -> None:
     """Refuse a path that could not be an address."""
-    if not PATH.match(path) or path.startswith(("-", "_", ".")) or path.endswith(BAD_ENDS):
-        raise rejected("path", PATH_RULE)
+    wrong = []
+    if not PATH.match(path) or path.endswith((".git", ".atom")):
+        wrong.append(PATH_RULE)
+    if path.lower() in reserved:
+        wrong.append(f"{path} is a reserved name")
+    if len(path) > LONGEST:
+        wrong.append(f"is too long (maximum is {LONGEST} characters)")
+    if wrong:
+        raise ApiError(400, {"message": dict.fromkeys(fields or ("path",), wrong)})
+
+
+def check_project(name: str, path: str) -> None:
+    """Refuse names of a project; a project has a namespace of its own, which is checked as well."""
+    check_path(path, BELOW, "project_namespace.path", "path")
+    if not NAME.match(name):
+        raise rejected("name", NAME_RULE)
 
 
 def find(connection: db.Connection, key: str, kind: str | None = None) -> db.Row | None:
@@ -34,7 +66,7 @@ def find(connection: db.Connection, key: str, kind: str | None = None) -> db.Row
 def ensure_free(connection: db.Connection, full_path: str) -> None:
     """Refuse a path that a group, user or project has."""
     for table in ("namespaces", "projects"):
-        if db.one(connection, f"SELECT 1 FROM {table} WHERE full_path = ?", full_path):  # noqa: S608
+        if db.one(connection, f"SELECT 1 FROM {table} WHERE full_path = ? COLLATE NOCASE", full_path):  # noqa: S608
             raise ApiError(400, {"message": {"path": ["has already been taken"], "name": ["has already been taken"]}})
 
 
