@@ -112,7 +112,7 @@ if config.projects:
             opts=pulumi.ResourceOptions(depends_on=[registry, access]),
         ),
     )
-    delivery_args = DeliveryArgs(site, connection, config.projects, config.runners, plan.known_ids)
+    delivery_args = DeliveryArgs(site, connection, config.projects, config.runners, plan.known_ids, plan.moved_ids)
     delivery = Delivery("delivery", delivery_args, options)
     project_ids = delivery.project_ids()
     pulumi.export("projects", delivery.as_output())

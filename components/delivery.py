@@ -18,13 +18,18 @@ from components.site import Site
 
 @dataclass(frozen=True)
 class DeliveryArgs:
-    """Inputs of `Delivery`. `known_ids` are the IDs, by path, of projects that an earlier update created and kept."""
+    """Inputs of `Delivery`.
+
+    `known_ids` are the IDs, by path, of projects that an earlier update created and kept; `moved_ids` those of projects
+    whose group in the settings is not the one of the last update.
+    """
 
     site: Site
     gitlab: GitLabConnection
     projects: Sequence[ProjectSettings]
     runners: Sequence[RunnerSettings]
     known_ids: Mapping[str, str]
+    moved_ids: Mapping[str, str]
 
 
 class Delivery(Component):
@@ -86,6 +91,7 @@ class Delivery(Component):
                 registry_mirror=mirrors[0] if mirrors else None,
                 keep_data=args.site.keep_data,
                 known_id=args.known_ids.get(settings.path),
+                moved_id=args.moved_ids.get(settings.path),
             ),
             self.child_options(),
         )

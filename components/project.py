@@ -29,6 +29,8 @@ _KEPT_IMAGES: Final = 10
 _PROPERTIES: Final = tuple(
     to_camel(name) for name, one in vars(gitlab.ProjectArgs).items() if isinstance(one, property)
 )
+#: The namespace of a project without a group.
+_ADMINISTRATOR: Final = "root"
 _PIPELINE_FILE: Final = ".gitlab-ci.yml"
 #: Access level, as GitLab's API names it.
 _MAINTAINER: Final = "maintainer"
@@ -39,7 +41,7 @@ class ProjectArgs:
     """Inputs of `Project`. `registry_mirror` is the URL of a mirror of Docker Hub.
 
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
-    kept; it is found again by that ID.
+    kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace.
     """
 
     gitlab: GitLabConnection
@@ -48,6 +50,7 @@ class ProjectArgs:
     registry_mirror: str | None
     keep_data: bool
     known_id: str | None
+    moved_id: str | None
 
 
 class Project(Component):
@@ -72,7 +75,8 @@ class Project(Component):
         """Declare the project without its pipeline, which `commit_pipeline` adds.
 
         Raises:
-            pulumi.RunError: the group of the settings does not exist; raised when GitLab has answered.
+            pulumi.RunError: the group of the settings does not exist, or GitLab does not move the project there; raised
+                when GitLab has answered.
         """
         super().__init__("Project", name, opts)
         self._args = args
@@ -148,17 +152,24 @@ class Project(Component):
         }
         return sorted(name for name in _PROPERTIES if asked.get(name) is None)
 
-    def _namespace(self) -> pulumi.Output[int] | None:
-        group = self._args.settings.group
-        if group is None:
-            return None
-        connection = self._args.gitlab
-        # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
-        configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
+    def _namespace(self) -> pulumi.Output[int | None] | None:
+        settings, connection = self._args.settings, self._args.gitlab
+        group, moved_id = settings.group, self._args.moved_id or (settings.import_id if settings.group else None)
         opts = pulumi.InvokeOptions(parent=self, provider=connection.provider)
-        # A search, because a lookup by name ends the program with a traceback if there is no such group.
-        found = gitlab.get_groups_output(search=configured.apply(lambda _: group), opts=opts)
-        return found.apply(lambda answer: _group_id(group, {one.full_path: one.group_id for one in answer.groups}))
+        namespace = pulumi.Output.from_input(None)
+        if group is not None:
+            # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
+            configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
+            # A search, because a lookup by name ends the program with a traceback if there is no such group.
+            found = gitlab.get_groups_output(search=configured.apply(lambda _: group), opts=opts)
+            namespace = found.apply(
+                lambda answer: _group_id(group, {one.full_path: one.group_id for one in answer.groups})
+            )
+        if moved_id is None:
+            return namespace if group is not None else None
+        now = gitlab.get_project_output(id=moved_id, opts=opts).path_with_namespace
+        checked = now.apply(lambda path: _require_same_root(path, group or _ADMINISTRATOR))
+        return pulumi.Output.all(namespace, checked).apply(lambda both: both[0])
 
     def _protect_branch(self, project: gitlab.Project) -> None:
         gitlab.BranchProtection(
@@ -310,6 +321,18 @@ def _require_pipeline(path: str, archived: bool | None, registry: str | None, fi
         problem = f"has its pipeline in {file}; GitLab would ignore the stack's. Clear that setting in GitLab"
     if problem:
         message = f"Project {path} {problem}, or set pipeline to false"
+        raise pulumi.RunError(message)
+
+
+def _require_same_root(now: str, namespace: str) -> None:
+    """Raise an error if a project would move to another top-level namespace, where its images could not follow."""
+    old, new = now.partition("/")[0], namespace.partition("/")[0]
+    if old.lower() != new.lower():
+        message = (
+            f"Project {now} cannot move to {namespace}; GitLab moves a project with images only within its top-level "
+            f"namespace, which is {old}. Set its group back; or delete its images, transfer it in GitLab under "
+            "Settings > General > Advanced, and run pulumi refresh before the next update"
+        )
         raise pulumi.RunError(message)
 
 

@@ -26,7 +26,8 @@ class DeploymentState:
     `slugs` are the sizes and images of its droplets. From outputs of their own come `address` and `fqdn` of the server,
     and `monthly_cost`, in US dollars by item.
     `protected` are the paths of imported projects whose default branch the stack protects; None if the program that
-    deployed it always did.
+    deployed it always did. `groups` are the groups of the projects that it created, by path; empty for the
+    administrator's namespace.
     """
 
     gitlab_version: str
@@ -43,6 +44,7 @@ class DeploymentState:
     fqdn: str = ""
     monthly_cost: Mapping[str, float] = field(default_factory=dict)
     protected: Sequence[str] | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Self | None:
@@ -76,7 +78,8 @@ class DeploymentState:
 class DeploymentPlan:
     """What an update deploys. Protected data stays in the graph, even if the settings no longer ask for it.
 
-    `has_domain` and `has_bucket` say whether the stack owns them; `known_ids` are the IDs of kept projects by path.
+    `has_domain` and `has_bucket` say whether the stack owns them; `known_ids` are the IDs of kept projects by path, and
+    `moved_ids` those of projects whose group is not the deployed one.
     """
 
     settings: Settings
@@ -84,6 +87,7 @@ class DeploymentPlan:
     has_bucket: bool
     spaces_region: str
     known_ids: Mapping[str, str]
+    moved_ids: Mapping[str, str]
 
     @classmethod
     def after(cls, deployed: DeploymentState | None, settings: Settings) -> Self:
@@ -101,6 +105,7 @@ class DeploymentPlan:
             has_bucket=settings.registry.storage is Storage.SPACES or (protected is not None and protected.has_bucket),
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
             known_ids=protected.projects if protected else {},
+            moved_ids=_moved_ids(deployed, settings) if deployed else {},
         )
 
     def completed(self, gitlab_version: str, project_ids: Mapping[str, str]) -> dict[str, Any]:
@@ -118,7 +123,17 @@ class DeploymentPlan:
             projects=dict(project_ids),
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
             protected=[one.path for one in settings.projects if one.imported and one.protects_default_branch],
+            groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
         ).as_output()
+
+
+def _moved_ids(deployed: DeploymentState, settings: Settings) -> Mapping[str, str]:
+    wanted = {project.path: (project.group or "").lower() for project in settings.projects}
+    return {
+        path: deployed.projects[path]
+        for path, group in deployed.groups.items()
+        if path in deployed.projects and wanted.get(path, group.lower()) != group.lower()
+    }
 
 
 def upgrade_errors(deployed: str, wanted: str) -> list[str]:

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pulumi
 import pytest
+from pulumi import RunError
 
 from components.settings import SettingsError
 from components.state import DeploymentState, upgrade_errors
@@ -25,6 +26,7 @@ KEPT: dict[str, Any] = {
     "slugs": ["s-4vcpu-8gb", "ubuntu-24-04-x64"],
     "adopted": {},
     "protected": [],
+    "groups": {},
 }
 
 
@@ -148,6 +150,39 @@ def test_the_protection_of_an_imported_project_is_not_removed_without_a_word(dep
 def test_an_import_without_protection_stays_without_it() -> None:
     engine = after(IMPORTED, projects=[PROJECT])
     assert not engine.of_type(":BranchProtection")
+
+
+GROUPED = {**KEPT, "projects": {"hello": "42"}, "groups": {"hello": "team/apps"}}
+
+
+def move(group: str | None, now: str, deployed: dict[str, Any] = GROUPED, **project: Any) -> RecordingEngine:
+    """Run the program with another group for a project whose full path is `now`."""
+    engine = RecordingEngine(answers={"getProject": {"id": "42", "pathWithNamespace": now}})
+    projects = [{"path": "hello", "group": group, "runners": [], **project}]
+    after(deployed, engine=engine, groups={"team": 7, "other": 8}, projects=projects)
+    return engine
+
+
+def test_a_project_moves_within_its_top_level_namespace() -> None:
+    engine = move("Team", "team/apps/hello")
+    assert engine.named("delivery-hello-project").inputs["namespaceId"] == 7
+    assert engine.exports["deployed"]["groups"] == {"hello": "Team"}
+
+
+@pytest.mark.parametrize(("group", "target"), [("other", "other"), (None, "root")])
+def test_a_move_that_gitlab_refuses_for_images_is_refused_at_preview(group: str | None, target: str) -> None:
+    with pytest.raises(RunError, match=f"Project team/apps/hello cannot move to {target}; .* namespace, which is team"):
+        move(group, "team/apps/hello")
+
+
+def test_an_import_is_not_moved_where_its_images_could_not_follow() -> None:
+    with pytest.raises(RunError, match="Project old/hello cannot move to other; "):
+        move("other", "old/hello", KEPT, importId="42")
+
+
+def test_a_project_that_was_moved_by_hand_is_left_where_it_is() -> None:
+    assert move("other", "other/hello").named("delivery-hello-project").inputs["namespaceId"] == 8
+    assert "namespaceId" not in move(None, "root/hello").named("delivery-hello-project").inputs
 
 
 def test_a_state_file_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
