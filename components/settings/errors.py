@@ -28,6 +28,7 @@ _SENTENCES: Final = {
     "int_type": "is not a whole number; it cannot be read. Write digits only",
     "literal_error": "is not a valid choice; GitLab would reject it. Use {expected}",
     "less_than_equal": "is too large; it would be rejected. Use {le} or less",
+    "string_too_long": "is too long; it would be rejected. Use at most {max_length} characters",
     "string_type": "is not a string; it would be read as something else. Put it in quotes",
     "too_short": "has too few entries; there would be nothing to do. List at least {min_length}",
     "tuple_type": "is not a list; it cannot be read. Write one entry per line, each after a dash",

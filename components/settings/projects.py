@@ -20,8 +20,9 @@ _OF_THE_PIPELINE: Final = re.compile(
     r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
     r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
 )
-#: GitLab, Ci::Variable.
+#: GitLab, Ci::Variable and Project.
 _LONGEST_VALUE: Final = 10_000
+_LONGEST_DESCRIPTION: Final = 2000
 ProjectId = Annotated[
     str,
     AfterValidator(
@@ -97,6 +98,7 @@ class ProjectSettings(Section):
     )
     description: str | None = Field(
         default=None,
+        max_length=_LONGEST_DESCRIPTION,
         description="The description shown in GitLab.",
         json_schema_extra={"unset": "none; unchanged if imported"},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -311,6 +312,23 @@ def test_a_stage_without_a_script_is_rejected() -> None:
     [line] = errors(projects=projects, runners=[{"name": "docker-builder"}])
     assert line.startswith("projects[0].extraStages[0].script: has too few entries; ")
     assert line.endswith("List at least 1")
+
+
+@pytest.mark.parametrize(
+    ("project", "path"),
+    [
+        ({"description": "d" * 2001}, "projects[0].description"),
+        ({"path": "p" * 251}, "projects[0].path"),
+        ({"variables": {"LONG": {"value": "v" * 10_001, "masked": False}}}, "projects[0].variables.LONG.value"),
+        ({"variables": {"v" * 256: {"value": "v", "masked": False}}}, "projects[0].variables"),
+        ({"extraStages": [{"name": "n" * 256, "script": ["a"]}]}, "projects[0].extraStages[0].name"),
+        ({"defaultBranch": "b" * 256}, "projects[0].defaultBranch"),
+    ],
+)
+def test_what_is_too_long_for_gitlab_is_rejected(project: dict[str, Any], path: str) -> None:
+    [line] = errors(projects=[{"path": "hello", **project}], runners=[{}])
+    assert line.startswith(f"{path}: ")
+    assert re.search(r"at most|more than|not a branch name", line)
 
 
 @pytest.mark.parametrize("stack", ["Prod_1.x", "1st", "p" * 38])
