@@ -156,15 +156,13 @@ class Project(Component):
         settings, connection = self._args.settings, self._args.gitlab
         group, moved_id = settings.group, self._args.moved_id or (settings.import_id if settings.group else None)
         opts = pulumi.InvokeOptions(parent=self, provider=connection.provider)
-        namespace = pulumi.Output.from_input(None)
+        namespace: pulumi.Output[int | None] = pulumi.Output.from_input(None)
         if group is not None:
             # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
             configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
             # A search, because a lookup by name ends the program with a traceback if there is no such group.
             found = gitlab.get_groups_output(search=configured.apply(lambda _: group), opts=opts)
-            namespace = found.apply(
-                lambda answer: _group_id(group, {one.full_path: one.group_id for one in answer.groups})
-            )
+            namespace = found.apply(lambda answer: _group_id(group, answer))
         if moved_id is None:
             return namespace if group is not None else None
         now = gitlab.get_project_output(id=moved_id, opts=opts).path_with_namespace
@@ -336,11 +334,11 @@ def _require_same_root(now: str, namespace: str) -> None:
         raise pulumi.RunError(message)
 
 
-def _group_id(group: str, ids: Mapping[str, int]) -> int:
+def _group_id(group: str, answer: gitlab.GetGroupsResult) -> int | None:
     """The ID of a group among those that a search has found; GitLab ignores the case of paths."""
-    for full_path, group_id in ids.items():
-        if full_path.lower() == group.lower():
-            return group_id
+    for found in answer.groups:
+        if found.full_path.lower() == group.lower():
+            return found.group_id
     message = (
         f"GitLab has no group {group}; the project cannot be created in it. "
         "Create the group first, or use its full path as its URL shows it"

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
-from components.settings.errors import SettingsError, format_error
+from components.settings.errors import SettingsError, format_errors
 from components.settings.gitlab import Packages
 from components.settings.projects import ExtraStage, ProjectSettings
 from components.settings.registry import S3, Storage
@@ -174,7 +174,7 @@ def _validated(values: Mapping[str, Any]) -> tuple[Settings, frozenset[str], lis
     placeholders = {key: value for key, value in _PLACEHOLDERS.items() if key in wrong}
     valid = {key: value for key, value in values.items() if key not in wrong}
     settings = Settings.model_validate({**placeholders, **valid})
-    return settings, frozenset(wrong), [format_error(detail, Settings) for detail in details]
+    return settings, frozenset(wrong), format_errors(details, Settings)
 
 
 def _conflicts(reading: Reading) -> Iterator[str]:

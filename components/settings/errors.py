@@ -49,8 +49,15 @@ class SettingsError(pulumi.RunError):
         super().__init__(f"{len(errors)} {noun} in the configuration; nothing was changed.\n{lines}")
 
 
-def format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    """One error in one line: the key path, what is wrong, what would happen, and what to do."""
+def format_errors(details: list[ErrorDetails], model: type[BaseModel]) -> list[str]:
+    """All errors, one line each: the key path, what is wrong, what would happen, and what to do."""
+    # An entry that is wrong does not count, so a list with one is called too short as well.
+    wrong = {detail["loc"][:-1] for detail in details}
+    short = [detail for detail in details if detail["type"] == "too_short" and detail["loc"] in wrong]
+    return [_format_error(detail, model) for detail in details if detail not in short]
+
+
+def _format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
     location = detail["loc"]
     if isinstance(related := detail.get("ctx", {}).get("error"), RelatedKeyError):
         location = (*location[:-1], *related.path.split("."))

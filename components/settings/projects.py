@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 
 from components.settings.gitlab_names import Branch, Group, ProjectPath, StageName
 from components.settings.section import Section
-from components.settings.strings import matching
+from components.settings.strings import PublicText, matching
 
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
 _MASKABLE: Final = re.compile(r"\S{8,}")
@@ -37,7 +37,7 @@ class ExtraStage(Section):
     """A stage of the pipeline after build, test and release: shell commands that can use the builder."""
 
     name: StageName = Field(description="The name of the stage and its job.", examples=["deploy"])
-    script: tuple[str, ...] = Field(
+    script: tuple[PublicText, ...] = Field(
         min_length=1,
         description="Shell commands. They run in the builder's image, logged in to the registry.",
     )
@@ -96,7 +96,7 @@ class ProjectSettings(Section):
         examples=["team/sub"],
         json_schema_extra={"unset": "the administrator's namespace"},
     )
-    description: str | None = Field(
+    description: PublicText | None = Field(
         default=None,
         max_length=_LONGEST_DESCRIPTION,
         description="The description shown in GitLab.",

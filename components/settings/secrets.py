@@ -16,12 +16,12 @@ import yaml
 
 from components.settings.errors import secret_paths
 from components.settings.stack_file import Settings
+from components.settings.strings import SECRET_TEXT
 
-#: Names that people give to secrets, and what a private key looks like.
+#: Names that people give to secrets.
 _SECRET_NAME: Final = re.compile(
     r"PASS(WORD|WD|PHRASE)?(_|$)|PWD|SECRET|TOKEN|CREDENTIAL|KEY(_|$)|(^|_)AUTH(_|$)", re.IGNORECASE
 )
-_SECRET_VALUE: Final = re.compile(r"PRIVATE KEY-----|\b(glpat|gldt|glrt|dop_v1|ghp)[-_]|://[^/\s:@]+:[^/\s@]+@")
 
 
 def encrypted_config(root: Path, project: str, stack: str) -> Mapping[str, Any]:
@@ -91,7 +91,7 @@ def _is_no_secret(values: Mapping[str, Any], keys: _Keys) -> bool:
     """Whether it is the value of a variable that job logs may show; its name and content must not say otherwise."""
     section = _at(values, keys[:-1])
     shown = isinstance(section, Mapping) and str(section.get("masked")).lower() == "false"
-    return shown and not _SECRET_NAME.search(str(keys[-2])) and not _SECRET_VALUE.search(str(section[keys[-1]]))
+    return shown and not _SECRET_NAME.search(str(keys[-2])) and not SECRET_TEXT.search(str(section[keys[-1]]))
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:

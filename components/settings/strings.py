@@ -15,6 +15,12 @@ from components import versions
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:]+:[0-9a-f:.]*")
 
 
+#: Private keys, access tokens of GitLab, DigitalOcean and GitHub, and passwords in URLs, unless they are variables.
+SECRET_TEXT: Final = re.compile(
+    r"PRIVATE KEY-----|\b(glpat-|gldt-|glrt-|dop_v1_|ghp_)\w{8}|://[^/\s:@'\"]*:[^/\s@$'\"]+@", re.ASCII
+)
+
+
 def _https(value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -44,6 +50,18 @@ def matching(pattern: str, message: str) -> Callable[[str], str]:
     return check
 
 
+def _without_secret(value: str) -> str:
+    if SECRET_TEXT.search(value):
+        message = (
+            "contains what looks like a secret; it would be in plain text in the stack file, the state and GitLab. "
+            "Replace the secret, and keep the new one in a variable of the project"
+        )
+        raise ValueError(message)
+    return value
+
+
+#: A text that everybody may see.
+PublicText = Annotated[str, AfterValidator(_without_secret)]
 HttpsUrl = Annotated[str, AfterValidator(_https)]
 Endpoint = Annotated[
     HttpsUrl,
