@@ -157,3 +157,30 @@ def test_an_existing_project_is_imported(instance: Instance, tmp_path: Path) -> 
     assert engine.changes() == {"same": 3}
     engine.configure({"description": "changed"})
     assert engine.changes() == {"same": 2, "update": 1}
+
+
+@pytest.mark.new_instance
+def test_an_import_that_ignores_every_property_changes_nothing_and_knows_the_default_branch(
+    instance: Instance, tmp_path: Path
+) -> None:
+    policy = {"enabled": True, "keep_n": 50, "name_regex": ".*", "name_regex_keep": "v.*"}
+    body = {
+        "name": "Old App",
+        "path": "Old_app.v1",
+        "default_branch": "master",
+        "initialize_with_readme": True,
+        "topics": ["legacy"],
+        "ci_config_path": "ci/build.yml",
+        "container_registry_access_level": "private",
+        "container_expiration_policy_attributes": policy,
+    }
+    made = instance.request("POST", "/projects", body)
+    before = instance.request("GET", f"/projects/{made['id']}")
+    settings = {"token": instance.token, "baseUrl": f"{instance.url}/api/v4/", "id": str(made["id"])}
+    engine = Engine(tmp_path, "importing_unchanged", settings)
+    assert engine.changes() == {"create": 2, "import": 1}
+    assert "master" in engine.run("preview").partition("Outputs:")[2]
+    engine.up()
+    assert instance.request("GET", f"/projects/{made['id']}") == before
+    assert engine.outputs() == {"branch": "master"}
+    assert engine.changes() == {"same": 3}
