@@ -25,6 +25,7 @@ _APPLICATION: Final = Path(__file__).resolve().parent / "application"
 #: Of a new project, and what its cleanup policy keeps.
 _DEFAULT_BRANCH: Final = "main"
 _KEPT_IMAGES: Final = 10
+_KEPT_TAGS: Final = "v?[0-9]+[.][0-9].*"
 #: The properties of a project that GitLab has a value for, whether the stack file sets them or not.
 _PROPERTIES: Final = tuple(
     to_camel(name) for name, one in vars(gitlab.ProjectArgs).items() if isinstance(one, property)
@@ -127,14 +128,16 @@ class Project(Component):
 
     def _cleanup_policy(self) -> gitlab.ProjectContainerExpirationPolicyArgs:
         settings = self._args.settings
+        branch = ref_slug(settings.default_branch or _DEFAULT_BRANCH)
         # Complete, because GitLab fills in whatever is missing, and every preview would show a difference.
         return gitlab.ProjectContainerExpirationPolicyArgs(
-            enabled=True,
+            enabled=settings.cleanup is not False,
             cadence="1d",
             keep_n=settings.keep_images or _KEPT_IMAGES,
             older_than="30d",
             name_regex_delete=".*",
-            name_regex_keep=f"latest|{ref_slug(settings.default_branch or _DEFAULT_BRANCH)}",
+            # GitLab puts no group around it: without one, what begins with `latest` would be kept as well.
+            name_regex_keep=f"(?:latest|{branch}|{settings.keep_tags or _KEPT_TAGS})",
         )
 
     def _unmanaged(self) -> list[str]:
@@ -144,7 +147,7 @@ class Project(Component):
             # It matters only at creation; for a project that is found again it would be a difference.
             return ["initializeWithReadme"]
         asked = {
-            "containerExpirationPolicy": settings.keep_images,
+            "containerExpirationPolicy": settings.sets_cleanup_policy or None,
             "defaultBranch": settings.default_branch,
             "description": settings.description,
             "namespaceId": settings.group,

@@ -76,9 +76,9 @@ def _own_conflicts(place: str, project: ProjectSettings, runners: Sequence[Runne
 
 def _branch_conflicts(place: str, project: ProjectSettings) -> Iterator[str]:
     """A default branch that cannot be turned into the tag of an image, or has to be named for one to be kept."""
-    if project.imported and project.keep_images and project.default_branch is None:
+    if project.imported and project.sets_cleanup_policy and project.cleanup is not False and not project.default_branch:
         yield (
-            f"{place}.keepImages: is set without defaultBranch; the image of the default branch could be removed. "
+            f"{place}: has a cleanup policy, but no defaultBranch; the image of the default branch could be removed. "
             "Set defaultBranch as well, to the one that the project has"
         )
     if not project.has_pipeline or project.default_branch is None:

@@ -77,6 +77,10 @@ class Variable(Section):
         return self
 
 
+#: GitLab stores patterns of up to 255 characters; the rest is for the tags that are kept anyway.
+_LONGEST_PATTERN: Final = 150
+
+
 class ProjectSettings(Section):
     """A project in the administrator's namespace, or in an existing group.
 
@@ -147,6 +151,20 @@ class ProjectSettings(Section):
         description="How many images the cleanup policy keeps, in addition to `latest` and the default branch's image.",
         json_schema_extra={"unit": "images", "unset": "`10`; the policy is unchanged if imported"},
     )
+    keep_tags: str | None = Field(
+        default=None,
+        description="A regular expression: the cleanup policy also keeps the tags that match it as a whole.",
+        examples=["stable|v.*"],
+        json_schema_extra={
+            "unset": "`v?[0-9]+[.][0-9].*`, which versions such as `v1.2.0` match; the policy is unchanged if imported"
+        },
+    )
+    cleanup: bool | None = Field(
+        default=None,
+        description="Whether a cleanup policy deletes images that are older than 30 days, once a day; `false` turns it "
+        "off.",
+        json_schema_extra={"unset": "`true`; the policy is unchanged if imported"},
+    )
     variables: dict[str, Variable] = Field(
         default_factory=dict, description="CI/CD variables by name: letters, digits and underscores."
     )
@@ -158,6 +176,37 @@ class ProjectSettings(Section):
         description="The names of the runners that build for the project. A runner that only one project names is "
         "locked to it; one that several projects name is shared by them.",
     )
+
+    @field_validator("keep_tags")
+    @classmethod
+    def _is_pattern(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            re.compile(value)
+        except re.error as error:
+            message = f"{value!r} is not a regular expression ({error}); GitLab would reject it. Correct it"
+            raise ValueError(message) from None
+        if re.search(r"\(\?<?[=!]|\\[1-9]", value):
+            message = (
+                f"{value!r} looks around or back; GitLab's expressions (RE2) cannot, and it would reject this one. "
+                "Use an expression without that"
+            )
+            raise ValueError(message)
+        if len(value) > _LONGEST_PATTERN:
+            message = f"has {len(value)} characters; GitLab would reject it. Use at most {_LONGEST_PATTERN}"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _cleans_what_it_keeps(self) -> Self:
+        if self.cleanup is False and (self.keep_images is not None or self.keep_tags is not None):
+            message = (
+                "has keepImages or keepTags, but cleanup is false; they would be ignored. Remove them, or set cleanup "
+                "to true"
+            )
+            raise ValueError(message)
+        return self
 
     @field_validator("variables")
     @classmethod
@@ -214,6 +263,11 @@ class ProjectSettings(Section):
     def imported(self) -> bool:
         """Whether the project existed before the stack."""
         return self.import_id is not None
+
+    @property
+    def sets_cleanup_policy(self) -> bool:
+        """Whether the settings say anything about the cleanup policy."""
+        return any(value is not None for value in (self.cleanup, self.keep_images, self.keep_tags))
 
     @property
     def protects_default_branch(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -237,7 +238,7 @@ def test_without_the_sample_only_the_pipeline_is_committed() -> None:
 
 def test_the_cleanup_policy_keeps_the_tag_of_the_default_branch() -> None:
     policy = delivered({"defaultBranch": "Release/1.0"}).named("delivery-hello-project").inputs
-    assert policy["containerExpirationPolicy"]["nameRegexKeep"] == "latest|release-1-0"
+    assert policy["containerExpirationPolicy"]["nameRegexKeep"] == r"(?:latest|release-1-0|v?[0-9]+[.][0-9].*)"
 
 
 def test_the_deploy_token_can_only_pull(engine: RecordingEngine) -> None:
@@ -311,7 +312,7 @@ def test_an_import_changes_exactly_what_the_stack_file_sets() -> None:
     changed = {"description", "visibilityLevel", "defaultBranch", "containerExpirationPolicy"}
     assert kept - set(project.request.ignoreChanges) == changed
     assert project.inputs["visibilityLevel"] == "internal"
-    assert project.inputs["containerExpirationPolicy"]["nameRegexKeep"] == "latest|trunk"
+    assert project.inputs["containerExpirationPolicy"]["nameRegexKeep"] == r"(?:latest|trunk|v?[0-9]+[.][0-9].*)"
     assert engine.named("delivery-hello-protection").inputs["branch"] == "trunk"
 
 
@@ -330,8 +331,42 @@ def test_the_pipeline_and_the_protection_of_an_import_are_on_its_real_default_br
 
 
 def test_a_cleanup_policy_for_an_import_needs_the_branch_whose_image_it_keeps() -> None:
-    with pytest.raises(SettingsError, match=r"projects\[0\]\.keepImages: is set without defaultBranch; "):
+    with pytest.raises(SettingsError, match=r"projects\[0\]: has a cleanup policy, but no defaultBranch; "):
         delivered({"importId": "17", "keepImages": 5})
+    engine = delivered({"importId": "17", "cleanup": False})
+    project = engine.named("delivery-hello-project")
+    assert "containerExpirationPolicy" not in project.request.ignoreChanges
+    assert project.inputs["containerExpirationPolicy"]["enabled"] is False
+
+
+@pytest.mark.parametrize(
+    ("tag", "kept"), [("v1.0.0", True), ("3.2.1-rc1", True), ("latest2", False), ("0a1b2c3", False)]
+)
+def test_releases_are_kept_as_gitlab_reads_the_pattern(tag: str, *, kept: bool) -> None:
+    pattern = delivered().named("delivery-hello-project").inputs["containerExpirationPolicy"]["nameRegexKeep"]
+    # GitLab puts the pattern between these two, without a group around it.
+    assert bool(re.search(rf"\A{pattern}\Z", tag)) is kept
+
+
+def test_the_pattern_of_kept_tags_and_the_cleanup_itself_are_settings() -> None:
+    policy = delivered({"keepTags": "stable|v.*"}).named("delivery-hello-project").inputs["containerExpirationPolicy"]
+    assert (policy["enabled"], policy["nameRegexKeep"]) == (True, "(?:latest|main|stable|v.*)")
+    off = delivered({"cleanup": False}).named("delivery-hello-project").inputs["containerExpirationPolicy"]
+    assert off["enabled"] is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"keepTags": "v("}, r"projects\[0\]\.keepTags: 'v\(' is not a regular expression"),
+        ({"keepTags": "(?!dev).*"}, "looks around or back"),
+        ({"keepTags": "v" * 151}, "has 151 characters"),
+        ({"cleanup": False, "keepImages": 5}, "they would be ignored"),
+    ],
+)
+def test_a_cleanup_that_gitlab_would_reject_or_ignore_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        delivered(settings)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +404,7 @@ def test_the_default_branch_is_protected_kept_and_committed_to() -> None:
     engine = delivered({"defaultBranch": "trunk"})
     assert engine.named("delivery-hello-project").inputs["defaultBranch"] == "trunk"
     policy = engine.named("delivery-hello-project").inputs["containerExpirationPolicy"]
-    assert policy["nameRegexKeep"] == "latest|trunk"
+    assert policy["nameRegexKeep"] == r"(?:latest|trunk|v?[0-9]+[.][0-9].*)"
     assert engine.named("delivery-hello-protection").inputs["branch"] == "trunk"
     assert {one.inputs["branch"] for one in engine.of_type(":RepositoryFile")} == {"trunk"}
 
