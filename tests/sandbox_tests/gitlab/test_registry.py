@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -273,3 +275,12 @@ def test_a_read_only_registry_takes_and_deletes_nothing_in_either_mode(registry:
             assert client.put("v1", manifest).status_code == 405
             assert client.http.delete(f"/v2/{client.name}/manifests/v1").status_code == 405
             assert client.http.post(f"/v2/{client.name}/blobs/uploads/").status_code == 405
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_the_distribution_ends_with_the_registry(registry: Registry, database: bool) -> None:
+    address = str(registry.directory / "distribution.socket")
+    with registry.serving(database), socket.socket(socket.AF_UNIX) as running:
+        assert running.connect_ex(address) == 0
+    with socket.socket(socket.AF_UNIX) as ended:
+        assert ended.connect_ex(address) == errno.ECONNREFUSED

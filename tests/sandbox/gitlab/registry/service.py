@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -106,6 +108,8 @@ async def serve(config: Config, configuration: Path, program: str) -> int:
         open_database(config)
         without_auth(configuration)
     lock(storage, database=database)
+    # uvicorn raises the signal again once it has stopped: its default action would leave the distribution running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     socket = configuration.with_name("distribution.socket")
     proxy.listen_on(configuration, socket)
     child = await proxy.start(program, configuration, socket)
