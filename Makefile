@@ -2,29 +2,38 @@
 #
 # STACK names a stack file in stacks/. "sandbox" is the small cloud on this machine; any other stack uses your own
 # environment: DIGITALOCEAN_TOKEN, Pulumi backend, passphrase. No command for these touches tests/.
+# PLUGINS=official runs the sandbox with Pulumi's own provider plugins. Other stacks use no others.
+#
+# Works with GNU make 3.81 and bash 3.2, which macOS has: no .ONESHELL, and .SHELLFLAGS has no effect there.
 STACK ?= sandbox
+PLUGINS ?= own
 ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo bench screenshots down test nightly docs shell pulumi ready env
+.PHONY: help up preview refresh verify demo bench screenshots down test nightly docs lock shell pulumi ready env
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
 ifeq ($(STACK),sandbox)
 RUN := $(SANDBOX) exec --
 YES := --yes
+PACKAGES := sandbox
+export SLIPWAY_PLUGINS := $(PLUGINS)
 else
 RUN := $(PYTHON) -m tools exec --
 YES :=
+PACKAGES := tools
 endif
+# For developers, whatever the stack.
+test nightly docs: PACKAGES := sandbox
 SAY := @printf '\n==> %s\n'
 
 help: ## this list
-	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [ARGS="…"]'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [PLUGINS=own|official] [ARGS="…"]'
+	@awk -F ':.*## ' '/^[a-z]*:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ready ## tools, sandbox, `pulumi up`, then verify
 	$(SAY) 'pulumi up: stack $(STACK)'
@@ -98,6 +107,15 @@ docs: env ## write the generated parts of docs, Pulumi.yaml and the sandbox's co
 	@$(PYTHON) -m tools.docs
 	@$(PYTHON) -m tests.sandbox.coverage
 
+# The largest file first: its versions are those of the other two. Versions that are in a file stay until UPGRADE asks.
+UV ?= uv
+COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --generate-hashes --no-header --python-version 3.11
+
+lock: ## write the lock files after a change of pyproject.toml, with uv: make lock UPGRADE="--upgrade-package httpx"
+	@$(COMPILE) $(UPGRADE) --group tools --group sandbox --group test --output-file requirements-sandbox.txt
+	@$(COMPILE) --no-annotate --constraint requirements-sandbox.txt --group tools --output-file requirements-tools.txt
+	@$(COMPILE) --no-annotate --constraint requirements-sandbox.txt --output-file requirements.txt
+
 shell: ready ## a shell in which plain `pulumi` works
 	@$(RUN) bash
 
@@ -117,4 +135,4 @@ endif
 	@$(RUN) pulumi stack select --create $(STACK)
 
 env:
-	@tools/bootstrap.sh
+	@tools/bootstrap.sh $(PACKAGES)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tools import processes, pulumi
+from tools import pulumi
 from tools.environment import TOOLS, tool_environment
 from tools.progress import ToolError
 
@@ -24,14 +24,17 @@ STACK = Annotated[str | None, typer.Option(help="The stack to use; by default th
 @app.command()
 def prepare() -> None:
     """Install the Pulumi CLI and the plugins of the program. What is already there stays."""
-    pulumi.install_cli(TOOLS)
-    pulumi.install_plugins(TOOLS)
+    pulumi.install(TOOLS)
 
 
 @app.command("exec", context_settings=PASSED_ON)
 def execute(command: COMMAND) -> None:
-    """Run a command in your own environment with the tools of this checkout on PATH; its exit code is passed on."""
-    sys.exit(processes.run_attached(command, os.environ | tool_environment()))
+    """Become a command, in your own environment with the tools of this checkout on PATH."""
+    try:
+        os.execvpe(command[0], command, os.environ | tool_environment())  # noqa: S606 - a shell would add nothing
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(127) from error
 
 
 # Those below import their modules late: GitLab's and Amazon's clients take a second to load.

@@ -5,92 +5,100 @@ Builds nothing and substitutes nothing: where the releases cannot be used, `Unav
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tarfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import httpx
 from packaging.requirements import Requirement
 
+from tools import releases
 from tools.environment import ROOT
-from tools.progress import HEARTBEAT, Say, ToolError, heartbeat, run, say
+from tools.progress import Say, ToolError, run, say
+from tools.releases import UnavailableError
 
 #: The CLI has the version of the SDK, which `pyproject.toml` pins.
 VERSION: Final = importlib.metadata.version("pulumi")
-DOWNLOADS = "https://get.pulumi.com"
-CHECKSUMS = "https://github.com/pulumi/pulumi/releases/download/v{version}/pulumi-{version}-checksums.txt"
-#: Seconds in which a download server must answer to be used.
-PATIENCE = 4.0
-_REACH = "allow this machine to reach get.pulumi.com and github.com"
 
 
-class UnavailableError(ToolError):
-    """Pulumi's own releases cannot be used here. `reason` is the message without its advice."""
+def install(folder: Path, progress: Say = say) -> None:
+    """Put the CLI into `folder/bin`, and the plugin of each provider into `folder/pulumi-home`. What is there stays.
 
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(f"{reason}: {advice}")
-        self.reason = reason
+    Of two processes that do it at the same time, the second one waits.
+
+    Raises:
+        UnavailableError: a release cannot be used here.
+        ToolError: the CLI cannot unpack a plugin.
+    """
+    with _alone(folder, progress):
+        install_cli(folder, progress)
+        install_plugins(folder, progress)
 
 
 def install_cli(folder: Path, progress: Say = say) -> None:
-    """Put the CLI into `folder/bin`: a link to that on PATH if its version is right, else the release.
+    """Put the CLI into `folder/bin`: a link to that on PATH if it is the release in the right version, else a download.
 
     Raises:
-        UnavailableError: the release cannot be downloaded, or is not what its checksum says.
+        UnavailableError: the release cannot be downloaded, or does not match its checksum.
     """
     target = folder / "bin" / "pulumi"
     target.parent.mkdir(parents=True, exist_ok=True)
-    if has_version(target):
+    if _is_release(target):
         progress(f"pulumi {VERSION}: cached")
         return
     own = shutil.which("pulumi")
-    if own and has_version(Path(own)):
+    if own and _is_release(Path(own)):
         progress(f"pulumi {VERSION}: {own}")
         target.unlink(missing_ok=True)
         target.symlink_to(Path(own).resolve())
         return
-    _download(folder, progress)
+    progress(f"pulumi {VERSION}: downloading")
+    release = releases.cli(VERSION)
+    with releases.obtained(release, folder, progress) as archive:
+        _unpack(archive, target.parent)
+    if not _is_release(target):
+        raise UnavailableError(f"{release.name} does not run on this machine", f"put Pulumi {VERSION} on PATH")
 
 
 def install_plugins(folder: Path, progress: Say = say) -> None:
     """Put the plugin of each provider of the program into `folder/pulumi-home`.
 
+    A plugin counts as installed only if this function installed it and it has not changed since. `pulumi plugin
+    install` alone would keep whatever is in the folder, whoever wrote it.
+
     Raises:
-        UnavailableError: the CLI has no language host, or the plugins cannot be downloaded.
-        ToolError: a download failed.
+        UnavailableError: the releases cannot be downloaded, or do not match their checksums.
+        ToolError: the CLI cannot unpack one of them.
     """
-    home, program = folder / "pulumi-home", folder / "bin" / "pulumi"
+    home, record = folder / "pulumi-home", _Record(folder / "plugins.json")
     home.mkdir(parents=True, exist_ok=True)
-    # The release contains the language hosts; a CLI that was built from source has none.
-    if not program.resolve().with_name("pulumi-language-python-exec").exists():
-        advice = f"{_REACH} and take it off PATH, or put the complete release {VERSION} on PATH"
-        raise UnavailableError(f"{program.resolve()} comes without Pulumi's Python language host", advice)
-    missing = [plugin for plugin in required_plugins() if not _is_official(home, *plugin)]
+    missing = [plugin for plugin in required_plugins() if not record.has(home, *plugin)]
     if not missing:
         progress("plugins: cached")
         return
-    if not _reachable(DOWNLOADS):
-        names = ", ".join(f"{name} {version}" for name, version in missing)
-        advice = f"{_REACH}, or copy them from a machine that has them, ~/.pulumi/plugins, to {home / 'plugins'}"
-        raise UnavailableError(f"no plugins for {names}, and {DOWNLOADS} does not answer", advice)
-    environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     for name, version in missing:
         progress(f"plugin {name} {version}: downloading")
-        command: list[str | Path] = [program, "plugin", "install", "resource", name, version, "--reinstall"]
-        run(f"plugin {name} {version}", command, folder / "logs" / f"plugin-{name}.log", environment)
+        try:
+            with releases.obtained(releases.plugin(name, version), folder, progress) as archive:
+                _install_plugin(folder, name, version, archive)
+        except UnavailableError as error:
+            names = ", ".join(f"{one} {number}" for one, number in missing)
+            reason = f"the official plugins for {names} are missing, and {error.reason}"
+            raise UnavailableError(reason, f"{error.advice}. Only the sandbox works without them") from error
+        record.add(home, name, version)
 
 
 def required_plugins() -> list[tuple[str, str]]:
-    """Name and version of the plugin for each provider SDK in `pyproject.toml`.
+    """Name and version of the plugin for each provider SDK in `pyproject.toml`: the one list of providers.
 
     Raises:
         ToolError: one of the SDKs is not installed.
@@ -98,6 +106,11 @@ def required_plugins() -> list[tuple[str, str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [Requirement(line).name for line in project["dependencies"]]
     return [_plugin(name.replace("-", "_")) for name in names if name.startswith("pulumi-")]
+
+
+def plugin_program(home: Path, name: str, version: str) -> Path:
+    """Where the engine looks for the program of a plugin."""
+    return home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
 
 
 def has_version(program: Path) -> bool:
@@ -112,70 +125,59 @@ def has_version(program: Path) -> bool:
     return done.stdout.strip() == f"v{VERSION}"
 
 
+class _Record:
+    """Which plugins were installed from verified releases, with the checksums of their programs."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._sums: dict[str, str] = {}
+        if file.exists():
+            self._sums = json.loads(file.read_text())
+
+    def has(self, home: Path, name: str, version: str) -> bool:
+        """Whether a plugin is there as it was installed."""
+        program = plugin_program(home, name, version)
+        return program.exists() and self._sums.get(f"{name} {version}") == releases.sum_of(program)
+
+    def add(self, home: Path, name: str, version: str) -> None:
+        """Record a plugin that has just been installed."""
+        self._sums[f"{name} {version}"] = releases.sum_of(plugin_program(home, name, version))
+        self._file.write_text(json.dumps(self._sums, indent=2))
+
+
+@contextmanager
+def _alone(folder: Path, progress: Say) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that installs the tools")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_release(program: Path) -> bool:
+    """Whether a file is the CLI in the right version with its language host beside it. A build from source has none."""
+    return has_version(program) and program.resolve().with_name("pulumi-language-python-exec").exists()
+
+
 def _plugin(package: str) -> tuple[str, str]:
     # Found and not imported: the SDK of a provider takes a second to load.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise ToolError(f"{package} is not installed: run `make env`, which installs requirements.lock")
+        raise ToolError(f"{package} is not installed: run `make env`, which installs the Python packages")
     description = json.loads(Path(found.origin).with_name("pulumi-plugin.json").read_text())
     return description["name"], description["version"].removeprefix("v")
 
 
-def _is_official(home: Path, name: str, version: str) -> bool:
-    """Whether a plugin is there and is a compiled program, as Pulumi releases them."""
-    program = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
-    if not program.exists():
-        return False
-    with program.open("rb") as file:
-        return file.read(4) == b"\x7fELF"
-
-
-def _reachable(url: str) -> bool:
-    try:
-        httpx.head(url, timeout=PATIENCE)
-    except httpx.HTTPError:
-        return False
-    return True
-
-
-def _download(folder: Path, progress: Say) -> None:
-    """Unpack the release into `folder/bin`, once its checksum has been found right."""
-    kind = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    name = f"pulumi-v{VERSION}-linux-{kind}.tar.gz"
-    advice = f"{_REACH}, or put Pulumi {VERSION} on PATH"
-    if not _reachable(DOWNLOADS):
-        raise UnavailableError(f"no Pulumi {VERSION} on PATH, and {DOWNLOADS} does not answer", advice)
-    progress(f"pulumi {VERSION}: downloading")
-    archive = folder / "build" / name
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with heartbeat(f"pulumi {VERSION}", progress):
-            wanted = _checksums(name)
-            _fetch(f"{DOWNLOADS}/releases/sdk/{name}", archive)
-        if hashlib.sha256(archive.read_bytes()).hexdigest() not in wanted:
-            raise UnavailableError(f"the download of {name} does not match its checksum", "it was not used; try again")
-        _unpack(archive, folder / "bin")
-    except httpx.HTTPError as error:
-        cause = str(error).partition("\n")[0]
-        raise UnavailableError(f"Pulumi {VERSION} cannot be downloaded ({cause})", advice) from error
-    finally:
-        archive.unlink(missing_ok=True)
-    if not has_version(folder / "bin" / "pulumi"):
-        raise UnavailableError(f"{name} does not run on this machine", f"put Pulumi {VERSION} on PATH")
-
-
-def _checksums(name: str) -> list[str]:
-    """The SHA-256 sums that the release lists for a file: one, or none."""
-    url = CHECKSUMS.format(version=VERSION)
-    listed = httpx.get(url, follow_redirects=True, timeout=HEARTBEAT).raise_for_status().text
-    return [line.split()[0] for line in listed.splitlines() if line.endswith(name)]
-
-
-def _fetch(url: str, target: Path) -> None:
-    with target.open("wb") as file, httpx.stream("GET", url, timeout=HEARTBEAT) as answer:
-        answer.raise_for_status()
-        for chunk in answer.iter_bytes():
-            file.write(chunk)
+def _install_plugin(folder: Path, name: str, version: str, archive: Path) -> None:
+    home, log = folder / "pulumi-home", folder / "logs" / f"plugin-{name}.log"
+    environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    words: list[str | Path] = ["plugin", "install", "resource", name, version, "--file", archive, "--reinstall"]
+    run(f"plugin {name} {version}", [folder / "bin" / "pulumi", *words], log, environment)
+    if not plugin_program(home, name, version).exists():
+        raise ToolError(f"{archive.name} has no program pulumi-resource-{name}, so the plugin cannot be used")
 
 
 def _unpack(archive: Path, folder: Path) -> None:

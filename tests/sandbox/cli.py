@@ -9,11 +9,11 @@ import typer
 
 from tests.sandbox.cloud import lifecycle, namespaces
 from tests.sandbox.cloud.health import failures
+from tests.sandbox.cloud.processes import run_attached
 from tests.sandbox.cloud.stacks import remove_stale_locks
 from tests.sandbox.cloud.supervision import Supervisor
 from tests.sandbox.cloud.workstation import command_environment, prepare_folders
-from tests.sandbox.layout import InstanceNameError, current
-from tools.processes import run_attached
+from tests.sandbox.layout import InstanceNameError, PluginsNameError, current
 from tools.progress import ToolError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -116,7 +116,7 @@ def main() -> None:
     """Run the command line. Expected errors print one line and exit with code 1."""
     try:
         app()
-    except (lifecycle.SandboxError, ToolError, InstanceNameError) as error:
+    except (lifecycle.SandboxError, ToolError, InstanceNameError, PluginsNameError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -51,10 +51,17 @@ SPACES_SUFFIX = "digitaloceanspaces.com"
 
 #: Environment variable with the name of the instance to use; unset or empty for the default sandbox of the checkout.
 INSTANCE_VARIABLE = "SLIPWAY_SANDBOX"
+#: Environment variable with the provider plugins to use, one of `PLUGINS`; unset or empty for the first.
+PLUGINS_VARIABLE = "SLIPWAY_PLUGINS"
+PLUGINS = ("own", "official")
 
 
 class InstanceNameError(ValueError):
     """The name of an instance cannot be part of a path, a control group and a machine's name."""
+
+
+class PluginsNameError(ValueError):
+    """The environment asks for plugins that there are not."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Layout:
     """Where one sandbox keeps its things.
 
     Owns nothing but names. `cache` outlives the sandbox (tools, images, packages) and is shared by all instances of the
-    checkout; `state` is gone after `make down`. `instance` is empty for the default sandbox.
+    checkout; `state` is gone after `make down`. `instance` is empty for the default sandbox. With `official_plugins`,
+    commands on the workstation use Pulumi's own plugins instead of the sandbox's.
 
     Raises:
         InstanceNameError: `instance` is not up to 20 lowercase letters, digits and hyphens, starting with a letter or
@@ -71,6 +79,7 @@ class Layout:
 
     root: Path
     instance: str = ""
+    official_plugins: bool = False
 
     def __post_init__(self) -> None:
         if self.instance and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,19}", self.instance):
@@ -94,6 +103,16 @@ class Layout:
     def state(self) -> Path:
         """What this sandbox is made of; removed with it."""
         return self.cache / (f"sandbox-{self.instance}" if self.instance else "sandbox")
+
+    @property
+    def engine(self) -> Path:
+        """The folder with the `bin` and the `pulumi-home` of the plugins in use; other stacks use the official ones."""
+        return self.cache / "tools" if self.official_plugins else self.cache
+
+    @property
+    def pulumi_home(self) -> Path:
+        """PULUMI_HOME of commands on the workstation: one for each kind of plugins."""
+        return self.state / ("pulumi-home-official" if self.official_plugins else "pulumi-home")
 
     @property
     def lock(self) -> Path:
@@ -132,5 +151,13 @@ class Layout:
 
 
 def current() -> Layout:
-    """The layout of the checkout that this file stands in, and of the instance that the environment names."""
-    return Layout(Path(__file__).resolve().parents[2], os.environ.get(INSTANCE_VARIABLE, ""))
+    """The layout of the checkout that this file stands in, and of the instance that the environment names.
+
+    Raises:
+        PluginsNameError: the environment names plugins that are none of `PLUGINS`.
+    """
+    plugins = os.environ.get(PLUGINS_VARIABLE) or PLUGINS[0]
+    if plugins not in PLUGINS:
+        raise PluginsNameError(f"PLUGINS: {plugins!r} is not a valid choice. Use {' or '.join(PLUGINS)}")
+    root = Path(__file__).resolve().parents[2]
+    return Layout(root, os.environ.get(INSTANCE_VARIABLE, ""), official_plugins=plugins == "official")

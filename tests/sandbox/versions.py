@@ -1,7 +1,7 @@
 """Versions of the sandbox's tools: the one place that names them.
 
 What the Pulumi program itself installs on its machines is pinned with the program, and what Python imports is pinned in
-`requirements.lock`.
+`requirements-sandbox.txt`.
 """
 
 #: Oldest Go that the modules below accept, and the one that is fetched where the machine's own is older or missing.

@@ -38,11 +38,12 @@ def service_environment(layout: Layout) -> dict[str, str]:
 def command_environment(layout: Layout) -> dict[str, str]:
     """Environment of a command at the workstation: the account's token, the state of the stacks, tools and trust."""
     inherited = service_environment(layout)
+    folders = [layout.engine / "bin", containers.folder(layout.cache)]
     return {
         **inherited,
-        "PATH": f"{containers.folder(layout.cache)}:{inherited['PATH']}",
+        "PATH": ":".join([*map(str, folders), inherited["PATH"]]),
         "VIRTUAL_ENV": str(layout.cache / "venv"),
-        "PULUMI_HOME": str(_pulumi_home(layout)),
+        "PULUMI_HOME": str(layout.pulumi_home),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "AWS_CA_BUNDLE": str(TRUST),
         "GIT_SSL_CAINFO": str(TRUST),
@@ -55,18 +56,16 @@ def command_environment(layout: Layout) -> dict[str, str]:
 
 
 def prepare_folders(layout: Layout) -> None:
-    """Folders that the environment names."""
-    plugins = layout.cache / "pulumi-home" / "plugins"
-    for folder in (layout.state / "home", backend(layout), _pulumi_home(layout), plugins):
+    """Folders that the environment names.
+
+    Which stack is selected belongs to one sandbox, as the stack does; the plugins belong to the checkout.
+    """
+    plugins = layout.engine / "pulumi-home" / "plugins"
+    for folder in (layout.state / "home", backend(layout), layout.pulumi_home, plugins):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
-        (_pulumi_home(layout) / "plugins").symlink_to(plugins)
+        (layout.pulumi_home / "plugins").symlink_to(plugins)
     buildx = layout.state / "home" / ".docker" / "cli-plugins" / "docker-buildx"
     buildx.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         buildx.symlink_to(containers.folder(layout.cache) / "docker-buildx")
-
-
-def _pulumi_home(layout: Layout) -> Path:
-    """Which stack is selected belongs to one sandbox, as the stack does; the plugins belong to the checkout."""
-    return layout.state / "pulumi-home"

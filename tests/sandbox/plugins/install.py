@@ -7,7 +7,6 @@ be on PATH, and the providers into HOME, which must be PULUMI_HOME. Running it a
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import shlex
 import sys
@@ -15,32 +14,26 @@ import tempfile
 from pathlib import Path
 from string import Template
 
-from packaging.version import Version
+from tools.progress import ToolError
+from tools.pulumi import plugin_program, required_plugins
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parents[2]
-
-#: Providers: the module that serves each, and the distribution whose version the engine will ask for.
-PROVIDERS = {
-    "command": ("provider_command", "pulumi-command"),
-    "digitalocean": ("provider_digitalocean", "pulumi-digitalocean"),
-    "gitlab": ("provider_gitlab", "pulumi-gitlab"),
-    "random": ("provider_random", "pulumi-random"),
-    "tls": ("provider_tls", "pulumi-tls"),
-}
 
 
 def install(pulumi_home: Path, bin_dir: Path, python: Path) -> None:
     """Write the launchers. `python` is the interpreter of an environment that has the SDKs and the sandbox's packages.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: an SDK whose version a plugin carries is not installed.
+        ToolError: an SDK whose version a plugin carries is not installed,
+            or the program uses a provider that the sandbox has no plugin for.
     """
     _write(bin_dir / "pulumi-language-python", python, "language_python")
-    for name, (module, distribution) in PROVIDERS.items():
-        version = Version(importlib.metadata.version(distribution))
-        folder = pulumi_home / "plugins" / f"resource-{name}-v{version}"
-        _write(folder / f"pulumi-resource-{name}", python, module)
+    for name, version in required_plugins():
+        module = f"provider_{name}"
+        if not (_HERE / f"{module}.py").exists():
+            raise ToolError(f"the sandbox has no plugin for the provider {name}: {_HERE / module}.py")
+        _write(plugin_program(pulumi_home, name, version), python, module)
 
 
 def _write(path: Path, python: Path, module: str) -> None:

@@ -1,39 +1,40 @@
-"""Language host for Python: runs the program in this process, with the interpreter that it was installed with.
+"""Language host for Python: prepares the program's environment, says which plugins it needs, and runs it there.
 
-The engine asks a language host which plugins a program needs, then to run it. This one reports none, so the engine
-looks for a plugin only when a resource needs it, among the installed ones.
+Answers the engine as the official host of Pulumi 3.259.0 does (`sdk/python/cmd/pulumi-language-python`), with the tool
+chain `pip` only. What an engine asks while it deploys a program is here; the rest, such as generating code, is not.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
-import runpy
-import sys
-import traceback
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-import pulumi
-from pulumi.automation._server import LanguageServer
+from google.protobuf import json_format
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 from typing_extensions import override
 
 from tests.sandbox.plugins.base.process import engine_address, serve
+from tests.sandbox.plugins.toolchain import Pip, ToolchainError
 
 _ROOT = str(Path(__file__).resolve().parents[3])
+_EXEC = Path(__file__).with_name("language_python_exec.py")
+#: Exit code of a program whose error has been shown completely.
+_REPORTED = 32
 
 
-class LanguageHost(LanguageServer):
-    """The SDK's own server for inline programs, taught to run a program from a folder."""
+class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
+    """Serves one engine; each program runs in a process of its own."""
 
     def __init__(self, engine: str) -> None:
-        super().__init__(self._run_program)
         self._engine = engine
-        self._program = Path()
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     @override
     def Handshake(self, request: Any, context: grpc.ServicerContext) -> language_pb2.LanguageHandshakeResponse:
@@ -52,60 +53,106 @@ class LanguageHost(LanguageServer):
     def InstallDependencies(
         self, request: Any, context: grpc.ServicerContext
     ) -> Iterator[language_pb2.InstallDependenciesResponse]:
-        """Nothing: the program's packages are installed together with the plugin."""
-        del request, context
-        return iter(())
+        """`pulumi install`: the virtual environment, and `requirements.txt` in it."""
+        with _reported(context):
+            toolchain = _toolchain(request.info)
+            yield language_pb2.InstallDependenciesResponse(stdout=b"Installing dependencies...\n\n")
+            for part in toolchain.install(Path(request.info.program_directory)):
+                yield language_pb2.InstallDependenciesResponse(stdout=part)
+            yield language_pb2.InstallDependenciesResponse(stdout=b"Finished installing dependencies\n\n")
+
+    @override
+    def GetRequiredPackages(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> language_pb2.GetRequiredPackagesResponse:
+        """The provider of each SDK in the environment, which is made first if it is missing."""
+        with _reported(context):
+            toolchain = _toolchain(request.info)
+            for _ in toolchain.ensure(Path(request.info.program_directory)):
+                pass
+            found = (_dependency(one) for one in toolchain.packages())
+            return language_pb2.GetRequiredPackagesResponse(packages=[one for one in found if one])
 
     @override
     def GetProgramDependencies(
         self, request: Any, context: grpc.ServicerContext
     ) -> language_pb2.GetProgramDependenciesResponse:
-        """None that it knows of."""
-        del request, context
-        return language_pb2.GetProgramDependenciesResponse()
+        """All packages of the environment."""
+        with _reported(context):
+            listed = _toolchain(request.info).packages()
+        found = [language_pb2.DependencyInfo(name=one["name"], version=one["version"]) for one in listed]
+        return language_pb2.GetProgramDependenciesResponse(dependencies=found)
 
     @override
     def Run(self, request: Any, context: grpc.ServicerContext) -> language_pb2.RunResponse:
-        """Run the program. The log already has the error, so the engine learns only that there was one."""
-        info = request.info
-        entry = Path(info.program_directory) / (info.entry_point or ".")
-        self._program = entry / "__main__.py" if entry.is_dir() else entry
-        del request.args[:]
-        request.args.append(self._engine)
-        # For the whole run: callbacks of outputs run, and may import, after the program's last line.
-        with _program_environment(self._program):
-            response: language_pb2.RunResponse = super().Run(request, context)  # type: ignore[no-untyped-call]
-        return language_pb2.RunResponse(bail=True) if response.error else response
+        """Run the program in its environment, and wait for its end."""
+        with _reported(context):
+            toolchain = _toolchain(request.info)
+            toolchain.validate()
+        environment = toolchain.environment() | {
+            "PULUMI_CONFIG": json.dumps(dict(request.config)),
+            "PULUMI_CONFIG_SECRET_KEYS": json.dumps(list(request.configSecretKeys)),
+        }
+        # -P: nothing that is beside the script can be imported by the program.
+        command = [toolchain.python, "-P", str(_EXEC), *_arguments(request, self._engine)]
+        process = subprocess.Popen(command, env=environment)
+        self._running.add(process)
+        code = process.wait()
+        self._running.discard(process)
+        if code == _REPORTED:
+            return language_pb2.RunResponse(bail=True)
+        return language_pb2.RunResponse(error=f"program exited with non-zero exit code: {code}" if code else "")
 
-    def _run_program(self) -> None:
-        try:
-            runpy.run_path(str(self._program), run_name="__main__")
-        except pulumi.RunError:
-            raise
-        except Exception as error:  # the boundary to the user's program
-            raise pulumi.RunError(f"Program failed with an unhandled exception:\n{_traceback(error)}") from error
-
-
-def _traceback(error: Exception) -> str:
-    """The traceback from the program's first line on."""
-    frames = traceback.TracebackException.from_exception(error)
-    ours = (__file__, runpy.__file__)
-    inner = [place for place, frame in enumerate(frames.stack) if frame.filename not in (*ours, "<frozen runpy>")]
-    del frames.stack[: inner[0] if inner else 0]
-    return "".join(frames.format()).rstrip()
+    def end(self) -> None:
+        """End what is running."""
+        for process in [*self._running]:
+            process.terminate()
 
 
 @contextmanager
-def _program_environment(program: Path) -> Iterator[None]:
-    """What a program sees when its own interpreter runs it: its folder first, nothing of this checkout's path."""
-    folder = str(program.parent)
-    before_path, before_argv = list(sys.path), list(sys.argv)
-    sys.path[:] = [folder, *(entry for entry in sys.path if entry != _ROOT)]
-    sys.argv[:] = [str(program)]
+def _reported(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
-    finally:
-        sys.path[:], sys.argv[:] = before_path, before_argv
+    except ToolchainError as error:
+        context.abort(grpc.StatusCode.UNKNOWN, str(error))
+
+
+def _toolchain(info: Any) -> Pip:
+    return Pip.of(info.root_directory, json_format.MessageToDict(info.options))
+
+
+def _arguments(request: Any, engine: str) -> Iterator[str]:
+    values = {
+        "monitor": request.monitor_address,
+        "engine": engine,
+        "project": request.project,
+        "root_directory": request.info.root_directory,
+        "stack": request.stack,
+        "pwd": request.pwd,
+        "dry_run": str(request.dryRun).lower(),
+        "parallel": str(request.parallel),
+        "organization": request.organization,
+    }
+    for name, value in values.items():
+        if value:
+            yield from (f"--{name}", value)
+    yield from (request.info.entry_point, *request.args)
+
+
+def _dependency(package: dict[str, str]) -> plugin_pb2.PackageDependency | None:
+    """The plugin of a provider's SDK. Every SDK of a provider says it in a file; other packages have none."""
+    if not package["plugin"]:
+        return None
+    described = json.loads(Path(package["plugin"]).read_text())
+    if not described.get("resource"):
+        return None
+    version = described.get("version") or package["version"]
+    return plugin_pb2.PackageDependency(
+        name=described.get("name") or package["name"].removeprefix("pulumi-"),
+        kind="resource",
+        version=f"v{version.removeprefix('v')}",
+        server=described.get("server", ""),
+    )
 
 
 def _forget_own_path() -> None:
@@ -119,4 +166,4 @@ def _forget_own_path() -> None:
 if __name__ == "__main__":
     _forget_own_path()
     host = LanguageHost(engine_address() or "")
-    serve(lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server))
+    serve(lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server), host.end)

@@ -15,10 +15,11 @@ from tests.sandbox.cloud.namespaces import Init
 from tests.sandbox.cloud.services import Program
 from tests.sandbox.cloud.stacks import backend, remove_stale_locks
 from tests.sandbox.cloud.tools import debian, engine, golang, nodejs
-from tests.sandbox.cloud.workstation import command_environment
-from tests.sandbox.layout import Layout
+from tests.sandbox.cloud.workstation import command_environment, prepare_folders
+from tests.sandbox.layout import PLUGINS_VARIABLE, Layout, current
+from tests.sandbox.plugins.install import _HERE as PLUGINS_FOLDER
 from tests.sandbox_tests.support.waiting import eventually
-from tools import progress, pulumi
+from tools import progress, pulumi, releases
 
 
 def fake_program(path: Path, output: str) -> Path:
@@ -28,27 +29,103 @@ def fake_program(path: Path, output: str) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _no_download_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "CLI_SERVER", "http://127.0.0.1:9")
+    monkeypatch.setattr(releases, "GITHUB", "http://127.0.0.1:9")
+
+
 def test_another_version_of_pulumi_is_not_used_and_the_right_one_is_built_if_it_cannot_be_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = fake_program(tmp_path / "own" / "pulumi", "v3.1.0")
     monkeypatch.setenv("PATH", str(own.parent), prepend=os.pathsep)
-    monkeypatch.setattr(pulumi, "DOWNLOADS", "http://127.0.0.1:9")
     built: list[Path] = []
     monkeypatch.setattr(engine, "build_pulumi", lambda cache, _: built.append(cache))
     lines: list[str] = []
     engine.install_cli(tmp_path / "cache", lines.append)
     assert built == [tmp_path / "cache"]
     assert not (tmp_path / "cache/bin/pulumi").exists()
-    assert lines == [f"no Pulumi {pulumi.VERSION} on PATH, and http://127.0.0.1:9 does not answer"]
+    assert lines[0] == f"pulumi {pulumi.VERSION}: downloading"
+    assert "cannot be downloaded" in lines[1]
 
 
-def test_a_pulumi_without_a_language_host_gets_the_plugins_of_the_sandbox(tmp_path: Path) -> None:
-    fake_program(tmp_path / "bin/pulumi", f"v{pulumi.VERSION}")
-    engine.install_plugins(tmp_path, Path(sys.executable), lambda _: None)
-    assert "tests.sandbox.plugins" in (tmp_path / "bin/pulumi-language-python").read_text()
+def sandbox_tools(folder: Path, *, official: bool = False) -> Layout:
+    """The tools of a sandbox on a machine that has the complete release of Pulumi on PATH."""
+    layout = Layout(folder, official_plugins=official)
+    engine.install(layout, Path(sys.executable), lambda _: None)
+    return layout
+
+
+def complete_release(folder: Path) -> Path:
+    fake_program(folder / "pulumi-language-python-exec", "")
+    fake_program(folder / "pulumi-language-python", "the official one")
+    return fake_program(folder / "pulumi", f"v{pulumi.VERSION}")
+
+
+def test_the_sandbox_uses_its_own_plugins_also_where_the_official_ones_could_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = complete_release(tmp_path / "own")
+    monkeypatch.setenv("PATH", str(own.parent), prepend=os.pathsep)
+    cache = sandbox_tools(tmp_path).cache
+    # Beside the CLI, where the engine looks for its language host.
+    assert not (cache / "bin/pulumi").is_symlink()
+    assert "tests.sandbox.plugins" in (cache / "bin/pulumi-language-python").read_text()
     for name, version in pulumi.required_plugins():
-        assert (tmp_path / f"pulumi-home/plugins/resource-{name}-v{version}/pulumi-resource-{name}").exists()
+        launcher = pulumi.plugin_program(cache / "pulumi-home", name, version)
+        assert f"tests.sandbox.plugins.provider_{name}" in launcher.read_text()
+    assert not (cache / "tools").exists()
+
+
+def test_a_sandbox_for_the_official_plugins_takes_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = complete_release(tmp_path / "own")
+    monkeypatch.setenv("PATH", str(own.parent), prepend=os.pathsep)
+    with pytest.raises(releases.UnavailableError, match=r"the official plugins for .* are missing"):
+        sandbox_tools(tmp_path, official=True)
+    assert not (tmp_path / ".cache/pulumi-home").exists()
+
+
+def test_each_kind_of_plugins_has_a_home_and_a_language_host_of_its_own(tmp_path: Path) -> None:
+    seen = []
+    for official in (False, True):
+        layout = Layout(tmp_path, official_plugins=official)
+        layout.token_file.parent.mkdir(parents=True, exist_ok=True)
+        layout.token_file.write_text("dop_v1_sandbox\n")
+        prepare_folders(layout)
+        environment = command_environment(layout)
+        home = Path(environment["PULUMI_HOME"])
+        seen.append((home.name, (home / "plugins").resolve(), environment["PATH"].split(":")[0]))
+    cache = tmp_path / ".cache"
+    assert seen == [
+        ("pulumi-home", cache / "pulumi-home/plugins", f"{cache}/bin"),
+        ("pulumi-home-official", cache / "tools/pulumi-home/plugins", f"{cache}/tools/bin"),
+    ]
+
+
+@pytest.mark.parametrize(("value", "official"), [("", False), ("own", False), ("official", True)])
+def test_the_environment_names_the_plugins(value: str, official: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGINS_VARIABLE, value)
+    assert current().official_plugins is official
+
+
+def test_plugins_that_there_are_not_are_refused_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sandbox", "running"],
+        env={**os.environ, PLUGINS_VARIABLE: "latest"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: PLUGINS: 'latest' is not a valid choice. Use own or official\n",
+    )
+
+
+def test_the_sandbox_has_a_plugin_for_each_provider_of_the_program_and_no_other() -> None:
+    modules = {path.stem.removeprefix("provider_") for path in PLUGINS_FOLDER.glob("provider_*.py")}
+    assert modules == {name for name, _ in pulumi.required_plugins()}
 
 
 def test_a_go_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ from tests.sandbox.plugins.base.properties import (
     has_unknown,
 )
 from tests.sandbox.plugins.base.server import autoname
-from tests.sandbox.plugins.install import PROVIDERS, install
+from tests.sandbox.plugins.install import install
+from tools.pulumi import required_plugins
 
 
 class Thing(Resource):
@@ -189,7 +190,7 @@ def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     install(home, binaries, Path(sys.executable))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == files
-    plugins = {f"pulumi-resource-{name}" for name in PROVIDERS}
+    plugins = {f"pulumi-resource-{name}" for name, _ in required_plugins()}
     assert {path.name for path in files} == {"pulumi-language-python", *plugins}
     assert all(os.access(path, os.X_OK) for path in files)
 
@@ -213,7 +214,7 @@ def plugin(folder: Path, name: str) -> Iterator[tuple[subprocess.Popen[str], int
             process.terminate()
 
 
-@pytest.mark.parametrize("name", sorted(PROVIDERS))
+@pytest.mark.parametrize("name", sorted(name for name, _ in required_plugins()))
 def test_a_plugin_prints_its_port_and_exits_cleanly(tmp_path: Path, name: str) -> None:
     with plugin(tmp_path, name) as (process, port):
         assert port > 0

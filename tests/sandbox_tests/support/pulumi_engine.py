@@ -28,7 +28,8 @@ class Engine:
         self.project = folder / "project"
         self.project.mkdir(parents=True)
         shutil.copy(_PROGRAMS / f"{program}.py", self.project / "__main__.py")
-        (self.project / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "small", "runtime": "python"}))
+        runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": sys.prefix}}
+        (self.project / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "small", "runtime": runtime}))
         home, binaries, backend = folder / "home", folder / "bin", folder / "backend"
         backend.mkdir()
         install(home, binaries, Path(sys.executable))

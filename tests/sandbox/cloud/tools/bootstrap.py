@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.sandbox import versions
 from tests.sandbox.cloud.archive import mirror
-from tests.sandbox.cloud.tools import containers, debian, engine, golang, nodejs
+from tests.sandbox.cloud.tools import containers, debian, engine, golang, nodejs, python_packages
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
@@ -34,10 +34,10 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
     mirror.make_keys(cache)
     # One line of work for the processor, two that mostly wait for the network and for disks.
     steps = [
-        lambda: _programs(cache, progress),
+        lambda: _programs(layout, progress),
         lambda: _packages(cache, images, progress),
         lambda: hub.build(cache, containers.build(cache, progress), progress),
-        *([lambda: nodejs.install_programs(cache, progress)] if tests else []),
+        *([lambda: _for_tests(cache, progress)] if tests else []),
     ]
     with ThreadPoolExecutor(len(steps)) as pool:
         tasks = [pool.submit(step) for step in steps]
@@ -46,10 +46,14 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
             task.result()
 
 
-def _programs(cache: Path, progress: Say) -> None:
-    golang.build_versitygw(cache, progress)
-    engine.install_cli(cache, progress)
-    engine.install_plugins(cache, Path(sys.executable), progress)
+def _programs(layout: Layout, progress: Say) -> None:
+    golang.build_versitygw(layout.cache, progress)
+    engine.install(layout, Path(sys.executable), progress)
+
+
+def _for_tests(cache: Path, progress: Say) -> None:
+    nodejs.install_programs(cache, progress)
+    python_packages.download(cache, progress)
 
 
 def _packages(cache: Path, images: tuple[str, ...], progress: Say) -> None:

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
-from types import FrameType
 
 import grpc  # type: ignore[import-untyped]
 
@@ -23,33 +22,34 @@ def engine_address() -> str | None:
     return sys.argv[-1] if len(sys.argv) > 1 and not sys.argv[-1].startswith("-") else None
 
 
-def serve(add: Callable[[grpc.Server], None]) -> None:
-    """Serve on a free loopback port, print it on standard output, and exit quietly on a signal."""
+def serve(add: Callable[[grpc.Server], None], end: Callable[[], None] = lambda: None) -> None:
+    """Serve on a free loopback port, print it on standard output, and exit quietly on a signal, after `end`."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=_THREADS), options=CHANNEL_OPTIONS)
     add(server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+
+    def leave(*_: object) -> None:
+        # At once, without a traceback: the engine shows whatever is printed now as a diagnostic.
+        end()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        signal.signal(number, leave)
+    threading.Thread(target=_await_end, args=(os.getppid(), leave), daemon=True).start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     server.wait_for_termination()
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    # At once, without a traceback: the engine shows whatever is printed now as a diagnostic.
-    del number, frame
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _end_with_parent(parent: int) -> None:
+def _await_end(parent: int, leave: Callable[[], None]) -> None:
     """An engine that was killed cannot end its plugins."""
     try:
         descriptor = os.pidfd_open(parent)
     except ProcessLookupError:
-        os._exit(0)
+        leave()
+        return
     select.select([descriptor], [], [])
-    os._exit(0)
+    leave()

@@ -1,0 +1,90 @@
+"""Plain Pulumi, without make: what the README says, typed line by line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.sandbox.cloud.tools import python_packages
+from tests.sandbox.layout import current
+from tools.environment import ROOT
+
+
+def lines() -> list[str]:
+    """The commands of the README's section."""
+    section = (ROOT / "README.md").read_text().partition("### Plain Pulumi")[2]
+    found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found[1].splitlines()
+
+
+def publish(folder: Path) -> Path:
+    """A repository with the files of this checkout as they are now, committed or not."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in names:
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    git = ["git", "-C", str(folder), "-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "All files"]):
+        subprocess.run([*git, *words], check=True, stdin=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The workstation's own, where git finds the repository, and pip the packages, in files."""
+    wheels = python_packages.folder(current().cache)
+    assert wheels.exists(), "run `python -m tests.sandbox prepare --tests`"
+    url = lines()[0].split()[-1]
+    return os.environ | {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{publish(tmp_path / 'published')}.insteadOf",
+        "GIT_CONFIG_VALUE_0": url,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+    }
+
+
+def test_the_lines_of_the_readme_lead_from_a_clone_to_a_preview(tmp_path: Path, environment: dict[str, str]) -> None:
+    *typed, last = lines()
+    assert (typed[-1], last) == ("pulumi preview", "pulumi up")
+    here = tmp_path / "here"
+    here.mkdir()
+    script = "\n".join(typed)
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=here, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    checkout = here / "slipway"
+    assert "Finished installing dependencies" in done.stdout
+    assert re.search(r"\+ \d+ to create", done.stdout)
+    assert yaml.safe_load((checkout / "stacks/Pulumi.mine.yaml").read_text())["config"] == {
+        "slipway:domain": "example.com",
+        "slipway:adminCidrs": ["203.0.113.7/32"],
+    }
+    removed = ["pulumi", "stack", "rm", "--yes", "--stack", "mine"]
+    subprocess.run(removed, cwd=checkout, env=environment, check=True, capture_output=True)
+    assert installed(checkout) == locked()
+
+
+def installed(checkout: Path) -> set[str]:
+    """The packages in the environment of a checkout, without those that Pulumi's tool chain adds."""
+    command = [str(checkout / ".cache/venv/bin/python"), "-m", "pip", "--disable-pip-version-check", "list"]
+    done = subprocess.run([*command, "--format=freeze"], check=True, capture_output=True, text=True)
+    found = done.stdout.splitlines()
+    return {
+        line.lower().replace("_", "-") for line in found if line.partition("==")[0] not in python_packages.INSTALLERS
+    }
+
+
+def locked() -> set[str]:
+    """What the program's lock file pins on this machine."""
+    return {line.split()[0] for line in python_packages.REQUIREMENTS.read_text().splitlines() if "==" in line}
