@@ -113,3 +113,15 @@ def test_a_stack_that_pulumi_does_not_know_is_an_error_with_its_last_line(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert verify.verify("production") == 1
     assert capsys.readouterr().err == "error: pulumi failed: error: no stack named 'production' found\n"
+
+
+def test_an_interrupt_is_left_to_the_command_that_runs(tmp_path: Path) -> None:
+    """The command ends in its own time, and what comes after it is done."""
+    command = f"trap 'sleep 0.5; exit 7' INT; touch {tmp_path}/ready; while :; do sleep 0.05; done"
+    code = f"import os, tools.processes as p; print(p.run_attached(['sh', '-c', {command!r}], os.environ))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    eventually((tmp_path / "ready").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "7\n"
