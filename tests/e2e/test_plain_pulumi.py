@@ -58,6 +58,8 @@ def test_the_lines_of_the_readme_lead_from_a_clone_to_a_preview(tmp_path: Path, 
     assert (typed[-1], last) == ("pulumi preview", "pulumi up")
     here = tmp_path / "here"
     here.mkdir()
+    # The one image that every sandbox has; the account that the README has in mind offers the default.
+    typed.insert(-1, "pulumi config set --path server.image debian-13-x64")
     script = "\n".join(typed)
     done = subprocess.run(
         ["bash", "-e", "-c", script], cwd=here, env=environment, check=False, capture_output=True, text=True
@@ -69,6 +71,7 @@ def test_the_lines_of_the_readme_lead_from_a_clone_to_a_preview(tmp_path: Path, 
     assert yaml.safe_load((checkout / "stacks/Pulumi.mine.yaml").read_text())["config"] == {
         "slipway:domain": "example.com",
         "slipway:adminCidrs": ["203.0.113.7/32"],
+        "slipway:server": {"image": "debian-13-x64"},
     }
     removed = ["pulumi", "stack", "rm", "--yes", "--stack", "mine"]
     subprocess.run(removed, cwd=checkout, env=environment, check=True, capture_output=True)
