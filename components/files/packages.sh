@@ -1,5 +1,9 @@
 # Functions that install packages from GitLab's repositories. Input: KEY_FINGERPRINT.
-installed_version() { dpkg-query --show --showformat='${db:Status-Abbrev}${Version}' "$1" 2>/dev/null | sed -n 's/^[ih]i *//p'; }
+
+# installed_version NAME: nothing if it is not installed; of a package that dpkg does not know, its status is an error.
+installed_version() {
+  { dpkg-query --show --showformat='${db:Status-Abbrev}${Version}' "$1" 2>/dev/null || true; } | sed -n 's/^[ih]i *//p'
+}
 
 # trust_key URL NAME: download signing keys and install the pinned one, and no other: apt would accept a repository that
 # any key in the file has signed.

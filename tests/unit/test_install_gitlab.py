@@ -20,7 +20,7 @@ add_apt_source() { :; }
 distribution() { echo debian; }
 codename() { echo trixie; }
 require_available() { :; }
-installed_version() { cat "$ROOT/installed"; }
+dpkg-query() { [ -e "$ROOT/installed" ] && printf 'ii  %s\n' "$(cat "$ROOT/installed")"; }
 sleep() { SECONDS=$((SECONDS + ${1%.*})); }
 install_pinned() {
   number=$(($(cat "$ROOT/upgrades") + 1))
@@ -49,7 +49,7 @@ class Server:
         step = script("install-gitlab.sh")
         for folder in ("/var/opt/gitlab", "/etc/gitlab"):
             step = step.replace(f"{folder}/", f"{self.root}{folder}/")
-        text = "\n".join([script("prelude.sh"), values, step, MACHINE, "main </dev/null"])
+        text = "\n".join([script("prelude.sh"), script("packages.sh"), values, step, MACHINE, "main </dev/null"])
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
     def dumps(self) -> list[str]:
@@ -66,6 +66,13 @@ def server(tmp_path: Path) -> Server:
     (tmp_path / "upgrades").write_text("0\n")
     (tmp_path / "migrations").write_text("\n")
     return Server(tmp_path)
+
+
+def test_gitlab_is_installed_on_a_machine_that_has_none(server: Server) -> None:
+    (server.root / "installed").unlink()
+    (server.root / "var/opt/gitlab/bootstrapped").unlink()
+    done = server.install("19.3.0-ce.0")
+    assert (done.returncode, done.stdout) == (0, "19.3.0-ce.0\n"), done.stderr
 
 
 def test_an_upgrade_waits_for_the_migrations_of_the_last_one_and_shows_them(server: Server) -> None:
