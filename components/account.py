@@ -78,7 +78,7 @@ def read_account(
 ) -> Account:
     """Ask the API whether it offers what the valid part of the settings needs.
 
-    `prefix` begins the names of the stack's resources, by which its droplets are told from those of others.
+    `prefix` begins the names of the stack's resources, and so tells its droplets from those of others.
     """
     nothing = VpcPlan(prefix)
     if not reading.has_credentials:
@@ -89,7 +89,7 @@ def read_account(
         # Every other request would fail the same way.
         return Account(nothing, {}, tuple(survey.errors))
     if account is not None:
-        survey.errors += _standing_errors(account)
+        survey.errors += _status_errors(account)
     settings = reading.settings
     machines = _machines_of(reading, prefix)
     sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
@@ -141,7 +141,7 @@ def _refusal(status: str, what: str, scope: str, message: str) -> str:
     )
 
 
-def _standing_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
+def _status_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
     if not account.email_verified:
         yield (
             f"DIGITALOCEAN_TOKEN: belongs to the account of {account.email}, whose e-mail address is not verified; "

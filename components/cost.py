@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from components.settings import Settings
 
-#: US dollars, from DigitalOcean's price list of November 2026. The API has prices for sizes of droplets only.
+#: US dollars, by hand: the API has prices for sizes of droplets only. DigitalOcean's price list has the last word.
 _VOLUME_GIB: Final = 0.10
 #: One subscription for all Spaces of the account; 250 GiB of storage and 1 TiB of outbound transfer are included.
 _SPACES_SUBSCRIPTION: Final = 5.00

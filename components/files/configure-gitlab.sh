@@ -94,7 +94,7 @@ install_certificate() {
   write_file "$SOURCE_FILE" 644 <<<"$CERTIFICATE_SOURCE"
 }
 
-# A running nginx keeps using the certificate that it loaded at start, also if it is told to load one that it cannot
+# A running nginx keeps using the certificate that it loaded at start, even after a reload with one that it cannot
 # use; it would then not start the next time.
 verify_served_certificate() {
   local port registry written deadline=$((SECONDS + 60))

@@ -1,6 +1,6 @@
 """Whether a provided certificate, its chain and its private key belong together and to this installation.
 
-nginx that is told to load a certificate with another key keeps serving the old pair, and does not start the next time:
+After a reload with a certificate and another key, nginx keeps serving the old pair, and does not start the next time:
 nobody notices until a reboot. Everything that can be known is therefore checked before the first step.
 """
 

@@ -14,7 +14,7 @@ from tests.certificates import provided
 
 FQDN = "gitlab.example.test"
 
-#: nginx as it behaves when it is told to read its files again: a pair that does not match changes nothing. Time passes
+#: nginx as it behaves on a reload: a pair that does not match changes nothing. Time passes
 #: only while something sleeps.
 MACHINE = """
 with_heartbeat() { shift; "$@"; }

@@ -91,7 +91,7 @@ def test_an_engine_too_old_to_check_its_settings_is_asked_afterwards(tmp_path: P
 #: A machine with the packages of one vendor, on which apt only says what it would install.
 MACHINE = """
     command() {{ case " {commands} " in *" $2 "*) ;; *) return 1 ;; esac; }}
-    apt-cache() {{ echo "docker-cli | 26.1.5 | http://deb.debian.org"; }}
+    apt-cache() {{ echo "docker-cli | 26.1.5 | http://mirror.example.net"; }}
     apt-get() {{ case "$*" in *" install "*) printf '%s\\n' "$*" >{log} ;; esac; }}
     dpkg() {{ :; }}
     installed_version() {{ case " {packages} " in *" $1 "*) echo 1 ;; esac; }}
