@@ -1,4 +1,4 @@
-"""The stack files that users fill in: each can be previewed unchanged."""
+"""The stack files that users fill in: each can be previewed as it is, with an image that the sandbox has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def test_previewing_a_stack_file_only_reads(name: str, tmp_path: Path, control: 
     template = ROOT / "stacks" / f"Pulumi.{name}.yaml"
     settings = yaml.safe_load(template.read_text())["config"]
     with existing_domain(settings) as looked_up:
-        stack = Stack.create(f"{name}-preview", tmp_path, template)
+        server = settings.get("slipway:server", {}) | {"image": "debian-13-x64"}
+        stack = Stack.create(f"{name}-preview", tmp_path, template, server=server)
         before = len(control.requests())
         operations = stack.changes()
         written = control.writes_since(before)
