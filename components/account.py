@@ -51,10 +51,11 @@ class Account:
 
 @dataclass
 class _Survey:
-    """The requests of one run, and what is wrong so far."""
+    """The requests of one run, and what is wrong so far; `rejected` says that the token is not accepted at all."""
 
     options: pulumi.InvokeOptions
     errors: list[str] = field(default_factory=list)
+    rejected: bool = False
 
     def ask(self, what: str, scope: str, function: Callable[[pulumi.InvokeOptions], _T], absent: str = "") -> _T | None:
         """The answer of the API; None if there is none, which is an error unless its status or message is `absent`."""
@@ -67,6 +68,7 @@ class _Survey:
         status = found[1] if found else ""
         if absent and (status == absent if absent.isdigit() else absent in message):
             return None
+        self.rejected |= status == "401"
         line = _refusal(status, what, scope, message)
         if line not in self.errors:
             self.errors.append(line)
@@ -85,7 +87,7 @@ def read_account(
         return Account(nothing, {}, ())
     survey = _Survey(pulumi.InvokeOptions(provider=provider))
     account = survey.ask("the account", "account:read", lambda options: digitalocean.get_account(opts=options))
-    if account is None and any("401" in error for error in survey.errors):
+    if survey.rejected:
         # Every other request would fail the same way.
         return Account(nothing, {}, tuple(survey.errors))
     if account is not None:

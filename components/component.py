@@ -17,11 +17,11 @@ class Component(pulumi.ComponentResource):
     def __init__(self, noun: str, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         """Register the component under the type token `slipway:index:<noun>`."""
         super().__init__(f"slipway:index:{noun}", name, None, opts)
-        self._component_name = name
+        self.component_name = name
 
     def child_name(self, suffix: str) -> str:
         """Return the logical name of a child."""
-        return f"{self._component_name}-{suffix}"
+        return f"{self.component_name}-{suffix}"
 
     def child_options(
         self,

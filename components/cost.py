@@ -9,6 +9,8 @@ from components.settings import Settings
 
 #: US dollars, by hand: the API has prices for sizes of droplets only. DigitalOcean's price list has the last word.
 _VOLUME_GIB: Final = 0.10
+#: A reserved address that points to no droplet; one that does is free.
+IDLE_ADDRESS: Final = 5.00
 #: One subscription for all Spaces of the account; 250 GiB of storage and 1 TiB of outbound transfer are included.
 _SPACES_SUBSCRIPTION: Final = 5.00
 

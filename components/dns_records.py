@@ -83,7 +83,7 @@ class DnsRecords(Component):
     def _domain(self, args: DnsRecordsArgs) -> pulumi.Output[str]:
         name, keep = args.settings.domain, args.settings.keep_data
         if args.create_domain:
-            hooks = before_create(self.child_name("domain"), refuse_existing_domain)
+            hooks = before_create(self, "domain", refuse_existing_domain)
             options = self.child_options(keep=keep, hooks=hooks)
             return digitalocean.Domain(self.child_name("domain"), name=name, opts=options).name
         found = digitalocean.get_domain_output(name=name, opts=pulumi.InvokeOptions(parent=self))

@@ -52,7 +52,7 @@ class GitLabServer(Component):
         reserved = digitalocean.ReservedIp(
             self.child_name("address"),
             region=args.site.region,
-            opts=self.child_options(hooks=before_create(self.child_name("address"), report_idle_addresses)),
+            opts=self.child_options(hooks=before_create(self, "address", report_idle_addresses)),
         )
         droplet = create_droplet(
             self,
@@ -90,7 +90,7 @@ class GitLabServer(Component):
             description="Everything that GitLab keeps",
             opts=self.child_options(
                 keep=self._args.site.keep_data,
-                hooks=before_create(self.child_name("data"), refuse_existing_volume),
+                hooks=before_create(self, "data", refuse_existing_volume),
             ),
         )
 

@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial, update_wrapper
 from ipaddress import ip_network
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlencode
 
 import pulumi
 
 from components.api import request
+from components.component import Component
+from components.cost import IDLE_ADDRESS
 
-#: US dollars per month for a reserved address that points to no droplet (DigitalOcean's price list, November 2026).
-_IDLE_ADDRESS_PRICE: Final = "5.00"
 
-
-def before_create(name: str, check: Callable[[pulumi.ResourceHookArgs], Awaitable[None]]) -> pulumi.ResourceHookBinding:
-    """Bind `check` to the resource `name`: it runs before the resource is created, and at preview as well."""
-    hook = pulumi.ResourceHook(f"{name}-before-create", check, pulumi.ResourceHookOptions(on_dry_run=True))
+def before_create(
+    component: Component, suffix: str, check: Callable[[str, pulumi.ResourceHookArgs], Awaitable[None]]
+) -> pulumi.ResourceHookBinding:
+    """Bind `check` to a child of `component`: it runs before the child is created, and at preview as well."""
+    hook = pulumi.ResourceHook(
+        f"{component.child_name(suffix)}-before-create",
+        # The SDK takes over its name.
+        update_wrapper(partial(check, component.component_name), check),
+        pulumi.ResourceHookOptions(on_dry_run=True),
+    )
     return pulumi.ResourceHookBinding(before_create=[hook])
 
 
-async def refuse_existing_volume(args: pulumi.ResourceHookArgs) -> None:
+async def refuse_existing_volume(parent: str, args: pulumi.ResourceHookArgs) -> None:
     """Refuse to create a volume whose name is taken.
 
     Raises:
@@ -37,7 +44,9 @@ async def refuse_existing_volume(args: pulumi.ResourceHookArgs) -> None:
     query = urlencode({"name": inputs["name"], "region": inputs["region"]})
     found = (await _get(f"/v2/volumes?{query}"))["volumes"]
     if found:
-        raise RuntimeError(_unknown(args, f"volume {inputs['name']} exists in {inputs['region']}", found[0]["id"]))
+        raise RuntimeError(
+            _unknown(args, parent, f"volume {inputs['name']} exists in {inputs['region']}", found[0]["id"])
+        )
 
 
 async def refuse_existing_droplet(args: pulumi.ResourceHookArgs) -> None:
@@ -58,7 +67,7 @@ async def refuse_existing_droplet(args: pulumi.ResourceHookArgs) -> None:
         )
 
 
-async def report_idle_addresses(args: pulumi.ResourceHookArgs) -> None:
+async def report_idle_addresses(parent: str, args: pulumi.ResourceHookArgs) -> None:
     """Name the reserved addresses of the region that point to no droplet, before another one is reserved.
 
     The provider loses an address if the API does not know it yet when it is read back. Addresses have neither names nor
@@ -75,8 +84,9 @@ async def report_idle_addresses(args: pulumi.ResourceHookArgs) -> None:
         if address["droplet"] is None and address["region"]["slug"] == region:
             pulumi.log.warn(
                 f"The reserved address {address['ip']} in {region} points to no droplet and costs "
-                f"{_IDLE_ADDRESS_PRICE} US dollars per month. If an earlier update of this stack has reserved it and "
-                f"then failed, stop this one and take the address over with\n{import_line(args, address['ip'])}\n"
+                f"{IDLE_ADDRESS:.2f} US dollars per month. If an earlier update of this stack has reserved it and "
+                "then failed, stop this one and take the address over with\n"
+                f"{import_line(args, parent, address['ip'])}\n"
                 "If nobody needs it, delete it under Networking in the control panel"
             )
     if limit and len(addresses) >= limit:
@@ -86,7 +96,7 @@ async def report_idle_addresses(args: pulumi.ResourceHookArgs) -> None:
         )
 
 
-async def refuse_existing_firewall(args: pulumi.ResourceHookArgs) -> None:
+async def refuse_existing_firewall(parent: str, args: pulumi.ResourceHookArgs) -> None:
     """Refuse to create a firewall whose name is taken.
 
     Raises:
@@ -95,10 +105,10 @@ async def refuse_existing_firewall(args: pulumi.ResourceHookArgs) -> None:
     name = (args.new_inputs or {})["name"]
     for found in (await _get("/v2/firewalls?per_page=200"))["firewalls"]:
         if found["name"] == name:
-            raise RuntimeError(_unknown(args, f"firewall {name} exists", found["id"]))
+            raise RuntimeError(_unknown(args, parent, f"firewall {name} exists", found["id"]))
 
 
-async def refuse_existing_domain(args: pulumi.ResourceHookArgs) -> None:
+async def refuse_existing_domain(parent: str, args: pulumi.ResourceHookArgs) -> None:
     """Refuse to create a DNS zone that the account has.
 
     Raises:
@@ -110,11 +120,11 @@ async def refuse_existing_domain(args: pulumi.ResourceHookArgs) -> None:
             raise RuntimeError(
                 f"the account has the zone {name}; a second one cannot be created. Set dns.zone to existing: the stack "
                 "then adds its records to the zone and never deletes it. If an earlier update of this stack has "
-                f"created the zone, take it over with\n{import_line(args, name)}"
+                f"created the zone, take it over with\n{import_line(args, parent, name)}"
             )
 
 
-async def refuse_taken_network(args: pulumi.ResourceHookArgs) -> None:
+async def refuse_taken_network(parent: str, args: pulumi.ResourceHookArgs) -> None:
     """Refuse to create a VPC whose name or range is taken, before anything moves to it.
 
     Raises:
@@ -124,7 +134,7 @@ async def refuse_taken_network(args: pulumi.ResourceHookArgs) -> None:
     wanted = inputs.get("ipRange")
     for found in (await _get("/v2/vpcs?per_page=200"))["vpcs"]:
         if found["name"] == inputs["name"]:
-            raise RuntimeError(_unknown(args, f"VPC {found['name']} exists", found["id"]))
+            raise RuntimeError(_unknown(args, parent, f"VPC {found['name']} exists", found["id"]))
         if wanted and ip_network(wanted).overlaps(ip_network(found["ip_range"])):
             raise RuntimeError(
                 f"server.vpcCidr: {wanted} overlaps {found['ip_range']}, the range of the VPC {found['name']}; "
@@ -132,22 +142,26 @@ async def refuse_taken_network(args: pulumi.ResourceHookArgs) -> None:
             )
 
 
-def _unknown(args: pulumi.ResourceHookArgs, what: str, identifier: str) -> str:
+def _unknown(args: pulumi.ResourceHookArgs, parent: str, what: str, identifier: str) -> str:
     return (
         f"{what}, but this stack does not know it: an earlier update may have been interrupted. If it is the stack's, "
-        f"take it over with\n{import_line(args, identifier)}\notherwise rename or delete it. Then run pulumi up again"
+        f"take it over with\n{import_line(args, parent, identifier)}\n"
+        "otherwise rename or delete it. Then run pulumi up again"
     )
 
 
-def import_line(args: pulumi.ResourceHookArgs, identifier: str) -> str:
-    """Return the command that adds an existing resource to the state in the place of the one to be created."""
+def import_line(args: pulumi.ResourceHookArgs, parent: str, identifier: str) -> str:
+    """Return the command that adds an existing resource to the state in the place of the one to be created.
+
+    `parent` is the logical name of its component: the URN has the component's type, but not its name.
+    """
     stack, project, types, name = args.urn.removeprefix("urn:pulumi:").split("::")
     *ancestors, type_ = types.split("$")
-    parent = f"urn:pulumi:{stack}::{project}::{'$'.join(ancestors)}::{name.rpartition('-')[0]}"
+    parent_urn = f"urn:pulumi:{stack}::{project}::{'$'.join(ancestors)}::{parent}"
     provider = f"urn:pulumi:{stack}::{project}::pulumi:providers:digitalocean::digitalocean"
     return (
         f"pulumi import --stack {stack} --generate-code=false --protect=false {type_} {name} {identifier} "
-        f"--parent 'parent={parent}' --provider 'provider={provider}'"
+        f"--parent 'parent={parent_urn}' --provider 'provider={provider}'"
     )
 
 

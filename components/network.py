@@ -98,7 +98,7 @@ class Network(Component):
                 retain=args.vpc.is_default,
                 # The engine ignores it once the VPC is in the state.
                 import_=args.vpc.existing_id,
-                hooks=before_create(self.child_name("vpc"), refuse_taken_network),
+                hooks=before_create(self, "vpc", refuse_taken_network),
             ),
         )
         ssh = _inbound(22, args.admin_cidrs)
@@ -118,9 +118,7 @@ class Network(Component):
             inbound_rules=inbound,
             # Anything that no rule allows is dropped, outbound traffic included.
             outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
-            opts=self.child_options(
-                hooks=before_create(self.child_name(f"{firewall_name}-firewall"), refuse_existing_firewall)
-            ),
+            opts=self.child_options(hooks=before_create(self, f"{firewall_name}-firewall", refuse_existing_firewall)),
         )
         return MachineGroup(tag.name, firewall)
 

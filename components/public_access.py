@@ -44,7 +44,7 @@ class PublicAccess(Component):
             inbound_rules=[open_to_everybody(port) for port in args.ports],
             opts=self.child_options(
                 depends_on=args.closed_until,
-                hooks=before_create(self.child_name("firewall"), refuse_existing_firewall),
+                hooks=before_create(self, "firewall", refuse_existing_firewall),
             ),
         )
         self.register_outputs({"firewallId": self.firewall.id})

@@ -51,7 +51,7 @@ class RegistryBucket(Component):
             self.child_name("key"),
             name=f"{args.prefix}-registry",
             grants=[digitalocean.SpacesKeyGrantArgs(bucket=bucket.name, permission="readwrite")],
-            opts=self.child_options(hooks=pulumi.ResourceHookBinding(after_create=[wait_until_known])),
+            opts=self.child_options(),
         )
         self.bucket_name = bucket.name
         self.storage = ObjectStorage(

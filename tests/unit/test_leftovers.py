@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -20,7 +21,7 @@ from components.leftovers import (
 from tests.unit.engine import run_program
 from tests.unit.test_account import RUNNERS
 
-CHAIN = "urn:pulumi:staging::slipway::slipway:index:GitLabServer$digitalocean:index"
+CHAIN = "urn:pulumi:staging::slipway::slipway:index:{owner}$digitalocean:index"
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def there(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return answers
 
 
-def creation(kind: str, logical_name: str, **inputs: Any) -> pulumi.ResourceHookArgs:
-    urn = f"{CHAIN}/{kind[0].lower()}{kind[1:]}:{kind}::{logical_name}"
+def creation(kind: str, logical_name: str, owner: str = "GitLabServer", **inputs: Any) -> pulumi.ResourceHookArgs:
+    urn = f"{CHAIN.format(owner=owner)}/{kind[0].lower()}{kind[1:]}:{kind}::{logical_name}"
     return pulumi.ResourceHookArgs(urn=urn, id="", name=logical_name, type="", new_inputs=inputs)
 
 
@@ -44,7 +45,7 @@ ADDRESS = creation("ReservedIp", "server-address", region="nyc3")
 def test_a_volume_that_exists_is_refused_with_the_line_that_imports_it(there: dict[str, Any]) -> None:
     there["/v2/volumes"] = {"volumes": [{"id": "506f78a4"}]}
     with pytest.raises(RuntimeError, match="volume slipway-staging-data exists in nyc3") as caught:
-        asyncio.run(refuse_existing_volume(VOLUME))
+        asyncio.run(refuse_existing_volume("server", VOLUME))
     assert (
         "pulumi import --stack staging --generate-code=false --protect=false digitalocean:index/volume:Volume "
         "server-data 506f78a4 --parent 'parent=urn:pulumi:staging::slipway::slipway:index:GitLabServer::server' "
@@ -52,21 +53,23 @@ def test_a_volume_that_exists_is_refused_with_the_line_that_imports_it(there: di
     ) in str(caught.value).splitlines()
 
 
-FIREWALL = creation("Firewall", "network-runner-firewall", name="slipway-staging-runner")
-DOMAIN = creation("Domain", "dns-domain", name="example.test")
-NETWORK = creation("Vpc", "network-vpc", name="slipway-staging-nyc3-10.20.0.0-24", ipRange="10.20.0.0/24")
+FIREWALL = creation("Firewall", "network-runner-firewall", "Network", name="slipway-staging-runner")
+DOMAIN = creation("Domain", "dns-domain", "DnsRecords", name="example.test")
+NETWORK = creation("Vpc", "network-vpc", "Network", name="slipway-staging-nyc3-10.20.0.0-24", ipRange="10.20.0.0/24")
 
 
 def test_a_firewall_that_exists_is_refused_with_the_line_that_imports_it(there: dict[str, Any]) -> None:
     there["/v2/firewalls"] = {"firewalls": [{"id": "bb4b2611", "name": "slipway-staging-runner"}]}
-    with pytest.raises(RuntimeError, match=r"firewall slipway-staging-runner exists(.|\n)* bb4b2611 --parent"):
-        asyncio.run(refuse_existing_firewall(FIREWALL))
+    with pytest.raises(RuntimeError, match="firewall slipway-staging-runner exists") as caught:
+        asyncio.run(refuse_existing_firewall("network", FIREWALL))
+    parent = "urn:pulumi:staging::slipway::slipway:index:Network::network"
+    assert f"network-runner-firewall bb4b2611 --parent 'parent={parent}' " in str(caught.value)
 
 
 def test_a_zone_that_exists_is_refused_and_the_setting_is_named(there: dict[str, Any]) -> None:
     there["/v2/domains"] = {"domains": [{"name": "example.test"}]}
     with pytest.raises(RuntimeError, match=r"has the zone example\.test; .* Set dns\.zone to existing"):
-        asyncio.run(refuse_existing_domain(DOMAIN))
+        asyncio.run(refuse_existing_domain("dns", DOMAIN))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_a_network_whose_name_or_range_is_taken_is_refused(
 ) -> None:
     there["/v2/vpcs"] = {"vpcs": [{"id": "5a4981aa", **other}]}
     with pytest.raises(RuntimeError, match=reason):
-        asyncio.run(refuse_taken_network(NETWORK))
+        asyncio.run(refuse_taken_network("network", NETWORK))
 
 
 def test_a_droplet_that_exists_is_refused(there: dict[str, Any]) -> None:
@@ -106,15 +109,15 @@ def test_names_that_are_free_are_not_refused(there: dict[str, Any]) -> None:
     }
     checks = {
         refuse_existing_volume: VOLUME,
-        refuse_existing_droplet: DROPLET,
         refuse_existing_firewall: FIREWALL,
         refuse_existing_domain: DOMAIN,
         refuse_taken_network: NETWORK,
     }
     for check, args in checks.items():
-        asyncio.run(check(args))
+        asyncio.run(check("parent", args))
+    asyncio.run(refuse_existing_droplet(DROPLET))
     # Without a range of its own, DigitalOcean picks one that is free.
-    asyncio.run(refuse_taken_network(creation("Vpc", "network-vpc", name="slipway-staging-nyc3")))
+    asyncio.run(refuse_taken_network("network", creation("Vpc", "network-vpc", "Network", name="slipway-staging-nyc3")))
 
 
 def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
@@ -133,7 +136,7 @@ def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
     there["/v2/account"] = {"account": {"reserved_ip_limit": 4}}
     warnings: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warnings.append)
-    asyncio.run(report_idle_addresses(ADDRESS))
+    asyncio.run(report_idle_addresses("server", ADDRESS))
     [warning] = warnings
     assert warning.startswith(
         "The reserved address 198.51.100.3 in nyc3 points to no droplet and costs 5.00 US dollars"
@@ -145,26 +148,29 @@ def test_an_address_beyond_the_limit_of_the_account_is_refused(there: dict[str, 
     others = [{"ip": f"198.51.100.{number}", "region": {"slug": "fra1"}, "droplet": None} for number in range(3)]
     there |= {"/v2/reserved_ips": {"reserved_ips": others}, "/v2/account": {"account": {"reserved_ip_limit": 3}}}
     with pytest.raises(RuntimeError, match="has 3 reserved addresses and may have 3"):
-        asyncio.run(report_idle_addresses(ADDRESS))
+        asyncio.run(report_idle_addresses("server", ADDRESS))
     there["/v2/account"] = {"account": {}}
-    asyncio.run(report_idle_addresses(ADDRESS))
+    asyncio.run(report_idle_addresses("server", ADDRESS))
 
 
 def test_everything_is_checked_at_preview_and_droplets_only_when_they_are_created() -> None:
     engine = run_program(**RUNNERS)
     checks = {
-        "server-data": refuse_existing_volume,
-        "server-address": report_idle_addresses,
-        "network-vpc": refuse_taken_network,
-        "network-server-base-firewall": refuse_existing_firewall,
-        "network-runner-firewall": refuse_existing_firewall,
-        "public-access-firewall": refuse_existing_firewall,
-        "dns-domain": refuse_existing_domain,
+        "server-data": (refuse_existing_volume, "server"),
+        "server-address": (report_idle_addresses, "server"),
+        "network-vpc": (refuse_taken_network, "network"),
+        "network-server-base-firewall": (refuse_existing_firewall, "network"),
+        "network-runner-firewall": (refuse_existing_firewall, "network"),
+        "public-access-firewall": (refuse_existing_firewall, "public-access"),
+        "dns-domain": (refuse_existing_domain, "dns"),
     }
-    for name, check in checks.items():
+    for name, (check, parent) in checks.items():
         [hook] = engine.named(name).request.hooks.before_create
         bound = engine.hooks[hook]
-        assert (bound.callback, bound.opts and bound.opts.on_dry_run) == (check, True)
+        assert isinstance(bound.callback, partial)
+        assert (bound.callback.func, bound.callback.args) == (check, (parent,))
+        assert bound.opts
+        assert bound.opts.on_dry_run
     for one in engine.of_type(":Droplet"):
         [hook] = one.request.hooks.before_create
         assert engine.hooks[hook].callback is refuse_existing_droplet
