@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.engine import ENCRYPTED
+
 
 @pytest.fixture(autouse=True)
 def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -11,3 +13,9 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
     for name in ("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projects whose section is encrypted."""
+    monkeypatch.setattr("tests.unit.engine.ENCRYPTED", [*ENCRYPTED, "slipway:projects"])
