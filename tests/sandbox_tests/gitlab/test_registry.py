@@ -6,6 +6,7 @@ import errno
 import json
 import secrets
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -284,3 +285,17 @@ def test_the_distribution_ends_with_the_registry(registry: Registry, database: b
         assert running.connect_ex(address) == 0
     with socket.socket(socket.AF_UNIX) as ended:
         assert ended.connect_ex(address) == errno.ECONNREFUSED
+
+
+def test_a_registry_that_is_stopped_while_it_starts_leaves_no_distribution(registry: Registry) -> None:
+    with registry.starting() as process:
+        eventually(lambda: distributions(registry), 30)
+        process.terminate()
+        process.wait(30)
+    assert distributions(registry) == []
+
+
+def distributions(registry: Registry) -> list[str]:
+    """The process IDs of a registry's distributions."""
+    pattern = f"docker-registry serve {registry.directory}/"
+    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split()

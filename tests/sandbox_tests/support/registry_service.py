@@ -219,6 +219,17 @@ class Registry:
     @contextmanager
     def serving(self, database: object, name: str = "registry", *, read_only: bool = False) -> Iterator[Client]:
         """Serve until the end of the block."""
+        with self.starting(database, name, read_only=read_only) as process:
+            eventually(lambda: process.poll() is not None or _answers(self.url), 30)
+            assert process.poll() is None, "the registry ended"
+            with Client(self.url) as client:
+                yield client
+
+    @contextmanager
+    def starting(
+        self, database: object = True, name: str = "registry", *, read_only: bool = False
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Its process, from the start to the end of the block."""
         config = self.write(database, name, read_only=read_only)
         self.migrate()
         files = (config, self.directory / "distribution.yml", distribution())
@@ -226,10 +237,7 @@ class Registry:
         environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
         with subprocess.Popen(self._line("serve", *files), env=environment) as process:
             try:
-                eventually(lambda: process.poll() is not None or _answers(self.url), 30)
-                assert process.poll() is None, "the registry ended"
-                with Client(self.url) as client:
-                    yield client
+                yield process
             finally:
                 process.terminate()
                 process.wait(30)

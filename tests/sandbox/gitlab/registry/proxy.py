@@ -57,15 +57,13 @@ def listen_on(configuration: Path, socket: Path) -> None:
     socket.unlink(missing_ok=True)
 
 
-async def start(program: str, configuration: Path, socket: Path) -> asyncio.subprocess.Process:
-    """Start the distribution with its configuration, and wait until it takes requests.
+async def wait_until_ready(child: asyncio.subprocess.Process, socket: Path) -> None:
+    """Wait until the distribution takes requests.
 
     Raises:
         ChildProcessError: it ended at once.
     """
-    child = await asyncio.create_subprocess_exec(program, "serve", str(configuration))
     while not await asyncio.to_thread(socket.exists):
         if child.returncode is not None:
-            raise ChildProcessError(f"{program} ended with status {child.returncode}")
+            raise ChildProcessError(f"the distribution ended with status {child.returncode}")
         await asyncio.sleep(0.05)
-    return child

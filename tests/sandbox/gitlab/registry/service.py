@@ -108,13 +108,14 @@ async def serve(config: Config, configuration: Path, program: str) -> int:
         open_database(config)
         without_auth(configuration)
     lock(storage, database=database)
-    # uvicorn raises the signal again once it has stopped: its default action would leave the distribution running.
+    # Not at once: the default action, which uvicorn repeats at its end, would leave the distribution running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     socket = configuration.with_name("distribution.socket")
     proxy.listen_on(configuration, socket)
-    child = await proxy.start(program, configuration, socket)
     distribution = Distribution(httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=None)))
+    child = await asyncio.create_subprocess_exec(program, "serve", str(configuration))
     try:
+        await proxy.wait_until_ready(child, socket)
         app = create_app(config, distribution, storage, database=database)
         settings = uvicorn.Config(
             app, host=config.host, port=config.port, access_log=False, server_header=False, ws="none"
