@@ -68,3 +68,9 @@ def test_every_folder_of_the_sandbox_stands_in_its_readme() -> None:
     assert len(folders) == 7
     for folder in folders:
         assert f"| `{folder.name}/` |" in table
+
+
+def test_no_file_has_the_marks_of_an_unfinished_merge() -> None:
+    marks = ["git", "grep", "--untracked", "--line-number", "-I", "-E", "^(<{7}|>{7}) "]
+    found = subprocess.run(marks, cwd=REPOSITORY, check=False, capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (1, "")
