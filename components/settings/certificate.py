@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from components.rendering import script
-from components.settings.section import Section
+from components.settings.section import Section, refuse
 from components.settings.strings import Certificates, EmailAddress, HttpsUrl
 
 _STAGING_DIRECTORY: Final = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -85,34 +86,33 @@ class Certificate(Section):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
+        refuse(self._contradictions())
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
         given = self.chain is not None or self.private_key is not None
         if self.source is CertificateSource.LETS_ENCRYPT and given:
-            message = (
+            yield (
                 "has chain or privateKey, but source is lets-encrypt; they would be ignored. "
                 "Set source to provided, or remove them"
             )
-            raise ValueError(message)
         if self.source is CertificateSource.PROVIDED and not (self.chain and self.private_key):
-            message = (
+            yield (
                 "has source provided without both chain and privateKey; nginx would not start. "
                 "Set certificate.chain, and certificate.privateKey with --secret"
             )
-            raise ValueError(message)
         if self.acme_staging and self.acme_directory:
-            message = (
+            yield (
                 "has both acmeStaging and acmeDirectory; only one of the two servers can issue the certificate. "
                 "Remove one of them"
             )
-            raise ValueError(message)
         if self.source is CertificateSource.PROVIDED and (
             self.acme_directory or self.acme_staging or self.contact_email
         ):
-            message = (
+            yield (
                 "has acmeDirectory, acmeStaging or contactEmail, but source is provided; they would be ignored. "
                 "Set source to lets-encrypt, or remove them"
             )
-            raise ValueError(message)
-        return self
 
     @field_validator("private_key")
     @classmethod

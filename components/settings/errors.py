@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from components.settings.section import RelatedKeyError
+from components.settings.section import RelatedKeyError, SectionError
 
 #: What pydantic reports, in this project's words: what is wrong, what would happen, what to do. `{found}` is pydantic's
 #: own message; the other names are the context that it gives for that type of error.
@@ -54,7 +54,15 @@ def format_errors(details: list[ErrorDetails], model: type[BaseModel]) -> list[s
     # An entry that is wrong does not count, so a list with one is called too short as well.
     wrong = {detail["loc"][:-1] for detail in details}
     short = [detail for detail in details if detail["type"] == "too_short" and detail["loc"] in wrong]
-    return [_format_error(detail, model) for detail in details if detail not in short]
+    each = [one for detail in details if detail not in short for one in _each(detail)]
+    return [_format_error(detail, model) for detail in each]
+
+
+def _each(detail: ErrorDetails) -> list[ErrorDetails]:
+    """What pydantic reports as one error, because one validator has found it all."""
+    error = detail.get("ctx", {}).get("error")
+    messages = error.messages if isinstance(error, SectionError) else [detail["msg"]]
+    return [{**detail, "msg": message} for message in messages]
 
 
 def _format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:

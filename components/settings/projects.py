@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from components.settings.gitlab_names import Branch, Group, ProjectPath, StageName
-from components.settings.section import Section
+from components.settings.section import Section, refuse
 from components.settings.strings import PublicText, matching
 
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
@@ -79,6 +81,30 @@ class Variable(Section):
 
 #: GitLab stores patterns of up to 255 characters; the rest is for the tags that are kept anyway.
 _LONGEST_PATTERN: Final = 150
+
+
+def _pattern_errors(value: str) -> Iterator[str]:
+    try:
+        re.compile(value)
+    except re.error as error:
+        yield f"{value!r} is not a regular expression ({error}); GitLab would reject it. Correct it"
+    if re.search(r"\(\?<?[=!]|\\[1-9]", value):
+        yield (
+            f"{value!r} looks around or back; GitLab's expressions (RE2) cannot, and it would reject this one. "
+            "Use an expression without that"
+        )
+    if len(value) > _LONGEST_PATTERN:
+        yield f"has {len(value)} characters; GitLab would reject it. Use at most {_LONGEST_PATTERN}"
+
+
+def _variable_errors(key: str, *, of_the_stack: bool) -> Iterator[str]:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", key):
+        yield (
+            f"{key} is not a variable name; GitLab would reject it, or no shell could set it. "
+            "Use at most 255 letters, digits and underscores, not starting with a digit"
+        )
+    elif _PREDEFINED.fullmatch(key) or (of_the_stack and _OF_THE_PIPELINE.fullmatch(key)):
+        yield f"{key} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name"
 
 
 class ProjectSettings(Section):
@@ -180,84 +206,54 @@ class ProjectSettings(Section):
     @field_validator("keep_tags")
     @classmethod
     def _is_pattern(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            re.compile(value)
-        except re.error as error:
-            message = f"{value!r} is not a regular expression ({error}); GitLab would reject it. Correct it"
-            raise ValueError(message) from None
-        if re.search(r"\(\?<?[=!]|\\[1-9]", value):
-            message = (
-                f"{value!r} looks around or back; GitLab's expressions (RE2) cannot, and it would reject this one. "
-                "Use an expression without that"
-            )
-            raise ValueError(message)
-        if len(value) > _LONGEST_PATTERN:
-            message = f"has {len(value)} characters; GitLab would reject it. Use at most {_LONGEST_PATTERN}"
-            raise ValueError(message)
+        refuse(_pattern_errors(value or ""))
         return value
-
-    @model_validator(mode="after")
-    def _cleans_what_it_keeps(self) -> Self:
-        if self.cleanup is False and (self.keep_images is not None or self.keep_tags is not None):
-            message = (
-                "has keepImages or keepTags, but cleanup is false; they would be ignored. Remove them, or set cleanup "
-                "to true"
-            )
-            raise ValueError(message)
-        return self
 
     @field_validator("variables")
     @classmethod
     def _are_variables(cls, value: dict[str, Variable], info: ValidationInfo) -> dict[str, Variable]:
         pipeline = info.data.get("pipeline")
         of_the_stack = pipeline if pipeline is not None else info.data.get("import_id") is None
-        for key in value:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", key):
-                message = (
-                    f"{key} is not a variable name; GitLab would reject it, or no shell could set it. "
-                    "Use at most 255 letters, digits and underscores, not starting with a digit"
-                )
-                raise ValueError(message)
-            if _PREDEFINED.fullmatch(key) or (of_the_stack and _OF_THE_PIPELINE.fullmatch(key)):
-                message = (
-                    f"{key} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name"
-                )
-                raise ValueError(message)
+        refuse(message for key in value for message in _variable_errors(key, of_the_stack=of_the_stack))
         return value
 
     @field_validator("extra_stages")
     @classmethod
     def _have_different_names(cls, value: tuple[ExtraStage, ...]) -> tuple[ExtraStage, ...]:
-        names = [stage.name for stage in value]
-        for name in dict.fromkeys(names):
-            if names.count(name) > 1:
-                message = f"{name} is the name of two stages; the first one would be lost. Rename one of them"
-                raise ValueError(message)
+        names = Counter(stage.name for stage in value)
+        refuse(
+            f"{name} is the name of two stages; the first one would be lost. Rename one of them"
+            for name in names
+            if names[name] > 1
+        )
         return value
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        refuse(self._contradictions())
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.cleanup is False and (self.keep_images is not None or self.keep_tags is not None):
+            yield (
+                "has keepImages or keepTags, but cleanup is false; they would be ignored. Remove them, or set cleanup "
+                "to true"
+            )
         if self.import_id is not None and self.sample:
-            message = (
+            yield (
                 "has sample, but is imported; the sample would overwrite the project's own files. "
                 "Remove sample or importId"
             )
-            raise ValueError(message)
         if self.extra_stages and not self.has_pipeline:
-            message = (
+            yield (
                 "has extraStages, but no pipeline that they could follow; they would be ignored. "
                 "Set pipeline to true, or remove them"
             )
-            raise ValueError(message)
         if self.provenance is not None and not self.has_pipeline:
-            message = (
+            yield (
                 "has provenance, but not the stack's pipeline, which it is about; it would be ignored. "
                 "Set pipeline to true, or remove it"
             )
-            raise ValueError(message)
-        return self
 
     @property
     def imported(self) -> bool:

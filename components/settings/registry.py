@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from components.settings.section import Section
+from components.settings.section import Section, refuse
 from components.settings.strings import BucketName, Endpoint, KeyText
 
 #: Regions that offer Spaces (DigitalOcean, regional availability).
@@ -108,21 +109,21 @@ class Registry(Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        refuse(self._contradictions())
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
         if self.storage is Storage.S3 and self.s3 is None:
-            message = (
+            yield (
                 "has storage s3 without the section registry.s3; there would be no bucket. "
                 "Set bucket, region, accessKey and secretKey"
             )
-            raise ValueError(message)
         if self.storage is not Storage.SPACES and self.spaces_region is not None:
-            message = (
+            yield (
                 f"has spacesRegion, but storage is {self.storage}; it would be ignored. "
                 "Set storage to spaces, or remove it"
             )
-            raise ValueError(message)
         if self.storage is not Storage.S3 and self.s3 is not None:
-            message = (
+            yield (
                 f"has a section s3, but storage is {self.storage}; it would be ignored. Set storage to s3, or remove it"
             )
-            raise ValueError(message)
-        return self

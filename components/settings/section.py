@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -13,6 +15,25 @@ class RelatedKeyError(ValueError):
         """Keep the path beside the message."""
         self.path = path
         super().__init__(message)
+
+
+class SectionError(ValueError):
+    """Several errors of one key, each of which is reported in a line of its own."""
+
+    def __init__(self, messages: list[str]) -> None:
+        """Keep the messages."""
+        self.messages = messages
+        super().__init__("; ".join(messages))
+
+
+def refuse(messages: Iterable[str]) -> None:
+    """End a validator with all of its `messages`; without any, the value is accepted.
+
+    Raises:
+        SectionError: there is a message.
+    """
+    if found := list(messages):
+        raise SectionError(found)
 
 
 class Section(BaseModel):

@@ -15,6 +15,8 @@ from tests.unit.engine import as_config, project_defaults
 
 CASES = yaml.safe_load(Path(__file__).with_name("stack_file_cases.yaml").read_text(encoding="utf-8"))
 TOKEN = {"DIGITALOCEAN_TOKEN": "dop_v1_of_a_unit_test"}
+BUCKET = {"bucket": "images", "accessKey": "a", "secretKey": {"secure": "b"}}
+OPEN = {"value": "in the open", "masked": False}
 ADMINISTRATOR = {"domain": "example.test", "adminCidrs": ["203.0.113.7/32"]}
 
 
@@ -104,6 +106,40 @@ def test_errors_in_several_sections_are_reported_together(tmp_path: Path) -> Non
         "adminCidrs",
         "registry.spacesRegion",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"registry": {"storage": "filesystem", "spacesRegion": "nyc3", "s3": BUCKET}},
+            ["registry: has spacesRegion", "registry: has a section s3"],
+        ),
+        (
+            {"certificate": {"source": "provided", "acmeStaging": True, "acmeDirectory": "https://ca.example.test/d"}},
+            ["certificate: has source provided without", "certificate: has both", "certificate: has acmeDirectory"],
+        ),
+        (
+            {"projects": [{"path": "a", "importId": "1", "sample": True, "provenance": True, "cleanup": False,
+                           "keepTags": "x", "extraStages": [{"name": "b", "script": ["c"]}]}]},
+            [f"projects[0]: has {key}" for key in ("keepImages or keepTags", "sample", "extraStages", "provenance")],
+        ),
+        (
+            {"runners": [{}], "projects": [{"path": "a", "variables": {"CI": OPEN, "1A": OPEN}}]},
+            ["projects[0].variables: CI is set by", "projects[0].variables: 1A is not"],
+        ),
+        (
+            {"runners": [{}], "projects": [{"path": "a", "keepTags": "(?=x" + "y" * 255}]},
+            [f"projects[0].keepTags: {what}" for what in ("'(?=x", "'(?=x", "has 259 characters")],
+        ),
+    ],
+)  # fmt: skip
+def test_everything_that_is_wrong_with_one_section_is_reported_at_once(
+    given: dict[str, Any], expected: list[str], tmp_path: Path
+) -> None:
+    found = [line for line in errors(given, tmp_path) if not line.startswith("runners")]
+    assert len(found) == len(expected), found
+    assert [line for line, start in zip(found, expected, strict=True) if not line.startswith(start)] == []
 
 
 def test_a_machine_whose_name_linux_would_refuse_is_refused() -> None:
