@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.sandbox.cloud.tools import python_packages
-from tests.sandbox.layout import current
+from tests.sandbox.layout import WORKSTATION, current
 from tools.environment import ROOT
 
 
@@ -53,29 +53,47 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_the_lines_of_the_readme_lead_from_a_clone_to_a_preview(tmp_path: Path, environment: dict[str, str]) -> None:
-    *typed, last = lines()
-    assert (typed[-1], last) == ("pulumi preview", "pulumi up")
-    here = tmp_path / "here"
+#: What differs from the account that the README has in mind: where the reader is, the one image that every sandbox has,
+#: whose key signs the packages, and that nothing is to outlive the test.
+DIFFERENCES = (
+    "pulumi config set --path server.image debian-13-x64",
+    "pulumi config set --path gitlab.packages.keyFingerprint unpinned",
+    "pulumi config set removal everything",
+)
+READER, HERE = "203.0.113.7/32", f"{WORKSTATION.ip}/32"
+
+
+def test_the_lines_of_the_readme_lead_from_a_clone_to_a_running_gitlab(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    *typed, preview, up = lines()
+    assert (preview, up) == ("pulumi preview", "pulumi up")
+    assert any(READER in line for line in typed)
+    here, checkout = tmp_path / "here", tmp_path / "here" / "slipway"
     here.mkdir()
-    # The one image that every sandbox has; the account that the README has in mind offers the default.
-    typed.insert(-1, "pulumi config set --path server.image debian-13-x64")
-    script = "\n".join(typed)
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=here, env=environment, check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    checkout = here / "slipway"
-    assert "Finished installing dependencies" in done.stdout
-    assert re.search(r"\+ \d+ to create", done.stdout)
+    settings = [line.replace(READER, HERE) for line in typed]
+
+    def enter(*words: str, cwd: Path = checkout) -> str:
+        script = "\n".join(words)
+        done = subprocess.run(
+            ["bash", "-e", "-c", script], cwd=cwd, env=environment, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "Finished installing dependencies" in enter(*settings, cwd=here)
     assert yaml.safe_load((checkout / "stacks/Pulumi.mine.yaml").read_text())["config"] == {
         "slipway:domain": "example.com",
-        "slipway:adminCidrs": ["203.0.113.7/32"],
-        "slipway:server": {"image": "debian-13-x64"},
+        "slipway:adminCidrs": [HERE],
     }
-    removed = ["pulumi", "stack", "rm", "--yes", "--stack", "mine"]
-    subprocess.run(removed, cwd=checkout, env=environment, check=True, capture_output=True)
+    assert re.search(r"\+ \d+ to create", enter(*DIFFERENCES, preview))
     assert installed(checkout) == locked()
+    try:
+        enter(f"{up} --yes --skip-preview")
+        page = enter('curl --fail --silent --show-error "$(pulumi stack output gitlab_url)/users/sign_in"')
+        assert "Sign in" in page
+    finally:
+        enter("pulumi destroy --yes --skip-preview", "pulumi stack rm --yes --stack mine")
 
 
 def installed(checkout: Path) -> set[str]:
