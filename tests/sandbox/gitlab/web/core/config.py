@@ -34,6 +34,9 @@ class Config:
     registry: Registry | None
     git_data: Path
     version: str
+    backup_path: Path
+    backup_keep_time: int
+    registry_path: Path
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
     registry_key: str = field(repr=False)
@@ -54,6 +57,9 @@ class Config:
             registry=Registry(**registry) if registry else None,
             git_data=Path(settings["git_data"]),
             version=version_file.read_text().strip(),
+            backup_path=Path(settings["backup_path"]),
+            backup_keep_time=int(settings["backup_keep_time"]),
+            registry_path=Path(settings["registry_path"]),
             **secrets,
         )
 

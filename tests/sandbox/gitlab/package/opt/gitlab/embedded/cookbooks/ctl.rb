@@ -2,6 +2,7 @@
 
 require 'fileutils'
 require 'open3'
+require_relative 'backup_etc'
 require_relative 'reconfigure'
 require_relative 'registry_database'
 
@@ -9,7 +10,7 @@ require_relative 'registry_database'
 class Ctl
   SERVICE_COMMANDS = %w[status start stop restart hup term int kill once force-stop graceful-kill].freeze
   LACKING = %w[
-    backup-etc cleanse deploy-page diff-config geo get-redis-master-name patroni pg-decomposition-migration
+    cleanse deploy-page diff-config geo get-redis-master-name patroni pg-decomposition-migration
     pg-password-md5 pg-upgrade praefect promote promtool prometheus-upgrade reconfigure-node
     remove-accounts replicate-geo-database revert-pg-upgrade set-replication-password uninstall upgrade-check
     write-pgpass
@@ -17,7 +18,7 @@ class Ctl
   SVDIR = { 'SVDIR' => Services::SERVICE }.freeze
   USAGE = <<~TEXT
     gitlab-ctl: command (subcommand)   [stand-in package: see /opt/gitlab/version-manifest.txt]
-    check-config | reconfigure | renew-le-certs | registry-database | registry-garbage-collect | show-config | upgrade
+    backup-etc | check-config | reconfigure | renew-le-certs | registry-database | registry-garbage-collect | show-config | upgrade
     version
     status | start | stop | restart | hup | term | int | kill | once | tail   [service]
   TEXT
@@ -48,6 +49,7 @@ class Ctl
     case command
     when 'reconfigure' then reconfigure
     when 'renew-le-certs' then renew
+    when 'backup-etc' then BackupEtc.call(rest)
     when 'registry-garbage-collect' then garbage_collect(rest)
     when 'registry-database' then RegistryDatabase.new(self).call(rest)
     when 'show-config' then guarded { show_config }

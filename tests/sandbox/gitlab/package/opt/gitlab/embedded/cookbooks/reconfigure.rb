@@ -51,6 +51,8 @@ class Reconfigure
     account('web_server', 'gitlab-www', '/var/opt/gitlab/nginx')
     account('user', 'git', '/var/opt/gitlab', shell: '/bin/sh')
     account('registry', 'registry', '/var/opt/gitlab/registry')
+    account('postgresql', 'gitlab-psql', '/var/opt/gitlab/postgresql', shell: '/bin/sh')
+    Resources.run('usermod', '--append', '--groups', 'registry', 'gitlab-psql')
     Resources.directory('/etc/gitlab', mode: 0o775)
     Resources.directory('/etc/gitlab/trusted-certs')
     %w[/var/opt/gitlab /var/log/gitlab].each { |path| Resources.directory(path) }

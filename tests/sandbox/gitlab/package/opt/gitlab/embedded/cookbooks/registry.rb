@@ -24,7 +24,7 @@ class Registry
     Resources.directory(HOME, owner: 'registry', mode: 0o750)
     shared = '/var/opt/gitlab/gitlab-rails/shared'
     Resources.directory(shared, mode: 0o751)
-    Resources.directory("#{shared}/registry", owner: 'registry', mode: 0o770) if storage.key?('filesystem')
+    Resources.directory("#{shared}/registry", owner: 'registry', group: 'git', mode: 0o2770) if storage.key?('filesystem')
     files
     database_objects
     Services.define('registry', 'registry_run.erb', { env: @config.get('registry', 'env', default: {}) },
@@ -33,10 +33,14 @@ class Registry
 
   # The real package makes the database whether it is used or not; its tables only where it is.
   def database_objects
-    [POSTGRESQL, "#{POSTGRESQL}/data"].each { |path| Resources.directory(path, owner: 'registry', mode: 0o700) }
+    # Two accounts use the files: that of the registry, and that of PostgreSQL. SQLite gives what it puts beside a
+    # database the mode of the database, and the folder gives it its group.
+    [POSTGRESQL, "#{POSTGRESQL}/data"].each do |path|
+      Resources.directory(path, owner: 'gitlab-psql', group: 'registry', mode: 0o2770)
+    end
     file = "#{POSTGRESQL}/data/#{database['dbname']}.sqlite3"
     unless File.exist?(file)
-      Resources.file(file, '', owner: 'registry', mode: 0o600)
+      Resources.file(file, '', owner: 'registry', group: 'registry', mode: 0o660)
       Resources.did("postgresql_database[#{database['dbname']}]", 'create', true)
     end
     return if database['enabled'].to_s == 'false' || setting('auto_migrate', default: true) == false

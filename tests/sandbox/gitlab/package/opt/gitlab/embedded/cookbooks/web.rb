@@ -30,6 +30,8 @@ class Web
     Resources.directory("#{HOME}/sockets", owner: 'git', group: 'gitlab-www', mode: 0o750)
     settings_file, secrets_file = FILES
     Resources.directory(GIT_DATA, owner: 'git', mode: 0o700)
+    Resources.directory(backup_path, owner: 'git', mode: 0o700) unless
+      @config.get('gitlab_rails', 'manage_backup_path') == false
     write_json(settings_file, settings)
     write_json(secrets_file, rails_secrets)
   end
@@ -65,8 +67,14 @@ class Web
       database: "#{HOME}/db/gitlab.sqlite3", socket: "#{HOME}/sockets/gitlab.socket",
       monitoring_allowlist: @config.get('gitlab_rails', 'monitoring_whitelist', default: Configuration::MONITORING),
       git_data: GIT_DATA, ssh_port: @config.get('gitlab_rails', 'gitlab_shell_ssh_port', default: 22),
-      registry: @config.registry? ? registry : nil
+      registry: @config.registry? ? registry : nil, backup_path:,
+      backup_keep_time: @config.get('gitlab_rails', 'backup_keep_time', default: 0),
+      registry_path: @config.get('gitlab_rails', 'registry_path', default: "#{HOME}/shared/registry")
     }
+  end
+
+  def backup_path
+    @config.get('gitlab_rails', 'backup_path', default: '/var/opt/gitlab/backups')
   end
 
   def registry

@@ -1,0 +1,130 @@
+"""The parts of a backup, each under the name that `SKIP` and the archive have for it."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from .core.config import Config
+from .core.repositories import ENVIRONMENT
+
+
+class BackupError(Exception):
+    """A backup or a restore has to stop; GitLab's words."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Its name, what GitLab calls it, its place in the archive, and how to write and read it."""
+
+    name: str
+    title: str
+    file: str
+    dump: Callable[[Config, Path], None]
+    restore: Callable[[Config, Path], None]
+
+
+def dump_database(config: Config, target: Path) -> None:
+    """Write the database as SQL."""
+    target.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(config.database)) as source, gzip.open(target / "database.sql.gz", "wt") as file:
+        file.writelines(f"{line}\n" for line in source.iterdump())
+
+
+def restore_database(config: Config, source: Path) -> None:
+    """Remove all tables, then run the SQL.
+
+    Raises:
+        BackupError: there is no SQL, or it does not run; the tables are gone by then.
+    """
+    file = source / "database.sql.gz"
+    if not file.exists():
+        raise BackupError(f"Source database file does not exist {file}")
+    with closing(sqlite3.connect(":memory:")) as fresh, closing(sqlite3.connect(config.database)) as target:
+        try:
+            fresh.executescript(gzip.decompress(file.read_bytes()).decode())
+        except (sqlite3.Error, OSError, EOFError) as error:
+            with closing(sqlite3.connect(":memory:")) as nothing:
+                nothing.backup(target)
+            raise BackupError(f"[FAILED]\nRestore failed: {error}") from error
+        fresh.backup(target)
+
+
+def dump_repositories(config: Config, target: Path) -> None:
+    """Write a bundle of each repository that has commits."""
+    target.mkdir(exist_ok=True)
+    root = config.git_data / "repositories"
+    for repository in sorted(root.glob("@hashed/*/*/*.git")):
+        bundle = target / repository.relative_to(root).with_suffix(".bundle")
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / "HEAD", bundle.with_suffix(".head"))
+        if _git(repository, "for-each-ref", "--count=1").strip():
+            _git(repository, "bundle", "create", "--quiet", str(bundle), "--all")
+
+
+def restore_repositories(config: Config, source: Path) -> None:
+    """Make the repositories of a backup, and remove all others."""
+    root = config.git_data / "repositories"
+    for known in root.glob("@hashed/*/*/*.git"):
+        shutil.rmtree(known)
+    for head in sorted(source.glob("@hashed/*/*/*.head")):
+        repository = (root / head.relative_to(source)).with_suffix(".git")
+        repository.mkdir(parents=True)
+        _git(repository, "init", "--quiet", "--bare", "--template=")
+        shutil.copy(head, repository / "HEAD")
+        bundle = head.with_suffix(".bundle")
+        if bundle.exists():
+            _git(repository, "fetch", "--quiet", "--update-head-ok", str(bundle), "+refs/*:refs/*")
+
+
+def _git(repository: Path, *words: str) -> str:
+    command = ["/usr/bin/git", "--git-dir", str(repository), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    if done.returncode != 0:
+        raise BackupError(f"repository {repository.name}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _folder(
+    of: Callable[[Config], Path], wanted: Callable[[str], bool] = lambda _: True
+) -> tuple[Callable[[Config, Path], None], Callable[[Config, Path], None]]:
+    """How to write and read the files of a folder whose names are `wanted`."""
+
+    def dump(config: Config, target: Path) -> None:
+        folder = of(config)
+        with tarfile.open(target, "w:gz") as archive:
+            for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+                if path.is_file() and wanted(path.name):
+                    archive.add(path, path.relative_to(folder))
+
+    def restore(config: Config, source: Path) -> None:
+        folder = of(config)
+        for path in list(folder.rglob("*")):
+            if path.is_file() and wanted(path.name):
+                path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(source) as archive:
+            archive.extractall(folder, filter="data")
+
+    return dump, restore
+
+
+def _jobs(config: Config) -> Path:
+    return config.database.with_name("jobs")
+
+
+#: Those that this stand-in has data for, in GitLab's order.
+PARTS = (
+    Part("db", "database", "db", dump_database, restore_database),
+    Part("repositories", "repositories", "repositories", dump_repositories, restore_repositories),
+    Part("builds", "builds", "builds.tar.gz", *_folder(_jobs, lambda name: name == "job.log")),
+    Part("artifacts", "artifacts", "artifacts.tar.gz", *_folder(_jobs, lambda name: name != "job.log")),
+    Part("registry", "container registry images", "registry.tar.gz", *_folder(lambda config: config.registry_path)),
+)
