@@ -48,7 +48,7 @@ providers = [cloud, command.Provider("command"), random.Provider("random"), tls.
 options = pulumi.ResourceOptions(providers=providers)
 
 public_ports = (443, config.registry.port)
-admin_key = AdminKey("admin-key", options)
+admin_key = AdminKey("admin-key", options, keep=config.keep_data)
 network_args = NetworkArgs(prefix, config.region, account.vpc, config.server.vpc_cidr, config.admin_cidrs)
 site = Site(
     prefix=prefix,

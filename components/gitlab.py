@@ -67,7 +67,11 @@ class GitLab(Component):
         super().__init__("GitLab", name, opts)
         self._args = args
         generated = random.RandomPassword(
-            self.child_name("admin-password"), length=24, special=False, opts=self.child_options()
+            self.child_name("admin-password"),
+            length=24,
+            special=False,
+            # GitLab's database has it: another one would be wrong on a volume that is used again.
+            opts=self.child_options(keep=args.settings.keep_data),
         )
         password: pulumi.Output[str] = pulumi.Output.secret(generated.result)
         package = self._package()
@@ -158,7 +162,8 @@ class GitLab(Component):
                 "GITLAB_URL": pulumi.Output.concat("https://", self._args.fqdn),
                 "PROVISION_RB": script("provision-admin.rb"),
                 "TOKEN_EXPIRES_AT": expires.isoformat(),
-                "TOKEN_NAME": f"slipway-{period}",
+                # Those of another machine are from before the stack was destroyed and made again.
+                "TOKEN_NAME": pulumi.Output.concat("slipway-", self._args.machine.droplet.id, f"-{period}"),
                 "TOKEN_SCOPES": _API_SCOPES,
             },
             timeout_seconds=900,

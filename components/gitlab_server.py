@@ -34,7 +34,8 @@ class GitLabServer(Component):
 
     Owns the droplet, the data volume, the reserved address and their attachments; on the machine the SSH host key, the
     administrator, `ufw`, and the mounts of `/etc/gitlab`, `/var/opt/gitlab` and `/var/log/gitlab` on the volume.
-    Volume, address and host key are resources of their own, so they outlive a droplet that is replaced.
+    Volume, address and host key are resources of their own, so they outlive a droplet that is replaced, and, with kept
+    data, a destroy.
 
     Refuses to own GitLab itself, and puts nothing into `user_data` that can be applied in place.
     """
@@ -47,12 +48,13 @@ class GitLabServer(Component):
         """Declare the machine; scripts that run on `machine` wait until it is prepared."""
         super().__init__("GitLabServer", name, opts)
         self._args = args
-        host_keys = HostKeys(self.child_name("host-keys"), self.child_options())
+        keep = args.site.keep_data
+        host_keys = HostKeys(self.child_name("host-keys"), self.child_options(), keep=keep)
         volume = self._volume()
         reserved = digitalocean.ReservedIp(
             self.child_name("address"),
             region=args.site.region,
-            opts=self.child_options(hooks=before_create(self, "address", report_idle_addresses)),
+            opts=self.child_options(keep=keep, hooks=before_create(self, "address", report_idle_addresses)),
         )
         droplet = create_droplet(
             self,

@@ -1,6 +1,6 @@
 # Sets the administrator's password and creates an API token. Reads from standard input, one per line: user name,
-# password, and the token's name, scopes, expiry date and text. Idempotent. What an administrator has changed by hand is
-# put right if that is safe, and named in any case.
+# password, and the token's name (prefix, machine and period), scopes, expiry date and text. Idempotent. What an
+# administrator has changed by hand is named; a password of theirs stays.
 username, password, name, scopes, expires_at, text = $stdin.each_line(chomp: true).to_a
 
 # A new GitLab lets everybody sign up. The cloud firewall opens its port only after this step.
@@ -24,10 +24,17 @@ unless user.admin?
         'access level back in Admin > Users, then run pulumi up again'
 end
 
-unless user.valid_password?(password)
-  # Without a token of an earlier run, it is still the password that GitLab was installed with.
-  known = user.personal_access_tokens.any? { |token| token.name.start_with?(name[/\A.*-/]) }
-  warn "gitlab: the password of #{username} was changed in GitLab; it is the stack's again" if known
+prefix, machine, period = name.match(/\A(.*)-(\d+)-(\d+)\z/).captures
+# Earlier versions left the machine out.
+own = /\A#{Regexp.escape(prefix)}-(\d+-)?\d+\z/
+
+# Without a token of an earlier run, it is still the password that GitLab was installed with.
+if user.valid_password?(password)
+  # As declared.
+elsif user.personal_access_tokens.any? { |each_token| own.match?(each_token.name) }
+  warn "gitlab: the password of #{username} was changed in GitLab and stays; the stack's output " \
+       'gitlab_admin_password is not valid'
+else
   user.password = password
   user.password_confirmation = password
   user.save!
@@ -41,15 +48,18 @@ if token && !token.active?
   abort "error: the stack's API token was #{token.revoked? ? 'revoked in GitLab' : 'created for a date that has passed'}. " \
         'Replace it with: pulumi up --replace URN of gitlab-api-token-digits'
 end
-unless token
+if token
+  token.update!(name: name) unless token.name == name
+else
   token = user.personal_access_tokens.build(name: name, scopes: scopes.split, expires_at: Date.parse(expires_at))
   token.set_token(text)
   token.save!
 end
 
-# The previous period's token stays valid until the stack has switched to the new one; older ones are revoked.
-prefix, period = name.match(/\A(.*-)(\d+)\z/).captures
-kept = ["#{prefix}#{period}", "#{prefix}#{period.to_i - 1}"]
+# The previous period's token stays valid until the stack has switched to the new one. Older ones are revoked, and so are
+# those of an earlier machine: no state has them any more.
+previous = "#{prefix}-#{machine}-#{period.to_i - 1}"
 user.personal_access_tokens.active.each do |each_token|
-  each_token.revoke! if each_token.name.start_with?(prefix) && !kept.include?(each_token.name)
+  kept = each_token.id == token.id || each_token.name == previous
+  each_token.revoke! if own.match?(each_token.name) && !kept
 end

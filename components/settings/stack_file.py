@@ -87,8 +87,9 @@ class Settings(Section):
     )
     removal: Removal = Field(
         default=Removal.KEEP_DATA,
-        description="What a destroy leaves behind: `everything` deletes everything; `keep-data` protects the volume, "
-        "the bucket and the domain, and leaves projects in GitLab unchanged.",
+        description="What a destroy leaves behind: `everything` deletes everything; `keep-data` keeps the volume, "
+        "the bucket and the domain, what is in GitLab, and what the installation is known by: the reserved address, "
+        "the SSH host key, and the administrator's key and password.",
     )
     dns: Dns = Field(default=Dns(), description="The DNS zone and its records.")
     server: Server = Field(

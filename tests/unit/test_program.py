@@ -335,7 +335,11 @@ def test_with_images_on_the_filesystem_no_bucket_is_verified() -> None:
 
 def test_only_kept_data_is_protected_and_retained(engine: RecordingEngine) -> None:
     kept = {one.name for one in engine.registrations if one.request.protect and one.request.retainOnDelete}
-    assert kept == {"server-data", "registry-bucket-bucket", "dns-domain"}
+    assert kept == {
+        *("server-data", "registry-bucket-bucket", "dns-domain"),
+        # What those who use the installation know it by.
+        *("server-address", "server-host-keys-lasting", "admin-key-pair", "gitlab-admin-password"),
+    }
     assert {one.name for one in engine.registrations if one.request.protect} == kept
     assert engine.named("registry-bucket-bucket").inputs["forceDestroy"] is False
 
