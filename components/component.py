@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pulumi
 
@@ -14,9 +14,15 @@ class Component(pulumi.ComponentResource):
     never change: to Pulumi a changed logical name is a different resource.
     """
 
-    def __init__(self, noun: str, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Register the component under the type token `slipway:index:<noun>`."""
-        super().__init__(f"slipway:index:{noun}", name, None, opts)
+    def __init__(
+        self,
+        noun: str,
+        name: str,
+        opts: pulumi.ResourceOptions | None = None,
+        inputs: Mapping[str, pulumi.Input[str]] | None = None,
+    ) -> None:
+        """Register the component under the type token `slipway:index:<noun>`, with `inputs` for people to review."""
+        super().__init__(f"slipway:index:{noun}", name, dict(inputs or {}), opts)
         self.component_name = name
 
     def child_name(self, suffix: str) -> str:

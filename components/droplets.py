@@ -104,10 +104,8 @@ def install_host_key(
         suffix,
         machine=booting,
         file="install-host-key.sh",
-        values={
-            "HOST_PRIVATE_KEY": host_keys.permanent_private_key,
-            "HOST_PUBLIC_KEY": host_keys.permanent_public_key,
-        },
+        values={"HOST_PUBLIC_KEY": host_keys.permanent_public_key},
+        secrets={"HOST_PRIVATE_KEY": host_keys.permanent_private_key},
         timeout_seconds=600,
         # The key that this connection is pinned to is removed from the machine: it can succeed once per droplet only.
         ignore_changes=["create", "stdin", "connection", "logging"],

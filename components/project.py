@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -225,8 +224,9 @@ class Project(Component):
                 project=self._resource.id,
                 branch=self._branch_of_the_pipeline(),
                 file_path=_PIPELINE_FILE,
-                content=base64.b64encode(self._pipeline().encode()).decode(),
-                encoding="base64",
+                # As text, so that a preview shows the lines that change.
+                content=self._pipeline(),
+                encoding="text",
                 create_commit_message="Add the pipeline",
                 update_commit_message="Change the pipeline",
                 delete_commit_message="Remove the pipeline",
@@ -261,7 +261,6 @@ class Project(Component):
             }
         )
         values = {
-            "API_TOKEN": self._args.gitlab.api_token,
             "COMMIT": first_commit,
             "GITLAB_URL": self._args.gitlab.url,
             "PROJECT_ID": project.id,
@@ -274,6 +273,7 @@ class Project(Component):
                 file="seed-project.sh",
                 libraries=["gitlab.sh"],
                 values=values,
+                secrets={"API_TOKEN": self._args.gitlab.api_token},
                 timeout_seconds=300,
             )
         ]

@@ -12,7 +12,7 @@ from pulumi_command import remote
 
 from components.component import Component
 from components.object_storage import ObjectStorage
-from components.remote import Machine, run_script
+from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render
 
 #: Seconds for the step that applies the settings. An import of existing images is most of it: GitLab's documentation
@@ -73,11 +73,13 @@ class RegistryConfiguration(Component):
                 "DATABASE": self._database(),
                 "FQDN": args.fqdn,
                 "PORT": str(args.port),
-                "REGISTRY_RB": self._configuration(),
-                "S3_ACCESS_KEY": storage.access_key if storage else "",
                 "S3_BUCKET": storage.bucket if storage else "",
                 "S3_ENDPOINT": storage.base_url if storage else "",
                 "S3_REGION": storage.region if storage else "",
+            },
+            secrets={
+                "REGISTRY_RB": MaskedFile(self._configuration(), self._configuration(masked=True)),
+                "S3_ACCESS_KEY": storage.access_key if storage else "",
                 "S3_SECRET_KEY": storage.secret_key if storage else "",
             },
             timeout_seconds=_LIMIT_SECONDS,
@@ -91,11 +93,13 @@ class RegistryConfiguration(Component):
         endpoint = storage.endpoint or ""
         return pulumi.Output.from_input(storage.bucket).apply(lambda bucket: database_name(endpoint, bucket))
 
-    def _configuration(self) -> pulumi.Output[str]:
+    def _configuration(self, *, masked: bool = False) -> pulumi.Output[str]:
         args, storage = self._args, self._args.storage
         known: dict[str, Any] = {"fqdn": args.fqdn, "database": self._database()}
         if storage:
             known |= {"bucket": storage.bucket, "access_key": storage.access_key, "secret_key": storage.secret_key}
+        if storage and masked:
+            known |= {"access_key": MASK, "secret_key": MASK}
         return pulumi.Output.all(**known).apply(
             lambda values: render(
                 "registry.rb.j2",
@@ -117,10 +121,10 @@ class RegistryConfiguration(Component):
             file="check-registry-login.sh",
             values={
                 "ADMIN_USER": args.admin_user,
-                "API_TOKEN": args.api_token,
                 "FQDN": args.fqdn,
                 "PORT": str(args.port),
             },
+            secrets={"API_TOKEN": args.api_token},
             rerun_on={"configuration of the registry": applied.stdout},
             timeout_seconds=300,
             depends_on=[applied],

@@ -50,6 +50,36 @@ class Machine:
         )
 
 
+@dataclass(frozen=True)
+class MaskedFile:
+    """A file with secrets in it: its `content`, which is secret, and what a preview shows of it.
+
+    `shown` is the same file, rendered with `MASK` in place of each secret. Nothing is masked afterwards, so no escaped
+    form of a secret can be overlooked.
+    """
+
+    content: pulumi.Input[str]
+    shown: pulumi.Input[str]
+
+
+#: What stands for a secret in a file that a preview shows.
+MASK: Final = "[secret]"
+
+
+class RenderedStep(Component):
+    """What a step with secrets sends to its machine, readable in a preview.
+
+    Pulumi hides a whole string if a part of it is secret, and a step's standard input is one string. So each value is
+    an input of this component: a changed file appears with its changed lines, and a changed secret by its name. Owns
+    nothing else, and nothing on any machine.
+    """
+
+    def __init__(self, name: str, inputs: Mapping[str, pulumi.Input[str]], opts: pulumi.ResourceOptions) -> None:
+        """Register the inputs; those that are secret stay encrypted in the state."""
+        super().__init__("RenderedStep", name, opts, inputs)
+        self.register_outputs({})
+
+
 def run_script(
     parent: Component,
     suffix: str,
@@ -57,6 +87,7 @@ def run_script(
     machine: Machine,
     file: str,
     values: Mapping[str, pulumi.Input[str]],
+    secrets: Mapping[str, pulumi.Input[str] | MaskedFile] | None = None,
     rerun_on: Mapping[str, pulumi.Input[str]] | None = None,
     timeout_seconds: int,
     depends_on: Sequence[pulumi.Resource] = (),
@@ -69,15 +100,21 @@ def run_script(
     error message; and a change of either updates this resource, which runs the script again. Scripts are idempotent
     for that reason. On a replaced machine nothing has run yet, so the droplet's ID is the trigger.
 
-    `values` become shell variables (not environment variables) of the script. `rerun_on` names values that the script
-    does not use, but whose change runs it again: they are sent as a comment, because `triggers` would replace the
-    resource. Standard error is shown while the script runs; standard output is the resource's result, kept secret.
+    `values` and `secrets` become shell variables (not environment variables) of the script. With `secrets`, Pulumi
+    hides all of standard input, so a `RenderedStep` shows the rest of it at preview. `rerun_on` names values that the
+    script does not use, but whose change runs it again: they are sent as a comment, because `triggers` would replace
+    the resource. Standard error is shown while the script runs; standard output is the resource's result, kept secret.
     `ignore_changes` names inputs whose change does not run it again; `libraries` are files with functions that the
     script uses.
 
     Raises:
         FileNotFoundError: there is no such script.
     """
+    files, hidden = [*libraries, file], dict(secrets or {})
+    # A step that ignores its input runs once, and a preview of it would show nothing.
+    if hidden and "stdin" not in (ignore_changes or ()):
+        rendered = _shown(files, values, hidden, rerun_on or {})
+        RenderedStep(parent.child_name(f"{suffix}-rendered"), rendered, parent.child_options())
     return remote.Command(
         parent.child_name(suffix),
         connection=machine.connection(),
@@ -87,9 +124,9 @@ def run_script(
             f"timeout --kill-after=30 {timeout_seconds} bash -s"
         ),
         stdin=pulumi.Output.all(
-            values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values),
+            values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values, **_contents(hidden)),
             rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
-        ).apply(lambda known: _standard_input([*libraries, file], **known)),
+        ).apply(lambda known: _standard_input(files, **known)),
         triggers=[machine.droplet.id],
         logging=remote.Logging.STDERR,
         add_previous_output_in_env=False,
@@ -100,6 +137,29 @@ def run_script(
             ignore_changes=ignore_changes,
         ),
     )
+
+
+def _contents(secrets: Mapping[str, pulumi.Input[str] | MaskedFile]) -> dict[str, pulumi.Output[str]]:
+    return {
+        name: pulumi.Output.secret(one.content if isinstance(one, MaskedFile) else one) for name, one in secrets.items()
+    }
+
+
+def _shown(
+    files: Sequence[str],
+    values: Mapping[str, pulumi.Input[str]],
+    secrets: Mapping[str, pulumi.Input[str] | MaskedFile],
+    rerun_on: Mapping[str, pulumi.Input[str]],
+) -> dict[str, pulumi.Input[str]]:
+    """The inputs of `RenderedStep`: the script, each value by its name, and files with their secrets masked."""
+    masked = {name: one.shown for name, one in secrets.items() if isinstance(one, MaskedFile)}
+    return {
+        "script": "\n".join(script(file) for file in ["prelude.sh", *files]),
+        **rerun_on,
+        **values,
+        **_contents(secrets),
+        **masked,
+    }
 
 
 def _standard_input(files: Sequence[str], values: Mapping[str, str], rerun_on: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from components.component import Component
 from components.droplets import DropletArgs, create_droplet, install_host_key
 from components.gitlab_connection import GitLabConnection
 from components.keys import HostKeys
-from components.remote import Machine, run_script
+from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
 from components.settings import RunnerSettings
 from components.site import Site
@@ -144,11 +144,9 @@ class Runner(Component):
             timeout_seconds=1800,
         )
 
-    def _register(
-        self, number: int, machine: Machine, runner: gitlab.UserRunner, prepared: remote.Command
-    ) -> remote.Command:
+    def _configuration(self, number: int, token: pulumi.Input[str]) -> pulumi.Output[str]:
         args, settings = self._args, self._args.settings
-        configuration = pulumi.Output.all(url=args.gitlab.url, token=runner.token).apply(
+        return pulumi.Output.all(url=args.gitlab.url, token=token).apply(
             lambda known: render(
                 "runner-config.toml.j2",
                 name=f"{settings.name}-{number}",
@@ -163,6 +161,11 @@ class Runner(Component):
                 **known,
             )
         )
+
+    def _register(
+        self, number: int, machine: Machine, runner: gitlab.UserRunner, prepared: remote.Command
+    ) -> remote.Command:
+        args, settings = self._args, self._args.settings
         return run_script(
             self,
             f"{number}-registration",
@@ -171,9 +174,13 @@ class Runner(Component):
             libraries=["disk-space.sh"],
             values={
                 "CA_CERTIFICATE": args.gitlab.ca_certificate or "",
-                "CONFIGURATION": pulumi.Output.secret(configuration),
                 "GITLAB_URL": args.gitlab.url,
                 "REGISTRY": args.gitlab.registry,
+            },
+            secrets={
+                "CONFIGURATION": MaskedFile(
+                    self._configuration(number, runner.token), self._configuration(number, MASK)
+                )
             },
             # Another version may read the same configuration differently.
             rerun_on={"version of gitlab-runner": settings.version},
@@ -190,10 +197,10 @@ class Runner(Component):
             file="await-runner.sh",
             libraries=["gitlab.sh"],
             values={
-                "API_TOKEN": args.gitlab.api_token,
                 "GITLAB_URL": args.gitlab.url,
                 "RUNNER_ID": runner.id,
             },
+            secrets={"API_TOKEN": args.gitlab.api_token},
             rerun_on={"registration": pulumi.Output.all(*[one.stdout for one in registered]).apply("".join)},
             timeout_seconds=300,
             depends_on=list(registered),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import tomllib
 from typing import Any
 
@@ -23,8 +22,7 @@ def delivered(
 
 def pipeline(engine: RecordingEngine) -> Any:
     """The committed pipeline, parsed as YAML."""
-    file = engine.named("delivery-hello-file-gitlab-ci-yml").inputs
-    return yaml.safe_load(base64.b64decode(file["content"]))
+    return yaml.safe_load(engine.named("delivery-hello-file-gitlab-ci-yml").inputs["content"])
 
 
 def configuration(engine: RecordingEngine) -> Any:

@@ -52,6 +52,8 @@ def test_every_component_registers_its_outputs(engine: RecordingEngine) -> None:
         "registry",
         "registry-bucket",
         "public-access",
+        *(f"{step}-rendered" for step in ("gitlab-configuration", "gitlab-api-token")),
+        *(f"{step}-rendered" for step in ("registry-storage", "registry-login")),
     }
     assert components <= engine.outputs.keys()
 
