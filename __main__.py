@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -18,6 +19,7 @@ from components.cost import as_output as cost_output
 from components.cost import cost_report, monthly_cost
 from components.delivery import Delivery, DeliveryArgs
 from components.dns_records import DnsRecords, DnsRecordsArgs
+from components.exports import export
 from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_server import GitLabServer, GitLabServerArgs
@@ -95,6 +97,7 @@ registry_args = RegistryConfigurationArgs(
 registry = RegistryConfiguration("registry", registry_args, options)
 
 project_ids = pulumi.Output.from_input(dict[str, str]())
+outputs: dict[str, Any] = {}
 if config.projects:
     connection = GitLabConnection(
         url=gitlab.url,
@@ -115,21 +118,24 @@ if config.projects:
     delivery_args = DeliveryArgs(site, connection, config.projects, config.runners, plan.known_ids, plan.moved_ids)
     delivery = Delivery("delivery", delivery_args, options)
     project_ids = delivery.project_ids()
-    pulumi.export("projects", delivery.as_output())
+    outputs["projects"] = delivery.as_output()
 
-pulumi.export("deployed", pulumi.Output.all(gitlab.version, project_ids).apply(lambda both: plan.completed(*both)))
-pulumi.export("monthly_cost", cost_output(cost))
-pulumi.export("gitlab_url", gitlab.url)
-pulumi.export("gitlab_version", gitlab.version)
-pulumi.export("gitlab_admin_user", ADMIN_USER)
-pulumi.export("gitlab_admin_password", gitlab.admin_password)
-pulumi.export("gitlab_api_token", gitlab.api_token)
-# From then on, `refresh` and `destroy` work only after the next `up`.
-pulumi.export("gitlab_api_token_expires", gitlab.api_token_expires)
-pulumi.export("registry", registry.address)
-pulumi.export("docker_login", registry.login_line)
-pulumi.export("registry_storage", storage.as_output() if storage else None)
-pulumi.export("server_address", server.address)
-pulumi.export("server_ssh_user", server.machine.user)
-pulumi.export("server_ssh_private_key", admin_key.private_key)
-pulumi.export("server_ssh_host_key", server.host_public_key)
+outputs |= {
+    "deployed": pulumi.Output.all(gitlab.version, project_ids).apply(lambda both: plan.completed(*both)),
+    "monthly_cost": cost_output(cost),
+    "gitlab_url": gitlab.url,
+    "gitlab_version": gitlab.version,
+    "gitlab_admin_user": ADMIN_USER,
+    "gitlab_admin_password": gitlab.admin_password,
+    "gitlab_api_token": gitlab.api_token,
+    # From then on, `refresh` and `destroy` work only after the next `up`.
+    "gitlab_api_token_expires": gitlab.api_token_expires,
+    "registry": registry.address,
+    "docker_login": registry.login_line,
+    "registry_storage": storage.as_output() if storage else None,
+    "server_address": server.address,
+    "server_ssh_user": server.machine.user,
+    "server_ssh_private_key": admin_key.private_key,
+    "server_ssh_host_key": server.host_public_key,
+}
+export(outputs)

@@ -42,8 +42,11 @@ class Stack(tools.stack.Stack):
         return dict(json.loads(text[text.index("{") :]))
 
     def changes(self) -> dict[str, str]:
-        """Operations that `pulumi up` would perform, by logical name; unchanged resources are omitted."""
-        steps = self.preview()["steps"]
+        """Operations that `pulumi up` would perform, by logical name.
+
+        Omits what is unchanged, and components that only show what a step sends.
+        """
+        steps = [step for step in self.preview()["steps"] if "slipway:index:RenderedStep::" not in step["urn"]]
         return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in steps if step["op"] not in {"same", "read"}}
 
     def resources(self) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,11 @@ def test_changing_the_concurrency_updates_only_the_runner_configuration(delivery
     changes = delivery.changes()
     assert changes.pop("delivery-docker-builder-1-registration") == "update"
     assert changes == {"delivery-docker-builder-online": "update"}
+    shown = delivery.run("preview", "--diff")
+    assert re.search(r"- concurrent = 2\n +\+ concurrent = 3\n", shown)
+    # A preview shows the lines of files that contain secrets, and in place of a secret a mask.
+    assert 'token = "[secret]"' in shown
+    assert "glrt-" not in shown
     delivery.up()
     machine = Host.of(delivery, "delivery-docker-builder-1")
     assert machine.sudo("grep ^concurrent /etc/gitlab-runner/config.toml") == "concurrent = 3\n"

@@ -6,6 +6,7 @@ The tests run in order and build on each other: each leaves the projects in the 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,14 @@ def test_changing_a_setting_of_one_project_updates_one_resource(stack: Stack, by
     assert (project.description, project.visibility) == ("The first", "public")
     assert project.container_expiration_policy["keep_n"] == 5
     assert project.variables.get("GUARDED").value == "another"
+
+    before = stack.outputs()
+    configure(stack, first(**changed, group="nosuch"), GROUPED, imported, runners=[SHARED, OWN])
+    done = stack.attempt("up", "--yes", "--skip-preview")
+    assert done.returncode != 0
+    assert "Project root/first cannot move to nosuch" in done.stdout
+    assert re.findall(r"^ +- (?:deployed|gitlab_url) ", done.stdout, re.MULTILINE) == [], "outputs shown as removed"
+    assert stack.outputs() == before
 
 
 def test_removing_a_project_leaves_the_others_alone_and_hands_its_runner_on(stack: Stack, by_hand: Project) -> None:

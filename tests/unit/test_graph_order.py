@@ -54,7 +54,7 @@ def waiting_for(engine: RecordingEngine, urn: str) -> set[str]:
     waiting, found = set[str](), {urn}
     while found:
         waiting |= found
-        found = {one.urn for one in engine.custom if one.needs & waiting} - waiting
+        found = {one.urn for one in engine.registrations if one.needs & waiting} - waiting
     return waiting - {urn}
 
 

@@ -12,7 +12,7 @@ from pulumi import RunError
 
 from components.settings import SettingsError
 from components.state import DeploymentState, upgrade_errors
-from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
 
 KEPT: dict[str, Any] = {
     "gitlab_version": "19.3.0-ce.0",
@@ -201,3 +201,18 @@ def test_a_state_that_cannot_be_read_is_an_error_at_once(monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="incorrect passphrase"):
         DeploymentState.read()
     assert asked.call_count == 1
+
+
+def test_a_failed_update_reports_no_outputs_so_that_the_engine_keeps_the_former_ones() -> None:
+    engine = RecordingEngine()
+    projects = [{"path": "hello", "group": "nowhere"}]
+    with pytest.raises(pulumi.RunError, match="GitLab has no group nowhere"):
+        run_program(engine=engine, projects=projects, runners=[{"name": "docker-builder"}])
+    # The engine keeps the former value of an output that is not among those that a failed update reports.
+    assert engine.exports == {}
+
+
+def test_only_the_secret_parts_of_an_output_are_secret() -> None:
+    engine = run_program(projects=[{"path": "hello"}], runners=[{"name": "docker-builder"}])
+    [project] = engine.sent_outputs["slipway-test"]["projects"]
+    assert {key for key, value in project.items() if ENVELOPE in str(value)} == {"deploy_token"}
