@@ -28,6 +28,7 @@ _KINDS = (
     (r"/v2/images", "image"),
     (r"/v2/projects", "project"),
     (r"/v2/reserved_ips", "reserved_ip"),
+    (r"/v2/snapshots", "snapshot"),
     (r"/v2/spaces/keys", "spaces_key"),
     (r"/v2/tags", "tag"),
     (r"/v2/volumes/[^/]+/snapshots", "block_storage_snapshot"),

@@ -126,6 +126,7 @@ def test_power_actions_change_the_status_and_are_refused_if_there_is_nothing_to_
     assert cloud.refused("POST", path, {"type": "power_on"})[2] == "Droplet is already powered on."
     cloud.completed(act(cloud, number, type="shutdown"))
     assert cloud.client.droplets.get(number)["droplet"]["status"] == "off"
+    cloud.completed(act(cloud, number, type="shutdown"))
     assert cloud.refused("POST", path, {"type": "power_off"})[2] == "Droplet is already powered off."
     assert cloud.refused("POST", path, {"type": "reboot"})[0] == 422
     cloud.completed(act(cloud, number, type="power_on"))
@@ -206,6 +207,9 @@ def test_a_volume_has_no_snapshots_and_none_can_be_made(cloud: EmulatedCloud) ->
     assert cloud.http.get(path).json() == {"snapshots": [], "links": {}, "meta": {"total": 0}}
     assert cloud.refused("POST", path, {"name": "before"})[:2] == (501, "not_implemented")
     assert cloud.refused("GET", "/v2/volumes/nowhere/snapshots")[:2] == (404, "not_found")
+    assert cloud.http.get("/v2/snapshots?resource_type=volume").json()["snapshots"] == []
+    assert cloud.refused("GET", "/v2/snapshots?resource_type=database")[0] == 422
+    assert cloud.refused("DELETE", "/v2/snapshots/nowhere")[:2] == (404, "not_found")
 
 
 def test_a_volume_is_attached_grown_and_detached(cloud: EmulatedCloud) -> None:

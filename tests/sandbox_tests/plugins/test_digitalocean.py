@@ -72,14 +72,33 @@ def test_a_droplet_is_resized_renamed_and_tagged_in_place(cloud: EmulatedCloud, 
     assert state["memory"] == 2048
 
 
-def test_a_deleted_droplet_is_gone_and_deleting_it_again_is_no_error(
-    cloud: EmulatedCloud, driver: ResourceDriver
-) -> None:
+def test_a_droplet_is_deleted_also_when_it_is_off_already(cloud: EmulatedCloud, driver: ResourceDriver) -> None:
     identifier, state = droplet(driver, gracefulShutdown=True)
+    cloud.completed(cloud.http.post(f"/v2/droplets/{identifier}/actions", json={"type": "shutdown"}).json()["action"])
     driver.delete("Droplet", identifier, state)
     assert driver.read("Droplet", identifier, state) is None
-    driver.delete("Droplet", identifier, state)
     assert "droplets" not in cloud.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("Droplet", {"name": "machine", "image": "debian-13-x64", "size": "s-1vcpu-1gb", "region": "nyc3"}),
+        ("Volume", {"name": "data", "region": "nyc3", "size": 10}),
+        ("ReservedIp", {"region": "nyc3"}),
+        ("Domain", {"name": "gone.test"}),
+        ("Tag", {"name": "gone"}),
+        ("SpacesKey", {"name": "gone", "grants": [{"bucket": "", "permission": "fullaccess"}]}),
+        ("Firewall", {"name": "gone", "inboundRules": [{"protocol": "icmp", "sourceAddresses": ["0.0.0.0/0"]}]}),
+    ],
+)
+def test_what_somebody_else_has_deleted_cannot_be_deleted_again(
+    driver: ResourceDriver, kind: str, inputs: dict[str, Any]
+) -> None:
+    identifier, state = driver.create(kind, **inputs)
+    driver.delete(kind, identifier, state)
+    with pytest.raises(PluginError, match=r"404 |unexpected state 'Not Found', wanted target 'false'"):
+        driver.delete(kind, identifier, state)
 
 
 def test_an_imported_droplet_has_its_image_and_a_refreshed_one_keeps_it(driver: ResourceDriver) -> None:

@@ -103,11 +103,12 @@ def test_a_bucket_has_its_names_as_outputs_and_is_read_back(call: Call) -> None:
     assert imported[1]["acl"] == "private"
 
 
-def test_a_missing_bucket_is_read_as_missing_and_can_be_deleted(call: Call) -> None:
+def test_a_missing_bucket_is_read_as_missing_and_cannot_be_deleted_again(call: Call) -> None:
     name, state = create(call)
     SpacesBucket().delete(call, name, state)
     assert SpacesBucket().read(call, name, state) is None
-    SpacesBucket().delete(call, name, state)
+    with pytest.raises(PluginError, match="NoSuchBucket"):
+        SpacesBucket().delete(call, name, state)
 
 
 def test_a_bucket_with_objects_is_deleted_only_with_force(call: Call) -> None:

@@ -97,7 +97,8 @@ def _enable_ipv6(_: Cloud, droplet: Droplet, __: NewAction) -> dict[str, Any]:
 CHECKS: dict[str, Callable[[Cloud, Droplet, NewAction], dict[str, Any]]] = {
     "power_on": _power_on,
     "power_off": _power_off,
-    "shutdown": _power_off,
+    # Accepted for one that is off already, unlike power_off: the official provider relies on that.
+    "shutdown": _any_state,
     "reboot": _running,
     "power_cycle": _any_state,
     "resize": _resize,

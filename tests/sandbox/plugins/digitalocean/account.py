@@ -210,7 +210,7 @@ class Project(Resource):
                 return True
             try:
                 _move(call, identifier, _resources(call, identifier), [])
-                session.delete(f"/v2/projects/{identifier}")
+                session.delete(f"/v2/projects/{identifier}", missing_ok=True)
             except ApiError as error:
                 # Not empty yet, or what was in it has gone while it was being moved.
                 if error.code in (400, 404, 412, 422):

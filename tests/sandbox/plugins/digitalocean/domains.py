@@ -96,7 +96,7 @@ class DnsRecord(Resource):
         return self._state(inputs["domain"], session_of(call).get(path)["domain_record"])
 
     def delete(self, call: Call, identifier: str, state: Properties) -> None:
-        session_of(call).delete(f"/v2/domains/{segment(state['domain'])}/records/{identifier}")
+        session_of(call).delete(f"/v2/domains/{segment(state['domain'])}/records/{identifier}", missing_ok=True)
 
     def _state(self, domain: str, record: Properties) -> Properties:
         value = record["data"]

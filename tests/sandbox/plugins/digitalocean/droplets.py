@@ -141,12 +141,16 @@ class Droplet(Resource):
         call.wait_until(f"droplet {identifier} to be unlocked", lambda: not _locked(session, path), timeout=300)
         found = session.find(path)
         if found is None:
-            return
+            # The official plugin waits for the lock of a droplet that is not there, and fails with these words.
+            raise PluginError(
+                f"Error waiting for droplet to be unlocked for destroy ({identifier}): unexpected state 'Not Found', "
+                "wanted target 'false'. last error: %!s(<nil>)"
+            )
         if state.get("gracefulShutdown"):
             session.post(f"{path}/actions", {"type": "shutdown"})
             call.wait_until(f"droplet {identifier} to be off", lambda: _status(call, identifier) == "off")
         _move_volumes(call, identifier, found["droplet"].get("volume_ids") or [], [])
-        session.delete(path)
+        session.delete(path, missing_ok=True)
         call.wait_until(f"droplet {identifier} to be gone", lambda: session.find(path) is None, timeout=300)
 
 

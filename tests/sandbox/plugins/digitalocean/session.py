@@ -109,12 +109,12 @@ class Session:
         """PUT."""
         return self.request("PUT", path, body)
 
-    def delete(self, path: str, body: Any = None) -> None:
-        """DELETE; that there is nothing is no error."""
+    def delete(self, path: str, body: Any = None, *, missing_ok: bool = False) -> None:
+        """DELETE. That there is nothing is an error, as it is to most resources of the official plugin."""
         try:
             self.request("DELETE", path, body)
         except ApiError as error:
-            if error.code != 404:
+            if error.code != 404 or not missing_ok:
                 raise
 
     def every(self, path: str, root: str) -> Iterator[Any]:
@@ -212,7 +212,7 @@ def set_tags(call: Call, kind: str, identifier: str, old: list[str], new: list[s
     session = session_of(call)
     body = {"resources": [{"resource_id": identifier, "resource_type": kind}]}
     for tag in sorted(set(old) - set(new)):
-        session.delete(f"/v2/tags/{segment(tag)}/resources", body)
+        session.delete(f"/v2/tags/{segment(tag)}/resources", body, missing_ok=True)
     for tag in sorted(set(new) - set(old)):
         session.post("/v2/tags", {"name": tag})
         session.post(f"/v2/tags/{segment(tag)}/resources", body)

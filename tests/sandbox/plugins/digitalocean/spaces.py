@@ -144,9 +144,7 @@ class SpacesBucket(Resource):
 
         def gone() -> bool:
             try:
-                _asking(
-                    f"deleting bucket {identifier}", lambda: client.delete_bucket(Bucket=identifier), ("NoSuchBucket",)
-                )
+                _asking(f"deleting bucket {identifier}", lambda: client.delete_bucket(Bucket=identifier))
             except SpacesError as error:
                 if error.code == "BucketNotEmpty" and state.get("forceDestroy"):
                     _empty(client, identifier)
