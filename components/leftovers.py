@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pulumi
 
-from components.api import request
+from components.api import every, request
 from components.component import Component
 from components.cost import IDLE_ADDRESS
 
@@ -42,7 +42,7 @@ async def refuse_existing_volume(parent: str, args: pulumi.ResourceHookArgs) -> 
     """
     inputs = args.new_inputs or {}
     query = urlencode({"name": inputs["name"], "region": inputs["region"]})
-    found = (await _get(f"/v2/volumes?{query}"))["volumes"]
+    found = await _every(f"/v2/volumes?{query}", "volumes")
     if found:
         raise RuntimeError(
             _unknown(args, parent, f"volume {inputs['name']} exists in {inputs['region']}", found[0]["id"])
@@ -58,8 +58,7 @@ async def refuse_existing_droplet(args: pulumi.ResourceHookArgs) -> None:
         RuntimeError: there is such a droplet, or the API refuses to say.
     """
     name = (args.new_inputs or {})["name"]
-    found = (await _get(f"/v2/droplets?{urlencode({'name': name, 'per_page': 200})}"))["droplets"]
-    for droplet in found:
+    for droplet in await _every(f"/v2/droplets?{urlencode({'name': name})}", "droplets"):
         raise RuntimeError(
             f"droplet {name} (ID {droplet['id']}) exists, but this stack does not know it: an earlier update may have "
             "been interrupted while creating it. It holds nothing that is needed. Delete it, for example with doctl "
@@ -77,7 +76,7 @@ async def report_idle_addresses(parent: str, args: pulumi.ResourceHookArgs) -> N
         RuntimeError: the account has as many addresses as it may have, three by default; or the API refuses to say.
     """
     region = (args.new_inputs or {})["region"]
-    addresses = (await _get("/v2/reserved_ips?per_page=200"))["reserved_ips"]
+    addresses = await _every("/v2/reserved_ips", "reserved_ips")
     # Left out for a token that may not read it.
     limit = (await _get("/v2/account"))["account"].get("reserved_ip_limit")
     for address in addresses:
@@ -103,7 +102,7 @@ async def refuse_existing_firewall(parent: str, args: pulumi.ResourceHookArgs) -
         RuntimeError: there is such a firewall, or the API refuses to say.
     """
     name = (args.new_inputs or {})["name"]
-    for found in (await _get("/v2/firewalls?per_page=200"))["firewalls"]:
+    for found in await _every("/v2/firewalls", "firewalls"):
         if found["name"] == name:
             raise RuntimeError(_unknown(args, parent, f"firewall {name} exists", found["id"]))
 
@@ -115,7 +114,7 @@ async def refuse_existing_domain(parent: str, args: pulumi.ResourceHookArgs) -> 
         RuntimeError: there is such a zone, or the API refuses to say.
     """
     name = (args.new_inputs or {})["name"]
-    for found in (await _get("/v2/domains?per_page=200"))["domains"]:
+    for found in await _every("/v2/domains", "domains"):
         if found["name"] == name:
             raise RuntimeError(
                 f"the account has the zone {name}; a second one cannot be created. Set dns.zone to existing: the stack "
@@ -132,7 +131,7 @@ async def refuse_taken_network(parent: str, args: pulumi.ResourceHookArgs) -> No
     """
     inputs = args.new_inputs or {}
     wanted = inputs.get("ipRange")
-    for found in (await _get("/v2/vpcs?per_page=200"))["vpcs"]:
+    for found in await _every("/v2/vpcs", "vpcs"):
         if found["name"] == inputs["name"]:
             raise RuntimeError(_unknown(args, parent, f"VPC {found['name']} exists", found["id"]))
         if wanted and ip_network(wanted).overlaps(ip_network(found["ip_range"])):
@@ -157,13 +156,28 @@ def import_line(args: pulumi.ResourceHookArgs, parent: str, identifier: str) -> 
     """
     stack, project, types, name = args.urn.removeprefix("urn:pulumi:").split("::")
     *ancestors, type_ = types.split("$")
-    parent_urn = f"urn:pulumi:{stack}::{project}::{'$'.join(ancestors)}::{parent}"
-    provider = f"urn:pulumi:{stack}::{project}::pulumi:providers:digitalocean::digitalocean"
+    return import_command((stack, project), type_, name, identifier, ("$".join(ancestors), parent))
+
+
+def import_command(
+    place: tuple[str, str], type_: str, name: str, identifier: str, parent: tuple[str, str] | None
+) -> str:
+    """Return the command that imports a resource of the account.
+
+    `place` is the stack and the project; `parent` is the type and the name of the component.
+    """
+    stack, project = place
+    urn = f"urn:pulumi:{stack}::{project}::"
+    below = f"--parent 'parent={urn}{parent[0]}::{parent[1]}' " if parent else ""
     return (
         f"pulumi import --stack {stack} --generate-code=false --protect=false {type_} {name} {identifier} "
-        f"--parent 'parent={parent_urn}' --provider 'provider={provider}'"
+        f"{below}--provider 'provider={urn}pulumi:providers:digitalocean::digitalocean'"
     )
 
 
 async def _get(path: str) -> Any:
     return await asyncio.to_thread(request, path)
+
+
+async def _every(path: str, root: str) -> list[Any]:
+    return await asyncio.to_thread(lambda: list(every(path, root, request)))

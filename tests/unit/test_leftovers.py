@@ -66,6 +66,21 @@ def test_a_firewall_that_exists_is_refused_with_the_line_that_imports_it(there: 
     assert f"network-runner-firewall bb4b2611 --parent 'parent={parent}' " in str(caught.value)
 
 
+def test_a_firewall_on_a_later_page_is_found(there: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    del there
+    pages = [[{"id": str(number), "name": f"other-{number}"} for number in range(200)]]
+    pages.append([{"id": "bb4b2611", "name": "slipway-staging-runner"}])
+
+    def answer(path: str) -> dict[str, Any]:
+        number = int(path.rpartition("page=")[2])
+        following = {"pages": {"next": "another"}} if number < len(pages) else {}
+        return {"firewalls": pages[number - 1], "links": following}
+
+    monkeypatch.setattr(leftovers, "request", answer)
+    with pytest.raises(RuntimeError, match="firewall slipway-staging-runner exists"):
+        asyncio.run(refuse_existing_firewall("network", FIREWALL))
+
+
 def test_a_zone_that_exists_is_refused_and_the_setting_is_named(there: dict[str, Any]) -> None:
     there["/v2/domains"] = {"domains": [{"name": "example.test"}]}
     with pytest.raises(RuntimeError, match=r"has the zone example\.test; .* Set dns\.zone to existing"):
