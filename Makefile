@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo bench screenshots down test nightly docs lock shell pulumi ready env
+.PHONY: help up preview refresh verify demo bench screenshots down strays test nightly docs lock shell pulumi ready env
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
@@ -84,7 +84,7 @@ ifeq ($(STACK),sandbox)
 	if $(SANDBOX) running && $(RUN) pulumi stack select $(STACK) 2>/dev/null; then \
 	    printf '\n==> %s\n' 'pulumi destroy: stack $(STACK)'; \
 	    $(SANDBOX) unlock; \
-	    $(RUN) pulumi destroy --stack $(STACK) --yes --skip-preview --exclude-protected $(ARGS) || failed=$$?; \
+	    $(RUN) python -m tools down --stack $(STACK) --yes $(ARGS) || failed=$$?; \
 	fi; \
 	$(SANDBOX) stop; \
 	if [ $$failed != 0 ]; then echo 'error: pulumi destroy failed (see above); the sandbox was removed all the same' >&2; fi; \
@@ -92,9 +92,15 @@ ifeq ($(STACK),sandbox)
 else
 	$(SAY) 'pulumi destroy: stack $(STACK)'
 	@$(PYTHON) -m tools prepare
-	@$(RUN) python -m tools renew-token --stack $(STACK)
-	@$(RUN) pulumi destroy --stack $(STACK) --exclude-protected $(ARGS)
+	@$(RUN) python -m tools down --stack $(STACK) $(ARGS)
 endif
+
+strays: $(if $(filter sandbox,$(STACK)),ready,env) ## what carries the project's name in the account and is in no stack
+ifneq ($(STACK),sandbox)
+	@$(PYTHON) -m tools prepare
+endif
+	$(SAY) 'strays'
+	@$(RUN) python -m tools strays $(ARGS)
 
 test: env ## lint, types, unit, sandbox and end-to-end tests, with a summary
 	@$(PYTHON) -m tests $(ARGS)

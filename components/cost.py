@@ -11,6 +11,8 @@ from components.settings import Settings
 _VOLUME_GIB: Final = 0.10
 #: A reserved address that points to no droplet; one that does is free.
 IDLE_ADDRESS: Final = 5.00
+#: Snapshots of droplets and volumes, per GiB.
+_SNAPSHOT_GIB: Final = 0.06
 #: One subscription for all Spaces of the account; 250 GiB of storage and 1 TiB of outbound transfer are included.
 _SPACES_SUBSCRIPTION: Final = 5.00
 
@@ -29,6 +31,23 @@ def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket:
     if has_bucket:
         items["Spaces subscription, shared by all Spaces of the account"] = _SPACES_SUBSCRIPTION
     return {item: round(price, 2) for item, price in items.items()}
+
+
+def price_of(noun: str, values: Mapping[str, Any]) -> float:
+    """Return the price of one resource in US dollars per month, by its kind and its properties as Pulumi names them.
+
+    A reserved address is free while it points to a droplet, which this function cannot see: `values` say it with
+    `dropletId`.
+    """
+    size = float(values.get("size") or 0) if noun in {"Volume", "Snapshot"} else 0.0
+    prices = {
+        "Droplet": float(values.get("priceMonthly") or 0),
+        "Volume": size * _VOLUME_GIB,
+        "Snapshot": size * _SNAPSHOT_GIB,
+        "ReservedIp": 0.0 if values.get("dropletId") else IDLE_ADDRESS,
+        "SpacesBucket": _SPACES_SUBSCRIPTION,
+    }
+    return round(prices.get(noun, 0.0), 2)
 
 
 def as_output(items: Mapping[str, float]) -> dict[str, Any]:

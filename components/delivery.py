@@ -10,6 +10,7 @@ import pulumi
 
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
+from components.gitlab_leftovers import mark_of
 from components.project import Project, ProjectArgs
 from components.runner import Runner, RunnerArgs
 from components.settings import Builder, ProjectSettings, RunnerSettings
@@ -89,6 +90,7 @@ class Delivery(Component):
                 # The settings refuse runners with different builders.
                 builder=runners[0].builder if runners else Builder.DOCKER,
                 registry_mirror=mirrors[0] if mirrors else None,
+                mark=mark_of(args.site.prefix),
                 keep_data=args.site.keep_data,
                 known_id=args.known_ids.get(settings.path),
                 moved_id=args.moved_ids.get(settings.path),

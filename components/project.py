@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from components import versions
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
+from components.gitlab_leftovers import before_create, remove_deploy_tokens, remove_variable
 from components.remote import run_script
 from components.rendering import render
 from components.settings import Builder, ExtraStage, ProjectSettings
@@ -38,7 +39,7 @@ _MAINTAINER: Final = "maintainer"
 
 @dataclass(frozen=True)
 class ProjectArgs:
-    """Inputs of `Project`. `registry_mirror` is the URL of a mirror of Docker Hub.
+    """Inputs of `Project`. `registry_mirror` is the URL of a mirror of Docker Hub; `mark` says whose the variables are.
 
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
     kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace.
@@ -48,6 +49,7 @@ class ProjectArgs:
     settings: ProjectSettings
     builder: Builder
     registry_mirror: str | None
+    mark: str
     keep_data: bool
     known_id: str | None
     moved_id: str | None
@@ -187,16 +189,22 @@ class Project(Component):
 
     def _set_variables(self, project: gitlab.Project) -> None:
         for key, variable in self._args.settings.variables.items():
+            suffix = f"variable-{key}"
             gitlab.ProjectVariable(
-                self.child_name(f"variable-{key}"),
+                self.child_name(suffix),
                 project=project.id,
                 key=key,
+                description=self._args.mark,
                 value=pulumi.Output.secret(variable.value.get_secret_value()),
                 masked=variable.masked,
                 protected=variable.protected,
                 # A dollar sign in a value is not expanded.
                 raw=True,
-                opts=self.child_options(provider=self._args.gitlab.provider, deleted_with=self._owner(project)),
+                opts=self.child_options(
+                    provider=self._args.gitlab.provider,
+                    deleted_with=self._owner(project),
+                    hooks=before_create(self, suffix, self._args.gitlab, self._args.mark, remove_variable),
+                ),
             )
 
     def _deploy_token(self, project: gitlab.Project) -> gitlab.ProjectDeployToken:
@@ -209,7 +217,10 @@ class Project(Component):
             opts=self.child_options(
                 provider=self._args.gitlab.provider,
                 deleted_with=self._owner(project),
+                # Created first, it would take its predecessor for a leftover.
+                delete_before_replace=True,
                 additional_secret_outputs=["token"],
+                hooks=before_create(self, "deploy-token", self._args.gitlab, self._args.mark, remove_deploy_tokens),
             ),
         )
 
@@ -278,11 +289,13 @@ class Project(Component):
             )
         ]
 
-    def _owner(self, project: gitlab.Project) -> pulumi.Resource | None:
-        """What a resource inside the project is deleted with; None if project and server data are kept."""
-        if self._args.keep_data:
-            return None
-        return self._args.gitlab.server.droplet if self._args.settings.imported else project
+    def _owner(self, project: gitlab.Project) -> pulumi.Resource:
+        """What a resource inside the project is deleted with: a kept project stays in GitLab when it leaves the stack.
+
+        On kept data it stays as well when the server is destroyed: the next update removes it from there.
+        """
+        is_kept = self._args.settings.imported or self._args.keep_data
+        return self._args.gitlab.server.droplet if is_kept else project
 
     def _pipeline(self) -> str:
         args = self._args

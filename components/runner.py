@@ -14,6 +14,7 @@ from components import versions
 from components.component import Component
 from components.droplets import DropletArgs, create_droplet, install_host_key
 from components.gitlab_connection import GitLabConnection
+from components.gitlab_leftovers import before_create, mark_of, remove_runners
 from components.keys import HostKeys
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
@@ -59,17 +60,25 @@ class Runner(Component):
 
     def _registration(self) -> gitlab.UserRunner:
         args, settings = self._args, self._args.settings
+        mark = mark_of(args.site.prefix)
         return gitlab.UserRunner(
             self.child_name("registration"),
             runner_type="project_type",
             project_id=args.project_id,
             description=settings.name,
+            maintenance_note=mark,
             tag_lists=list(settings.tags),
             untagged=settings.untagged,
             # GitLab expects a shared runner to be unlocked: only an administrator may share a locked one.
             locked=not args.further_project_ids,
             opts=self.child_options(
-                provider=args.gitlab.provider, deleted_with=self._owner(), additional_secret_outputs=["token"]
+                provider=args.gitlab.provider,
+                # On kept data it stays in GitLab: the next update removes it from there.
+                deleted_with=args.gitlab.server.droplet,
+                # Created first, it would take its predecessor for a leftover.
+                delete_before_replace=True,
+                additional_secret_outputs=["token"],
+                hooks=before_create(self, "registration", args.gitlab, mark, remove_runners),
             ),
         )
 
@@ -79,12 +88,10 @@ class Runner(Component):
                 self.child_name(f"project-{path}"),
                 project=pulumi.Output.from_input(project_id).apply(str),
                 runner_id=runner.id.apply(int),
-                opts=self.child_options(provider=self._args.gitlab.provider, deleted_with=self._owner()),
+                opts=self.child_options(
+                    provider=self._args.gitlab.provider, deleted_with=self._args.gitlab.server.droplet
+                ),
             )
-
-    def _owner(self) -> pulumi.Resource | None:
-        """What the runner is deleted with: the server, unless its data is kept."""
-        return None if self._args.site.keep_data else self._args.gitlab.server.droplet
 
     def _machine(self, number: int, runner: gitlab.UserRunner) -> remote.Command:
         args, settings = self._args, self._args.settings

@@ -18,6 +18,7 @@ app = typer.Typer(
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 COMMAND = Annotated[list[str], typer.Argument(help="The command and its arguments, after --.")]
+FILE = Annotated[str | None, typer.Option("--config-file", help="The stack file, if it is not in stacks/.")]
 STACK = Annotated[str | None, typer.Option(help="The stack to use; by default the one that is selected.")]
 
 
@@ -71,10 +72,34 @@ def bench(
 
 @app.command("renew-token")
 def renew_token(stack: STACK = None) -> None:
-    """Replace the stack's API token if GitLab does not accept it, as `pulumi refresh` and `destroy` need it."""
+    """Replace the stack's API token if GitLab does not accept it, as `pulumi refresh` needs it."""
     from tools import api_token  # noqa: PLC0415
 
     api_token.renew(stack)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def down(
+    stack: STACK = None,
+    file: FILE = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    options: Annotated[list[str] | None, typer.Argument(help="Options for pulumi destroy.")] = None,
+) -> None:
+    """Destroy a stack, whatever state it is in; says what is kept, and what that costs."""
+    from tools import down as module  # noqa: PLC0415
+
+    raise typer.Exit(module.down(stack, options or [], file=file, confirmed=yes))
+
+
+@app.command()
+def strays(
+    stack: Annotated[str | None, typer.Option(help="Only what carries the name of this stack.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete everything that is listed, without asking.")] = False,
+) -> None:
+    """List what carries the project's name in the account and is in no stack's state; exits with 2 if there is any."""
+    from tools import strays as module  # noqa: PLC0415
+
+    raise typer.Exit(module.strays(stack, confirmed=yes))
 
 
 def main() -> None:

@@ -245,13 +245,27 @@ def test_the_deploy_token_can_only_pull(engine: RecordingEngine) -> None:
     assert engine.named("delivery-hello-deploy-token").inputs["scopes"] == ["read_registry"]
 
 
-def test_a_kept_project_outlives_a_destroy_and_its_tokens_do_not(engine: RecordingEngine) -> None:
+@pytest.mark.usefixtures("encrypted")
+@pytest.mark.parametrize("removal", ["everything", "keep-data"])
+@pytest.mark.parametrize("imported", [{}, {"importId": "17", "protectDefaultBranch": True}])
+def test_a_destroy_sends_no_request_to_a_gitlab_that_may_be_gone(removal: str, imported: dict[str, Any]) -> None:
+    projects = [{"path": "hello", "variables": {"KEY": {"value": "the-value"}}, **imported}, {"path": "other"}]
+    engine = run_program(projects=projects, runners=[RUNNER], removal=removal)
+    inside = [one for one in engine.custom if one.type.startswith("gitlab:")]
+    assert {one.type.rsplit(":", 1)[1] for one in inside} >= {"ProjectVariable", "ProjectRunnerEnablement"}
+    for one in inside:
+        owner = one
+        while owner.deleted_with and owner.deleted_with != "server-droplet":
+            owner = engine.named(owner.deleted_with)
+        assert owner.deleted_with == "server-droplet", one.name
+
+
+def test_a_kept_project_outlives_a_destroy_and_can_leave_the_stack_without_its_variables_and_tokens(
+    engine: RecordingEngine,
+) -> None:
     assert engine.named("delivery-hello-project").request.retainOnDelete
-    for name in ("delivery-hello-deploy-token", "delivery-docker-builder-registration"):
-        # GitLab is still there and has to delete them: a forgotten credential would stay valid.
-        assert engine.named(name).deleted_with == ""
-    gone = delivered(removal="everything")
-    assert gone.named("delivery-docker-builder-registration").deleted_with == "server-droplet"
+    # Not with the project, which stays: the stack's credential is to be revoked.
+    assert engine.named("delivery-hello-deploy-token").deleted_with == "server-droplet"
 
 
 def test_a_kept_project_of_an_earlier_update_is_found_again(engine: RecordingEngine) -> None:
