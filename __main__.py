@@ -24,6 +24,7 @@ from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_server import GitLabServer, GitLabServerArgs
 from components.keys import AdminKey
+from components.known_resources import StateReader
 from components.network import Network, NetworkArgs
 from components.object_storage import ObjectStorage
 from components.public_access import PublicAccess, PublicAccessArgs
@@ -38,9 +39,10 @@ deployed = DeploymentState.read()
 
 # Every resource has one of these providers, or one that is created further down. The API token stays in the
 # environment: it is neither in the program nor in the state.
-cloud = digitalocean.Provider("digitalocean")
+state = StateReader()
+cloud = digitalocean.Provider("digitalocean", opts=pulumi.ResourceOptions(hooks=state.hooks()))
 # Everything that can be refused is refused here, in one report and before any resource is registered.
-account = read_account(reading, deployed, prefix, cloud)
+account = read_account(reading, deployed, prefix, cloud, state)
 config = reading.complete([*([] if reading.errors else conflicts(deployed, reading.settings)), *account.errors])
 plan = DeploymentPlan.after(deployed, config)
 cost = monthly_cost(config, account.prices, has_bucket=plan.has_bucket)

@@ -11,8 +11,10 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.dns_records import foreign_records
+from components.known_resources import KnownResources, StateReader
+from components.leftovers import Leftovers, Wanted
 from components.network import VpcPlan, plan_vpc
-from components.settings import DnsZone, Reading, Settings
+from components.settings import DnsZone, Reading, Settings, Storage
 from components.state import DeploymentState
 
 Size = digitalocean.outputs.GetSizesSizeResult
@@ -76,11 +78,16 @@ class _Survey:
 
 
 def read_account(
-    reading: Reading, deployed: DeploymentState | None, prefix: str, provider: digitalocean.Provider
+    reading: Reading,
+    deployed: DeploymentState | None,
+    prefix: str,
+    provider: digitalocean.Provider,
+    state: StateReader,
 ) -> Account:
-    """Ask the API whether it offers what the valid part of the settings needs.
+    """Ask the API whether it offers what the valid part of the settings needs, and whether its names are free.
 
-    `prefix` begins the names of the stack's resources, and so tells its droplets from those of others.
+    `prefix` begins the names of the stack's resources. `state` tells which of them are the stack's own, and hangs on
+    the `provider`.
     """
     nothing = VpcPlan(prefix)
     if not reading.has_credentials:
@@ -107,9 +114,13 @@ def read_account(
     survey.errors += _disk_errors(machines, sizes.sizes if sizes else [], _own_droplets(droplets, prefix))
     if account is not None and account.droplet_limit and reading.has("server", "runners"):
         survey.errors += _limit_errors(account.droplet_limit, machines, droplets, prefix)
+    known = state.read()
     if reading.has("domain", "hostname", "dns"):
-        survey.errors += _dns_errors(survey, settings, deployed)
+        survey.errors += _dns_errors(survey, settings, known)
     vpc = _vpc(survey, settings, prefix) if reading.has("region", "server") else nothing
+    leftovers = _leftovers(survey, reading, prefix, vpc, known)
+    survey.errors += leftovers.droplets([{"id": one.id, "name": one.name, "tags": one.tags or []} for one in droplets])
+    survey.errors += leftovers.errors()
     return Account(vpc, prices, tuple(survey.errors))
 
 
@@ -264,10 +275,10 @@ def _limit_errors(limit: int, machines: Sequence[Machines], droplets: Sequence[D
         )
 
 
-def _dns_errors(survey: _Survey, settings: Settings, deployed: DeploymentState | None) -> Iterator[str]:
+def _dns_errors(survey: _Survey, settings: Settings, known: KnownResources) -> Iterator[str]:
     domain, is_new = settings.domain, settings.dns.zone is DnsZone.CREATE
-    if is_new and not (deployed and deployed.has_domain and deployed.domain == domain):
-        # There is no zone yet; or an earlier update failed after creating it, and then it has our records only.
+    if is_new and domain not in known.names("Domain"):
+        # There is no zone yet; or there is, and it is refused with whatever is in it.
         return
     before = len(survey.errors)
     found = survey.ask(
@@ -277,8 +288,7 @@ def _dns_errors(survey: _Survey, settings: Settings, deployed: DeploymentState |
         absent="404",
     )
     if found is not None:
-        values = [one.value for one in found.records if one.type == "A" and one.name == settings.hostname]
-        yield from foreign_records(found.records, settings, set(_own_values(survey, values, settings, deployed)))
+        yield from foreign_records(found.records, settings, known)
     elif len(survey.errors) == before and not is_new:
         yield (
             f"dns.zone: {domain} is not a zone of this DigitalOcean account; no record could be created in it. Set "
@@ -286,28 +296,22 @@ def _dns_errors(survey: _Survey, settings: Settings, deployed: DeploymentState |
         )
 
 
-def _own_values(
-    survey: _Survey, values: Sequence[str], settings: Settings, deployed: DeploymentState | None
-) -> Iterator[str]:
-    """Those addresses of the name that its own record may have."""
-    if deployed is None or not deployed.address:
-        yield from (value for value in values if _is_reserved(survey, value))
-    elif deployed.address in values:
-        yield deployed.address
-    elif len(values) == 1 and deployed.fqdn == settings.fqdn:
-        # Somebody changed our record. A refresh finds that, and the update after it sets it right.
-        yield from values
-
-
-def _is_reserved(survey: _Survey, address: str) -> bool:
-    """Whether an address is reserved in this account; then a failed update of this stack may have made the record."""
-    found = survey.ask(
-        f"reserved address {address}",
-        "reserved_ip:read",
-        lambda options: digitalocean.get_reserved_ip(ip_address=address, opts=options),
-        absent="not found",
+def _leftovers(survey: _Survey, reading: Reading, prefix: str, vpc: VpcPlan, known: KnownResources) -> Leftovers:
+    settings = reading.settings
+    has_zone = reading.has("domain", "dns") and settings.dns.zone is DnsZone.CREATE
+    has_bucket = reading.has("registry") and settings.registry.storage is Storage.SPACES
+    kinds = ["registry", *([] if reading.has_spaces_key else ["registry-maker"])] if has_bucket else []
+    wanted = Wanted(
+        prefix=prefix,
+        region=settings.region if reading.has("region") else None,
+        domain=settings.domain if has_zone else None,
+        vpc=vpc.name if reading.has("region", "server") else None,
+        vpc_id=vpc.existing_id,
+        vpc_cidr=settings.server.vpc_cidr if reading.has("server") else None,
+        droplets=[name for machines in _machines_of(reading, prefix) for name in machines.names],
+        spaces_keys=[f"{prefix}-{kind}" for kind in kinds],
     )
-    return found is not None and bool(found.region)
+    return Leftovers(lambda what, scope, ask: survey.ask(what, scope, lambda _: ask()), wanted, known)
 
 
 def _vpc(survey: _Survey, settings: Settings, prefix: str) -> VpcPlan:

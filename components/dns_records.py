@@ -9,8 +9,11 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
-from components.leftovers import before_create, refuse_existing_domain
+from components.known_resources import KnownResources
+from components.leftovers import PLACES, import_line
 from components.settings import Settings
+
+ZoneRecord = digitalocean.outputs.GetRecordsRecordResult
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,42 @@ class DnsRecordsArgs:
     create_domain: bool
 
 
-def foreign_records(
-    records: Sequence[digitalocean.outputs.GetRecordsRecordResult], settings: Settings, own_values: Collection[str]
-) -> Iterator[str]:
+def foreign_records(records: Sequence[ZoneRecord], settings: Settings, known: KnownResources) -> Iterator[str]:
     """Records of the zone that would answer for GitLab's name beside the stack's own, each as an error.
 
-    Resolvers give out the addresses of all of them in turn, and Let's Encrypt prefers IPv6.
+    DigitalOcean accepts a second address record without a word. Resolvers give out the addresses of all of them in
+    turn, Let's Encrypt prefers IPv6, and name servers of its own take the whole name away.
     """
     included = ", those of the certificate authority included" if settings.certificate.issuer else ""
-    for record in records:
-        if record.name != settings.hostname or record.type not in {"A", "AAAA", "CNAME"}:
+    here = [record for record in records if record.name == settings.hostname]
+    own = _own_values([record.value for record in here if record.type == "A"], settings, known)
+    for record in here:
+        if record.type not in {"A", "AAAA", "CNAME", "NS"} or (record.type == "A" and record.value in own):
             continue
-        if record.type == "A" and record.value in own_values:
-            continue
+        share = "all requests" if record.type == "NS" else "part of the requests"
+        advice = "Delete the record, or use another hostname"
+        if record.type == "A" and record.value in {one.get("ipAddress") for one in known.of_type("ReservedIp")}:
+            share = "a second record could not be created, or part of the requests"
+            line = import_line(PLACES["record"], f"{settings.domain},{record.id}", known)
+            advice = f"It has this stack's address: take it over with\n{line}\nor delete it" if line else advice
         yield (
             f"hostname: the zone {settings.domain} has the record {record.name} {record.type} {record.value} (ID "
-            f"{record.id}), which is not this stack's; part of the requests for {settings.fqdn} would go "
-            f"there{included}. Delete the record, or use another hostname"
+            f"{record.id}), which is not in this stack's state; {share} for {settings.fqdn} would go "
+            f"there{included}. {advice}"
         )
+
+
+def _own_values(values: Collection[str], settings: Settings, known: KnownResources) -> set[str]:
+    """Those addresses of the name that the stack's own record has."""
+    place = (settings.domain, "A", settings.hostname)
+    records = [
+        one for one in known.of_type("DnsRecord") if (one.get("domain"), one.get("type"), one.get("name")) == place
+    ]
+    own = {str(record.get("value")) for record in records}
+    if own and own.isdisjoint(values) and len(values) == 1:
+        # Somebody changed our record. A refresh finds that, and the update after it sets it right.
+        return set(values)
+    return own
 
 
 class DnsRecords(Component):
@@ -83,8 +104,7 @@ class DnsRecords(Component):
     def _domain(self, args: DnsRecordsArgs) -> pulumi.Output[str]:
         name, keep = args.settings.domain, args.settings.keep_data
         if args.create_domain:
-            hooks = before_create(self, "domain", refuse_existing_domain)
-            options = self.child_options(keep=keep, hooks=hooks)
+            options = self.child_options(keep=keep)
             return digitalocean.Domain(self.child_name("domain"), name=name, opts=options).name
         found = digitalocean.get_domain_output(name=name, opts=pulumi.InvokeOptions(parent=self))
         return found.apply(lambda domain: domain.name)

@@ -12,7 +12,6 @@ import pulumi_digitalocean as digitalocean
 
 from components.component import Component
 from components.keys import HostKeys
-from components.leftovers import refuse_existing_droplet
 from components.network import MachineGroup
 from components.remote import BOOT_DIALS, Machine, run_script
 from components.rendering import render
@@ -66,11 +65,8 @@ def create_droplet(
             delete_before_replace=True,
             # A shutdown takes time; of the provider's own limit of a minute most is spent between its requests.
             custom_timeouts=pulumi.CustomTimeouts(delete="15m"),
-            hooks=pulumi.ResourceHookBinding(
-                before_create=[refuse_existing_droplet],
-                # To resize a droplet, the provider cuts its power.
-                before_update=[shut_down_before_resize],
-            ),
+            # To resize a droplet, the provider cuts its power.
+            hooks=pulumi.ResourceHookBinding(before_update=[shut_down_before_resize]),
         ),
     )
 

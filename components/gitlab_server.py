@@ -13,7 +13,6 @@ from pulumi_command import remote
 from components.component import Component
 from components.droplets import ADMIN_USER, DropletArgs, create_droplet, install_host_key
 from components.keys import HostKeys
-from components.leftovers import before_create, refuse_existing_volume, report_idle_addresses
 from components.remote import Machine, run_script
 from components.settings.server import Server
 from components.site import Site
@@ -54,7 +53,7 @@ class GitLabServer(Component):
         reserved = digitalocean.ReservedIp(
             self.child_name("address"),
             region=args.site.region,
-            opts=self.child_options(keep=keep, hooks=before_create(self, "address", report_idle_addresses)),
+            opts=self.child_options(keep=keep),
         )
         droplet = create_droplet(
             self,
@@ -90,10 +89,7 @@ class GitLabServer(Component):
             region=self._args.site.region,
             size=self._args.settings.volume_size_gb,
             description="Everything that GitLab keeps",
-            opts=self.child_options(
-                keep=self._args.site.keep_data,
-                hooks=before_create(self, "data", refuse_existing_volume),
-            ),
+            opts=self.child_options(keep=self._args.site.keep_data),
         )
 
     def _attach(

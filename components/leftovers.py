@@ -1,162 +1,241 @@
-"""What a failed update has left in the account without a trace in the state: found before it is created a second time.
+"""What the account has under the stack's names, and the stack's state has not.
 
-When an update is killed, or a response of the API is lost, a resource may exist that the state does not have. Only the
-engine knows that it has to create a resource, so these checks are hooks for `before_create`. What they find is never
-taken over: a name is not proof of whose it is. The message has the line that imports it.
+It belongs to somebody else, such as another stack of the same name; or an earlier update was killed, or lost an answer
+of the API, and left it. DigitalOcean refuses a second volume, firewall, network or zone of a name, and silently makes a
+second droplet, SSH key, Spaces key or address record. So all of it is looked for before anything is created. What is
+found is never taken over: a name is not proof of whose it is. The message has the line that imports it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from functools import partial, update_wrapper
-from ipaddress import ip_network
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_network
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import pulumi
 
-from components.api import every, request
-from components.component import Component
+from components import api
 from components.cost import IDLE_ADDRESS
+from components.known_resources import KnownResources
+
+#: An entry of a list of the API.
+Entry = dict[str, Any]
+#: Asks for a list of the API: what it is, the scope that it needs, and how. None if there was no answer.
+Ask = Callable[[str, str, Callable[[], list[Entry]]], list[Entry] | None]
 
 
-def before_create(
-    component: Component, suffix: str, check: Callable[[str, pulumi.ResourceHookArgs], Awaitable[None]]
-) -> pulumi.ResourceHookBinding:
-    """Bind `check` to a child of `component`: it runs before the child is created, and at preview as well."""
-    hook = pulumi.ResourceHook(
-        f"{component.child_name(suffix)}-before-create",
-        # The SDK takes over its name.
-        update_wrapper(partial(check, component.component_name), check),
-        pulumi.ResourceHookOptions(on_dry_run=True),
-    )
-    return pulumi.ResourceHookBinding(before_create=[hook])
+@dataclass(frozen=True)
+class Place:
+    """A resource of the program: its type token and logical name, and those of the component that it is in."""
+
+    type: str
+    name: str
+    parent_type: str = ""
+    parent: str = ""
 
 
-async def refuse_existing_volume(parent: str, args: pulumi.ResourceHookArgs) -> None:
-    """Refuse to create a volume whose name is taken.
+_DIGITALOCEAN: Final = "digitalocean:index/"
+PLACES: Final = {
+    "address": Place(f"{_DIGITALOCEAN}reservedIp:ReservedIp", "server-address", "slipway:index:GitLabServer", "server"),
+    "domain": Place(f"{_DIGITALOCEAN}domain:Domain", "dns-domain", "slipway:index:DnsRecords", "dns"),
+    "public": Place(
+        f"{_DIGITALOCEAN}firewall:Firewall", "public-access-firewall", "slipway:index:PublicAccess", "public-access"
+    ),
+    "record": Place(f"{_DIGITALOCEAN}dnsRecord:DnsRecord", "dns-a", "slipway:index:DnsRecords", "dns"),
+    "runner": Place(f"{_DIGITALOCEAN}firewall:Firewall", "network-runner-firewall", "slipway:index:Network", "network"),
+    "server-base": Place(
+        f"{_DIGITALOCEAN}firewall:Firewall", "network-server-base-firewall", "slipway:index:Network", "network"
+    ),
+    "ssh-key": Place(f"{_DIGITALOCEAN}sshKey:SshKey", "ssh-key"),
+    "volume": Place(f"{_DIGITALOCEAN}volume:Volume", "server-data", "slipway:index:GitLabServer", "server"),
+    "vpc": Place(f"{_DIGITALOCEAN}vpc:Vpc", "network-vpc", "slipway:index:Network", "network"),
+}
+_FIREWALLS: Final = ("server-base", "runner", "public")
 
-    Raises:
-        RuntimeError: there is such a volume, or the API refuses to say.
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the settings ask for, as far as they are valid; None and nothing for what is not known.
+
+    `domain` is the zone that the stack creates, `vpc` the network's name; `vpc_id` is that of a network which a
+    destroyed stack has left, and which this one goes on with; `droplets` and `spaces_keys` are names.
     """
-    inputs = args.new_inputs or {}
-    query = urlencode({"name": inputs["name"], "region": inputs["region"]})
-    found = await _every(f"/v2/volumes?{query}", "volumes")
-    if found:
-        raise RuntimeError(
-            _unknown(args, parent, f"volume {inputs['name']} exists in {inputs['region']}", found[0]["id"])
+
+    prefix: str
+    region: str | None = None
+    domain: str | None = None
+    vpc: str | None = None
+    vpc_id: str | None = None
+    vpc_cidr: IPv4Network | None = None
+    droplets: Sequence[str] = ()
+    spaces_keys: Sequence[str] = ()
+
+
+class Leftovers:
+    """Looks for what is wanted and taken: each finding is one error, with the setting to blame."""
+
+    def __init__(self, ask: Ask, wanted: Wanted, known: KnownResources) -> None:
+        """Nothing is asked yet."""
+        self._ask = ask
+        self._wanted = wanted
+        self._known = known
+
+    def errors(self) -> Iterator[str]:
+        """Everything that is taken. Idle addresses are only reported: they have neither names nor tags."""
+        yield from self._zones()
+        yield from self._networks()
+        yield from self._volumes()
+        yield from self._firewalls()
+        yield from self._ssh_keys()
+        yield from self._spaces_keys()
+        yield from self._addresses()
+
+    def droplets(self, found: Sequence[Entry]) -> Iterator[str]:
+        """Droplets of the stack's names; and those that carry a tag which the stack is about to create."""
+        mine = self._known.names("Droplet")
+        tags = {f"{self._wanted.prefix}-{kind}" for kind in ("server", "runner")} - self._known.names("Tag")
+        for droplet in found:
+            name, identifier = droplet["name"], droplet["id"]
+            if name in self._wanted.droplets and name not in mine:
+                yield self._without_import(
+                    f"a droplet {name} (ID {identifier})",
+                    "a second one of that name would be created beside it",
+                    f"It holds nothing that is needed: delete it with doctl compute droplet delete {identifier}",
+                )
+            elif carried := sorted(tags.intersection(tag.lower() for tag in droplet["tags"])):
+                yield (
+                    f"stack: the droplet {name} (ID {identifier}) carries the tag {carried[0]}, and is not in this "
+                    "stack's state; the stack's firewall would apply to it, too. Remove the tag from it, or choose "
+                    "another name for the stack"
+                )
+
+    def _zones(self) -> Iterator[str]:
+        domain = self._wanted.domain
+        if domain is None or domain in self._known.names("Domain"):
+            return
+        for found in self._list("the zones", "domain:read", "/v2/domains", "domains"):
+            if found["name"] == domain:
+                yield (
+                    f"dns.zone: the account has the zone {domain}, which is not in this stack's state; a second one "
+                    "cannot be created. Set dns.zone to existing: the stack then adds its records to the zone and "
+                    f"never deletes it{self._or_import('domain', domain)}"
+                )
+
+    def _networks(self) -> Iterator[str]:
+        wanted = self._wanted
+        if wanted.vpc is None or wanted.vpc in self._known.names("Vpc"):
+            return
+        for found in self._list("the networks", "vpc:read", "/v2/vpcs", "vpcs"):
+            if found["id"] == wanted.vpc_id:
+                continue
+            if found["name"] == wanted.vpc:
+                yield self._taken("vpc", f"a network {found['name']}", found["id"])
+            elif wanted.vpc_cidr and wanted.vpc_cidr.overlaps(ip_network(found["ip_range"])):
+                yield (
+                    f"server.vpcCidr: {wanted.vpc_cidr} overlaps {found['ip_range']}, the range of the network "
+                    f"{found['name']}; DigitalOcean would refuse it. Use another range, or remove vpcCidr"
+                )
+
+    def _volumes(self) -> Iterator[str]:
+        name, region = f"{self._wanted.prefix}-data", self._wanted.region
+        if region is None or any((one.get("name"), one.get("region")) == (name, region) for one in self._volumes_known):
+            return
+        query = urlencode({"name": name, "region": region})
+        for found in self._list("the volumes", "block_storage:read", f"/v2/volumes?{query}", "volumes"):
+            yield self._taken("volume", f"a volume {name} in {region}", found["id"])
+
+    @property
+    def _volumes_known(self) -> Iterator[Any]:
+        return self._known.of_type("Volume")
+
+    def _firewalls(self) -> Iterator[str]:
+        wanted = {f"{self._wanted.prefix}-{kind}": kind for kind in _FIREWALLS}
+        for name in self._known.names("Firewall"):
+            wanted.pop(name, None)
+        for found in self._list("the firewalls", "firewall:read", "/v2/firewalls", "firewalls") if wanted else ():
+            if kind := wanted.get(found["name"]):
+                yield self._taken(kind, f"a firewall {found['name']}", found["id"])
+
+    def _ssh_keys(self) -> Iterator[str]:
+        name = f"{self._wanted.prefix}-admin"
+        if name in self._known.names("SshKey"):
+            return
+        pairs = {str(pair.get("publicKeyOpenssh")).strip() for pair in self._known.of_type("PrivateKey")}
+        for found in self._list("the SSH keys", "ssh_key:read", "/v2/account/keys", "ssh_keys"):
+            if found["name"] == name or found["public_key"].strip() in pairs:
+                yield self._taken("ssh-key", f"an SSH key {found['name']}", str(found["id"]))
+
+    def _spaces_keys(self) -> Iterator[str]:
+        wanted = set(self._wanted.spaces_keys) - self._known.names("SpacesKey")
+        for found in self._list("the Spaces keys", "spaces_key:read", "/v2/spaces/keys", "keys") if wanted else ():
+            if found["name"] in wanted:
+                yield self._without_import(
+                    f"a Spaces key {found['name']} ({found['access_key']})",
+                    "a second one of that name would be created, and the first one would stay valid",
+                    "Nobody has its secret: delete it under Spaces Object Storage in the control panel",
+                )
+
+    def _addresses(self) -> Iterator[str]:
+        region = self._wanted.region
+        if region is None or any(True for _ in self._known.of_type("ReservedIp")):
+            return
+        found = self._list("the reserved addresses", "reserved_ip:read", "/v2/reserved_ips", "reserved_ips")
+        for address in found:
+            if address["droplet"] is None and address["region"]["slug"] == region:
+                self._report_idle(address["ip"], region)
+        # Left out for a token that may not read it.
+        asked = self._ask("the account", "account:read", lambda: [api.request("/v2/account")["account"]]) or [{}]
+        limit = asked[0].get("reserved_ip_limit")
+        if limit and len(found) >= limit:
+            yield (
+                f"server: needs a reserved address, and the account has {len(found)} and may have {limit}; another one "
+                "could not be reserved. Delete one under Networking in the control panel, or ask there for a higher "
+                "limit"
+            )
+
+    def _report_idle(self, address: str, region: str) -> None:
+        pulumi.log.warn(
+            f"The reserved address {address} in {region} points to no droplet and costs {IDLE_ADDRESS:.2f} US dollars "
+            "per month. If nobody needs it, delete it under Networking in the control panel"
+            + self._or_import("address", address)
         )
 
+    def _list(self, what: str, scope: str, path: str, key: str) -> list[Entry]:
+        return self._ask(what, scope, lambda: list(api.every(path, key, api.request))) or []
 
-async def refuse_existing_droplet(args: pulumi.ResourceHookArgs) -> None:
-    """Refuse to create a second droplet of the same name; names of droplets are not unique. Not for previews.
-
-    At a preview, the droplet that is about to be replaced still exists.
-
-    Raises:
-        RuntimeError: there is such a droplet, or the API refuses to say.
-    """
-    name = (args.new_inputs or {})["name"]
-    for droplet in await _every(f"/v2/droplets?{urlencode({'name': name})}", "droplets"):
-        raise RuntimeError(
-            f"droplet {name} (ID {droplet['id']}) exists, but this stack does not know it: an earlier update may have "
-            "been interrupted while creating it. It holds nothing that is needed. Delete it, for example with doctl "
-            f"compute droplet delete {droplet['id']}, then run pulumi up again"
+    def _taken(self, place: str, what: str, identifier: str) -> str:
+        return (
+            f"stack: the account has {what} (ID {identifier}), which is not in this stack's state; DigitalOcean would "
+            "refuse a second one, or create it beside the first. Choose another name for the stack; or, if nothing "
+            f"needs it, delete it{self._or_import(place, identifier)}"
         )
 
-
-async def report_idle_addresses(parent: str, args: pulumi.ResourceHookArgs) -> None:
-    """Name the reserved addresses of the region that point to no droplet, before another one is reserved.
-
-    The provider loses an address if the API does not know it yet when it is read back. Addresses have neither names nor
-    tags, so it cannot be said whose they are.
-
-    Raises:
-        RuntimeError: the account has as many addresses as it may have, three by default; or the API refuses to say.
-    """
-    region = (args.new_inputs or {})["region"]
-    addresses = await _every("/v2/reserved_ips", "reserved_ips")
-    # Left out for a token that may not read it.
-    limit = (await _get("/v2/account"))["account"].get("reserved_ip_limit")
-    for address in addresses:
-        if address["droplet"] is None and address["region"]["slug"] == region:
-            pulumi.log.warn(
-                f"The reserved address {address['ip']} in {region} points to no droplet and costs "
-                f"{IDLE_ADDRESS:.2f} US dollars per month. If an earlier update of this stack has reserved it and "
-                "then failed, stop this one and take the address over with\n"
-                f"{import_line(args, parent, address['ip'])}\n"
-                "If nobody needs it, delete it under Networking in the control panel"
+    def _without_import(self, what: str, consequence: str, advice: str) -> str:
+        if self._known.outputs:
+            return (
+                f"stack: the account has {what}, which is not in this stack's state; {consequence}. If an earlier "
+                f"update of this stack was interrupted, it is left from it. {advice}"
             )
-    if limit and len(addresses) >= limit:
-        raise RuntimeError(
-            f"the account has {len(addresses)} reserved addresses and may have {limit}; another one cannot be "
-            "reserved. Delete one under Networking in the control panel, or ask there for a higher limit"
+        return (
+            f"stack: the account has {what}, and this stack has nothing yet; {consequence}. It belongs to another "
+            "stack of this name. Choose another name for this one"
         )
 
-
-async def refuse_existing_firewall(parent: str, args: pulumi.ResourceHookArgs) -> None:
-    """Refuse to create a firewall whose name is taken.
-
-    Raises:
-        RuntimeError: there is such a firewall, or the API refuses to say.
-    """
-    name = (args.new_inputs or {})["name"]
-    for found in await _every("/v2/firewalls", "firewalls"):
-        if found["name"] == name:
-            raise RuntimeError(_unknown(args, parent, f"firewall {name} exists", found["id"]))
+    def _or_import(self, place: str, identifier: str) -> str:
+        line = import_line(PLACES[place], identifier, self._known)
+        if not line:
+            return ""
+        return f". If an earlier update of this stack was interrupted while creating it, take it over with\n{line}\n"
 
 
-async def refuse_existing_domain(parent: str, args: pulumi.ResourceHookArgs) -> None:
-    """Refuse to create a DNS zone that the account has.
-
-    Raises:
-        RuntimeError: there is such a zone, or the API refuses to say.
-    """
-    name = (args.new_inputs or {})["name"]
-    for found in await _every("/v2/domains", "domains"):
-        if found["name"] == name:
-            raise RuntimeError(
-                f"the account has the zone {name}; a second one cannot be created. Set dns.zone to existing: the stack "
-                "then adds its records to the zone and never deletes it. If an earlier update of this stack has "
-                f"created the zone, take it over with\n{import_line(args, parent, name)}"
-            )
-
-
-async def refuse_taken_network(parent: str, args: pulumi.ResourceHookArgs) -> None:
-    """Refuse to create a VPC whose name or range is taken, before anything moves to it.
-
-    Raises:
-        RuntimeError: another VPC has the name or a part of the range, or the API refuses to say.
-    """
-    inputs = args.new_inputs or {}
-    wanted = inputs.get("ipRange")
-    for found in await _every("/v2/vpcs", "vpcs"):
-        if found["name"] == inputs["name"]:
-            raise RuntimeError(_unknown(args, parent, f"VPC {found['name']} exists", found["id"]))
-        if wanted and ip_network(wanted).overlaps(ip_network(found["ip_range"])):
-            raise RuntimeError(
-                f"server.vpcCidr: {wanted} overlaps {found['ip_range']}, the range of the VPC {found['name']}; "
-                "DigitalOcean would refuse it. Use another range, or remove vpcCidr"
-            )
-
-
-def _unknown(args: pulumi.ResourceHookArgs, parent: str, what: str, identifier: str) -> str:
-    return (
-        f"{what}, but this stack does not know it: an earlier update may have been interrupted. If it is the stack's, "
-        f"take it over with\n{import_line(args, parent, identifier)}\n"
-        "otherwise rename or delete it. Then run pulumi up again"
-    )
-
-
-def import_line(args: pulumi.ResourceHookArgs, parent: str, identifier: str) -> str:
-    """Return the command that adds an existing resource to the state in the place of the one to be created.
-
-    `parent` is the logical name of its component: the URN has the component's type, but not its name.
-    """
-    stack, project, types, name = args.urn.removeprefix("urn:pulumi:").split("::")
-    *ancestors, type_ = types.split("$")
-    return import_command((stack, project), type_, name, identifier, ("$".join(ancestors), parent))
+def import_line(place: Place, identifier: str, known: KnownResources) -> str:
+    """Return the command that adds an existing resource to the state; nothing if its component is not there yet."""
+    if not known.has("digitalocean") or (place.parent and not known.has(place.parent)):
+        return ""
+    parent = (place.parent_type, place.parent) if place.parent else None
+    return import_command((pulumi.get_stack(), pulumi.get_project()), place.type, place.name, identifier, parent)
 
 
 def import_command(
@@ -164,7 +243,8 @@ def import_command(
 ) -> str:
     """Return the command that imports a resource of the account.
 
-    `place` is the stack and the project; `parent` is the type and the name of the component.
+    `place` is the stack and the project; `parent` is the type and the name of the component. The URN of a component
+    has its type, but not those of its children.
     """
     stack, project = place
     urn = f"urn:pulumi:{stack}::{project}::"
@@ -173,11 +253,3 @@ def import_command(
         f"pulumi import --stack {stack} --generate-code=false --protect=false {type_} {name} {identifier} "
         f"{below}--provider 'provider={urn}pulumi:providers:digitalocean::digitalocean'"
     )
-
-
-async def _get(path: str) -> Any:
-    return await asyncio.to_thread(request, path)
-
-
-async def _every(path: str, root: str) -> list[Any]:
-    return await asyncio.to_thread(lambda: list(every(path, root, request)))

@@ -10,7 +10,6 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
-from components.leftovers import before_create, refuse_existing_firewall, refuse_taken_network
 
 _ANYWHERE = ["0.0.0.0/0", "::/0"]
 _HTTP = 80
@@ -98,7 +97,6 @@ class Network(Component):
                 retain=args.vpc.is_default,
                 # The engine ignores it once the VPC is in the state.
                 import_=args.vpc.existing_id,
-                hooks=before_create(self, "vpc", refuse_taken_network),
             ),
         )
         ssh = _inbound(22, args.admin_cidrs)
@@ -118,7 +116,7 @@ class Network(Component):
             inbound_rules=inbound,
             # Anything that no rule allows is dropped, outbound traffic included.
             outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
-            opts=self.child_options(hooks=before_create(self, f"{firewall_name}-firewall", refuse_existing_firewall)),
+            opts=self.child_options(),
         )
         return MachineGroup(tag.name, firewall)
 

@@ -9,7 +9,6 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
-from components.leftovers import before_create, refuse_existing_firewall
 from components.network import open_to_everybody
 
 
@@ -42,9 +41,6 @@ class PublicAccess(Component):
             name=f"{args.prefix}-public",
             droplet_ids=[args.droplet.id.apply(int)],
             inbound_rules=[open_to_everybody(port) for port in args.ports],
-            opts=self.child_options(
-                depends_on=args.closed_until,
-                hooks=before_create(self, "firewall", refuse_existing_firewall),
-            ),
+            opts=self.child_options(depends_on=args.closed_until),
         )
         self.register_outputs({"firewallId": self.firewall.id})

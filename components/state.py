@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 import pulumi
+from pulumi.output import Unknown
 
 from components.settings import DnsZone, ProjectSettings, Settings, SettingsError, Storage
 from components.versions import GITLAB_LAST_KNOWN_MAJOR, GITLAB_REQUIRED_STOPS
@@ -54,7 +55,9 @@ class DeploymentState:
         of all outputs in the state and drift at every refresh after an update.
         """
         stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        outputs = _outputs_of(stack)
+        found = read_while_written("pulumi:pulumi:readStackOutputs", {"name": stack})["outputs"]
+        # An update of some targets alone leaves outputs that are not known.
+        outputs = {key: value for key, value in found.items() if not isinstance(value, Unknown)}
         exported: Mapping[str, Any] | None = outputs.get("deployed")
         if not exported:
             return None
@@ -202,13 +205,16 @@ def _moved(path: str, now: str, wanted: str, what: str) -> list[str]:
     ]
 
 
-def _outputs_of(stack: str) -> Mapping[str, Any]:
+def read_while_written(function: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Call a function of the engine that reads the stack's own state, which the engine may be writing.
+
+    An engine whose state is a file writes it when an update starts, and may not have finished.
+    """
     deadline = time.monotonic() + _READ_AGAIN_SECONDS
     while True:
         try:
-            return dict(pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": stack}).value["outputs"])
+            return dict(pulumi.runtime.invoke(function, dict(arguments)).value)
         except Exception as error:
-            # An engine whose state is a file writes it when an update starts, and may not have finished.
             if "failed to load checkpoint: EOF" not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc  # type: ignore[import-untyped]
 import pulumi
@@ -34,6 +35,16 @@ ENVELOPE = "4dabf18193072939515e22adb298388d"
 ENCRYPTED = ["slipway:certificate", "slipway:registry"]
 
 _STACK = "pulumi:pulumi:Stack"
+#: The lists of the API that the program reads itself: their paths, and their names in the answers.
+_LISTS = {
+    "/v2/account/keys": "ssh_keys",
+    "/v2/domains": "domains",
+    "/v2/firewalls": "firewalls",
+    "/v2/reserved_ips": "reserved_ips",
+    "/v2/spaces/keys": "keys",
+    "/v2/volumes": "volumes",
+    "/v2/vpcs": "vpcs",
+}
 
 #: Once no task has ended for this long, those that remain wait for something that will not come.
 _SETTLED_SECONDS = 0.2
@@ -130,6 +141,10 @@ class RecordingEngine(mocks.Mocks):
     hooks: dict[str, pulumi.ResourceHook] = field(default_factory=dict)
     #: What the API answers, by function; a `RefusedCall` is an error. Everything else is in good order.
     answers: dict[str, dict[str, Any] | RefusedCall] = field(default_factory=dict)
+    #: What the API lists, by path; an error is raised. Every other list is empty.
+    listed: dict[str, Any] = field(default_factory=dict)
+    #: The resources in the state, with their outputs by URN.
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Properties of every project that is imported.
     existing: dict[str, Any] = field(default_factory=lambda: {"defaultBranch": "master"})
 
@@ -148,6 +163,8 @@ class RecordingEngine(mocks.Mocks):
         """Record a function call and answer with its arguments."""
         if args.token.endswith(":readStackOutputs"):
             return {"name": args.args["name"], "outputs": self.previous_outputs}, []
+        if args.token.endswith(":readStackResourceOutputs"):
+            return {"outputs": {urn: {"outputs": outputs} for urn, outputs in self.known.items()}}, []
         self.calls.append((args.token, dict(args.args)))
         function = args.token.rsplit(":", 1)[1]
         answer = self.answers.get(function, _account_of(function, dict(args.args)))
@@ -161,6 +178,20 @@ class RecordingEngine(mocks.Mocks):
             }
             return {"groups": [{"fullPath": path, "groupId": number} for path, number in found.items()]}, []
         return dict(args.args), []
+
+    def request(self, path: str) -> Any:
+        """Answer a GET of the API."""
+        answer = self.listed.get(path.partition("?")[0], [])
+        if isinstance(answer, Exception):
+            raise answer
+        if path == "/v2/account":
+            return {"account": answer or {"reserved_ip_limit": 3}}
+        return {_LISTS[path.partition("?")[0]]: answer, "links": {}}
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the stack has never been updated: then there is no state to read."""
+        return not (self.known or self.previous_outputs)
 
     def of_type(self, suffix: str) -> list[Registration]:
         """Registrations whose type token ends with `suffix`."""
@@ -206,6 +237,9 @@ class _RecordingMonitor(mocks.MockMonitor):
         self._engine.registrations.append(Registration(urn, request.type, request.name, inputs, request))
         if self._engine.hold:
             self._engine.hold.note(urn)
+        if self._engine.is_new and request.type == "pulumi:providers:digitalocean":
+            for name in request.hooks.before_create:
+                self._engine.hooks[name].callback(_creation(urn))
         return super().RegisterResource(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def RegisterResourceOutputs(  # noqa: N802
@@ -261,10 +295,15 @@ def run_program(
     settings_of_stack = as_config({**project_defaults(), **REQUIRED, **changes})
     config.set_all_config(settings_of_stack, ENCRYPTED)
     try:
-        _LOOP.run_until_complete(run_in_stack(_program))
+        with mock.patch("components.api.request", engine.request):
+            _LOOP.run_until_complete(run_in_stack(_program))
     finally:
         _finish_tasks()
     return engine
+
+
+def _creation(urn: str) -> pulumi.ResourceHookArgs:
+    return pulumi.ResourceHookArgs(urn=urn, id="", name="", type="", new_inputs={})
 
 
 def _finish_tasks() -> None:

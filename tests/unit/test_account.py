@@ -20,14 +20,26 @@ def refusal(status: int) -> RefusedCall:
     return RefusedCall(f'invoking: Error retrieving something: GET {url}: {status} (request "8f2c") its own words')
 
 
+#: A state with a server in it.
+RUNNING: dict[str, dict[str, Any]] = {
+    "urn:pulumi:test::slipway::slipway:index:Network$digitalocean:index/tag:Tag::network-server-tag": {
+        "name": "slipway-test-server"
+    },
+    "urn:pulumi:test::slipway::slipway:index:GitLabServer$digitalocean:index/droplet:Droplet::server-droplet": {
+        "name": "slipway-test"
+    },
+}
+
+
 def run(answers: dict[str, Any], previous: dict[str, Any] | None = None, **changes: Any) -> RecordingEngine:
-    """The program in an account that gives these answers."""
-    return run_program(engine=RecordingEngine(answers=answers), previous_outputs=previous, **changes)
+    """The program of a stack with a server, in an account that gives these answers."""
+    engine = RecordingEngine(answers=answers, known=RUNNING)
+    return run_program(engine=engine, previous_outputs=previous, **changes)
 
 
 def errors(answers: dict[str, Any], previous: dict[str, Any] | None = None, **changes: Any) -> list[str]:
-    """Why the program refuses to run in an account that gives these answers."""
-    engine = RecordingEngine(answers=answers)
+    """Why the program of a stack with a server refuses to run in an account that gives these answers."""
+    engine = RecordingEngine(answers=answers, known=RUNNING)
     with pytest.raises(SettingsError) as caught:
         run_program(engine=engine, previous_outputs=previous, **changes)
     assert [one.name for one in engine.registrations] == ["slipway-test", "digitalocean"]
@@ -157,33 +169,71 @@ def test_a_size_with_a_smaller_disk_than_the_droplet_has_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["A", "AAAA", "CNAME"])
+RECORD = "urn:pulumi:test::slipway::slipway:index:DnsRecords$digitalocean:index/dnsRecord:DnsRecord::dns-a"
+ADDRESS = (
+    "urn:pulumi:test::slipway::slipway:index:GitLabServer$digitalocean:index/reservedIp:ReservedIp::server-address"
+)
+OWN = {"domain": "example.test", "type": "A", "name": "gitlab", "value": "198.51.100.7"}
+
+
+def zone_errors(known: dict[str, Any], *found: dict[str, Any], **changes: Any) -> list[str]:
+    """What a stack with these resources has against an existing zone with these records."""
+    engine = RecordingEngine(answers=records(*found), known=known)
+    settings = {"dns": {"zone": "existing"}, **changes}
+    try:
+        run_program(engine=engine, **settings)
+    except SettingsError as error:
+        return error.errors
+    assert engine.named("dns-a")
+    return []
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA", "CNAME", "NS"])
 def test_a_foreign_record_of_the_name_is_refused_and_named(kind: str) -> None:
-    [line] = errors(records({**FOREIGN, "type": kind}), dns={"zone": "existing"})
+    [line] = zone_errors({}, {**FOREIGN, "type": kind})
     assert line.startswith(f"hostname: the zone example.test has the record gitlab {kind} 192.0.2.44 (ID 7)")
     assert line.endswith("Delete the record, or use another hostname")
     assert "those of the certificate authority included" in line
     certificate = {"acmeDirectory": "https://ca.example.test/directory"}
-    [line] = errors(records({**FOREIGN, "type": kind}), dns={"zone": "existing"}, certificate=certificate)
+    [line] = zone_errors({}, {**FOREIGN, "type": kind}, certificate=certificate)
     assert "would go there. Delete the record" in line
 
 
 def test_records_of_other_names_and_types_do_not_matter() -> None:
     others = ({**FOREIGN, "name": "www"}, {**FOREIGN, "type": "TXT"}, {**FOREIGN, "name": "@", "type": "AAAA"})
-    assert run(records(*others), dns={"zone": "existing"}).named("dns-a")
+    # A wildcard does not apply to a name that has a record of any type.
+    wildcard = {**FOREIGN, "name": "*"}
+    assert zone_errors({}, *others, wildcard) == []
+
+
+def test_the_record_of_another_stack_in_the_account_is_foreign_although_its_address_is_the_accounts() -> None:
+    reserved = {"getReservedIp": {"ipAddress": "192.0.2.44", "region": "nyc3"}}
+    [line] = errors({**records(FOREIGN), **reserved}, dns={"zone": "existing"})
+    assert line.startswith("hostname: the zone example.test has the record gitlab A 192.0.2.44 (ID 7)")
 
 
 def test_the_record_of_a_stack_is_not_foreign_to_it() -> None:
-    zone = {"zone": "existing"}
     own = {**FOREIGN, "value": "198.51.100.7"}
-    previous = {"deployed": KEPT, "server_address": "198.51.100.7", "gitlab_url": "https://gitlab.example.test"}
-    assert run(records(own), previous, dns=zone).named("dns-a")
-    assert len(errors(records(own, FOREIGN), previous, dns=zone)) == 1
+    assert zone_errors({RECORD: OWN}, own) == []
+    assert len(zone_errors({RECORD: OWN}, own, FOREIGN)) == 1
     # Changed by hand: the next refresh finds it, and it is still the stack's own.
-    assert run(records(FOREIGN), previous, dns=zone).named("dns-a")
-    assert errors(records({**FOREIGN, "name": "git"}), previous, dns=zone, hostname="git")
+    assert zone_errors({RECORD: OWN}, FOREIGN) == []
+    assert len(zone_errors({RECORD: OWN}, {**FOREIGN, "name": "git"}, hostname="git")) == 1
+    assert len(zone_errors({RECORD: {**OWN, "domain": "other.test"}}, own)) == 1
 
 
-def test_a_record_that_a_failed_first_update_left_is_not_foreign() -> None:
-    reserved = {"getReservedIp": {"ipAddress": "192.0.2.44", "region": "nyc3"}}
-    assert run({**records(FOREIGN), **reserved}, dns={"zone": "existing"}).named("dns-a")
+def test_a_record_that_an_interrupted_update_left_is_named_with_the_line_that_imports_it() -> None:
+    dns, provider = (
+        f"urn:pulumi:test::slipway::{one}"
+        for one in ("slipway:index:DnsRecords::dns", "pulumi:providers:digitalocean::digitalocean")
+    )
+    known = {ADDRESS: {"ipAddress": "192.0.2.44"}, dns: {}, provider: {}}
+    [line] = zone_errors(known, FOREIGN)
+    assert "digitalocean:index/dnsRecord:DnsRecord dns-a example.test,7 --parent" in line
+
+
+def test_the_zone_of_a_stack_that_has_created_it_is_read_as_well() -> None:
+    zone = "urn:pulumi:test::slipway::slipway:index:DnsRecords$digitalocean:index/domain:Domain::dns-domain"
+    known = {zone: {"name": "example.test"}}
+    assert len(zone_errors(known, FOREIGN, dns={"zone": "create"})) == 1
+    assert zone_errors(known, dns={"zone": "create"}) == []

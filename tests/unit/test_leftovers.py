@@ -1,192 +1,193 @@
-"""Resources that a failed update has left: found before they are created a second time, named, and never taken over."""
+"""What the account has under the stack's names: found before anything is created, named, and never taken over."""
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
-import pulumi
 import pytest
 
-from components import leftovers
-from components.leftovers import (
-    refuse_existing_domain,
-    refuse_existing_droplet,
-    refuse_existing_firewall,
-    refuse_existing_volume,
-    refuse_taken_network,
-    report_idle_addresses,
-)
-from tests.unit.engine import run_program
+from components.leftovers import PLACES
+from components.settings import SettingsError
+from tests.unit.engine import ROOT, RecordingEngine, run_program
 from tests.unit.test_account import RUNNERS
 
-CHAIN = "urn:pulumi:staging::slipway::slipway:index:{owner}$digitalocean:index"
+CLOUD = "urn:pulumi:test::slipway::pulumi:providers:digitalocean::digitalocean"
+SPACES: dict[str, Any] = {"registry": {"storage": "spaces"}}
 
-
-@pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the API answers, by the beginning of the path."""
-    answers: dict[str, Any] = {}
-    monkeypatch.setattr(leftovers, "request", lambda path: answers[path.split("?")[0]] | {"asked": path})
-    return answers
-
-
-def creation(kind: str, logical_name: str, owner: str = "GitLabServer", **inputs: Any) -> pulumi.ResourceHookArgs:
-    urn = f"{CHAIN.format(owner=owner)}/{kind[0].lower()}{kind[1:]}:{kind}::{logical_name}"
-    return pulumi.ResourceHookArgs(urn=urn, id="", name=logical_name, type="", new_inputs=inputs)
-
-
-VOLUME = creation("Volume", "server-data", name="slipway-staging-data", region="nyc3")
-DROPLET = creation("Droplet", "server-droplet", name="slipway-staging")
-ADDRESS = creation("ReservedIp", "server-address", region="nyc3")
-
-
-def test_a_volume_that_exists_is_refused_with_the_line_that_imports_it(there: dict[str, Any]) -> None:
-    there["/v2/volumes"] = {"volumes": [{"id": "506f78a4"}]}
-    with pytest.raises(RuntimeError, match="volume slipway-staging-data exists in nyc3") as caught:
-        asyncio.run(refuse_existing_volume("server", VOLUME))
-    assert (
-        "pulumi import --stack staging --generate-code=false --protect=false digitalocean:index/volume:Volume "
-        "server-data 506f78a4 --parent 'parent=urn:pulumi:staging::slipway::slipway:index:GitLabServer::server' "
-        "--provider 'provider=urn:pulumi:staging::slipway::pulumi:providers:digitalocean::digitalocean'"
-    ) in str(caught.value).splitlines()
-
-
-FIREWALL = creation("Firewall", "network-runner-firewall", "Network", name="slipway-staging-runner")
-DOMAIN = creation("Domain", "dns-domain", "DnsRecords", name="example.test")
-NETWORK = creation("Vpc", "network-vpc", "Network", name="slipway-staging-nyc3-10.20.0.0-24", ipRange="10.20.0.0/24")
-
-
-def test_a_firewall_that_exists_is_refused_with_the_line_that_imports_it(there: dict[str, Any]) -> None:
-    there["/v2/firewalls"] = {"firewalls": [{"id": "bb4b2611", "name": "slipway-staging-runner"}]}
-    with pytest.raises(RuntimeError, match="firewall slipway-staging-runner exists") as caught:
-        asyncio.run(refuse_existing_firewall("network", FIREWALL))
-    parent = "urn:pulumi:staging::slipway::slipway:index:Network::network"
-    assert f"network-runner-firewall bb4b2611 --parent 'parent={parent}' " in str(caught.value)
-
-
-def test_a_firewall_on_a_later_page_is_found(there: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    del there
-    pages = [[{"id": str(number), "name": f"other-{number}"} for number in range(200)]]
-    pages.append([{"id": "bb4b2611", "name": "slipway-staging-runner"}])
-
-    def answer(path: str) -> dict[str, Any]:
-        number = int(path.rpartition("page=")[2])
-        following = {"pages": {"next": "another"}} if number < len(pages) else {}
-        return {"firewalls": pages[number - 1], "links": following}
-
-    monkeypatch.setattr(leftovers, "request", answer)
-    with pytest.raises(RuntimeError, match="firewall slipway-staging-runner exists"):
-        asyncio.run(refuse_existing_firewall("network", FIREWALL))
-
-
-def test_a_zone_that_exists_is_refused_and_the_setting_is_named(there: dict[str, Any]) -> None:
-    there["/v2/domains"] = {"domains": [{"name": "example.test"}]}
-    with pytest.raises(RuntimeError, match=r"has the zone example\.test; .* Set dns\.zone to existing"):
-        asyncio.run(refuse_existing_domain("dns", DOMAIN))
-
-
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        (
-            {"name": "slipway-staging-nyc3-10.20.0.0-24", "ip_range": "10.20.0.0/24"},
-            "VPC slipway-staging-nyc3-.* exists",
-        ),
-        (
-            {"name": "theirs", "ip_range": "10.20.0.0/16"},
-            r"server\.vpcCidr: 10\.20\.0\.0/24 overlaps 10\.20\.0\.0/16, ",
-        ),
+#: What an account with everything has: by list, one entry of the stack's names and one of somebody else's.
+TAKEN: dict[str, list[dict[str, Any]]] = {
+    "/v2/domains": [{"name": "example.test"}, {"name": "another.test"}],
+    "/v2/vpcs": [
+        {"id": "5a4981aa", "name": "slipway-test-nyc3", "ip_range": "10.10.0.0/20"},
+        {"id": "5a4981ab", "name": "another", "ip_range": "10.30.0.0/20"},
     ],
-)
-def test_a_network_whose_name_or_range_is_taken_is_refused(
-    there: dict[str, Any], other: dict[str, str], reason: str
-) -> None:
-    there["/v2/vpcs"] = {"vpcs": [{"id": "5a4981aa", **other}]}
-    with pytest.raises(RuntimeError, match=reason):
-        asyncio.run(refuse_taken_network("network", NETWORK))
+    "/v2/volumes": [{"id": "506f78a4", "name": "slipway-test-data"}],
+    "/v2/firewalls": [
+        {"id": "bb4b2611", "name": "slipway-test-server-base"},
+        {"id": "bb4b2612", "name": "slipway-test-runner"},
+        {"id": "bb4b2613", "name": "slipway-test-public"},
+        {"id": "bb4b2614", "name": "another"},
+    ],
+    "/v2/account/keys": [
+        {"id": 289794, "name": "slipway-test-admin", "public_key": "ssh-ed25519 AAAA"},
+        {"id": 289795, "name": "another", "public_key": "ssh-ed25519 AAAB"},
+    ],
+    "/v2/spaces/keys": [
+        {"name": "slipway-test-registry", "access_key": "DO1"},
+        {"name": "slipway-test-registry-maker", "access_key": "DO2"},
+        {"name": "another", "access_key": "DO3"},
+    ],
+}
+DROPLETS = [
+    {"id": 4711, "name": "slipway-test", "tags": ["slipway-test-server"]},
+    {"id": 4712, "name": "slipway-test-a-2", "tags": []},
+    {"id": 4713, "name": "another", "tags": ["Slipway-Test-Runner"]},
+    {"id": 4714, "name": "one-more", "tags": ["web"]},
+]
+BEGINNINGS = [
+    "stack: the account has a droplet slipway-test (ID 4711)",
+    "stack: the account has a droplet slipway-test-a-2 (ID 4712)",
+    "stack: the droplet another (ID 4713) carries the tag slipway-test-runner",
+    "dns.zone: the account has the zone example.test",
+    "stack: the account has a network slipway-test-nyc3 (ID 5a4981aa)",
+    "stack: the account has a volume slipway-test-data in nyc3 (ID 506f78a4)",
+    "stack: the account has a firewall slipway-test-server-base (ID bb4b2611)",
+    "stack: the account has a firewall slipway-test-runner (ID bb4b2612)",
+    "stack: the account has a firewall slipway-test-public (ID bb4b2613)",
+    "stack: the account has an SSH key slipway-test-admin (ID 289794)",
+    "stack: the account has a Spaces key slipway-test-registry (DO1)",
+    "stack: the account has a Spaces key slipway-test-registry-maker (DO2)",
+]
 
 
-def test_a_droplet_that_exists_is_refused(there: dict[str, Any]) -> None:
-    there["/v2/droplets"] = {"droplets": [{"id": 4711}]}
-    with pytest.raises(RuntimeError, match=r"droplet slipway-staging \(ID 4711\) exists, but this stack does not know"):
-        asyncio.run(refuse_existing_droplet(DROPLET))
+def droplets(*found: dict[str, Any]) -> dict[str, Any]:
+    common = {"size": "s-4vcpu-8gb", "disk": 160, "priceMonthly": 48.0}
+    return {"getDroplets": {"droplets": [{**common, **droplet} for droplet in found]}}
 
 
-def test_names_that_are_free_are_not_refused(there: dict[str, Any]) -> None:
-    there |= {
-        "/v2/volumes": {"volumes": []},
-        "/v2/droplets": {"droplets": []},
-        "/v2/firewalls": {"firewalls": [{"id": "1", "name": "another"}]},
-        "/v2/domains": {"domains": [{"name": "another.test"}]},
-        "/v2/vpcs": {"vpcs": [{"id": "1", "name": "another", "ip_range": "10.30.0.0/20"}]},
-    }
-    checks = {
-        refuse_existing_volume: VOLUME,
-        refuse_existing_firewall: FIREWALL,
-        refuse_existing_domain: DOMAIN,
-        refuse_taken_network: NETWORK,
-    }
-    for check, args in checks.items():
-        asyncio.run(check("parent", args))
-    asyncio.run(refuse_existing_droplet(DROPLET))
-    # Without a range of its own, DigitalOcean picks one that is free.
-    asyncio.run(refuse_taken_network("network", creation("Vpc", "network-vpc", "Network", name="slipway-staging-nyc3")))
+def errors(engine: RecordingEngine, *, dry_run: bool = False, **changes: Any) -> list[str]:
+    """Why the program refuses to run; it has registered nothing but the provider that it asks with."""
+    with pytest.raises(SettingsError) as caught:
+        run_program(engine=engine, dry_run=dry_run, **changes)
+    assert [one.name for one in engine.registrations] == ["slipway-test", "digitalocean"]
+    return caught.value.errors
 
 
-def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused(
-    there: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def address(ip: str, region: str, droplet: dict[str, Any] | None) -> dict[str, Any]:
-        return {"ip": ip, "region": {"slug": region}, "droplet": droplet}
+def known(*places: str, **outputs: Any) -> dict[str, dict[str, Any]]:
+    """A state with the provider, and with the resources at these places and their components."""
+    found: dict[str, dict[str, Any]] = {CLOUD: {}}
+    for name in places:
+        place = PLACES[name]
+        chain = f"{place.parent_type}${place.type}" if place.parent else place.type
+        if place.parent:
+            found[f"urn:pulumi:test::slipway::{place.parent_type}::{place.parent}"] = {}
+        found[f"urn:pulumi:test::slipway::{chain}::{place.name}"] = outputs
+    return found
 
-    there["/v2/reserved_ips"] = {
-        "reserved_ips": [
-            address("198.51.100.1", "nyc3", {"id": 1}),
-            address("198.51.100.2", "fra1", None),
-            address("198.51.100.3", "nyc3", None),
-        ]
-    }
-    there["/v2/account"] = {"account": {"reserved_ip_limit": 4}}
-    warnings: list[str] = []
-    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
-    asyncio.run(report_idle_addresses("server", ADDRESS))
-    [warning] = warnings
-    assert warning.startswith(
-        "The reserved address 198.51.100.3 in nyc3 points to no droplet and costs 5.00 US dollars"
+
+@pytest.mark.parametrize("dry_run", [True, False], ids=["preview", "update"])
+def test_every_taken_name_is_in_one_report_and_nothing_is_created(dry_run: bool) -> None:
+    engine = RecordingEngine(answers=droplets(*DROPLETS), listed=dict(TAKEN))
+    found = errors(engine, dry_run=dry_run, **RUNNERS, **SPACES)
+    assert [line for line, begin in zip(found, BEGINNINGS, strict=True) if not line.startswith(begin)] == []
+    # A stack that has nothing yet has nothing to take over, and nothing of another one is to be deleted.
+    assert not any("pulumi import" in line or "doctl" in line for line in found)
+
+
+def test_taken_names_are_in_one_report_with_mistakes_in_the_stack_file() -> None:
+    engine = RecordingEngine(listed={"/v2/firewalls": TAKEN["/v2/firewalls"]})
+    found = errors(engine, domain="", server={"size": "s-3vcpu-9gb"})
+    assert [line.split(":")[0] for line in found] == ["domain", "server.size", "stack", "stack", "stack"]
+
+
+def resources_of_a_stack() -> Iterator[tuple[str, dict[str, Any]]]:
+    engine = run_program(**RUNNERS, **SPACES)
+    for one in engine.registrations:
+        yield one.urn, one.inputs
+
+
+def test_what_the_stack_has_itself_is_not_taken() -> None:
+    engine = RecordingEngine(
+        answers=droplets(*(one for one in DROPLETS if one["name"] != "one-more")),
+        listed=dict(TAKEN),
+        known=dict(resources_of_a_stack()),
     )
+    assert run_program(engine=engine, **RUNNERS, **SPACES).named("server-droplet")
+
+
+def test_what_an_interrupted_update_left_is_named_with_the_line_that_imports_it() -> None:
+    for place, path in {"volume": "/v2/volumes", "server-base": "/v2/firewalls", "vpc": "/v2/vpcs"}.items():
+        engine = RecordingEngine(listed={path: TAKEN[path][:1]}, known=known(place))
+        [line] = errors(engine)
+        one, identifier = PLACES[place], TAKEN[path][0]["id"]
+        assert (
+            f"\npulumi import --stack test --generate-code=false --protect=false {one.type} {one.name} {identifier} "
+            f"--parent 'parent=urn:pulumi:test::slipway::{one.parent_type}::{one.parent}' --provider 'provider={CLOUD}'"
+        ) in line
+
+
+def test_an_ssh_key_is_recognised_by_its_public_key_whatever_its_name() -> None:
+    pair = "urn:pulumi:test::slipway::slipway:index:AdminKey$tls:index/privateKey:PrivateKey::admin-key-pair"
+    renamed = [{"id": 1, "name": "renamed", "public_key": "ssh-ed25519 AAAA"}]
+    state = {CLOUD: {}, pair: {"publicKeyOpenssh": "ssh-ed25519 AAAA\n"}}
+    [line] = errors(RecordingEngine(listed={"/v2/account/keys": renamed}, known=state))
+    assert "SSH key renamed" in line
+    assert "sshKey:SshKey ssh-key 1 --provider" in line
+
+
+def test_a_droplet_that_an_interrupted_update_left_may_be_deleted() -> None:
+    engine = RecordingEngine(answers=droplets(DROPLETS[0]), known=known())
+    assert "doctl compute droplet delete 4711" in errors(engine)[0]
+
+
+def test_every_place_is_one_of_the_program() -> None:
+    urns = (ROOT / "tests/unit/urns.txt").read_text().split()
+    for place in PLACES.values():
+        chain = f"{place.parent_type}${place.type}" if place.parent else place.type
+        assert f"{chain}::{place.name}" in urns
+        assert not place.parent or f"{place.parent_type}::{place.parent}" in urns
+
+
+def test_a_range_that_overlaps_another_network_is_refused() -> None:
+    engine = RecordingEngine(listed={"/v2/vpcs": TAKEN["/v2/vpcs"][1:]})
+    [line] = errors(engine, server={"vpcCidr": "10.30.4.0/24"})
+    assert line.startswith("server.vpcCidr: 10.30.4.0/24 overlaps 10.30.0.0/20, the range of the network another;")
+    assert run_program(engine=RecordingEngine(listed=engine.listed), server={"vpcCidr": "10.40.0.0/24"})
+
+
+def test_a_default_network_that_a_destroyed_stack_left_is_not_taken() -> None:
+    left = TAKEN["/v2/vpcs"][0]
+    found = {"getVpc": {"id": left["id"], "name": left["name"], "default": True, "region": "nyc3"}}
+    engine = run_program(engine=RecordingEngine(answers=found, listed={"/v2/vpcs": [left]}))
+    assert engine.named("network-vpc").request.importId == left["id"]
+
+
+def address(ip: str, region: str, droplet: dict[str, Any] | None) -> dict[str, Any]:
+    return {"ip": ip, "region": {"slug": region}, "droplet": droplet}
+
+
+def test_idle_addresses_of_the_region_are_named_and_nothing_is_refused() -> None:
+    found = [address("198.51.100.1", "nyc3", {"id": 1}), address("198.51.100.3", "nyc3", None)]
+    server: dict[str, Any] = {"urn:pulumi:test::slipway::slipway:index:GitLabServer::server": {}, CLOUD: {}}
+    engine = run_program(engine=RecordingEngine(listed={"/v2/reserved_ips": found}, known=server))
+    [warning] = engine.messages
+    assert warning.startswith("The reserved address 198.51.100.3 in nyc3 points to no droplet and costs 5.00 US dollar")
     assert "digitalocean:index/reservedIp:ReservedIp server-address 198.51.100.3 " in warning
+    elsewhere = [address("198.51.100.2", "fra1", None)]
+    assert run_program(engine=RecordingEngine(listed={"/v2/reserved_ips": elsewhere})).messages == []
 
 
-def test_an_address_beyond_the_limit_of_the_account_is_refused(there: dict[str, Any]) -> None:
-    others = [{"ip": f"198.51.100.{number}", "region": {"slug": "fra1"}, "droplet": None} for number in range(3)]
-    there |= {"/v2/reserved_ips": {"reserved_ips": others}, "/v2/account": {"account": {"reserved_ip_limit": 3}}}
-    with pytest.raises(RuntimeError, match="has 3 reserved addresses and may have 3"):
-        asyncio.run(report_idle_addresses("server", ADDRESS))
-    there["/v2/account"] = {"account": {}}
-    asyncio.run(report_idle_addresses("server", ADDRESS))
+def test_an_address_beyond_the_limit_of_the_account_is_refused() -> None:
+    others = [address(f"198.51.100.{number}", "fra1", None) for number in range(3)]
+    [line] = errors(RecordingEngine(listed={"/v2/reserved_ips": others}))
+    assert line.startswith("server: needs a reserved address, and the account has 3 and may have 3;")
+    unknown: dict[str, Any] = {"/v2/account": {"email": "ops@example.test"}, "/v2/reserved_ips": others}
+    assert run_program(engine=RecordingEngine(listed=unknown)).named("server-address")
 
 
-def test_everything_is_checked_at_preview_and_droplets_only_when_they_are_created() -> None:
-    engine = run_program(**RUNNERS)
-    checks = {
-        "server-data": (refuse_existing_volume, "server"),
-        "server-address": (report_idle_addresses, "server"),
-        "network-vpc": (refuse_taken_network, "network"),
-        "network-server-base-firewall": (refuse_existing_firewall, "network"),
-        "network-runner-firewall": (refuse_existing_firewall, "network"),
-        "public-access-firewall": (refuse_existing_firewall, "public-access"),
-        "dns-domain": (refuse_existing_domain, "dns"),
-    }
-    for name, (check, parent) in checks.items():
-        [hook] = engine.named(name).request.hooks.before_create
-        bound = engine.hooks[hook]
-        assert isinstance(bound.callback, partial)
-        assert (bound.callback.func, bound.callback.args) == (check, (parent,))
-        assert bound.opts
-        assert bound.opts.on_dry_run
-    for one in engine.of_type(":Droplet"):
-        [hook] = one.request.hooks.before_create
-        assert engine.hooks[hook].callback is refuse_existing_droplet
-        assert not engine.hooks[hook].opts
+def test_a_token_that_may_not_list_something_is_one_error_with_the_scope() -> None:
+    refused = RuntimeError("DigitalOcean refused GET /v2/firewalls?per_page=200&page=1: 403 {}")
+    [line] = errors(RecordingEngine(listed={"/v2/firewalls": refused}))
+    assert line.startswith("DIGITALOCEAN_TOKEN: may not read the firewalls (403)")
+    assert "scope firewall:read" in line

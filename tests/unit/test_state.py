@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import pulumi
 import pytest
 from pulumi import RunError
+from pulumi.output import UNKNOWN
 
 from components.settings import SettingsError
 from components.state import DeploymentState, upgrade_errors
@@ -183,6 +184,16 @@ def test_an_import_is_not_moved_where_its_images_could_not_follow() -> None:
 def test_a_project_that_was_moved_by_hand_is_left_where_it_is() -> None:
     assert move("other", "other/hello").named("delivery-hello-project").inputs["namespaceId"] == 8
     assert "namespaceId" not in move(None, "root/hello").named("delivery-hello-project").inputs
+
+
+def test_outputs_that_an_update_of_some_targets_left_unknown_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs: dict[str, Any] = {"deployed": KEPT, "server_address": UNKNOWN, "gitlab_url": UNKNOWN}
+    monkeypatch.setattr(pulumi.runtime, "invoke", lambda *_: Mock(value={"outputs": outputs}))
+    found = DeploymentState.read()
+    assert found
+    assert (found.address, found.fqdn) == ("", "")
+    outputs["deployed"] = UNKNOWN
+    assert DeploymentState.read() is None
 
 
 def test_a_state_file_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
