@@ -5,7 +5,7 @@
 # PLUGINS=official runs the sandbox with Pulumi's own provider plugins. Other stacks use no others.
 #
 # Works with GNU make 3.81 and bash 3.2, which macOS has: no .ONESHELL, and .SHELLFLAGS has no effect there.
-STACK ?= sandbox
+STACK ?= $(if $(TO),$(TO),sandbox)
 PLUGINS ?= own
 ARGS ?=
 
@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo bench screenshots down strays test nightly docs lock shell pulumi ready env
+.PHONY: help up preview refresh verify demo bench screenshots down strays test nightly docs lock shell pulumi ready env diff promote revert image
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
@@ -37,8 +37,24 @@ help: ## this list
 
 up: ready ## tools, sandbox, `pulumi up`, then verify
 	$(SAY) 'pulumi up: stack $(STACK)'
-	@$(RUN) pulumi up --stack $(STACK) $(if $(YES),--yes --skip-preview) $(ARGS)
+ifeq ($(STACK),sandbox)
+	@$(RUN) pulumi up --stack $(STACK) --yes --skip-preview $(ARGS)
+else
+	@$(RUN) python -m tools up --stack $(STACK) $(ARGS)
+endif
 	@$(MAKE) verify
+
+diff: env ## what would be promoted: make diff FROM=staging TO=production
+	@$(RUN) python -m tools diff $(if $(KEEP_SECRETS),--keep-secrets) $(FROM) $(TO)
+
+promote: ready ## apply to TO what FROM runs, by a plan that is shown: make promote FROM=staging TO=production
+	@$(RUN) python -m tools promote $(if $(KEEP_SECRETS),--keep-secrets) $(ARGS) $(FROM) $(TO)
+
+image: ready ## copy a released image: make image FROM=staging TO=production IMAGE=root/hello:latest
+	@$(RUN) python -m tools image $(FROM) $(TO) $(IMAGE)
+
+revert: ready ## apply the settings from before the last promotion to STACK, by a plan that is shown
+	@$(RUN) python -m tools revert $(ARGS) $(STACK)
 
 preview: ready ## what `make up` would change
 	$(SAY) 'pulumi preview: stack $(STACK)'

@@ -75,6 +75,9 @@ class Delivery(Component):
             "docker_run": run if settings.has_pipeline and settings.has_sample else None,
             "deploy_username": project.deploy_username,
             "deploy_token": project.deploy_token,
+            **(
+                {"push_username": project.push_username, "push_token": project.push_token} if project.push_token else {}
+            ),
         }
 
     def _project(self, settings: ProjectSettings) -> Project:

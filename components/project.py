@@ -58,9 +58,10 @@ class ProjectArgs:
 class Project(Component):
     """A project whose images are built by its own runners and no others.
 
-    Owns the project, the protection of its default branch, its variables, a deploy token that can only pull images, the
-    sample application if the settings ask for it, and the pipeline. The application is committed once and belongs
-    to its developers from then on; the pipeline is kept as declared. Files stay when they leave the stack.
+    Owns the project, the protection of its default branch, its variables, a deploy token that can only pull images, one
+    that can push them if the settings ask for it, the sample application if they ask for that, and the pipeline. The
+    application is committed once and belongs to its developers from then on; the pipeline is kept as declared. Files
+    stay when they leave the stack.
 
     An imported project keeps what the settings do not set, and is never deleted: when it leaves the stack it loses the
     variables and the deploy token that the stack created, and keeps everything else. Refuses to own runners and
@@ -72,6 +73,8 @@ class Project(Component):
     image: pulumi.Output[str]
     deploy_username: pulumi.Output[str]
     deploy_token: pulumi.Output[str]
+    push_username: pulumi.Output[str] | None
+    push_token: pulumi.Output[str] | None
 
     def __init__(self, name: str, args: ProjectArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the project without its pipeline, which `commit_pipeline` adds.
@@ -88,7 +91,10 @@ class Project(Component):
         if args.settings.protects_default_branch:
             self._protect_branch(project)
         self._set_variables(project)
-        token = self._deploy_token(project)
+        token = self._deploy_token(project, "pull", "read_registry")
+        # Clients ask the registry what it has before they push, which takes the right to read.
+        pushes = args.settings.receive_images
+        push = self._deploy_token(project, "push", "read_registry", "write_registry") if pushes else None
         self._resource, self._seeded = project, self._commit_sample(project)
 
         self.project_id = project.id.apply(int)
@@ -97,6 +103,8 @@ class Project(Component):
         self.image = pulumi.Output.concat(args.gitlab.registry, "/", path.apply(str.lower))
         self.deploy_username = token.username
         self.deploy_token = pulumi.Output.secret(token.token)
+        self.push_username = push.username if push else None
+        self.push_token = pulumi.Output.secret(push.token) if push else None
         self.register_outputs({"url": self.url, "image": self.image})
 
     def _project(self) -> gitlab.Project:
@@ -207,13 +215,13 @@ class Project(Component):
                 ),
             )
 
-    def _deploy_token(self, project: gitlab.Project) -> gitlab.ProjectDeployToken:
+    def _deploy_token(self, project: gitlab.Project, name: str, *scopes: str) -> gitlab.ProjectDeployToken:
         return gitlab.ProjectDeployToken(
-            self.child_name("deploy-token"),
+            self.child_name("deploy-token" if name == "pull" else f"deploy-token-{name}"),
             project=project.id,
-            name="pull",
-            username=f"{self._args.settings.path}-pull",
-            scopes=["read_registry"],
+            name=name,
+            username=f"{self._args.settings.path}-{name}",
+            scopes=list(scopes),
             opts=self.child_options(
                 provider=self._args.gitlab.provider,
                 deleted_with=self._owner(project),

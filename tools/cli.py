@@ -102,6 +102,65 @@ def strays(
     raise typer.Exit(module.strays(stack, confirmed=yes))
 
 
+FROM = Annotated[str, typer.Argument(help="The stack that is promoted.")]
+TO = Annotated[str, typer.Argument(help="The stack that it is promoted to.")]
+STACK_NAME = Annotated[str, typer.Argument(help="The stack.")]
+CONFIRMED = Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")]
+KEEP_SECRETS = Annotated[bool, typer.Option("--keep-secrets", help="Leave secrets that both stacks have as they are.")]
+
+
+@app.command()
+def diff(source: FROM, target: TO, keep_secrets: KEEP_SECRETS = False) -> None:
+    """Print what differs between two environments and is promoted; exits with 1 if anything does, with 2 on errors."""
+    from tools import diff as module  # noqa: PLC0415
+
+    try:
+        raise typer.Exit(module.diff(source, target, keep_secrets=keep_secrets))
+    except ToolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def promote(source: FROM, target: TO, keep_secrets: KEEP_SECRETS = False, yes: CONFIRMED = False) -> None:
+    """Apply to one environment what is promoted from another, by a plan that is shown first."""
+    from tools import promote as module  # noqa: PLC0415
+
+    raise typer.Exit(module.promote(source, target, keep_secrets=keep_secrets, confirmed=yes))
+
+
+@app.command()
+def revert(stack: STACK_NAME, yes: CONFIRMED = False) -> None:
+    """Apply the settings that an environment had before its last promotion, by a plan that is shown first."""
+    from tools import promote as module  # noqa: PLC0415
+
+    raise typer.Exit(module.revert(stack, confirmed=yes))
+
+
+@app.command("image")
+def copy_image(
+    source: FROM, target: TO, image: Annotated[str, typer.Argument(help="Path and tag, such as root/hello:latest.")]
+) -> None:
+    """Copy a released image to another environment's registry, under the same digest."""
+    from tools import images  # noqa: PLC0415
+
+    images.copy_image(source, target, image)
+
+
+@app.command(context_settings=PASSED_ON)
+def up(
+    stack: Annotated[str, typer.Option(help="The stack to update.")],
+    yes: CONFIRMED = False,
+    options: Annotated[list[str] | None, typer.Argument(help="Options of both pulumi preview and pulumi up.")] = None,
+) -> None:
+    """Show a plan, ask, and apply exactly that plan."""
+    from tools import plans  # noqa: PLC0415
+
+    given = options or []
+    confirmed = yes or not {"--yes", "-y"}.isdisjoint(given)
+    plans.update(stack, [one for one in given if one not in {"--yes", "-y"}], confirmed=confirmed)
+
+
 def main() -> None:
     """Run the command line; expected failures end in one line and exit code 1."""
     try:

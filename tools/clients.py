@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -238,6 +239,16 @@ class Docker:
         if "manifests" in found:
             return [part for entry in found["manifests"] for part in self.contents(f"{repository}@{entry['digest']}")]
         return [part["digest"] for part in (found["config"], *found["layers"])]
+
+    def digest_of(self, name: str) -> str:
+        """Ask the registry for the digest of an image: of its manifest or index, byte for byte."""
+        # Not from a file name or a header: the digest is that of what the registry sends.
+        raw = self._run("buildx", "imagetools", "inspect", "--raw", name)
+        return f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
+
+    def copy(self, name: str, other: str) -> None:
+        """Copy an image between registries unchanged, with all that its index has."""
+        self._run("buildx", "imagetools", "create", "--prefer-index=false", "--tag", other, name)
 
     def rename(self, name: str, other: str) -> None:
         """Give an image another name."""

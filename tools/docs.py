@@ -32,7 +32,8 @@ class Setting:
     """One key of a stack file, as users read about it. All texts but `key` are Markdown.
 
     `note` is what is worth knowing about the value in a few words: choices, unit, or that it is secret. `nested` is
-    true below a list, and below names that the user chooses.
+    true below a list, and below names that the user chooses. `promoted` says whether `make promote` copies it; it is
+    empty for what is only a list of sections.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Setting:
     description: str
     note: str = ""
     nested: bool = False
+    promoted: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Reference:
                 continue
             required = key in section.get("required", [])
             default = f"required{condition}" if required else _default(found)
-            yield Setting(path, _value(found), default, _description(found), _note(found), nested)
+            scope = str(found.get("scope", section["scope"]))
+            promoted = "" if _holds_sections(found) else {"promoted": "yes", "environment": "no"}[scope]
+            yield Setting(path, _value(found), default, _description(found), _note(found), nested, promoted)
             if not prefix and section is self._root:
                 continue
             inner = self._resolved(found.get("items") or found.get("additionalProperties") or {})
@@ -121,6 +125,10 @@ class Reference:
         if "$ref" in node:
             node = {**self._sections[node["$ref"].rsplit("/", 1)[1]], **node}
         return node
+
+
+def _holds_sections(node: Schema) -> bool:
+    return "$ref" in node.get("items", {}) or "$ref" in (node.get("additionalProperties") or {})
 
 
 def _value(node: Schema) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from components.rendering import script
-from components.settings.section import Section, refuse
+from components.settings.section import ENVIRONMENT, Section, refuse
 from components.settings.strings import Certificates, EmailAddress, HttpsUrl
 
 _STAGING_DIRECTORY: Final = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -28,6 +28,8 @@ class Certificate(Section):
 
     Certificates and the private key are PEM texts; a list of certificates is one text.
     """
+
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
     source: CertificateSource = Field(
         default=CertificateSource.LETS_ENCRYPT,

@@ -99,7 +99,7 @@ def secret_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterat
         if _holds_secret(field):
             yield path
         named = ("*",) if get_origin(field.annotation) is dict else ()
-        for section in _sections(field.annotation):
+        for section in sections_of(field.annotation):
             yield from secret_paths(section, (*path, *named))
 
 
@@ -139,10 +139,11 @@ def _section_of(location: Location, model: type[BaseModel]) -> type[BaseModel]:
     """The section that the key at `location` is in; list indexes and names that the user chose are skipped."""
     for part in location[:-1]:
         found = [field for field in model.model_fields.values() if field.alias == part]
-        model = next(iter(_sections(found[0].annotation)), model) if found else model
+        model = next(iter(sections_of(found[0].annotation)), model) if found else model
     return model
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models of sections that a field holds: one, or those of a list or a mapping."""
     options = getattr(annotation, "__args__", (annotation,))
     return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]

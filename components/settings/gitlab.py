@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from components import versions
-from components.settings.section import Section
+from components.settings.section import ENVIRONMENT, PROMOTED, Section
 from components.settings.strings import SIGNING_KEY_URL, Fingerprint, HttpsUrl, SigningKeyUrl
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
@@ -16,6 +16,8 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.\d+")
 
 class Packages(Section):
     """Where GitLab's packages come from: a mirror has its own URL, and its own key if it signs the packages again."""
+
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
     url: HttpsUrl = Field(
         default="https://packages.gitlab.com/gitlab/gitlab-ce",
@@ -27,6 +29,8 @@ class Packages(Section):
 
 class GitLab(Section):
     """GitLab itself: the version of its package, as apt names it."""
+
+    model_config = ConfigDict(json_schema_extra={**PROMOTED})
 
     version: str = Field(
         default=versions.GITLAB,

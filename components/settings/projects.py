@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from components.settings.gitlab_names import Branch, Group, ProjectPath, StageName
-from components.settings.section import Section, refuse
+from components.settings.section import ENVIRONMENT, PROMOTED, Section, refuse
 from components.settings.strings import PublicText, matching
 
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
@@ -38,6 +38,8 @@ ProjectId = Annotated[
 class ExtraStage(Section):
     """A stage of the pipeline after build, test and release: shell commands that can use the builder."""
 
+    model_config = ConfigDict(json_schema_extra={**PROMOTED})
+
     name: StageName = Field(description="The name of the stage and its job.", examples=["deploy"])
     script: tuple[PublicText, ...] = Field(
         min_length=1,
@@ -50,6 +52,8 @@ class ExtraStage(Section):
 
 class Variable(Section):
     """A CI/CD variable of a project. Jobs get its value verbatim: nothing in it is expanded."""
+
+    model_config = ConfigDict(json_schema_extra={**PROMOTED})
 
     value: SecretStr = Field(description="The value, which jobs get verbatim.")
     masked: bool = Field(default=True, description="Whether GitLab hides the value in job logs.")
@@ -114,6 +118,8 @@ class ProjectSettings(Section):
     identifies the project in the stack: one that moves to another group stays the same project.
     """
 
+    model_config = ConfigDict(json_schema_extra={**PROMOTED})
+
     path: ProjectPath = Field(
         description="The name of the project, unique in the stack. It identifies the project, which stays the same "
         "when it moves to another group. An imported project keeps its own path in GitLab.",
@@ -153,6 +159,7 @@ class ProjectSettings(Section):
         default=None,
         description="The ID of an existing project to import, see below. It stays in GitLab when it leaves the stack.",
         examples=["42"],
+        json_schema_extra={**ENVIRONMENT},
     )
     sample: bool | None = Field(
         default=None,
@@ -196,6 +203,12 @@ class ProjectSettings(Section):
     )
     extra_stages: tuple[ExtraStage, ...] = Field(
         default=(), description="Stages of the pipeline after build, test and release."
+    )
+    receive_images: bool = Field(
+        default=False,
+        description="Whether the stack creates a deploy token that can push images to this project and nothing else, "
+        "for the pipeline of another environment. The output `projects` has it as `push_username` and `push_token`.",
+        json_schema_extra={**ENVIRONMENT},
     )
     runners: tuple[str, ...] = Field(
         default=("docker-builder",),

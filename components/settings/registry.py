@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from components.settings.section import Section, refuse
+from components.settings.section import ENVIRONMENT, PROMOTED, Section, refuse
 from components.settings.strings import BucketName, Endpoint, KeyText
 
 #: Regions that offer Spaces (DigitalOcean, regional availability).
@@ -34,6 +34,8 @@ class Storage(StrEnum):
 
 class S3(Section):
     """An existing bucket: Amazon's (region, no endpoint) or a compatible store's (endpoint; the region is a label)."""
+
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
     bucket: BucketName = Field(description="The name of an existing bucket.")
     region: KeyText = Field(
@@ -65,6 +67,8 @@ class S3(Section):
 class Registry(Section):
     """The container registry: its public port and where it keeps images."""
 
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
+
     port: int = Field(
         default=5555,
         ge=1,
@@ -82,6 +86,7 @@ class Registry(Section):
         "with `h`, `m` or `s`. Then the garbage collector deletes the image, and after as long again its layers. A "
         "push that takes longer loses its first layers.",
         examples=["72h"],
+        json_schema_extra={**PROMOTED},
     )
     spaces_region: str | None = Field(
         default=None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from components import versions
-from components.settings.section import Section
+from components.settings.section import ENVIRONMENT, PROMOTED, Section
 from components.settings.strings import (
     SIGNING_KEY_URL,
     Fingerprint,
@@ -33,6 +33,8 @@ class Builder(StrEnum):
 class RunnerSettings(Section):
     """A runner on its own machines."""
 
+    model_config = ConfigDict(json_schema_extra={**PROMOTED})
+
     name: Name = Field(
         default="docker-builder", description="The name of the runner in GitLab, and part of its machines' names."
     )
@@ -41,8 +43,12 @@ class RunnerSettings(Section):
         description="`docker`: Docker in Docker, in privileged jobs. `buildah`: Buildah, in jobs without privileges. "
         "All runners of a project need the same builder.",
     )
-    count: int = Field(default=1, ge=1, le=10, description="How many machines.", json_schema_extra={"unit": "machines"})
-    size: SizeSlug = Field(default="s-2vcpu-4gb", description="The size slug of each machine.")
+    count: int = Field(
+        default=1, ge=1, le=10, description="How many machines.", json_schema_extra={**ENVIRONMENT, "unit": "machines"}
+    )
+    size: SizeSlug = Field(
+        default="s-2vcpu-4gb", description="The size slug of each machine.", json_schema_extra={**ENVIRONMENT}
+    )
     image: ImageSlug = Field(
         default=versions.SERVER_IMAGE,
         description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",
@@ -52,7 +58,7 @@ class RunnerSettings(Section):
         ge=1,
         le=50,
         description="How many jobs each machine runs at a time.",
-        json_schema_extra={"unit": "jobs"},
+        json_schema_extra={**ENVIRONMENT, "unit": "jobs"},
     )
     tags: tuple[Tag, ...] = Field(default=(), description="The tags whose jobs the runner takes.")
     untagged: bool = Field(default=True, description="Whether the runner takes jobs without tags.")
@@ -66,6 +72,7 @@ class RunnerSettings(Section):
     packages_url: HttpsUrl = Field(
         default="https://packages.gitlab.com/runner/gitlab-runner",
         description="The base URL of the apt repository; another one for a mirror.",
+        json_schema_extra={**ENVIRONMENT},
     )
     key_url: SigningKeyUrl = SIGNING_KEY_URL
     key_fingerprint: Fingerprint = versions.GITLAB_PACKAGES_KEY
@@ -73,6 +80,7 @@ class RunnerSettings(Section):
         default=None,
         description="The URL of a mirror of Docker Hub, for the machine and for the builder in its jobs.",
         examples=["https://mirror.gcr.io"],
+        json_schema_extra={**ENVIRONMENT},
     )
 
     @model_validator(mode="after")

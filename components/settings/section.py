@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+
+class Scope(StrEnum):
+    """What a setting belongs to: what is promoted from one environment to the next, or the environment itself."""
+
+    PROMOTED = "promoted"
+    ENVIRONMENT = "environment"
+
+
+#: For `json_schema_extra`, of a section or of one field in it.
+PROMOTED: Final = {"scope": Scope.PROMOTED.value}
+ENVIRONMENT: Final = {"scope": Scope.ENVIRONMENT.value}
 
 
 class RelatedKeyError(ValueError):
@@ -41,6 +55,7 @@ class Section(BaseModel):
 
     Each field is the only source of what users read about it: `description`, `default` and `examples`, and in
     `json_schema_extra` the `unit` of a number and, as `unset`, what applies where the default is not a fixed value.
+    Each section says there what its settings belong to (`PROMOTED` or `ENVIRONMENT`); a field may say otherwise.
     `make docs` writes them to `docs/settings.md` and `Pulumi.yaml`.
     """
 

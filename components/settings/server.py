@@ -6,10 +6,10 @@ import re
 from ipaddress import IPv4Network
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from components import versions
-from components.settings.section import Section
+from components.settings.section import ENVIRONMENT, PROMOTED, Section
 from components.settings.strings import ImageSlug, SizeSlug
 
 #: GitLab, memory-constrained environments: it does not start reliably with less.
@@ -30,6 +30,8 @@ _PUBLIC_KEY: Final = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[\
 class Server(Section):
     """The droplet that GitLab runs on, its data volume and its private network."""
 
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
+
     size: SizeSlug = Field(
         default="s-4vcpu-8gb",
         description=f"The size slug of the droplet; at least {_LEAST_VCPUS} vCPUs and {_LEAST_MEMORY_GB} GB of memory.",
@@ -37,6 +39,7 @@ class Server(Section):
     image: ImageSlug = Field(
         default=versions.SERVER_IMAGE,
         description="The image slug of the droplet: Ubuntu 24.04, Debian 12 or Debian 13.",
+        json_schema_extra={**PROMOTED},
     )
     volume_size_gb: int = Field(
         default=50,

@@ -11,14 +11,14 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Final
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
 from components.settings.projects import ProjectSettings
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
 from components.settings.runners import RunnerSettings
-from components.settings.section import RelatedKeyError, Section
+from components.settings.section import ENVIRONMENT, RelatedKeyError, Section
 from components.settings.server import Server
 from components.settings.strings import Region
 
@@ -47,6 +47,8 @@ class DnsZone(StrEnum):
 class Dns(Section):
     """The DNS zone and its records."""
 
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
+
     zone: DnsZone = Field(
         default=DnsZone.CREATE,
         description="`create` creates the domain at DigitalOcean; `existing` adds records to one that is there.",
@@ -62,6 +64,8 @@ class Dns(Section):
 
 class Settings(Section):
     """One stack file, complete and checked."""
+
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
     domain: str = Field(
         description="The DNS domain of GitLab and its registry.",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from components import versions
+from components.settings.section import ENVIRONMENT
 
 #: A host name or an IPv6 address.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:]+:[0-9a-f:.]*")
@@ -119,12 +120,16 @@ Fingerprint = Annotated[
     ),
     Field(
         description="The fingerprint of that key, in 40 hexadecimal digits; or `unpinned`, which trusts whatever key "
-        "HTTPS delivers."
+        "HTTPS delivers.",
+        json_schema_extra={**ENVIRONMENT},
     ),
 ]
 #: One key signs the packages of GitLab and of its runner.
 SIGNING_KEY_URL: Final = "https://packages.gitlab.com/gpgkey/gpg.key"
-SigningKeyUrl = Annotated[HttpsUrl, Field(description="The URL of the key that signs the repository.")]
+SigningKeyUrl = Annotated[
+    HttpsUrl,
+    Field(description="The URL of the key that signs the repository.", json_schema_extra={**ENVIRONMENT}),
+]
 ImageSlug = Annotated[
     str,
     AfterValidator(

@@ -420,3 +420,14 @@ def test_the_output_shows_commands_only_for_images_that_the_stack_provides() -> 
         [output] = delivered(settings).exports["projects"]
         assert (bool(output.get("docker_pull")), bool(output.get("docker_run"))) == expected
         assert output["image"] == "gitlab.example.test:5555/root/hello"
+
+
+def test_a_project_that_receives_images_has_a_token_that_can_push_to_it_and_nothing_else() -> None:
+    engine = delivered({"receiveImages": True})
+    token = engine.named("delivery-hello-deploy-token-push").inputs
+    assert (token["project"], token["scopes"]) == ("42", ["read_registry", "write_registry"])
+    [project] = engine.exports["projects"]
+    assert (project["push_username"], project["push_token"]) == ("hello-push", "gldt-delivery-hello-deploy-token-push")
+    [sent] = engine.sent_outputs["slipway-test"]["projects"]
+    assert ENVELOPE in sent["push_token"]
+    assert "push_token" not in delivered().exports["projects"][0]

@@ -1,0 +1,58 @@
+"""Images that move from one environment to the next: by which commands, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tools import images
+from tools.clients import Outputs
+from tools.progress import ToolError
+
+INDEX = '{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+DIGEST = f"sha256:{hashlib.sha256(INDEX.encode()).hexdigest()}"
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `docker` that records its commands, and whose registries send what is in `source` and `copy`."""
+    program = tmp_path / "docker"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\ncase "$*" in\n'
+        f"  *inspect*production*) cat {tmp_path}/copy ;;\n  *inspect*) cat {tmp_path}/source ;;\nesac\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "source").write_text(INDEX)
+    (tmp_path / "copy").write_text(INDEX)
+
+    def outputs(stack: str) -> Outputs:
+        registry, password = f"gitlab.{stack}.test:5555", f"password of {stack}"
+        return Outputs({"registry": registry, "gitlab_admin_user": "root", "gitlab_admin_password": password})
+
+    monkeypatch.setattr(Outputs, "of_stack", outputs)
+    return tmp_path / "calls"
+
+
+def test_an_image_is_copied_by_its_digest_with_everything_in_its_index(calls: Path) -> None:
+    assert images.copy_image("staging", "production", "root/hello:latest") == DIGEST
+    copied = f"gitlab.production.test:5555/root/hello:latest gitlab.staging.test:5555/root/hello@{DIGEST}"
+    assert f"buildx imagetools create --prefer-index=false --tag {copied}" in calls.read_text().splitlines()
+    assert "password of" not in calls.read_text()
+
+
+def test_a_copy_with_another_digest_is_reported(calls: Path) -> None:
+    calls.with_name("copy").write_text(INDEX + "\n")
+    with pytest.raises(ToolError, match=f"not {DIGEST}; do not deploy it"):
+        images.copy_image("staging", "production", "root/hello:latest")
+
+
+@pytest.mark.parametrize("image", ["root/hello", "", "root/hello:a b", "root/hello@sha256:12"])
+def test_an_image_without_tag_and_digest_is_refused(calls: Path, image: str) -> None:
+    with pytest.raises(ToolError, match="is not an image of a project"):
+        images.copy_image("staging", "production", image)
+    assert not calls.exists()
