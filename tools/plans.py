@@ -60,9 +60,12 @@ def apply(stack: str, plan: Path, options: Sequence[str] = ()) -> None:
         ToolError: the update failed, or no longer matches the plan. What was changed before that stays.
     """
     command = ["pulumi", "up", "--stack", stack, "--plan", str(plan), "--yes", "--skip-preview", *options]
-    with subprocess.Popen(
-        [*command, "--non-interactive"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    command += ["--non-interactive"]
+    out, err = subprocess.PIPE, subprocess.STDOUT
+    with (
+        processes.interrupts_are_the_commands(),
+        subprocess.Popen(command, stdout=out, stderr=err, text=True, errors="replace") as process,
+    ):
         violation = _print_until_violation(process.stdout or [])
     if violation is not None:
         raise ToolError(
@@ -87,8 +90,16 @@ def _print_until_violation(lines: Iterable[str]) -> str | None:
 
 
 def confirm(stack: str) -> bool:
-    """Ask whether the plan is to be applied."""
-    return Confirm.ask(f"Apply exactly this plan to {stack}?", default=False)
+    """Ask whether the plan is to be applied.
+
+    Raises:
+        ToolError: there is nobody to ask.
+    """
+    try:
+        return Confirm.ask(f"Apply exactly this plan to {stack}?", default=False)
+    except EOFError:
+        message = "there is no terminal to ask for a yes, so nothing was changed. To apply without asking: ARGS=--yes"
+        raise ToolError(message) from None
 
 
 def update(stack: str, options: Sequence[str], *, confirmed: bool) -> None:

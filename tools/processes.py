@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts_are_the_commands() -> Iterator[None]:
+    """Leave Ctrl-C to a command that runs on this terminal, which gets it as well, until the end of the block."""
+    # A handler and not SIG_IGN, which the command would inherit.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_attached(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -12,9 +24,5 @@ def run_attached(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
     The terminal sends Ctrl-C to the command as well, which decides what to do about it: this process waits for its end.
     """
-    # A handler and not SIG_IGN, which the command would inherit.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
+    with interrupts_are_the_commands():
         return subprocess.Popen(list(command), env=dict(environment)).wait()
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.unit.delivered import delivered, pipeline
+from tests.unit.engine import ROOT
 from tools import images
 from tools.clients import Outputs
 from tools.progress import ToolError
@@ -56,3 +60,23 @@ def test_an_image_without_tag_and_digest_is_refused(calls: Path, image: str) -> 
     with pytest.raises(ToolError, match="is not an image of a project"):
         images.copy_image("staging", "production", image)
     assert not calls.exists()
+
+
+def test_the_stage_in_the_manual_is_valid_and_deploys_the_tested_image_by_its_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.unit.engine.ENCRYPTED", ["slipway:projects"])
+    section = (ROOT / "docs/environments.md").read_text().partition("### Images")[2].partition("\n## ")[0]
+    found = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    [project] = yaml.safe_load(found[1])["slipway:projects"]
+    names = re.findall(r"\$(PRODUCTION_\w+)", found[1])
+    project["variables"] = {name: {"value": "of-production"} for name in names}
+    jobs = pipeline(delivered(project))
+    assert jobs["stages"] == ["build", "test", "release", "deploy"]
+    login, copy = jobs["deploy"]["script"]
+    assert "--password-stdin" in login
+    assert copy.startswith("docker buildx imagetools create --prefer-index=false")
+    assert copy.endswith('"$(cat image.txt)"')
+    # It runs for what was released: of the default branch, after its tests.
+    assert jobs["deploy"]["rules"] == jobs["release"]["rules"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -247,6 +248,15 @@ def test_an_update_of_a_real_stack_shows_a_plan_and_applies_that_plan(repository
 def test_an_update_that_is_declined_changes_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "confirm", lambda _: False)
     with pytest.raises(ToolError, match="nothing was changed"):
+        plans.update("production", [], confirmed=False)
+    assert [one[0] for one in repository.calls] == ["preview"]
+
+
+def test_without_a_terminal_nothing_is_applied_unless_it_was_confirmed(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(ToolError, match="no terminal to ask"):
         plans.update("production", [], confirmed=False)
     assert [one[0] for one in repository.calls] == ["preview"]
 
