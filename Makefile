@@ -45,6 +45,9 @@ endif
 	@$(MAKE) verify
 
 diff: env ## what would be promoted: make diff FROM=staging TO=production
+ifneq ($(STACK),sandbox)
+	@$(PYTHON) -m tools prepare
+endif
 	@$(RUN) python -m tools diff $(if $(KEEP_SECRETS),--keep-secrets) $(FROM) $(TO)
 
 promote: ready ## apply to TO what FROM runs, by a plan that is shown: make promote FROM=staging TO=production

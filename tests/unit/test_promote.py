@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from components import versions
-from tests.unit.engine import REQUIRED
+from tests.unit.engine import REQUIRED, ROOT
 from tools import plans, promote, stack_files
 from tools.progress import ToolError
 
@@ -266,3 +267,32 @@ def test_the_version_of_both_is_the_default_until_a_file_says_otherwise(reposito
     repository.commit("The default, by name")
     assert run() == 0
     assert not (repository.folder / "calls").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["up", "STACK=production"], "exec -- python -m tools up --stack production"),
+        (["diff", "FROM=staging", "TO=production"], "exec -- python -m tools diff staging production"),
+        (["promote", "FROM=staging", "TO=production"], "exec -- python -m tools promote staging production"),
+        (
+            ["promote", "FROM=staging", "TO=production", "KEEP_SECRETS=yes"],
+            "exec -- python -m tools promote --keep-secrets staging production",
+        ),
+        (["revert", "STACK=production"], "exec -- python -m tools revert production"),
+        (
+            ["image", "FROM=staging", "TO=production", "IMAGE=root/hello:latest"],
+            "exec -- python -m tools image staging production root/hello:latest",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_commands_of_the_manual_use_the_account_and_never_apply_without_a_plan(
+    words: list[str], command: str
+) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "STACK"))}
+    command_line = ["make", "--dry-run", *words]
+    done = subprocess.run(command_line, cwd=ROOT, env=clean, check=True, capture_output=True, text=True)
+    assert command in re.sub(r" +", " ", done.stdout)
+    assert "tests.sandbox" not in done.stdout
+    assert "pulumi up" not in done.stdout.replace("'pulumi up: stack production'", "")
