@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo bench screenshots down strays test nightly docs lock shell pulumi ready env diff promote revert image
+.PHONY: help up preview refresh verify demo bench screenshots down drift strays test nightly docs lock shell pulumi ready env diff promote revert image
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
@@ -35,7 +35,10 @@ help: ## this list
 	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [PLUGINS=own|official] [ARGS="…"]'
 	@awk -F ':.*## ' '/^[a-z]*:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ready ## tools, sandbox, `pulumi up`, then verify
+# What drift finds is recorded first, because an update alone does not look. It must not keep an update from running.
+up: ready ## tools, sandbox, `pulumi up` (which also puts drift right), then verify
+	$(SAY) 'drift: stack $(STACK)'
+	-@$(RUN) python -m tools drift --stack $(STACK) --mark
 	$(SAY) 'pulumi up: stack $(STACK)'
 ifeq ($(STACK),sandbox)
 	@$(RUN) pulumi up --stack $(STACK) --yes --skip-preview $(ARGS)
@@ -113,6 +116,14 @@ else
 	@$(PYTHON) -m tools prepare
 	@$(RUN) python -m tools down --stack $(STACK) $(ARGS)
 endif
+
+# With ARGS=--mark, what is found is recorded, and the next update puts it right.
+drift: $(if $(filter sandbox,$(STACK)),ready,env) ## what differs between the stack and reality; fails if anything does
+ifneq ($(STACK),sandbox)
+	@$(PYTHON) -m tools prepare
+endif
+	$(SAY) 'drift: stack $(STACK)'
+	@$(RUN) python -m tools drift --stack $(STACK) $(ARGS)
 
 strays: $(if $(filter sandbox,$(STACK)),ready,env) ## what carries the project's name in the account and is in no stack
 ifneq ($(STACK),sandbox)

@@ -100,7 +100,8 @@ def run_script(
     error message; and a change of either updates this resource, which runs the script again. Scripts are idempotent
     for that reason. On a replaced machine nothing has run yet, so the droplet's ID is the trigger.
 
-    `values` and `secrets` become shell variables (not environment variables) of the script. With `secrets`, Pulumi
+    `values` and `secrets` become shell variables (not environment variables) of the script; so does the logical name,
+    as `STEP`, under which the machine notes what the script writes. With `secrets`, Pulumi
     hides all of standard input, so a `RenderedStep` shows the rest of it at preview. `rerun_on` names values that the
     script does not use, but whose change runs it again: they are sent as a comment, because `triggers` would replace
     the resource. Standard error is shown while the script runs; standard output is the resource's result, kept secret.
@@ -124,7 +125,9 @@ def run_script(
             f"timeout --kill-after=30 {timeout_seconds} bash -s"
         ),
         stdin=pulumi.Output.all(
-            values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), **values, **_contents(hidden)),
+            values=pulumi.Output.all(
+                LIMIT_SECONDS=str(timeout_seconds), STEP=parent.child_name(suffix), **values, **_contents(hidden)
+            ),
             rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
         ).apply(lambda known: _standard_input(files, **known)),
         triggers=[machine.droplet.id],

@@ -22,6 +22,8 @@ README_COMMANDS = (
     ("preview",),
     ("demo",),
     ("pulumi", "ARGS=stack output --stack sandbox"),
+    ("drift",),
+    ("strays",),
     ("down",),
     ("down",),
 )

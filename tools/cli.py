@@ -92,6 +92,18 @@ def down(
 
 
 @app.command()
+def drift(
+    stack: STACK = None,
+    file: FILE = None,
+    mark: Annotated[bool, typer.Option("--mark", help="Record it, so that the next update puts it right.")] = False,
+) -> None:
+    """Report what differs between a stack and reality; exits with 2 if anything does, 1 if a part is not known."""
+    from tools import drift as module  # noqa: PLC0415
+
+    raise typer.Exit(module.drift(stack, file=file, marks=mark))
+
+
+@app.command()
 def strays(
     stack: Annotated[str | None, typer.Option(help="Only what carries the name of this stack.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete everything that is listed, without asking.")] = False,

@@ -17,12 +17,27 @@ write_file() {
   { cat >"$new" && chmod "$mode" "$new" && chown "$owner" "$new"; } || { rm -f "$new"; die "$path could not be written; is the disk full?"; }
   if cmp --silent "$new" "$path" && [ "$(stat -c '%a %U:%G' "$path")" = "$mode $owner" ]; then
     rm "$new"
+    record_file "$path"
     return
   fi
   mv "$new" "$path" || die "$path could not be replaced"
+  record_file "$path"
   # Read by the scripts that follow this prelude.
   # shellcheck disable=SC2034
   changed=yes
+}
+
+# record_file PATH: note the checksum of what this step has written, so that a change by somebody else can be found.
+# The first file of a run begins a new list. A file that several steps write is in the list of the last one.
+record_file() {
+  local folder=/var/lib/slipway/written list
+  [ -n "${STEP:-}" ] || return 0
+  list=$folder/$STEP.sha256
+  install -d -m 700 "$folder"
+  [ -n "${recorded:-}" ] || : >"$list"
+  recorded=yes
+  sed -i "\\#  $1\$#d" "$folder"/*.sha256
+  sha256sum "$1" >>"$list"
 }
 
 # with_heartbeat WHAT COMMAND…: run a long command and report regularly that it is still running, because a silent

@@ -108,7 +108,7 @@ def test_what_is_in_the_way_of_the_network_is_named_before_anything_is_deleted(
     api.droplets.destroy(theirs)
 
 
-def test_a_destroy_ends_with_a_stopped_gitlab_a_busy_runner_and_a_full_bucket(
+def test_a_destroy_ends_with_a_busy_runner_a_full_bucket_a_server_that_is_off_and_after_a_kill(
     stack: Stack, api: pydo.Client, control: Control
 ) -> None:
     outputs = stack.outputs()
@@ -118,6 +118,12 @@ def test_a_destroy_ends_with_a_stopped_gitlab_a_busy_runner_and_a_full_bucket(
     [server] = api.droplets.list(name="slipway-teardown")["droplets"]
     api.droplet_actions.post(server["id"], body={"type": "power_off"})
     until(lambda: api.droplets.get(server["id"])["droplet"]["status"] == "off", "the server is off")
+    # A destroy that is killed has deleted things without recording it.
+    engine = stack.start("destroy", "--yes", "--skip-preview")
+    until(lambda: not api.droplets.list(name="slipway-teardown")["droplets"], "the server is deleted")
+    engine.send_signal(signal.SIGKILL)
+    engine.communicate()
+    stack.run("cancel", "--yes", settings_file=False)
     done = down(stack)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing of this stack is left in the account." in done.stdout
