@@ -4,6 +4,7 @@
 set -uo pipefail
 for list in /var/lib/slipway/written/*.sha256; do
   [ -e "$list" ] || continue
+  step=$(basename "$list" .sha256)
   while read -r sum path; do
     if [ ! -e "$path" ]; then
       how='is missing'
@@ -12,6 +13,6 @@ for list in /var/lib/slipway/written/*.sha256; do
     else
       how='ok'
     fi
-    printf '%s\t%s\t%s\n' "$(basename "$list" .sha256)" "$path" "$how"
+    printf '%s\t%s\t%s\n' "$step" "$path" "$how"
   done <"$list"
 done

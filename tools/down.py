@@ -10,7 +10,9 @@ what is kept is listed, with its price.
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from rich.prompt import Confirm
@@ -18,6 +20,7 @@ from rich.prompt import Confirm
 from components.api import RefusedError, every
 from components.cost import price_of
 from tools import processes
+from tools.environment import ROOT
 from tools.progress import ToolError, say
 from tools.state import Resource, StackState
 
@@ -51,16 +54,37 @@ def down(stack: str | None, options: Sequence[str], *, file: str | None = None, 
         if not Confirm.ask("Delete this?", default=False):
             raise ToolError("nothing was deleted")
     command += ["--yes", "--skip-preview", "--continue-on-error"]
-    code = _run(command)
-    left = StackState.of_stack(stack)
-    if code not in {0, _INTERRUPTED} and (remaining := [one for one in left.cloud if not one.is_protected]):
-        say("some deletions failed; comparing what is left with the account, then trying once more")
-        targets = [option for one in remaining for option in ("--target", one.urn)]
-        code = _run(["pulumi", "refresh", *which, "--yes", "--skip-preview", *targets]) or _run(command)
+    with trust_files(before):
+        code = _run(command)
         left = StackState.of_stack(stack)
+        if code not in {0, _INTERRUPTED} and (remaining := [one for one in left.cloud if not one.is_protected]):
+            say("some deletions failed; comparing what is left with the account, then trying once more")
+            targets = [option for one in remaining for option in ("--target", one.urn)]
+            code = _run(["pulumi", "refresh", *which, "--yes", "--skip-preview", *targets]) or _run(command)
+            left = StackState.of_stack(stack)
     for line in report(before, left):
         print(line)
     return code
+
+
+@contextmanager
+def trust_files(state: StackState) -> Iterator[None]:
+    """Give the `gitlab` provider its file of trusted certificates, which a new checkout does not have.
+
+    The provider does not start without it, although a destroy sends it no request. The next update writes the real one.
+    """
+    inputs = [one.raw.get("inputs") or {} for one in state.resources if one.type == "pulumi:providers:gitlab"]
+    files = [ROOT / str(one["cacertFile"]) for one in inputs if one.get("cacertFile")]
+    missing = [file for file in files if not file.exists()]
+    roots = ssl.create_default_context().get_ca_certs(binary_form=True)
+    for file in missing:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(ssl.DER_cert_to_PEM_cert(root) for root in roots), encoding="utf-8")
+    try:
+        yield
+    finally:
+        for file in missing:
+            file.unlink(missing_ok=True)
 
 
 def _run(command: Sequence[str]) -> int:

@@ -155,6 +155,27 @@ def test_a_destroy_that_fails_twice_fails(world: World, code: int) -> None:
     assert len(world.commands) == 3
 
 
+def test_a_new_checkout_has_the_file_without_which_the_provider_does_not_start_and_only_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROOT", world.folder)
+    provider = resource("pulumi:providers:gitlab", "gitlab", "p", inputs={"cacertFile": ".cache/ca/0bad.pem"})
+    world.state(provider)
+    file = world.folder / ".cache/ca/0bad.pem"
+    seen: list[bool] = []
+
+    def look(*_: object) -> int:
+        seen.append(file.exists())
+        return 0
+
+    monkeypatch.setattr("tools.processes.run_attached", look)
+    assert down() == 0
+    assert (seen, file.exists()) == ([True], False)
+    file.write_text("that of an update")
+    assert down() == 0
+    assert file.read_text() == "that of an update"
+
+
 def test_an_interrupted_destroy_is_not_repeated(world: World) -> None:
     world.state(DROPLET)
     world.ends(1, 130)

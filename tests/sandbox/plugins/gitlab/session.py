@@ -41,6 +41,9 @@ class Session:
         self._retries = config.get("retries", 10)
         # As in the official plugin, a file of one's own takes the place of the system's certificates.
         self._verify = False if config.get("insecure") else config.get("cacertFile") or trust_store()
+        if isinstance(self._verify, str) and not Path(self._verify).is_file():
+            # The official plugin reads it while it is configured, also for a destroy that sends no request.
+            raise PluginError(f"open {self._verify}: no such file or directory")
         self._unchecked = config.get("earlyAuthCheck", True)
         self._lock = threading.Lock()
         self._clients = threading.local()
@@ -51,8 +54,6 @@ class Session:
         address = urlsplit(self._url)
         if address.scheme not in ("http", "https") or not address.netloc:
             raise PluginError(f"baseUrl: expected the address of an API, such as https://host{_API}/, got {self._url}")
-        if isinstance(self._verify, str) and not Path(self._verify).is_file():
-            raise PluginError(f"open {self._verify}: no such file or directory")
         if not hasattr(self._clients, "own"):
             self._clients.own = Gitlab(
                 self._url.rstrip("/").removesuffix(_API),
