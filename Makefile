@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo bench screenshots down drift strays test nightly docs lock shell pulumi ready env diff promote revert image
+.PHONY: help up preview refresh verify demo backup backups restore bench screenshots down drift strays test nightly docs lock shell pulumi ready env diff promote revert image
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
@@ -86,6 +86,17 @@ ifeq ($(STACK),sandbox)
 endif
 	$(SAY) 'demo: stack $(STACK)'
 	@$(RUN) python -m tools demo --stack $(STACK) $(YES) $(ARGS)
+
+backup: env ## back up GitLab, its registry and its configuration now
+	$(SAY) 'backup: stack $(STACK)'
+	@$(RUN) python -m tools backup --stack $(STACK)
+
+backups: env ## list the backups of a stack
+	@$(RUN) python -m tools backups --stack $(STACK)
+
+restore: ready ## restore a backup: make restore STACK=… FROM=latest|ID|OTHERSTACK:ID
+	$(SAY) 'restore: stack $(STACK)'
+	@$(RUN) python -m tools restore --stack $(STACK) --from '$(if $(FROM),$(FROM),latest)' $(ARGS)
 
 ifeq ($(STACK),sandbox)
 bench: ready ## compare the pipeline with the walk-through's file (sandbox only)

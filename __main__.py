@@ -14,6 +14,7 @@ import pulumi_tls as tls
 
 from components import settings
 from components.account import read_account
+from components.backup import Backup, BackupArgs
 from components.ca_bundle import ca_bundle
 from components.cost import as_output as cost_output
 from components.cost import cost_report, monthly_cost
@@ -45,7 +46,7 @@ cloud = digitalocean.Provider("digitalocean", opts=pulumi.ResourceOptions(hooks=
 account = read_account(reading, deployed, prefix, cloud, state)
 config = reading.complete([*([] if reading.errors else conflicts(deployed, reading.settings)), *account.errors])
 plan = DeploymentPlan.after(deployed, config)
-cost = monthly_cost(config, account.prices, has_bucket=plan.has_bucket)
+cost = monthly_cost(config, account.prices, has_bucket=plan.has_bucket or plan.has_backups)
 if pulumi.runtime.is_dry_run():
     pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
 providers = [cloud, command.Provider("command"), random.Provider("random"), tls.Provider("tls")]
@@ -100,6 +101,20 @@ registry = RegistryConfiguration("registry", registry_args, options)
 
 project_ids = pulumi.Output.from_input(dict[str, str]())
 outputs: dict[str, Any] = {}
+if plan.has_backups:
+    backup_args = BackupArgs(
+        prefix=prefix,
+        region=plan.backups_region,
+        keep_data=config.keep_data,
+        own_key=reading.has_spaces_key,
+        settings=config.backup,
+        machine=server.machine,
+        fqdn=names.fqdn,
+        storage=storage,
+        ready=[registry],
+    )
+    outputs["backup"] = Backup("backup", backup_args, options).output
+
 if config.projects:
     connection = GitLabConnection(
         url=gitlab.url,

@@ -107,15 +107,21 @@ class GitLab(Component):
                 "KEY_URL": gitlab.packages.key_url,
                 "PACKAGES_URL": gitlab.packages.url,
             },
-            # An hour for the migrations of the last upgrade, and one for the package.
-            timeout_seconds=7200,
+            # An hour for the migrations of the last upgrade, one for the package, and the rest for a backup before it.
+            timeout_seconds=6 * 3600,
         )
 
     def _configure(self, package: remote.Command) -> remote.Command:
         args, certificate = self._args, self._args.settings.certificate
         memory_gb = args.settings.server.memory_gb
         configuration = pulumi.Output.from_input(args.fqdn).apply(
-            lambda fqdn: render("gitlab.rb.j2", fqdn=fqdn, certificate=certificate, memory_gb=memory_gb)
+            lambda fqdn: render(
+                "gitlab.rb.j2",
+                fqdn=fqdn,
+                certificate=certificate,
+                memory_gb=memory_gb,
+                has_backups=args.settings.backup.enabled,
+            )
         )
         return run_script(
             self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,11 +11,10 @@ import pulumi_random as random
 
 from components.component import Component
 from components.object_storage import ObjectStorage
+from components.spaces import spaces_provider
 
 #: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
 _ABORT_UPLOADS_AFTER_DAYS: Final = 3
-#: Spaces does not know a key at once that the API has just returned: `InvalidAccessKeyId`. The provider does not retry.
-_KEY_SPREADS_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -79,27 +77,8 @@ class RegistryBucket(Component):
                     abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_AFTER_DAYS,
                 )
             ],
-            opts=self.child_options(provider=self._bucket_provider(args), keep=args.keep_data),
+            opts=self.child_options(
+                provider=spaces_provider(self, f"{args.prefix}-registry-maker", own_key=args.own_key),
+                keep=args.keep_data,
+            ),
         )
-
-    def _bucket_provider(self, args: RegistryBucketArgs) -> digitalocean.Provider:
-        if args.own_key:
-            return digitalocean.Provider(self.child_name("maker"), opts=self.child_options())
-        key = digitalocean.SpacesKey(
-            self.child_name("maker-key"),
-            name=f"{args.prefix}-registry-maker",
-            grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
-            opts=self.child_options(hooks=pulumi.ResourceHookBinding(after_create=[wait_until_known])),
-        )
-        return digitalocean.Provider(
-            self.child_name("maker"),
-            spaces_access_id=key.access_key,
-            spaces_secret_key=key.secret_key,
-            opts=self.child_options(),
-        )
-
-
-async def wait_until_known(args: pulumi.ResourceHookArgs) -> None:
-    """Give a new key the time to reach Spaces: a hook for `after_create`."""
-    del args
-    await asyncio.sleep(_KEY_SPREADS_SECONDS)

@@ -93,6 +93,7 @@ def run_script(
     depends_on: Sequence[pulumi.Resource] = (),
     libraries: Sequence[str] = (),
     ignore_changes: list[str] | None = None,
+    delete: str | None = None,
 ) -> remote.Command:
     """Run `files/<file>` as root on `machine`: once, and again whenever the script or one of its values changes.
 
@@ -106,7 +107,7 @@ def run_script(
     script does not use, but whose change runs it again: they are sent as a comment, because `triggers` would replace
     the resource. Standard error is shown while the script runs; standard output is the resource's result, kept secret.
     `ignore_changes` names inputs whose change does not run it again; `libraries` are files with functions that the
-    script uses.
+    script uses. `delete` is a command line that runs when the step leaves the graph and its machine stays.
 
     Raises:
         FileNotFoundError: there is no such script.
@@ -130,6 +131,7 @@ def run_script(
             ),
             rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
         ).apply(lambda known: _standard_input(files, **known)),
+        delete=delete,
         triggers=[machine.droplet.id],
         logging=remote.Logging.STDERR,
         add_previous_output_in_env=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["ruby"] = ruby_string
+    environment.filters["shell"] = shlex.quote
     # Escapes of JSON for characters beyond 16 bits are none of YAML's.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment

@@ -22,8 +22,9 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.(\d+)")
 class DeploymentState:
     """What the last successful update deployed, as far as later updates depend on it.
 
-    `kept` says whether volume, bucket and domain are protected; `has_bucket` and `has_domain` whether the stack created
-    them. `projects` are the IDs of its projects by their paths; `imported` those of the projects that it imported.
+    `kept` says whether volume, buckets and domain are protected; `has_bucket`, `has_domain` and `has_backups` whether
+    the stack created them: the registry's bucket, the domain, the bucket with the backups. `projects` are the IDs of
+    its projects by their paths; `imported` those of the projects that it imported.
     `slugs` are the sizes and images of its droplets. From outputs of their own come `address` and `fqdn` of the server,
     and `monthly_cost`, in US dollars by item.
     `protected` are the paths of imported projects whose default branch the stack protects; None if the program that
@@ -38,6 +39,8 @@ class DeploymentState:
     has_bucket: bool
     spaces_region: str
     kept: bool
+    has_backups: bool = False
+    backups_region: str = ""
     projects: Mapping[str, str] = field(default_factory=dict)
     imported: Mapping[str, str] = field(default_factory=dict)
     slugs: Sequence[str] = ()
@@ -81,14 +84,16 @@ class DeploymentState:
 class DeploymentPlan:
     """What an update deploys. Protected data stays in the graph, even if the settings no longer ask for it.
 
-    `has_domain` and `has_bucket` say whether the stack owns them; `known_ids` are the IDs of kept projects by path, and
-    `moved_ids` those of projects whose group is not the deployed one.
+    `has_domain`, `has_bucket` and `has_backups` say whether the stack owns them; `known_ids` are the IDs of kept
+    projects by path, and `moved_ids` those of projects whose group is not the deployed one.
     """
 
     settings: Settings
     has_domain: bool
     has_bucket: bool
     spaces_region: str
+    has_backups: bool
+    backups_region: str
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
 
@@ -107,6 +112,8 @@ class DeploymentPlan:
             has_domain=settings.dns.zone is DnsZone.CREATE or (protected is not None and protected.has_domain),
             has_bucket=settings.registry.storage is Storage.SPACES or (protected is not None and protected.has_bucket),
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
+            has_backups=settings.backup.enabled or (protected is not None and protected.has_backups),
+            backups_region=protected.backups_region if protected and protected.has_backups else settings.backups_region,
             known_ids=protected.projects if protected else {},
             moved_ids=_moved_ids(deployed, settings) if deployed else {},
         )
@@ -122,6 +129,8 @@ class DeploymentPlan:
             has_bucket=self.has_bucket,
             spaces_region=self.spaces_region,
             kept=settings.keep_data,
+            has_backups=self.has_backups,
+            backups_region=self.backups_region if self.has_backups else "",
             slugs=settings.slugs,
             projects=dict(project_ids),
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
@@ -145,7 +154,8 @@ def upgrade_errors(deployed: str, wanted: str) -> list[str]:
     if then < now:
         return [
             f"gitlab.version: {wanted} is older than the running {deployed}, whose database it cannot read. "
-            f"Set it to {deployed} or later, or restore a backup of the older version"
+            f"Set it to {deployed} or later. To go back, restore a backup from before the upgrade in a new "
+            "environment that has this version: make backups, then make restore STACK=new FROM=stack:ID"
         ]
     skipped = [stop for stop in GITLAB_REQUIRED_STOPS if now[:2] < stop < then[:2]]
     if skipped:
@@ -183,6 +193,9 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
         if deployed.has_bucket and settings.registry.storage is Storage.SPACES:
             now = deployed.spaces_region
             errors += _moved("registry.spacesRegion", now, settings.spaces_region, "the bucket with all images")
+        if deployed.has_backups and settings.backup.enabled:
+            now = deployed.backups_region
+            errors += _moved("backup.spacesRegion", now, settings.backups_region, "the Space with all backups")
     return errors
 
 

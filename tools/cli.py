@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +22,13 @@ PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 COMMAND = Annotated[list[str], typer.Argument(help="The command and its arguments, after --.")]
 FILE = Annotated[str | None, typer.Option("--config-file", help="The stack file, if it is not in stacks/.")]
 STACK = Annotated[str | None, typer.Option(help="The stack to use; by default the one that is selected.")]
+
+
+class HostKey(StrEnum):
+    """Which SSH host key a server has after a restore."""
+
+    KEEP = "keep"
+    TAKE = "take"
 
 
 @app.command()
@@ -68,6 +77,45 @@ def bench(
     from tools import bench as module  # noqa: PLC0415
 
     raise typer.Exit(module.bench(stack, repeats))
+
+
+@app.command()
+def backup(stack: STACK = None) -> None:
+    """Make a backup now, and follow it."""
+    from tools import backup as module  # noqa: PLC0415
+
+    module.create(stack)
+
+
+@app.command()
+def backups(stack: STACK = None) -> None:
+    """List the backups of a stack: age, version, size."""
+    from tools import backup as module  # noqa: PLC0415
+
+    raise typer.Exit(module.show(stack))
+
+
+@app.command()
+def restore(  # noqa: PLR0917 - typer's way to declare options
+    source: Annotated[str, typer.Option("--from", help="latest, an ID, or STACK:ID for that of another stack.")],
+    stack: STACK = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keys: Annotated[
+        Path | None, typer.Option(help="Output `backup` of a stack that is gone, as JSON: where its backups are.")
+    ] = None,
+    host_key: Annotated[
+        HostKey, typer.Option(help="keep the server's SSH host key, or take over that of the backup.")
+    ] = HostKey.KEEP,
+    discard_present: Annotated[
+        bool, typer.Option("--discard-present", help="Do not save the present state first.")
+    ] = False,
+    config_file: Annotated[Path | None, typer.Option(help="The stack file, if it is not in stacks/.")] = None,
+) -> None:
+    """Restore a backup into a stack. Nothing is overwritten before the backup is there and has been checked."""
+    from tools import restore as module  # noqa: PLC0415
+
+    wish = module.Wish(source, keys, host_key, discard_present, config_file)
+    raise typer.Exit(module.restore(stack, wish, confirmed=yes))
 
 
 @app.command("renew-token")

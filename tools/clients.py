@@ -133,6 +133,16 @@ class Outputs:
         return self.values.get("registry_storage")
 
     @property
+    def ssh_user(self) -> str:
+        """The administrator of the server."""
+        return str(self.values["server_ssh_user"])
+
+    @property
+    def backup(self) -> dict[str, Any] | None:
+        """Where the backups are, and the keys for them; None without backups."""
+        return self.values.get("backup")
+
+    @property
     def projects(self) -> list[dict[str, str]]:
         """The outputs of each project of the stack."""
         return list(self.values.get("projects") or [])
@@ -141,10 +151,10 @@ class Outputs:
         """A client of GitLab's API that uses the stack's token."""
         return gitlab.Gitlab(self.url, private_token=str(self.values["gitlab_api_token"]), timeout=30)
 
-    def ssh(self, command: str) -> str:
+    def ssh(self, command: str, stdin: str = "") -> str:
         """Run a command on the server, over a connection pinned to the exported host key, and return its output."""
         with self.ssh_files() as options:
-            return run("ssh", *options, f"{self.values['server_ssh_user']}@{self.address}", command)
+            return run("ssh", *options, f"{self.ssh_user}@{self.address}", command, stdin=stdin)
 
     @contextmanager
     def ssh_files(self) -> Iterator[list[str]]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from tools.backup import list_backups
 from tools.clients import (
     FAILURES,
     CheckError,
@@ -167,6 +168,13 @@ def released(outputs: Outputs, project_output: dict[str, str]) -> tuple[str, str
     return digest, answer
 
 
+def backup_is_young(outputs: Outputs) -> str:
+    """The last complete backup is not older than the stack file allows."""
+    listing = list_backups(outputs)
+    limit = int((outputs.backup or {})["max_age_hours"])
+    return listing.require_younger(limit, time.time())
+
+
 CHECKS: dict[str, Check] = {
     "DNS": dns_answers,
     "Ports": ports_are_closed,
@@ -179,12 +187,15 @@ CHECKS: dict[str, Check] = {
 
 #: For stacks that have projects with a pipeline.
 PROJECT_CHECKS: dict[str, Check] = {"Pipeline": pipelines_are_green, "Released": images_answer}
+#: For stacks that make backups.
+BACKUP_CHECKS: dict[str, Check] = {"Backup": backup_is_young}
 
 
 def checks_of(outputs: Outputs) -> dict[str, Check]:
     """The checks that apply to a stack."""
     has_pipeline = any(one.get("docker_pull") for one in outputs.projects)
-    return CHECKS | PROJECT_CHECKS if has_pipeline else CHECKS
+    makes_backups = bool((outputs.backup or {}).get("max_age_hours"))
+    return CHECKS | (PROJECT_CHECKS if has_pipeline else {}) | (BACKUP_CHECKS if makes_backups else {})
 
 
 def measure(outputs: Outputs) -> Iterator[Result]:

@@ -11,6 +11,7 @@ main() {
     if [ -n "$installed" ] && [ -e /var/opt/gitlab/bootstrapped ]; then
       require_available gitlab-ce "$GITLAB_VERSION"
       wait_for_migrations
+      back_up "$installed"
     fi
     say "gitlab: installing $GITLAB_VERSION (about 2.5 GB on disk)"
     note_dumps before
@@ -36,6 +37,14 @@ wait_for_migrations() {
   done
 }
 
+# back_up INSTALLED: what an upgrade breaks can be restored only with a backup of the version from before it.
+back_up() {
+  [ -x /usr/local/sbin/slipway-backup ] && systemctl is-enabled --quiet slipway-backup.timer || return 0
+  say "gitlab: backing up $1 before the upgrade"
+  with_heartbeat "backup" /usr/local/sbin/slipway-backup create "before GitLab $GITLAB_VERSION" >&2 ||
+    die "the backup before the upgrade failed (see above); nothing was installed, and GitLab $1 continues to run"
+}
+
 # One line each: its name and state. 3 and 6 are finished and finalized, 0 paused, 4 failed.
 unfinished_migrations() {
   gitlab-psql -d gitlabhq_production -tAc \
@@ -44,7 +53,7 @@ unfinished_migrations() {
 
 # Before an upgrade, the package dumps the database and backs up its settings, and never removes either. Those of the
 # last two upgrades stay; backups that somebody else made are not touched.
-BACKUPS=(/var/opt/gitlab/backups /etc/gitlab/config_backup)
+BACKUPS=(/var/opt/gitlab/backups /var/opt/gitlab/slipway-backups /etc/gitlab/config_backup)
 note_dumps() {
   local folder
   for folder in "${BACKUPS[@]}"; do

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pulumi
 from pydantic import ValidationError
 
+from components.settings.backup import Backup
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
@@ -37,6 +38,7 @@ _LONGEST_HOST_NAME: Final = 64
 
 __all__ = [
     "S3",
+    "Backup",
     "Builder",
     "Certificate",
     "CertificateSource",

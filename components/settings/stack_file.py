@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
+from components.settings.backup import Backup
 from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
 from components.settings.projects import ProjectSettings
@@ -102,6 +103,9 @@ class Settings(Section):
     certificate: Certificate = Field(default=Certificate(), description="The certificate of GitLab and its registry.")
     gitlab: GitLab = Field(default=GitLab(), description="The version of GitLab and where its packages come from.")
     registry: Registry = Field(default=Registry(), description="The container registry and its storage.")
+    backup: Backup = Field(
+        default=Backup(), description="Backups of GitLab, its registry and its configuration to a Space of their own."
+    )
     projects: tuple[ProjectSettings, ...] = Field(default=(), description="Projects in GitLab.")
     runners: tuple[RunnerSettings, ...] = Field(default=(), description="Runners, each on its own machines.")
 
@@ -195,6 +199,18 @@ class Settings(Section):
             raise RelatedKeyError("registry.spacesRegion", message)
         return value
 
+    @field_validator("backup")
+    @classmethod
+    def _has_a_region(cls, value: Backup, info: ValidationInfo) -> Backup:
+        region = value.spaces_region or info.data.get("region")
+        if value.enabled and region and region not in SPACES_REGIONS:
+            message = (
+                f"{region} offers no Spaces; the bucket could not be created. "
+                f"Use one of {', '.join(sorted(SPACES_REGIONS))}"
+            )
+            raise RelatedKeyError("backup.spacesRegion", message)
+        return value
+
     @property
     def fqdn(self) -> str:
         """The host name of GitLab and its registry."""
@@ -204,6 +220,11 @@ class Settings(Section):
     def spaces_region(self) -> str:
         """The region of the registry's bucket: the server's, unless another one is set."""
         return self.registry.spaces_region or self.region
+
+    @property
+    def backups_region(self) -> str:
+        """The region of the Space with the backups: the server's, unless another one is set."""
+        return self.backup.spaces_region or self.region
 
     @property
     def slugs(self) -> list[str]:

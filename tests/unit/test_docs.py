@@ -58,7 +58,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
     reference = docs.Reference(Settings.model_json_schema())
     rows = [*reference.settings(), *reference.entry("projects"), *reference.entry("runners")]
     documented = {row.key.rsplit(".", 1)[-1] for row in rows}
-    sections = {"dns", "server", "certificate", "gitlab", "packages", "registry", "s3"}
+    sections = {"dns", "server", "certificate", "gitlab", "packages", "registry", "s3", "backup"}
     aliases = {field.alias for model in models(Settings) for field in model.model_fields.values()}
     assert documented == aliases - sections
 

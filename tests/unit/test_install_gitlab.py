@@ -29,6 +29,7 @@ install_pinned() {
   echo "$2" >"$ROOT/installed"
   [ ! -e "$ROOT/failing" ] || die "$1 $2 could not be installed"
 }
+systemctl() { [ ! -e "$ROOT/disabled" ]; }
 gitlab-psql() {
   [ ! -e "$ROOT/down" ] || return 2
   head -n 1 "$ROOT/migrations" | tr ',' '\n' | grep . || true
@@ -47,7 +48,7 @@ class Server:
         """Run the step."""
         values = f"ROOT={self.root}\nGITLAB_VERSION={version}\nPACKAGES_URL=x\nKEY_URL=x\nLIMIT_SECONDS=9"
         step = script("install-gitlab.sh")
-        for folder in ("/var/opt/gitlab", "/etc/gitlab"):
+        for folder in ("/var/opt/gitlab", "/etc/gitlab", "/usr/local/sbin"):
             step = step.replace(f"{folder}/", f"{self.root}{folder}/")
         text = "\n".join([script("prelude.sh"), script("packages.sh"), values, step, MACHINE, "main </dev/null"])
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
@@ -126,3 +127,34 @@ def test_dumps_of_upgrades_that_fail_do_not_pile_up_either(server: Server) -> No
     for patch in range(1, 6):
         assert server.install(f"19.3.{patch}-ce.0").returncode == 1
     assert len(server.dumps()) == 2
+
+
+def with_backups(server: Server, program: str) -> None:
+    """Give the machine a program that makes backups."""
+    folder = server.root / "usr/local/sbin"
+    folder.mkdir(parents=True)
+    (folder / "slipway-backup").write_text(f"#!/bin/sh\n{program}\n")
+    (folder / "slipway-backup").chmod(0o755)
+
+
+def test_an_upgrade_backs_up_first_once_its_migrations_have_finished(server: Server) -> None:
+    (server.root / "migrations").write_text("BackfillOne|1\n\n")
+    with_backups(server, f'echo "$@ of $(cat {server.root}/installed)" >{server.root}/backed-up')
+    assert server.install("19.3.1-ce.0").returncode == 0
+    assert (server.root / "backed-up").read_text() == "create before GitLab 19.3.1-ce.0 of 19.3.0-ce.0\n"
+
+
+def test_nothing_is_installed_if_the_backup_before_the_upgrade_fails(server: Server) -> None:
+    with_backups(server, "echo 'error: the Space cannot be reached' >&2; exit 1")
+    done = server.install("19.3.1-ce.0")
+    assert done.returncode == 1
+    assert "the Space cannot be reached" in done.stderr
+    assert "nothing was installed, and GitLab 19.3.0-ce.0 continues to run" in done.stderr
+    assert (server.root / "installed").read_text() == "19.3.0-ce.0\n"
+
+
+def test_no_backup_is_made_without_an_upgrade_or_where_backups_are_turned_off(server: Server) -> None:
+    with_backups(server, "exit 1")
+    assert server.install("19.3.0-ce.0").returncode == 0
+    (server.root / "disabled").touch()
+    assert server.install("19.3.1-ce.0").returncode == 0

@@ -92,7 +92,7 @@ def test_the_provider_uses_a_new_spaces_key_only_when_spaces_knows_it(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("components.registry_bucket.asyncio.sleep", sleep)
+    monkeypatch.setattr("components.spaces.asyncio.sleep", sleep)
     [hook] = engine.named("registry-bucket-maker-key").request.hooks.after_create
     args = pulumi.ResourceHookArgs(urn="", id="", name="registry-bucket-maker-key", type="")
     asyncio.run(cast(Coroutine[Any, Any, None], engine.hooks[hook](args)))

@@ -28,6 +28,8 @@ KEPT: dict[str, Any] = {
     "adopted": {},
     "protected": [],
     "groups": {},
+    "has_backups": False,
+    "backups_region": "",
 }
 
 

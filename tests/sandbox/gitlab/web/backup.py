@@ -252,7 +252,7 @@ def run(config: Config, task: str, options: Mapping[str, str]) -> int:
     """Run a task and return its exit code."""
     config.backup_path.mkdir(mode=0o700, exist_ok=True)
     # One at a time: a second one would take the first one's files for its own.
-    with closing(sqlite3.connect(config.backup_path.parent / ".backup-lock", timeout=0, isolation_level=None)) as lock:
+    with closing(sqlite3.connect(config.database.with_name("backup.lock"), timeout=0, isolation_level=None)) as lock:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
