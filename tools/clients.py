@@ -181,6 +181,10 @@ class Docker:
     def session(cls) -> Iterator[Self]:
         """A client whose logins are removed at the end."""
         with tempfile.TemporaryDirectory() as folder:
+            # Plugins such as buildx may be in the user's own folder, as those of Docker Desktop are.
+            plugins = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "cli-plugins")
+            if plugins.is_dir():
+                Path(folder, "cli-plugins").symlink_to(plugins.absolute())
             yield cls(folder)
 
     def login(self, registry: str, user: str, password: str) -> None:

@@ -14,7 +14,7 @@ import yaml
 from tests.unit.delivered import delivered, pipeline
 from tests.unit.engine import ROOT
 from tools import images
-from tools.clients import Outputs
+from tools.clients import Docker, Outputs
 from tools.progress import ToolError
 
 INDEX = '{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
@@ -80,3 +80,16 @@ def test_the_stage_in_the_manual_is_valid_and_deploys_the_tested_image_by_its_di
     assert copy.endswith('"$(cat image.txt)"')
     # It runs for what was released: of the default branch, after its tests.
     assert jobs["deploy"]["rules"] == jobs["release"]["rules"]
+
+
+def test_a_session_without_logins_still_has_the_plugins_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cli-plugins").mkdir()
+    (tmp_path / "cli-plugins" / "docker-buildx").touch()
+    (tmp_path / "config.json").write_text('{"auths": {"registry.example.com": {}}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with Docker.session() as docker:
+        assert {path.name for path in Path(docker.folder).iterdir()} == {"cli-plugins"}
+        assert (Path(docker.folder) / "cli-plugins" / "docker-buildx").exists()
+    assert (tmp_path / "cli-plugins" / "docker-buildx").exists()
