@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.stack import SANDBOX, Stack
 from tools.clients import Outputs, try_run
 from tools.environment import ROOT
-from tools.pipelines import commit, project_of
+from tools.pipelines import commit, project_of, until
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +90,47 @@ def _change_everything(outputs: Outputs, api: pydo.Client) -> None:
     gitlab.runners.delete(runner.id)
     project.shared_runners_enabled = True
     project.save()
+
+
+def test_a_name_that_leads_elsewhere_and_a_revoked_token_hide_nothing_of_the_cloud(
+    stack: Stack, api: pydo.Client
+) -> None:
+    outputs = stack.outputs()
+    records = api.domains.list_records("drift.test")["domain_records"]
+    [record] = [one["id"] for one in records if one["type"] == "A"]
+    api.domains.update_record("drift.test", record, body={"type": "A", "data": "203.0.113.99"})
+    named = drift(stack)
+    assert named.returncode == 2
+    assert f"  DNS record gitlab.drift.test A: value is 203.0.113.99 and was {outputs.address}" in named.stdout
+    assert "GitLab: as the stack left it" in named.stdout
+    assert f"leads to 203.0.113.99 and not to {outputs.address}" in named.stdout
+    tokens = 'User.find_by_username("root").personal_access_tokens.active'
+    outputs.ssh(f"sudo gitlab-rails runner '{tokens}.each {{ |token| token.revoke! }}'")
+    revoked = drift(stack)
+    assert revoked.returncode == 2
+    assert "  the stack's API token is not accepted by GitLab: it was revoked" in revoked.stdout
+    assert_put_right(stack)
+    assert stack.outputs().values["gitlab_api_token"] != outputs.values["gitlab_api_token"]
+
+
+def test_a_detached_volume_and_a_server_that_is_gone_are_named_and_every_part_ends(
+    stack: Stack, api: pydo.Client
+) -> None:
+    outputs = stack.outputs()
+    outputs.ssh("sudo gitlab-ctl stop; sudo umount --lazy /etc/gitlab /var/opt/gitlab /var/log/gitlab /mnt/gitlab")
+    [volume] = api.volumes.list(name="slipway-drift-data")["volumes"]
+    body = {"type": "detach", "droplet_id": volume["droplet_ids"][0]}
+    api.volume_actions.post_by_id(volume["id"], body=body)
+    until(lambda: not api.volumes.get(volume["id"])["volume"]["droplet_ids"], "the volume is detached")
+    detached = drift(stack)
+    assert detached.returncode == 2
+    assert f"  the attachment of volume {volume['id']} is gone" in detached.stdout
+    for droplet in api.droplets.list(name="slipway-drift")["droplets"]:
+        api.droplets.destroy(droplet["id"])
+    until(lambda: not api.droplets.list(name="slipway-drift")["droplets"], "the server is deleted")
+    gone = drift(stack)
+    assert gone.returncode == 2
+    assert "  droplet slipway-drift is gone" in gone.stdout
+    assert f"  slipway-drift ({outputs.address}): not compared: ssh failed" in gone.stdout
+    assert "GitLab:\n  not compared: " in gone.stdout
+    assert_put_right(stack)
