@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo backup backups restore bench screenshots down drift strays test nightly docs lock shell pulumi ready env diff promote revert image
+.PHONY: help up preview refresh verify demo backup backups restore bench screenshots down recreate drift strays test nightly docs lock shell pulumi ready env diff promote revert image
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
@@ -99,7 +99,7 @@ restore: ready ## restore a backup: make restore STACK=… FROM=latest|ID|OTHERS
 	@$(RUN) python -m tools restore --stack $(STACK) --from '$(if $(FROM),$(FROM),latest)' $(ARGS)
 
 ifeq ($(STACK),sandbox)
-bench: ready ## compare the pipeline with the walk-through's file (sandbox only)
+bench: ready ## time the pipeline and a recreated stack against others (sandbox only)
 	$(SAY) 'bench'
 	@$(RUN) python -m tools bench --stack $(STACK) $(ARGS)
 
@@ -127,6 +127,13 @@ else
 	@$(PYTHON) -m tools prepare
 	@$(RUN) python -m tools down --stack $(STACK) $(ARGS)
 endif
+
+recreate: ready ## destroy the stack and create it again, on the data that it keeps
+	$(SAY) 'pulumi destroy: stack $(STACK)'
+	@$(RUN) python -m tools down --stack $(STACK) $(YES)
+	$(SAY) 'pulumi up: stack $(STACK)'
+	@$(RUN) pulumi up --stack $(STACK) $(if $(YES),--yes --skip-preview) $(ARGS)
+	@$(MAKE) verify
 
 # With ARGS=--mark, what is found is recorded, and the next update puts it right.
 drift: $(if $(filter sandbox,$(STACK)),ready,env) ## what differs between the stack and reality; fails if anything does

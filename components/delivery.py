@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from components.component import Component
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import mark_of
 from components.project import Project, ProjectArgs
+from components.remote import run_script
+from components.rendering import script
 from components.runner import Runner, RunnerArgs
 from components.settings import Builder, ProjectSettings, RunnerSettings
 from components.site import Site
@@ -36,9 +39,10 @@ class DeliveryArgs:
 class Delivery(Component):
     """All projects and all runners, and which runner builds for which project.
 
-    Owns that assignment and nothing else. A runner is created in the first project that uses it, and locked to it if
-    no other project does. When that project leaves the stack, the runner is registered again in the next one, on the
-    same machines.
+    Owns that assignment, and ensures that deploy tokens keep the values that others know: on kept data, a token takes
+    over the value of its predecessor. A runner is created in the first project that uses it, and locked to it if no
+    other project does. When that project leaves the stack, the runner is registered again in the next one, on the same
+    machines.
     """
 
     projects: Mapping[str, Project]
@@ -51,6 +55,7 @@ class Delivery(Component):
         runners = {settings.name: self._runner(settings) for settings in args.runners}
         for settings in args.projects:
             self.projects[settings.path].commit_pipeline([runners[name] for name in settings.runners])
+        self._deploy_tokens = self._keep_deploy_tokens()
         self.register_outputs({"projects": sorted(self.projects)})
 
     def as_output(self) -> list[dict[str, Any]]:
@@ -64,8 +69,24 @@ class Delivery(Component):
         """Return the ID of each project by its path."""
         return pulumi.Output.all(**{path: project.project_id.apply(str) for path, project in self.projects.items()})
 
-    @staticmethod
-    def _project_output(settings: ProjectSettings, project: Project) -> dict[str, Any]:
+    def _keep_deploy_tokens(self) -> pulumi.Output[dict[str, str]]:
+        """The value of each deploy token by its ID, as GitLab has it."""
+        tokens = [(project.deploy_token_id, project.push_token_id) for project in self.projects.values()]
+        listed = pulumi.Output.all(*[one for both in tokens for one in both if one is not None])
+        kept = run_script(
+            self,
+            "deploy-tokens",
+            machine=self._args.gitlab.server,
+            file="keep-deploy-tokens.sh",
+            values={"PROGRAM": script("keep-deploy-tokens.rb"), "TOKENS": listed.apply("\n".join)},
+            timeout_seconds=600,
+        )
+        return pulumi.Output.secret(kept.stdout.apply(json.loads))
+
+    def _value_of(self, token_id: pulumi.Output[str]) -> pulumi.Output[str]:
+        return pulumi.Output.all(self._deploy_tokens, token_id).apply(lambda both: str(both[0][both[1]]))
+
+    def _project_output(self, settings: ProjectSettings, project: Project) -> dict[str, Any]:
         latest = pulumi.Output.concat(project.image, ":latest")
         run = pulumi.Output.concat("docker run --rm --publish 3000:3000 ", latest)
         return {
@@ -74,9 +95,11 @@ class Delivery(Component):
             "docker_pull": pulumi.Output.concat("docker pull ", latest) if settings.has_pipeline else None,
             "docker_run": run if settings.has_pipeline and settings.has_sample else None,
             "deploy_username": project.deploy_username,
-            "deploy_token": project.deploy_token,
+            "deploy_token": self._value_of(project.deploy_token_id),
             **(
-                {"push_username": project.push_username, "push_token": project.push_token} if project.push_token else {}
+                {"push_username": project.push_username, "push_token": self._value_of(project.push_token_id)}
+                if project.push_token_id
+                else {}
             ),
         }
 

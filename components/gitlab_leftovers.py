@@ -131,19 +131,6 @@ def remove_variable(api: GitLabApi, inputs: Mapping[str, Any], mark: str) -> Non
         api.delete(f"{path}/{_segment(key)}?{urlencode({'filter[environment_scope]': '*'})}")
 
 
-def remove_deploy_tokens(api: GitLabApi, inputs: Mapping[str, Any], mark: str) -> None:
-    """Revoke the deploy tokens with the same name and user name: their passwords would stay valid.
-
-    Raises:
-        RuntimeError: GitLab does not respond.
-    """
-    del mark
-    path = f"/projects/{_segment(inputs['project'])}/deploy_tokens"
-    for found in list(api.every(path)):
-        if (found["name"], found["username"]) == (inputs["name"], inputs["username"]):
-            api.delete(f"{path}/{found['id']}")
-
-
 def remove_runners(api: GitLabApi, inputs: Mapping[str, Any], mark: str) -> None:
     """Delete the runners of the same name that the stack created in the same project; their machines are gone.
 

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from components import versions
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
-from components.gitlab_leftovers import before_create, remove_deploy_tokens, remove_variable
+from components.gitlab_leftovers import before_create, remove_variable
 from components.remote import run_script
 from components.rendering import render
 from components.settings import Builder, ExtraStage, ProjectSettings
@@ -72,9 +72,9 @@ class Project(Component):
     url: pulumi.Output[str]
     image: pulumi.Output[str]
     deploy_username: pulumi.Output[str]
-    deploy_token: pulumi.Output[str]
+    deploy_token_id: pulumi.Output[str]
     push_username: pulumi.Output[str] | None
-    push_token: pulumi.Output[str] | None
+    push_token_id: pulumi.Output[str] | None
 
     def __init__(self, name: str, args: ProjectArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the project without its pipeline, which `commit_pipeline` adds.
@@ -102,9 +102,9 @@ class Project(Component):
         path = project.path_with_namespace
         self.image = pulumi.Output.concat(args.gitlab.registry, "/", path.apply(str.lower))
         self.deploy_username = token.username
-        self.deploy_token = pulumi.Output.secret(token.token)
+        self.deploy_token_id = token.id
         self.push_username = push.username if push else None
-        self.push_token = pulumi.Output.secret(push.token) if push else None
+        self.push_token_id = push.id if push else None
         self.register_outputs({"url": self.url, "image": self.image})
 
     def _project(self) -> gitlab.Project:
@@ -224,39 +224,37 @@ class Project(Component):
             scopes=list(scopes),
             opts=self.child_options(
                 provider=self._args.gitlab.provider,
+                # On kept data it stays valid, for those who pull with it, and hands its value on; see `Delivery`.
                 deleted_with=self._owner(project),
-                # Created first, it would take its predecessor for a leftover.
+                # Who replaces it wants another value; created first, it would take over that of its predecessor.
                 delete_before_replace=True,
                 additional_secret_outputs=["token"],
-                hooks=before_create(self, "deploy-token", self._args.gitlab, self._args.mark, remove_deploy_tokens),
             ),
         )
 
     def commit_pipeline(self, runners: Sequence[pulumi.Resource]) -> None:
-        """Declare the pipeline's file, if the settings ask for it.
+        """Commit the pipeline's file, if the settings ask for it and the branch does not have it already.
 
         Its commit starts the pipeline, so it waits until `runners` can take its jobs with their present configuration.
         """
         if self._args.settings.has_pipeline:
-            gitlab.RepositoryFile(
-                self.child_name("file-gitlab-ci-yml"),
-                project=self._resource.id,
-                branch=self._branch_of_the_pipeline(),
-                file_path=_PIPELINE_FILE,
-                # As text, so that a preview shows the lines that change.
-                content=self._pipeline(),
-                encoding="text",
-                create_commit_message="Add the pipeline",
-                update_commit_message="Change the pipeline",
-                delete_commit_message="Remove the pipeline",
-                overwrite_on_create=True,
-                # When it leaves the stack it belongs to the developers: no commit of ours removes it.
-                opts=self.child_options(
-                    provider=self._args.gitlab.provider,
-                    deleted_with=self._resource,
-                    depends_on=[*self._seeded, *runners],
-                    retain=True,
-                ),
+            # A `gitlab.RepositoryFile` commits again whenever it is created, even if nothing is different.
+            run_script(
+                self,
+                "pipeline",
+                machine=self._args.gitlab.server,
+                file="commit-pipeline.sh",
+                libraries=["gitlab.sh"],
+                values={
+                    "BRANCH": self._branch_of_the_pipeline(),
+                    "FILE": _PIPELINE_FILE,
+                    "GITLAB_URL": self._args.gitlab.url,
+                    "PIPELINE": self._pipeline(),
+                    "PROJECT_ID": self._resource.id,
+                },
+                secrets={"API_TOKEN": self._args.gitlab.api_token},
+                timeout_seconds=300,
+                depends_on=[*self._seeded, *runners],
             )
 
     def _branch_of_the_pipeline(self) -> pulumi.Output[str]:

@@ -21,6 +21,7 @@ README_COMMANDS = (
     ("up",),
     ("preview",),
     ("demo",),
+    ("recreate",),
     ("pulumi", "ARGS=stack output --stack sandbox"),
     ("drift",),
     ("strays",),

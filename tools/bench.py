@@ -1,8 +1,11 @@
-"""Times this project's pipeline against the walk-through's.
+"""Times this project's pipeline against the walk-through's, and an installation that is made again against a new one.
 
 Each candidate builds the same sample application, in its own project and on its own runner machine, one after the
 other: first with empty caches, then again after a change of one line. The walk-through's file runs twice: on a runner
 like the one that the walk-through registers, which keeps nothing between jobs, and on one that this project sets up.
+
+The stack is then destroyed, except for the data that it keeps, and created again.
+
 Only the ratios within one run are meaningful; nothing is asserted.
 """
 
@@ -12,6 +15,8 @@ import datetime
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +61,7 @@ def settings(runner: dict[str, Any]) -> dict[str, object]:
     later = {"tags": ["later"], "untagged": False}
     return {
         "domain": DOMAIN,
+        "removal": "keep-data",
         "registry": {"storage": "filesystem"},
         "projects": [{"path": one.path, "runners": [f"builder-{one.path}"]} for one in CANDIDATES],
         "runners": [
@@ -120,7 +126,7 @@ def _seconds(pipeline: ProjectPipeline, candidate: Candidate, console: Console) 
 
 
 def bench(stack: str, repeats: int) -> int:
-    """Print the table; 0 if all pipelines succeeded, else 1.
+    """Print the tables; 0 if everything succeeded, else 1.
 
     Deploys a stack of its own with the settings of `stack` and destroys it at the end. `repeats` is the number of
     builds after a change; their median counts.
@@ -128,22 +134,50 @@ def bench(stack: str, repeats: int) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            console.print(_measure(stack_file(stack), Path(folder), repeats, console))
+            for table in _measure(stack_file(stack), Path(folder), repeats, console):
+                console.print(table)
     except FAILURES as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1
     return 0
 
 
-def _measure(template: Path, folder: Path, repeats: int, console: Console) -> Table:
+def recreation(new: float, destroyed: float, again: float) -> Table:
+    """The seconds of three updates: of a new stack, of its destruction, and of the stack that goes on with its data."""
+    table = Table("Update", "Seconds", "÷ new")
+    for title, seconds in (
+        ("new", new),
+        ("destroy, data stays", destroyed),
+        ("again, on that data", again),
+        ("both: make recreate", destroyed + again),
+    ):
+        table.add_row(title, f"{seconds:.1f}", f"{seconds / new:.2f}")
+    return table
+
+
+def _timed(update: Callable[[], object]) -> float:
+    began = time.monotonic()
+    update()
+    return time.monotonic() - began
+
+
+def _removed(stack: Stack) -> bool:
+    """Destroy the stack with its data: one update lifts the protection."""
+    stack.set(removal="everything")
+    return stack.attempt("up", "--yes", "--skip-preview").returncode == 0 and stack.remove()
+
+
+def _measure(template: Path, folder: Path, repeats: int, console: Console) -> Iterator[Table]:
     runners = yaml.safe_load(template.read_text())["config"].get("slipway:runners")
     if not runners:
         raise CheckError(f"{template} has no runner to build with: add one under slipway:runners")
     stack = Stack.create(NAME, folder, template, **settings(runners[0]))
     try:
         console.print("creating a stack with three projects and three runner machines …")
-        stack.up()
-        return compare(stack.outputs(), repeats, console)
+        new = _timed(stack.up)
+        yield compare(stack.outputs(), repeats, console)
+        console.print("destroying it, except for its data, and creating it again …")
+        yield recreation(new, _timed(stack.destroy), _timed(stack.up))
     finally:
-        if not stack.remove():
+        if not _removed(stack):
             console.print(f"stack {NAME} could not be destroyed, and is still there: run pulumi destroy --stack {NAME}")

@@ -128,6 +128,11 @@ class Outputs:
         return str(self.values["gitlab_admin_password"])
 
     @property
+    def api_token(self) -> str:
+        """The stack's token for GitLab's API, which is also a password for the registry."""
+        return str(self.values["gitlab_api_token"])
+
+    @property
     def storage(self) -> dict[str, str] | None:
         """Bucket and key of the registry; None if images are on the server."""
         return self.values.get("registry_storage")
@@ -149,7 +154,7 @@ class Outputs:
 
     def gitlab(self) -> gitlab.Gitlab:
         """A client of GitLab's API that uses the stack's token."""
-        return gitlab.Gitlab(self.url, private_token=str(self.values["gitlab_api_token"]), timeout=30)
+        return gitlab.Gitlab(self.url, private_token=self.api_token, timeout=30)
 
     def ssh(self, command: str, stdin: str = "") -> str:
         """Run a command on the server, over a connection pinned to the exported host key, and return its output."""

@@ -21,6 +21,7 @@ from rich.console import Console
 from tools.clients import FAILURES, CheckError, Outputs
 from tools.drift_gitlab import gitlab_settings, require_gitlab
 from tools.drift_machines import machine_files
+from tools.drift_pipelines import pipelines
 from tools.drift_pulumi import differences, mark, switched_off
 from tools.findings import Finding
 from tools.state import StackState
@@ -66,7 +67,7 @@ def _projects(state: StackState, outputs: Outputs, file: str | None) -> list[Fin
     if not urns:
         return []
     require_gitlab(state, outputs)
-    return differences(state, file, urns)
+    return [*differences(state, file, urns), *pipelines(state, outputs)]
 
 
 def drift(stack: str | None, *, file: str | None, marks: bool) -> int:

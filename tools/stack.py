@@ -62,6 +62,24 @@ class Stack:
         """
         return self.run("up", "--yes", "--skip-preview", *options)
 
+    def destroy(self) -> str:
+        """Destroy what the stack does not protect, and return Pulumi's output.
+
+        Raises:
+            PulumiError: it failed.
+        """
+        return self.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+
+    def set(self, **settings: Any) -> None:
+        """Change settings; None removes a setting."""
+        content = yaml.safe_load(self.file.read_text())
+        for key, value in settings.items():
+            if value is None:
+                content["config"].pop(f"slipway:{key}", None)
+            else:
+                content["config"][f"slipway:{key}"] = value
+        self.file.write_text(yaml.safe_dump(content))
+
     def outputs(self) -> Outputs:
         """The stack's outputs, secrets included."""
         return Outputs(json.loads(self.run("stack", "output", "--json", "--show-secrets", settings_file=False)))

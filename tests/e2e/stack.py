@@ -20,16 +20,6 @@ RUNNER: dict[str, Any] = yaml.safe_load(SANDBOX.read_text())["config"]["slipway:
 class Stack(tools.stack.Stack):
     """A stack that a test changes while it exists, and whose plans and state it reads."""
 
-    def set(self, **settings: Any) -> None:
-        """Change settings; None removes a setting."""
-        content = yaml.safe_load(self.file.read_text())
-        for key, value in settings.items():
-            if value is None:
-                content["config"].pop(f"slipway:{key}", None)
-            else:
-                content["config"][f"slipway:{key}"] = value
-        self.file.write_text(yaml.safe_dump(content))
-
     def set_secret(self, path: str, value: str) -> None:
         """Set one encrypted setting; its value is passed on standard input."""
         done = try_run(*self.command(("config", "set", "--secret", "--path", path)), stdin=value, cwd=ROOT)

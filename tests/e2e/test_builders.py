@@ -159,7 +159,7 @@ def test_switching_the_builder_updates_pipeline_and_configuration_and_fails_no_j
     assert set(changes.values()) == {"update"}
     steps = [f"{number}-{step}" for number in range(1, MACHINES + 1) for step in ("preparation", "registration")]
     updated = {f"delivery-docker-builder-{step}" for step in [*steps, "online"]}
-    assert changes.keys() == updated | {"delivery-hello-file-gitlab-ci-yml"}
+    assert changes.keys() == updated | {"delivery-hello-pipeline"}
 
     builders.up()
     [configured] = tomllib.loads(machines_of(builders)[0].sudo("cat /etc/gitlab-runner/config.toml"))["runners"]

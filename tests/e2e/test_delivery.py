@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gitlab
 import pytest
 import yaml
 
@@ -22,7 +24,7 @@ from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
 from tools.bench import WALKTHROUGH
-from tools.clients import Docker, run, temporary_project
+from tools.clients import Docker, Outputs, run, temporary_project
 from tools.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
 
 
@@ -266,30 +268,56 @@ def test_changing_the_concurrency_updates_only_the_runner_configuration(delivery
     delivery.up("--expect-no-changes")
 
 
-def test_a_protected_project_survives_a_destroy_as_its_developers_left_it(delivery: Stack) -> None:
-    before = delivery.outputs()
-    project, released = project_of(before), latest(before)
-    source = project.files.raw(file_path="greeting.js", ref="main")
+def test_an_installation_that_is_made_again_on_kept_data_is_the_same(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    project = project_of(outputs)
+    project.variables.create({"key": "BY_HAND", "value": "kept"})
+    outputs.gitlab().users.create({
+        "username": "maria", "name": "Maria", "email": "maria@example.test", "password": secrets.token_urlsafe(20)
+    })  # fmt: skip
     delivery.set(removal="keep-data")
     delivery.up()
-    delivery.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
-    delivery.up()
-    delivery.up("--expect-no-changes")
-
-    outputs = delivery.outputs()
-    found, exported = project_of(outputs), outputs.projects[0]
-    assert found.id == project.id
-    assert found.files.raw(file_path="greeting.js", ref="main") == source
+    before, installation = delivery.outputs(), everything_in(delivery.outputs())
     with Docker.session() as docker:
-        docker.login(outputs.registry, exported["deploy_username"], exported["deploy_token"])
-        assert docker.pull(f"{exported['image']}@{released}") == released
-    # No credential of the destroyed stack still works.
-    assert exported["deploy_token"] != before.projects[0]["deploy_token"]
-    assert len(found.deploytokens.list(get_all=True)) == 1
-    [listed] = found.runners.list(type="project_type", get_all=True)
-    assert outputs.gitlab().runners.get(listed.id).status == "online"
+        exported = before.projects[0]
+        docker.login(before.registry, exported["deploy_username"], exported["deploy_token"])
+        delivery.destroy()
+        delivery.up()
+        delivery.up("--expect-no-changes")
+        # With the login from before.
+        assert docker.pull(f"{exported['image']}:latest") == installation["latest"]
+    after = delivery.outputs()
+    assert everything_in(after) == installation
+    replaced = {"gitlab_api_token"}
+    assert {name for name in before.values if after.values[name] != before.values[name]} == replaced
+    assert [f"{one.name}: {one.measured}" for one in verify.measure(after) if not one.holds] == []
+    assert everything_in(after) == installation, "verify leaves nothing behind"
+    with pytest.raises(gitlab.GitlabAuthenticationError):
+        before.gitlab().auth()
+    [listed] = project_of(after).runners.list(type="project_type", get_all=True)
+    assert after.gitlab().runners.get(listed.id).status == "online"
     delivery.set(removal="everything")
     delivery.up()
+
+
+def everything_in(outputs: Outputs) -> dict[str, Any]:
+    """What people and machines have in an installation of one project, apart from the stack's own runner."""
+    client, project = outputs.gitlab(), project_of(outputs)
+    return {
+        "users": {user.username: user.id for user in client.users.list(get_all=True)},
+        "projects": {one.path_with_namespace: one.id for one in client.projects.list(get_all=True)},
+        "variables": {one.key: one.value for one in project.variables.list(get_all=True)},
+        "commit": project.branches.get("main").commit["id"],
+        "pipelines": {one.id: one.status for one in project.pipelines.list(get_all=True)},
+        "images": {
+            f"{one.path}:{tag.name}": one.tags.get(tag.name).digest
+            for one in project.repositories.list(get_all=True)
+            for tag in one.tags.list(get_all=True)
+        },
+        "latest": latest(outputs),
+        "deploy tokens": [(one.name, one.username, one.scopes) for one in project.deploytokens.list(get_all=True)],
+        "working tokens": len([one for one in client.personal_access_tokens.list(get_all=True) if one.active]),
+    }
 
 
 def test_destroy_leaves_nothing_of_the_delivery_stack(delivery: Stack, control: Control) -> None:

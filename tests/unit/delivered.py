@@ -22,7 +22,7 @@ def delivered(
 
 def pipeline(engine: RecordingEngine) -> Any:
     """The committed pipeline, parsed as YAML."""
-    return yaml.safe_load(engine.named("delivery-hello-file-gitlab-ci-yml").inputs["content"])
+    return yaml.safe_load(engine.named("delivery-hello-pipeline-rendered").inputs["PIPELINE"])
 
 
 def configuration(engine: RecordingEngine) -> Any:

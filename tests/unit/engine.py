@@ -400,9 +400,11 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
 
 
 def _reported(inputs: dict[str, Any]) -> str:
-    """What a step reports that prints one of its values: the version that it installed, the expiry of its token."""
+    """What a step reports: the version that it installed, the expiry of its token, the values of deploy tokens."""
     stdin = str(rpc.unwrap_rpc_secret(inputs.get("stdin")))
     found = re.search(r"^(?:GITLAB_VERSION|TOKEN_EXPIRES_AT)=(.+)$", stdin, re.MULTILINE)
+    if tokens := re.search(r"^TOKENS=('[^']*'|\S*)$", stdin, re.MULTILINE):
+        return json.dumps({one: f"gldt-{one.removeprefix('id-of-')}" for one in tokens[1].strip("'").splitlines()})
     return found[1] if found else ""
 
 

@@ -206,7 +206,7 @@ def test_a_pipeline_starts_once_its_runners_can_take_its_jobs() -> None:
         projects=[{"path": "hello", "runners": ["one", "two"]}, {"path": "other", "runners": ["two"]}],
         runners=[{"name": "one"}, {"name": "two"}],
     )
-    awaited = {path: engine.named(f"delivery-{path}-file-gitlab-ci-yml").depends_on for path in ("hello", "other")}
+    awaited = {path: engine.named(f"delivery-{path}-pipeline").depends_on for path in ("hello", "other")}
     assert {"delivery-one-online", "delivery-two-online"} <= awaited["hello"]
     assert "delivery-two-online" in awaited["other"]
     assert "delivery-one-online" not in awaited["other"]
@@ -223,17 +223,16 @@ def test_the_sample_is_one_commit_that_overwrites_only_the_initial_readme(engine
 
 
 def test_the_pipeline_is_committed_after_the_sample(engine: RecordingEngine) -> None:
-    [file] = engine.of_type(":RepositoryFile")
-    assert file.inputs["filePath"] == ".gitlab-ci.yml"
-    assert "delivery-hello-sample" in file.depends_on
+    assert "delivery-hello-sample" in engine.named("delivery-hello-pipeline").depends_on
     # Before the pipeline is committed, GitLab would generate one for the files of the sample.
     assert engine.named("delivery-hello-project").inputs["autoDevopsEnabled"] is False
 
 
 def test_without_the_sample_only_the_pipeline_is_committed() -> None:
     engine = delivered({"sample": False})
-    assert [one.inputs["filePath"] for one in engine.of_type(":RepositoryFile")] == [".gitlab-ci.yml"]
-    assert not [one for one in engine.registrations if one.name == "delivery-hello-sample"]
+    assert [one.name for one in engine.custom if one.name.endswith(("-pipeline", "-sample"))] == [
+        "delivery-hello-pipeline"
+    ]
 
 
 def test_the_cleanup_policy_keeps_the_tag_of_the_default_branch() -> None:
@@ -315,9 +314,8 @@ def test_a_new_project_is_private_by_default(engine: RecordingEngine) -> None:
 
 
 def test_a_file_that_leaves_the_stack_is_not_removed_by_a_commit(engine: RecordingEngine) -> None:
-    files = engine.of_type(":RepositoryFile")
-    assert files
-    assert all(one.request.retainOnDelete for one in files)
+    for name in ("pipeline", "sample"):
+        assert "delete" not in engine.named(f"delivery-hello-{name}").inputs
 
 
 def test_the_default_branch_is_protected_kept_and_committed_to() -> None:
@@ -326,7 +324,7 @@ def test_the_default_branch_is_protected_kept_and_committed_to() -> None:
     policy = engine.named("delivery-hello-project").inputs["containerExpirationPolicy"]
     assert policy["nameRegexKeep"] == r"(?:latest|trunk|v?[0-9]+[.][0-9].*)"
     assert engine.named("delivery-hello-protection").inputs["branch"] == "trunk"
-    assert {one.inputs["branch"] for one in engine.of_type(":RepositoryFile")} == {"trunk"}
+    assert "BRANCH=trunk\n" in engine.script("delivery-hello-pipeline")
 
 
 def test_a_variable_in_plain_text_is_refused_with_the_command_that_encrypts_it() -> None:

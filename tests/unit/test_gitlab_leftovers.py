@@ -14,7 +14,6 @@ import pytest
 from components.gitlab_leftovers import (
     GitLabApi,
     mark_of,
-    remove_deploy_tokens,
     remove_runners,
     remove_variable,
 )
@@ -92,14 +91,6 @@ def test_a_variable_of_somebody_else_is_refused_and_stays(api: GitLabApi) -> Non
     GitLab.things["/projects/12/variables"] = [variable("KEY", None, scope="review/*")]
     remove_variable(api, {"project": "12", "key": "KEY"}, MARK)
     assert GitLab.deleted == []
-
-
-def test_only_deploy_tokens_with_both_names_are_revoked(api: GitLabApi) -> None:
-    names = [("pull", "hello-pull"), ("pull", "other"), ("mine", "hello-pull"), ("pull", "hello-pull")]
-    tokens = [{"id": number, "name": name, "username": user} for number, (name, user) in enumerate(names)]
-    GitLab.things["/projects/12/deploy_tokens"] = tokens
-    remove_deploy_tokens(api, {"project": "12", "name": "pull", "username": "hello-pull"}, MARK)
-    assert GitLab.deleted == ["/projects/12/deploy_tokens/0", "/projects/12/deploy_tokens/3"]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_an_import_leaves_every_property_that_the_stack_file_does_not_set() -> N
     assert {"archived", "ciConfigPath", "topics", "mergeCommitTemplate", "defaultBranch", "path"} <= unmanaged
     assert not {"description", "visibilityLevel", "initializeWithReadme", "defaultBranch"} & inputs.keys()
     assert not engine.of_type(":BranchProtection")
-    assert not engine.of_type(":RepositoryFile")
+    assert "delivery-hello-pipeline" not in {one.name for one in engine.registrations}
 
 
 def test_an_import_changes_exactly_what_the_stack_file_sets() -> None:
@@ -75,7 +75,7 @@ def test_an_import_moves_only_if_the_stack_file_names_a_group() -> None:
 
 def test_the_pipeline_and_the_protection_of_an_import_are_on_its_real_default_branch() -> None:
     engine = delivered({"importId": "17", "pipeline": True, "protectDefaultBranch": True})
-    assert [one.inputs["branch"] for one in engine.of_type(":RepositoryFile")] == ["master"]
+    assert "BRANCH=master\n" in engine.script("delivery-hello-pipeline")
     assert engine.named("delivery-hello-protection").inputs["branch"] == "master"
 
 
@@ -101,6 +101,6 @@ def test_a_pipeline_that_an_imported_project_could_not_run_is_refused(existing: 
     engine = RecordingEngine(existing={"defaultBranch": "master", **existing})
     with pytest.raises(RunError, match=rf"Project hello {problem}; .*, or set pipeline to false"):
         run_program(engine=engine, projects=[{**project, "pipeline": True}], runners=[RUNNER])
-    assert not engine.of_type(":RepositoryFile")
+    assert "delivery-hello-pipeline" not in {one.name for one in engine.registrations}
     engine = RecordingEngine(existing=existing)
     assert run_program(engine=engine, projects=[project], runners=[RUNNER]).of_type(":Project")

@@ -85,9 +85,8 @@ def test_files_with_secrets_are_shown_with_a_mask_in_their_place(engine: Recordi
 def test_files_without_secrets_are_shown_unchanged(engine: RecordingEngine) -> None:
     shown = sent(engine, "gitlab-configuration-rendered")["GITLAB_RB"]
     assert "external_url 'https://gitlab.example.test'" in shown.splitlines()
-    pipeline = sent(engine, "delivery-hello-file-gitlab-ci-yml")
-    assert pipeline["encoding"] == "text"
-    assert yaml.safe_load(pipeline["content"])["stages"] == ["build", "test", "release"]
+    pipeline = sent(engine, "delivery-hello-pipeline-rendered")["PIPELINE"]
+    assert yaml.safe_load(pipeline)["stages"] == ["build", "test", "release"]
 
 
 def test_a_changed_secret_is_named_in_a_preview(engine: RecordingEngine) -> None:

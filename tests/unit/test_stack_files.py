@@ -58,7 +58,7 @@ def test_a_stack_with_the_examples_gets_a_pipeline_and_a_runner_for_each_project
     assert projects == {project["path"] for project in found["projects"]}
     runners = {one.inputs["description"] for one in engine.of_type("UserRunner")}
     assert runners == {runner["name"] for runner in found["runners"]}
-    pipelines = [one for one in engine.of_type("RepositoryFile") if one.inputs["filePath"] == ".gitlab-ci.yml"]
+    pipelines = [one for one in engine.custom if one.name.endswith("-pipeline")]
     assert len(pipelines) == len(projects)
 
 

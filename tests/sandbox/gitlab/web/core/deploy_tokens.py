@@ -53,7 +53,7 @@ def create(
         username=username,
         scopes=json.dumps(sorted(scopes, key=SCOPES.index)),
         token_digest=tokens.digest(token, config.db_key_base),
-        encrypted_token=sealing.seal(config, token) if name == FOR_JOBS else None,
+        encrypted_token=sealing.seal(config, token),
         expires_at=expires_at,
         created_at=db.now(),
     )

@@ -4,6 +4,7 @@
 # GitLab needs. What a model lacks raises NoMethodError, as a misspelt name does in the real one.
 
 require_relative 'models'
+require_relative 'deploy_tokens'
 
 usage = 'usage: gitlab-rails runner [-e production] <file | code | -> [arguments]'
 ARGV.shift # runner
