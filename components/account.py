@@ -51,6 +51,39 @@ class Account:
     errors: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Running:
+    """The droplets of the stack that exist, the slugs that it has deployed, and the network that they are to be in.
+
+    `network` is the ID of a VPC, empty if there is none yet, and None if droplets stay where they are.
+
+    What runs already continues to run where DigitalOcean no longer offers it. But a droplet that is about to be created
+    or replaced needs what is offered: the old one is deleted first.
+    """
+
+    droplets: Sequence[Droplet]
+    known: Collection[str]
+    network: str | None
+
+    def keep_image(self, machines: Machines) -> bool:
+        """Whether all these machines exist, and stay the droplets that they are."""
+        found = {one.name: one for one in self.droplets if one.name in machines.names}
+        return machines.image in self.known and all(
+            name in found and _stays(found[name], machines.image, self.network) for name in machines.names
+        )
+
+    def keep_size(self, machines: Machines) -> bool:
+        """Whether they stay, and are not resized."""
+        sizes = {one.size for one in self.droplets if one.name in machines.names}
+        return sizes == {machines.size} and self.keep_image(machines)
+
+
+def _stays(droplet: Droplet, image: str, network: str | None) -> bool:
+    # An image that was retired has an ID and no slug any more.
+    has_slug = bool(droplet.image) and not droplet.image.isdigit()
+    return (droplet.image == image or not has_slug) and network in {None, droplet.vpc_uuid}
+
+
 @dataclass
 class _Survey:
     """The requests of one run, and what is wrong so far; `rejected` says that the token is not accepted at all."""
@@ -104,20 +137,23 @@ def read_account(
     sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
     listed = survey.ask("the droplets", "droplet:read", lambda options: digitalocean.get_droplets(opts=options))
     droplets = listed.droplets if listed else []
+    own = _own_droplets(droplets, prefix)
     # A size that is no longer offered still has a price for those who have it.
     prices = {droplet.size: droplet.price_monthly for droplet in droplets}
     prices |= {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
+    vpc = _vpc(survey, settings, prefix) if reading.has("region", "server") else nothing
+    # Without a range the network may have another name, and stays what it is.
+    network = (vpc.id or "") if reading.has("region", "server") and settings.server.vpc_cidr else None
     if reading.has("region"):
-        # What runs already continues to run where DigitalOcean no longer offers it.
-        running = set(deployed.slugs) if deployed and deployed.region == settings.region else set()
+        slugs = set(deployed.slugs) if deployed and deployed.region == settings.region else set()
+        running = _Running(own, slugs, network)
         survey.errors += _offer_errors(survey, settings.region, machines, sizes.sizes if sizes else [], running)
-    survey.errors += _disk_errors(machines, sizes.sizes if sizes else [], _own_droplets(droplets, prefix))
+    survey.errors += _disk_errors(machines, sizes.sizes if sizes else [], own, network)
     if account is not None and account.droplet_limit and reading.has("server", "runners"):
         survey.errors += _limit_errors(account.droplet_limit, machines, droplets, prefix)
     known = state.read()
     if reading.has("domain", "hostname", "dns"):
         survey.errors += _dns_errors(survey, settings, known)
-    vpc = _vpc(survey, settings, prefix) if reading.has("region", "server") else nothing
     leftovers = _leftovers(survey, reading, prefix, vpc, known)
     survey.errors += leftovers.droplets([{"id": one.id, "name": one.name, "tags": one.tags or []} for one in droplets])
     survey.errors += leftovers.errors()
@@ -175,14 +211,14 @@ def _offer_errors(
     region: str,
     machines: Sequence[Machines],
     sizes: Sequence[Size],
-    running: Collection[str],
+    running: _Running,
 ) -> Iterator[str]:
-    closed = [] if running else list(_region_errors(survey, region))
+    closed = [] if running.droplets and running.known else list(_region_errors(survey, region))
     yield from closed
     if not closed:
         # In a region that offers nothing, size and image are not what is wrong.
-        yield from _size_errors([one for one in machines if one.size not in running], sizes, region)
-        yield from _image_errors(survey, [one for one in machines if one.image not in running], region)
+        yield from _size_errors([one for one in machines if not running.keep_size(one)], sizes, region)
+        yield from _image_errors(survey, [one for one in machines if not running.keep_image(one)], region)
 
 
 def _region_errors(survey: _Survey, region: str) -> Iterator[str]:
@@ -250,11 +286,16 @@ def _own_droplets(droplets: Sequence[Droplet], prefix: str) -> list[Droplet]:
     return [droplet for droplet in droplets if not tags.isdisjoint(tag.lower() for tag in droplet.tags)]
 
 
-def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], own: Sequence[Droplet]) -> Iterator[str]:
+def _disk_errors(
+    machines: Sequence[Machines], sizes: Sequence[Size], own: Sequence[Droplet], network: str | None
+) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
     for one in machines:
         for droplet in own:
             disk = disks.get(one.size, droplet.disk)
+            if not _stays(droplet, one.image, network):
+                # It is replaced, and the new one has the disk of its size.
+                continue
             if droplet.name in one.names and droplet.size != one.size and disk < droplet.disk:
                 yield (
                     f"{one.path}.size: {one.size} has a disk of {disk} GB, and {droplet.name} has one of "

@@ -20,12 +20,14 @@ class VpcPlan:
     """The stack's VPC. The first one of a region is its default, which DigitalOcean neither deletes nor charges for.
 
     `is_default` says that it is the default one, or will be because the region has none. `existing_id` is that of a
-    default one which a destroyed stack of the same name has left behind, and which this stack continues to use.
+    default one which a destroyed stack of the same name has left behind, and which this stack continues to use. `id` is
+    that of the VPC with this name, if there is one.
     """
 
     name: str
     is_default: bool = False
     existing_id: str | None = None
+    id: str | None = None
 
 
 def plan_vpc(
@@ -46,7 +48,7 @@ def plan_vpc(
     # Earlier versions named it without the region.
     is_default = default is None or default.name in {name, prefix}
     is_left = own is not None and own.default and own.region == region
-    return VpcPlan(name, is_default, own.id if own and is_left else None)
+    return VpcPlan(name, is_default, own.id if own and is_left else None, own.id if own else None)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class DeploymentState:
     and `monthly_cost`, in US dollars by item.
     `protected` are the paths of imported projects whose default branch the stack protects; None if the program that
     deployed it always did. `groups` are the groups of the projects that it created, by path; empty for the
-    administrator's namespace.
+    administrator's namespace. `volume_gb` is the size of the data volume, 0 if it was not recorded.
     """
 
     gitlab_version: str
@@ -49,6 +49,7 @@ class DeploymentState:
     monthly_cost: Mapping[str, float] = field(default_factory=dict)
     protected: Sequence[str] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    volume_gb: int = 0
 
     @classmethod
     def read(cls) -> Self | None:
@@ -68,6 +69,8 @@ class DeploymentState:
         values["address"] = outputs.get("server_address") or ""
         values["fqdn"] = (outputs.get("gitlab_url") or "").removeprefix("https://")
         values["monthly_cost"] = (outputs.get("monthly_cost") or {}).get("items", {})
+        # The engine returns all numbers as fractions.
+        values["volume_gb"] = int(values.get("volume_gb") or 0)
         # The key of the output: stacks have it in their state.
         return cls(imported=values.pop("adopted", {}), **values)
 
@@ -135,6 +138,7 @@ class DeploymentPlan:
             projects=dict(project_ids),
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
             protected=[one.path for one in settings.projects if one.imported and one.protects_default_branch],
+            volume_gb=settings.server.volume_size_gb,
             groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
         ).as_output()
 
@@ -186,6 +190,12 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
                 f'Set importId: "{imported}" again, or remove the project for one update first'
             )
         errors += _unprotected(deployed, index, project)
+    # In another region it is another one, where that is allowed.
+    if deployed.region == settings.region and settings.server.volume_size_gb < deployed.volume_gb:
+        errors.append(
+            f"server.volumeSizeGb: {settings.server.volume_size_gb} cannot follow {deployed.volume_gb}; volumes do not "
+            f"shrink, and the data would be lost with a smaller one. Set it to {deployed.volume_gb} or more"
+        )
     if deployed.kept:
         errors += _moved("region", deployed.region, settings.region, "the volume with all of GitLab's data")
         if deployed.has_domain:

@@ -54,7 +54,8 @@ def account(**changes: Any) -> dict[str, Any]:
 
 def droplet(tag: str) -> dict[str, Any]:
     """A droplet of the account."""
-    return {"tags": [tag], "name": f"droplet-{tag}", "size": "s-4vcpu-8gb", "disk": 160, "priceMonthly": 47.0}
+    size = {"size": "s-4vcpu-8gb", "disk": 160, "priceMonthly": 47.0}
+    return {"tags": [tag], "name": f"droplet-{tag}", "image": "ubuntu-24-04-x64", "vpcUuid": "vpc-1", **size}
 
 
 def records(*found: dict[str, Any]) -> dict[str, Any]:
@@ -140,10 +141,38 @@ def test_sizes_images_and_regions_that_run_already_are_not_asked_for_again() -> 
         "getImage": RefusedCall("image not found"),
         "getRegions": {"regions": []},
     }
-    gone["getDroplets"] = {"droplets": [droplet("slipway-test-server")]}
+    server = {**droplet("slipway-test-server"), "name": "slipway-test"}
+    gone["getDroplets"] = {"droplets": [server]}
     previous = {"deployed": {**KEPT, "kept": False}}
     assert run(gone, previous).exports["monthly_cost"]["items"]["server, s-4vcpu-8gb"] == 47.0
     assert any(line.startswith("region: ") for line in errors(gone, previous, region="fra1"))
+    # The API shows a droplet of an image that was retired with the image's ID.
+    assert run({**gone, "getDroplets": {"droplets": [{**server, "image": "129211873"}]}}, previous)
+
+
+@pytest.mark.parametrize(
+    ("found", "settings"),
+    [
+        ({"name": "slipway-test", "image": "debian-12-x64"}, {}),
+        ({"name": "slipway-test"}, {"server": {"vpcCidr": "10.20.0.0/24"}}),
+        ({"name": "slipway-other"}, {}),
+        ({"name": "slipway-test"}, RUNNERS),
+    ],
+    ids=["another image", "another network", "no droplet after a destroy", "another machine"],
+)
+def test_a_droplet_that_is_created_or_replaced_needs_an_image_that_is_offered(
+    found: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    there = {"droplets": [{**droplet("slipway-test-server"), **found}]}
+    answers = {"getImage": RefusedCall("image not found"), "getDroplets": there}
+    [line] = errors(answers, {"deployed": {**KEPT, "kept": False}}, **settings)
+    assert "ubuntu-24-04-x64 is not an image; no droplet could be created" in line
+
+
+def test_a_smaller_disk_is_no_obstacle_for_a_droplet_that_is_replaced_anyway() -> None:
+    server = {**droplet("slipway-test-server"), "name": "slipway-test"}
+    there = {"getDroplets": {"droplets": [server]}}
+    assert run(there, server={"size": "c-4", "image": "debian-12-x64"}).named("server-droplet")
 
 
 def test_only_other_droplets_count_against_the_limit() -> None:

@@ -30,6 +30,7 @@ KEPT: dict[str, Any] = {
     "groups": {},
     "has_backups": False,
     "backups_region": "",
+    "volume_gb": 50,
 }
 
 
@@ -114,6 +115,17 @@ def test_protected_data_cannot_be_moved(change: dict[str, Any], path: str) -> No
 def test_data_that_is_not_kept_may_be_moved() -> None:
     engine = after({**KEPT, "kept": False}, region="fra1", domain="other.test")
     assert engine.named("server-data").inputs["region"] == "fra1"
+
+
+def test_a_volume_grows_and_does_not_shrink() -> None:
+    with pytest.raises(SettingsError, match=r"server\.volumeSizeGb: 40 cannot follow 50; volumes do not shrink"):
+        after(KEPT, server={"volumeSizeGb": 40})
+    grown = after(KEPT, server={"volumeSizeGb": 60})
+    assert grown.named("server-data").inputs["size"] == 60
+    assert "VOLUME_SIZE_GB=60\n" in grown.script("server-preparation")
+    # Not recorded by earlier versions, and another one in another region.
+    for deployed in ({**KEPT, "volume_gb": 0}, {**KEPT, "kept": False, "region": "fra1"}):
+        assert after(deployed, server={"volumeSizeGb": 40}).named("server-data")
 
 
 def test_a_protected_bucket_stays_when_images_are_stored_elsewhere() -> None:
