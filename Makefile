@@ -13,18 +13,22 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo backup backups restore bench screenshots down recreate drift strays test nightly docs lock shell pulumi ready env diff promote revert image
+.PHONY: help up preview refresh verify demo backup backups restore bench screenshots down recreate drift strays test nightly
+.PHONY: docs lock shell pulumi ready prepared env diff promote revert image
 
 PYTHON := .cache/venv/bin/python
 SANDBOX := $(PYTHON) -m tests.sandbox
 ifeq ($(STACK),sandbox)
 RUN := $(SANDBOX) exec --
 YES := --yes
+UPDATE := pulumi up --stack $(STACK) --yes --skip-preview
 PACKAGES := sandbox
 export SLIPWAY_PLUGINS := $(PLUGINS)
 else
 RUN := $(PYTHON) -m tools exec --
 YES :=
+# By a plan that is shown.
+UPDATE := python -m tools up --stack $(STACK)
 PACKAGES := tools
 endif
 # For developers, whatever the stack.
@@ -40,17 +44,10 @@ up: ready ## tools, sandbox, `pulumi up` (which also puts drift right), then ver
 	$(SAY) 'drift: stack $(STACK)'
 	-@$(RUN) python -m tools drift --stack $(STACK) --mark
 	$(SAY) 'pulumi up: stack $(STACK)'
-ifeq ($(STACK),sandbox)
-	@$(RUN) pulumi up --stack $(STACK) --yes --skip-preview $(ARGS)
-else
-	@$(RUN) python -m tools up --stack $(STACK) $(ARGS)
-endif
+	@$(RUN) $(UPDATE) $(ARGS)
 	@$(MAKE) verify
 
-diff: env ## what would be promoted: make diff FROM=staging TO=production
-ifneq ($(STACK),sandbox)
-	@$(PYTHON) -m tools prepare
-endif
+diff: prepared ## what would be promoted: make diff FROM=staging TO=production
 	@$(RUN) python -m tools diff $(if $(KEEP_SECRETS),--keep-secrets) $(FROM) $(TO)
 
 promote: ready ## apply to TO what FROM runs, by a plan that is shown: make promote FROM=staging TO=production
@@ -72,26 +69,23 @@ refresh: ready ## compare the state with what exists, and record the differences
 	$(SAY) 'pulumi refresh: stack $(STACK)'
 	@$(RUN) pulumi refresh --stack $(STACK) $(YES) $(ARGS)
 
-verify: env ## measure what runs, from outside: DNS, ports, TLS, GitLab, registry
-ifneq ($(STACK),sandbox)
-	@$(PYTHON) -m tools prepare
-endif
+verify: prepared ## measure what runs, from outside: DNS, ports, TLS, GitLab, registry
 	$(SAY) 'verify: stack $(STACK)'
 	@$(RUN) python -m tools verify --stack $(STACK)
 
 demo: ready ## commit a change, watch its pipeline, run the released image
 ifeq ($(STACK),sandbox)
 	$(SAY) 'pulumi up: stack $(STACK)'
-	@$(RUN) pulumi up --stack $(STACK) --yes --skip-preview
+	@$(RUN) $(UPDATE)
 endif
 	$(SAY) 'demo: stack $(STACK)'
 	@$(RUN) python -m tools demo --stack $(STACK) $(YES) $(ARGS)
 
-backup: env ## back up GitLab, its registry and its configuration now
+backup: prepared ## back up GitLab, its registry and its configuration now
 	$(SAY) 'backup: stack $(STACK)'
 	@$(RUN) python -m tools backup --stack $(STACK)
 
-backups: env ## list the backups of a stack
+backups: prepared ## list the backups of a stack
 	@$(RUN) python -m tools backups --stack $(STACK)
 
 restore: ready ## restore a backup: make restore STACK=… FROM=latest|ID|OTHERSTACK:ID
@@ -132,21 +126,15 @@ recreate: ready ## destroy the stack and create it again, on the data that it ke
 	$(SAY) 'pulumi destroy: stack $(STACK)'
 	@$(RUN) python -m tools down --stack $(STACK) $(YES)
 	$(SAY) 'pulumi up: stack $(STACK)'
-	@$(RUN) pulumi up --stack $(STACK) $(if $(YES),--yes --skip-preview) $(ARGS)
+	@$(RUN) $(UPDATE) $(ARGS)
 	@$(MAKE) verify
 
 # With ARGS=--mark, what is found is recorded, and the next update puts it right.
-drift: $(if $(filter sandbox,$(STACK)),ready,env) ## what differs between the stack and reality; fails if anything does
-ifneq ($(STACK),sandbox)
-	@$(PYTHON) -m tools prepare
-endif
+drift: $(if $(filter sandbox,$(STACK)),ready,prepared) ## what differs between the stack and reality; fails if anything does
 	$(SAY) 'drift: stack $(STACK)'
 	@$(RUN) python -m tools drift --stack $(STACK) $(ARGS)
 
-strays: $(if $(filter sandbox,$(STACK)),ready,env) ## what carries the project's name in the account and is in no stack
-ifneq ($(STACK),sandbox)
-	@$(PYTHON) -m tools prepare
-endif
+strays: $(if $(filter sandbox,$(STACK)),ready,prepared) ## what carries the project's name in the account and is in no stack
 	$(SAY) 'strays'
 	@$(RUN) python -m tools strays $(ARGS)
 
@@ -187,6 +175,12 @@ else
 	@$(PYTHON) -m tools prepare
 endif
 	@$(RUN) pulumi stack select --create $(STACK)
+
+# Tools alone, for commands that do not start the sandbox.
+prepared: env
+ifneq ($(STACK),sandbox)
+	@$(PYTHON) -m tools prepare
+endif
 
 env:
 	@tools/bootstrap.sh $(PACKAGES)
