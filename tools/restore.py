@@ -1,7 +1,7 @@
 """Restore a backup into a stack: that of the backup, or another one of the same GitLab version.
 
 The server does it with its own program, which checks everything before it overwrites anything. Afterwards the graph
-registers the stack's API token and password again, because the restored database has those of the backup.
+registers the stack's API token again, because the restored database has that of the backup.
 """
 
 from __future__ import annotations

@@ -178,7 +178,8 @@ def test_a_backup_is_restored_in_another_stack_with_another_storage(
     assert user.user.username == "root"
     image = f"{target.registry}/root/kept@{content.digest}"
     with Docker.session() as docker:
-        docker.login(target.registry, target.user, target.password)
+        # The password of root is in the backup, too.
+        docker.login(target.registry, target.user, stacks[0].outputs().password)
         assert docker.pull(image) == content.digest
         stored(target).require(docker.contents(image))
         docker.forget(image)
