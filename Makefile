@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh verify demo backup backups restore bench screenshots down recreate drift strays test nightly
+.PHONY: help new up preview refresh verify demo backup backups restore bench screenshots down recreate drift strays test nightly
 .PHONY: docs lock shell pulumi ready prepared env diff promote revert image
 
 PYTHON := .cache/venv/bin/python
@@ -38,6 +38,13 @@ SAY := @printf '\n==> %s\n'
 help: ## this list
 	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [PLUGINS=own|official] [ARGS="…"]'
 	@awk -F ':.*## ' '/^[a-z]*:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+new: env ## write the stack file of a new environment: make new STACK=dev ARGS="--set domain=dev.example.com"
+ifeq ($(STACK),sandbox)
+	@echo 'error: name the new stack: make new STACK=dev' >&2; exit 2
+else
+	@$(PYTHON) -m tools new --stack $(STACK) $(ARGS)
+endif
 
 # What drift finds is recorded first, because an update alone does not look. It must not keep an update from running.
 up: ready ## tools, sandbox, `pulumi up` (which also puts drift right), then verify

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tools import pulumi
-from tools.environment import TOOLS, tool_environment
+from tools.environment import ROOT, TOOLS, tool_environment
 from tools.progress import ToolError
 
 app = typer.Typer(
@@ -116,6 +116,22 @@ def restore(  # noqa: PLR0917 - typer's way to declare options
 
     wish = module.Wish(source, keys, host_key, discard_present, config_file)
     raise typer.Exit(module.restore(stack, wish, confirmed=yes))
+
+
+@app.command()
+def new(
+    stack: Annotated[str, typer.Option(help="The name of the new stack.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting; can be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a stack file that exists.")] = False,
+) -> None:
+    """Write the stack file of a new environment; asks for what has no default, if there is a terminal."""
+    from tools import new as module  # noqa: PLC0415
+
+    ask = module.ask_a_person if sys.stdin.isatty() else None
+    file = module.new(stack, settings or [], force=force, ask=ask).relative_to(ROOT)
+    print(f"{file}: written. Add projects and runners to it. Next: make preview STACK={stack}")
 
 
 @app.command("renew-token")

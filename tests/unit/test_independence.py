@@ -88,7 +88,7 @@ def test_no_command_for_a_real_stack_names_the_tests(target: str) -> None:
 
 
 #: Targets that need nothing but Python.
-WITHOUT_TOOLS = {"env", "prepared"}
+WITHOUT_TOOLS = {"env", "new", "prepared"}
 
 
 @pytest.mark.parametrize("target", sorted({*targets()} - NOT_FOR_REAL_STACKS - WITHOUT_TOOLS))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.api import every
 from components.leftovers import PLACES
 from components.settings import SettingsError
 from tests.unit.engine import ROOT, RecordingEngine, run_program
@@ -191,3 +192,15 @@ def test_a_token_that_may_not_list_something_is_one_error_with_the_scope() -> No
     [line] = errors(RecordingEngine(listed={"/v2/firewalls": refused}))
     assert line.startswith("DIGITALOCEAN_TOKEN: may not read the firewalls (403)")
     assert "scope firewall:read" in line
+
+
+def test_names_are_looked_for_on_every_page_of_a_list() -> None:
+    asked: list[str] = []
+
+    def ask(path: str) -> dict[str, Any]:
+        asked.append(path)
+        number = len(asked)
+        return {"domains": [{"name": f"{number}.test"}], "links": {"pages": {"next": "…"} if number < 3 else {}}}
+
+    assert [one["name"] for one in every("/v2/domains", "domains", ask)] == ["1.test", "2.test", "3.test"]
+    assert asked == [f"/v2/domains?per_page=200&page={number}" for number in (1, 2, 3)]
