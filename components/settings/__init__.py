@@ -167,7 +167,9 @@ def _validated(values: Mapping[str, Any]) -> tuple[Settings, frozenset[str], lis
         return Settings.model_validate(values), frozenset(), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-    wrong = {str(detail["loc"][0]) for detail in details}
+    # The default of a key is reported under the name of its field.
+    keys = {name: field.alias or name for name, field in Settings.model_fields.items()}
+    wrong = {keys.get(str(detail["loc"][0]), str(detail["loc"][0])) for detail in details}
     if "adminsFromAnywhere" in wrong:
         # The two are checked against each other.
         wrong.add("adminCidrs")

@@ -66,6 +66,12 @@ def test_an_invalid_key_is_no_reason_for_errors_of_its_placeholder() -> None:
     assert [line.split(":")[0] for line in errors(domain="x" * 70)] == ["domain"]
 
 
+def test_a_default_that_contradicts_a_key_is_an_error_of_that_key_also_without_the_project_file() -> None:
+    config = as_config({**REQUIRED, "adminCidrs": ["0.0.0.0/0"]})
+    with pytest.raises(SettingsError, match=r"adminCidrs: 0\.0\.0\.0/0 is a large part of the internet"):
+        load("slipway", "test", config, [], TOKEN)
+
+
 def test_keys_of_other_namespaces_are_ignored() -> None:
     config = as_config({**project_defaults(), **REQUIRED}) | {"aws:region": "eu-west-1", "pulumi:tags": "{}"}
     assert load("slipway", "test", config, ENCRYPTED, TOKEN).region == "nyc3"
