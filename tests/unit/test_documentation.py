@@ -1,10 +1,15 @@
 """The documentation: what it names and links to exists."""
 
+import ast
+import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.__main__ import README_COMMANDS
 
 REPOSITORY = Path(__file__).parents[2]
 SANDBOX = REPOSITORY / "tests/sandbox"
@@ -74,3 +79,33 @@ def test_no_file_has_the_marks_of_an_unfinished_merge() -> None:
     marks = ["git", "grep", "--untracked", "--line-number", "-I", "-E", "^(<{7}|>{7}) "]
     found = subprocess.run(marks, cwd=REPOSITORY, check=False, capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (1, "")
+
+
+#: What the end-to-end tests, and the tests of the commands that need no cloud, pass to the programs that they run.
+_RUN = {
+    node.value
+    for folder, pattern in (("e2e", "*.py"), ("unit", "test_new.py"))
+    for file in (REPOSITORY / "tests" / folder).glob(pattern)
+    for node in ast.walk(ast.parse(file.read_text()))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+}
+
+
+def commands_behind(line: str) -> set[str]:
+    """The programs of `tools/` that a `make` line runs, beside those that prepare it."""
+    words = [*shlex.split(line), "--dry-run"]
+    inherited = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "STACK", "ARGS"}
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    return set(re.findall(r"-m tools ([a-z-]+)", done.stdout)) - {"prepare", "exec"}
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^make .+$", (REPOSITORY / "docs/environments.md").read_text(), re.MULTILINE)
+)
+def test_every_command_of_the_page_about_environments_is_run_by_a_test(line: str) -> None:
+    target = line.split()[1]
+    whole = any(target == known for known, *_ in README_COMMANDS)
+    programs = commands_behind(line)
+    assert whole or programs
+    assert whole or programs - _RUN == set()
