@@ -278,6 +278,8 @@ def test_removing_a_project_leaves_the_others_alone_and_hands_its_runner_on(stac
     gone = {name for name, operation in changes.items() if operation == "delete"}
     assert gone == {name for name in changes if name.startswith("delivery-first")} | {"delivery-shared-project-grouped"}
     assert {name for name in changes if name not in gone} == {
+        # The list of tokens that it looks after is shorter.
+        "delivery-deploy-tokens",
         "delivery-shared-registration",
         "delivery-shared-1-registration",
         "delivery-shared-online",
