@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,15 +294,18 @@ class Docker:
 
 
 @contextmanager
-def temporary_project(outputs: Outputs) -> Iterator[str]:
-    """Create a private project, yield its path, and delete it at the end."""
+def temporary_project(outputs: Outputs, at_the_end: Callable[[], Outputs] | None = None) -> Iterator[str]:
+    """Create a private project, yield its path, and delete it at the end.
+
+    `at_the_end` reads the outputs anew, for a stack that may have another API token by then.
+    """
     name = f"verify-{secrets.token_hex(4)}"
     project = outputs.gitlab().projects.create({"name": name, "visibility": "private"})
     try:
         yield str(project.path_with_namespace)
     finally:
         # Over a new connection: the server may have been replaced meanwhile.
-        projects = outputs.gitlab().projects
+        projects = (at_the_end() if at_the_end else outputs).gitlab().projects
         projects.delete(project.id)
         # GitLab keeps a deleted project, with its images, for weeks. Where that is a rule, it stays until then.
         with suppress(gitlab.GitlabError):

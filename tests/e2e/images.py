@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import boto3
@@ -31,9 +31,12 @@ def assert_space_comes_back(outputs: Outputs) -> None:
 
 
 @contextmanager
-def kept_image(outputs: Outputs) -> Iterator[tuple[str, str]]:
-    """An image in a temporary project, with its digest; the project is deleted when the block ends."""
-    with temporary_project(outputs) as path, Docker.session() as docker:
+def kept_image(outputs: Outputs, at_the_end: Callable[[], Outputs] | None = None) -> Iterator[tuple[str, str]]:
+    """An image in a temporary project, with its digest; the project is deleted when the block ends.
+
+    `at_the_end` reads the outputs anew, if the block makes the installation again.
+    """
+    with temporary_project(outputs, at_the_end) as path, Docker.session() as docker:
         image = f"{outputs.registry}/{path}:kept"
         docker.login(outputs.registry, outputs.user, outputs.password)
         docker.make_image(image)

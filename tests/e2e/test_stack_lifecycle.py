@@ -332,7 +332,7 @@ def test_protected_data_survives_a_destroy_and_is_used_by_the_next_up(stack: Sta
     assert "registry-bucket-bucket" not in stack.changes()
     stack.set(registry={"storage": "spaces"})
     before = stack.outputs()
-    with kept_image(before) as (image, digest):
+    with kept_image(before, stack.outputs) as (image, digest):
         refused = stack.attempt("destroy", "--yes", "--skip-preview")
         assert refused.returncode != 0
         assert "protected" in refused.stdout + refused.stderr
