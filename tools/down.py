@@ -135,7 +135,8 @@ def report(before: StackState, left: StackState) -> Iterator[str]:
     others = sorted(name for name in inside if not name.startswith("default"))
     if others:
         yield f"Left in the stack's state, free of charge: {', '.join(others)}."
-    yield "The next update continues with all of it. To delete it, set removal to everything, and run up and down."
+    if left.cloud:
+        yield "The next update continues with all of it. To delete it, set removal to everything, and run up and down."
 
 
 def described(resource: Resource) -> str:
