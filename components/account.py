@@ -10,11 +10,14 @@ from typing import Final, TypeVar
 import pulumi
 import pulumi_digitalocean as digitalocean
 
+from components.backup import BACKUP
 from components.dns_records import foreign_records
 from components.known_resources import KnownResources, StateReader
 from components.leftovers import Leftovers, Wanted
 from components.network import VpcPlan, plan_vpc
+from components.registry_bucket import REGISTRY
 from components.settings import DnsZone, Reading, Settings, Storage
+from components.spaces import key_names
 from components.state import DeploymentState
 
 Size = digitalocean.outputs.GetSizesSizeResult
@@ -340,8 +343,8 @@ def _dns_errors(survey: _Survey, settings: Settings, known: KnownResources) -> I
 def _leftovers(survey: _Survey, reading: Reading, prefix: str, vpc: VpcPlan, known: KnownResources) -> Leftovers:
     settings = reading.settings
     has_zone = reading.has("domain", "dns") and settings.dns.zone is DnsZone.CREATE
-    has_bucket = reading.has("registry") and settings.registry.storage is Storage.SPACES
-    kinds = ["registry", *([] if reading.has_spaces_key else ["registry-maker"])] if has_bucket else []
+    purposes = [REGISTRY] if reading.has("registry") and settings.registry.storage is Storage.SPACES else []
+    purposes += [BACKUP] if reading.has("backup") and settings.backup.enabled else []
     wanted = Wanted(
         prefix=prefix,
         region=settings.region if reading.has("region") else None,
@@ -350,7 +353,9 @@ def _leftovers(survey: _Survey, reading: Reading, prefix: str, vpc: VpcPlan, kno
         vpc_id=vpc.existing_id,
         vpc_cidr=settings.server.vpc_cidr if reading.has("server") else None,
         droplets=[name for machines in _machines_of(reading, prefix) for name in machines.names],
-        spaces_keys=[f"{prefix}-{kind}" for kind in kinds],
+        spaces_keys=[
+            name for purpose in purposes for name in key_names(prefix, purpose, own_key=reading.has_spaces_key)
+        ],
     )
     return Leftovers(lambda what, scope, ask: survey.ask(what, scope, lambda _: ask()), wanted, known)
 

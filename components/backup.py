@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pulumi
-import pulumi_digitalocean as digitalocean
 import pulumi_random as random
 
 from components.component import Component
@@ -15,7 +14,10 @@ from components.object_storage import ObjectStorage
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
 from components.settings import Backup as Settings
-from components.spaces import spaces_provider
+from components.spaces import SpaceArgs, create_space
+
+#: Part of the names of the Space and its keys.
+BACKUP: Final = "backup"
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,19 @@ class Backup(Component):
         """Declare the Space; if backups are enabled, the machine's part as well."""
         super().__init__("Backup", name, opts)
         self._args = args
-        space = self._space()
-        key = digitalocean.SpacesKey(
-            self.child_name("key"),
-            name=f"{args.prefix}-backup",
-            grants=[digitalocean.SpacesKeyGrantArgs(bucket=space.name, permission="readwrite")],
-            opts=self.child_options(),
+        space = create_space(
+            self, SpaceArgs(args.prefix, BACKUP, args.region, keep_data=args.keep_data, own_key=args.own_key)
         )
         encryption = random.RandomPassword(
             self.child_name("encryption-key"), length=48, special=False, opts=self.child_options(keep=args.keep_data)
         )
         known: Mapping[str, pulumi.Input[str]] = {
-            "endpoint": f"https://{args.region}.digitaloceanspaces.com",
-            "region": args.region,
-            "bucket": space.name,
+            "endpoint": space.base_url,
+            "region": space.region,
+            "bucket": space.bucket,
             "prefix": args.settings.prefix,
-            "access_key": key.access_key,
-            "secret_key": pulumi.Output.secret(key.secret_key),
+            "access_key": space.access_key,
+            "secret_key": space.secret_key,
             "encryption_key": encryption.result,
         }
         if args.settings.enabled:
@@ -84,27 +82,7 @@ class Backup(Component):
                 }
             )
         )
-        self.register_outputs({"bucket": space.name})
-
-    def _space(self) -> digitalocean.SpacesBucket:
-        args = self._args
-        # Bucket names are unique among all customers of a region.
-        suffix = random.RandomId(self.child_name("suffix"), byte_length=4, opts=self.child_options())
-        return digitalocean.SpacesBucket(
-            self.child_name("bucket"),
-            name=suffix.hex.apply(lambda digits: f"{args.prefix}-backup-{digits}"),
-            region=args.region,
-            acl="private",
-            force_destroy=not args.keep_data,
-            lifecycle_rules=[
-                digitalocean.SpacesBucketLifecycleRuleArgs(
-                    id="abort-unfinished-uploads", enabled=True, abort_incomplete_multipart_upload_days=3
-                )
-            ],
-            opts=self.child_options(
-                provider=spaces_provider(self, f"{args.prefix}-backup-maker", own_key=args.own_key), keep=args.keep_data
-            ),
-        )
+        self.register_outputs({"bucket": space.bucket})
 
     def _install(self, settings: Settings, space: Mapping[str, pulumi.Input[str]]) -> None:
         args = self._args

@@ -1,9 +1,9 @@
 """What an earlier life of the stack has left in GitLab: deleted before it is created again.
 
 A destroy asks nothing of GitLab, which may be gone by then. What the stack had created inside kept projects therefore
-stays on the kept volume: variables, deploy tokens, runners. Only the engine knows that it has to create such an object
+stays on the kept volume: variables and runners. Only the engine knows that it has to create such an object
 because its state has none, so these are hooks for `before_create`. An object is the stack's if it carries the stack's
-mark (GitLab has a free text on variables and runners), or, in the case of deploy tokens, both of its names.
+mark: GitLab has a free text on variables and runners. Deploy tokens hand their value on instead; see `Delivery`.
 """
 
 from __future__ import annotations

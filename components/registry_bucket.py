@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import pulumi
-import pulumi_digitalocean as digitalocean
-import pulumi_random as random
 
 from components.component import Component
 from components.object_storage import ObjectStorage
-from components.spaces import spaces_provider
+from components.spaces import SpaceArgs, create_space
 
-#: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
-_ABORT_UPLOADS_AFTER_DAYS: Final = 3
+#: Part of the names of the Space and its keys.
+REGISTRY: Final = "registry"
 
 
 @dataclass(frozen=True)
@@ -44,41 +42,8 @@ class RegistryBucket(Component):
     def __init__(self, name: str, args: RegistryBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare bucket and keys."""
         super().__init__("RegistryBucket", name, opts)
-        bucket = self._bucket(args)
-        key = digitalocean.SpacesKey(
-            self.child_name("key"),
-            name=f"{args.prefix}-registry",
-            grants=[digitalocean.SpacesKeyGrantArgs(bucket=bucket.name, permission="readwrite")],
-            opts=self.child_options(),
+        self.storage = create_space(
+            self, SpaceArgs(args.prefix, REGISTRY, args.region, keep_data=args.keep_data, own_key=args.own_key)
         )
-        self.bucket_name = bucket.name
-        self.storage = ObjectStorage(
-            bucket=bucket.name,
-            region=args.region,
-            endpoint=f"https://{args.region}.digitaloceanspaces.com",
-            access_key=key.access_key,
-            secret_key=pulumi.Output.secret(key.secret_key),
-        )
+        self.bucket_name = pulumi.Output.from_input(self.storage.bucket)
         self.register_outputs({"bucketName": self.bucket_name})
-
-    def _bucket(self, args: RegistryBucketArgs) -> digitalocean.SpacesBucket:
-        # Bucket names are unique among all customers of a region.
-        suffix = random.RandomId(self.child_name("suffix"), byte_length=4, opts=self.child_options())
-        return digitalocean.SpacesBucket(
-            self.child_name("bucket"),
-            name=suffix.hex.apply(lambda digits: f"{args.prefix}-registry-{digits}"),
-            region=args.region,
-            acl="private",
-            force_destroy=not args.keep_data,
-            lifecycle_rules=[
-                digitalocean.SpacesBucketLifecycleRuleArgs(
-                    id="abort-unfinished-uploads",
-                    enabled=True,
-                    abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_AFTER_DAYS,
-                )
-            ],
-            opts=self.child_options(
-                provider=spaces_provider(self, f"{args.prefix}-registry-maker", own_key=args.own_key),
-                keep=args.keep_data,
-            ),
-        )

@@ -102,23 +102,23 @@ def run_script(
     for that reason. On a replaced machine nothing has run yet, so the droplet's ID is the trigger.
 
     `values` and `secrets` become shell variables (not environment variables) of the script; so does the logical name,
-    as `STEP`, under which the machine notes what the script writes. With `secrets`, Pulumi
-    hides all of standard input, so a `RenderedStep` shows the rest of it at preview. `rerun_on` names values that the
-    script does not use, but whose change runs it again: they are sent as a comment, because `triggers` would replace
-    the resource. Standard error is shown while the script runs; standard output is the resource's result, kept secret.
-    `ignore_changes` names inputs whose change does not run it again; `libraries` are files with functions that the
-    script uses. `delete` is a command line that runs when the step leaves the graph and its machine stays.
+    as `STEP`, under which the machine notes what the script writes. With `secrets`, Pulumi hides all of standard input,
+    so a `RenderedStep` shows the rest of it at preview. `rerun_on` names values that the script does not use, but whose
+    change runs it again: they are sent as a comment, because `triggers` would replace the resource. Standard error is
+    shown while the script runs; standard output is the resource's result, kept secret. `ignore_changes` names inputs
+    whose change does not run it again; `libraries` are files with functions that the script uses. `delete` is a command
+    line that runs when the step leaves the graph and its machine stays.
 
     Raises:
         FileNotFoundError: there is no such script.
     """
-    files, hidden = [*libraries, file], dict(secrets or {})
+    files, hidden, step = [*libraries, file], dict(secrets or {}), parent.child_name(suffix)
     # A step that ignores its input runs once, and a preview of it would show nothing.
     if hidden and "stdin" not in (ignore_changes or ()):
         rendered = _shown(files, values, hidden, rerun_on or {})
-        RenderedStep(parent.child_name(f"{suffix}-rendered"), rendered, parent.child_options())
+        RenderedStep(f"{step}-rendered", rendered, parent.child_options())
     return remote.Command(
-        parent.child_name(suffix),
+        step,
         connection=machine.connection(),
         # `flock` alone holds the lock, not what a script starts; waiting for it does not count against the timeout.
         create=(
@@ -126,9 +126,7 @@ def run_script(
             f"timeout --kill-after=30 {timeout_seconds} bash -s"
         ),
         stdin=pulumi.Output.all(
-            values=pulumi.Output.all(
-                LIMIT_SECONDS=str(timeout_seconds), STEP=parent.child_name(suffix), **values, **_contents(hidden)
-            ),
+            values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), STEP=step, **values, **_contents(hidden)),
             rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
         ).apply(lambda known: _standard_input(files, **known)),
         delete=delete,

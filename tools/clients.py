@@ -297,7 +297,7 @@ class Docker:
 def temporary_project(outputs: Outputs, at_the_end: Callable[[], Outputs] | None = None) -> Iterator[str]:
     """Create a private project, yield its path, and delete it at the end.
 
-    `at_the_end` reads the outputs anew, for a stack that may have another API token by then.
+    If the stack's API token may change meanwhile, `at_the_end` returns the outputs to delete it with.
     """
     name = f"verify-{secrets.token_hex(4)}"
     project = outputs.gitlab().projects.create({"name": name, "visibility": "private"})

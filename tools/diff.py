@@ -25,7 +25,7 @@ _NAMED: Final = ("projects", "runners")
 class Difference:
     """One setting that differs: `path` is its place in the target's stack file, in Pulumi's notation.
 
-    `source` and `target` are its values; None if it has none. `source_is_set` says whether the source's file sets it.
+    `source` and `target` are its values; None if there is none. `is_new` says that the target has no such setting.
     """
 
     path: str

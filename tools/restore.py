@@ -78,22 +78,15 @@ def _source(outputs: Outputs, wish: Wish) -> tuple[Mapping[str, Any] | None, str
     stack, _, backup_id = wish.source.rpartition(":")
     if wish.keys:
         return _from_file(wish.keys), backup_id
-    if not stack:
-        if backup_id != "latest":
-            return None, backup_id
-        known = list_backups(outputs).backups
-        if not known:
-            raise CheckError("the stack has no complete backup; nothing was changed")
-        return None, known[0].id
-    other = Outputs.of_stack(stack)
+    other, whose = (Outputs.of_stack(stack), f"stack {stack}") if stack else (outputs, "the stack")
     if not other.backup:
-        raise CheckError(f"stack {stack} has no backups; nothing was changed")
+        raise CheckError(f"{whose} has no backups; nothing was changed")
     if backup_id == "latest":
         known = list_backups(other).backups
         if not known:
-            raise CheckError(f"stack {stack} has no complete backup; nothing was changed")
+            raise CheckError(f"{whose} has no complete backup; nothing was changed")
         backup_id = known[0].id
-    return other.backup, backup_id
+    return other.backup if stack else None, backup_id
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ def read_settings(stack: str, file: Path | None = None) -> Settings:
         ToolError: there is no such file, it has errors, or its secrets cannot be decrypted.
     """
     path = file or stack_file(stack)
-    values = {key.removeprefix(_PREFIX): value for key, value in _config(path).items() if key.startswith(_PREFIX)}
+    values = {key.removeprefix(_PREFIX): value for key, value in read_config(path).items() if key.startswith(_PREFIX)}
     if _is_encrypted(values):
         values = _decrypted(stack, path)
     try:
@@ -42,7 +42,7 @@ def read_settings(stack: str, file: Path | None = None) -> Settings:
 
 
 def change(stack: str, values: Mapping[str, Any], secrets: Mapping[str, str], removed: list[str]) -> None:
-    """Change settings in a stack file, by their paths. Comments, and all else in it, stay as they are.
+    """Change settings in a stack file, by their paths. Comments and everything else in the file are left untouched.
 
     Raises:
         ToolError: Pulumi cannot change them.
@@ -60,7 +60,12 @@ def change(stack: str, values: Mapping[str, Any], secrets: Mapping[str, str], re
         _pulumi("config", "set", "--stack", stack, "--path", "--secret", "--raw", _PREFIX + path, stdin=value)
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def read_config(path: Path) -> Mapping[str, Any]:
+    """What is below `config` in a stack file; secrets stay encrypted.
+
+    Raises:
+        ToolError: there is no such file, or it cannot be read.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

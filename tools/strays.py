@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -23,11 +23,13 @@ from rich.prompt import Confirm
 from components.api import RefusedError, every, request
 from components.cost import price_of
 from components.leftovers import import_command
-from components.settings import Settings
+from components.settings import DnsZone, Settings
 from components.settings.registry import SPACES_REGIONS
 from tools import buckets
 from tools.environment import ROOT
 from tools.progress import ToolError
+from tools.stack import stack_file
+from tools.stack_files import read_config
 from tools.state import StackState, all_stacks
 
 #: Exit codes: strays are left; something could not be read or removed.
@@ -85,6 +87,7 @@ class Known:
     `regions` are those of the states and of the stack files that offer Spaces: buckets are looked for there.
     """
 
+    project: str
     prefix: str
     stacks: tuple[str, ...]
     identifiers: frozenset[tuple[str, str]]
@@ -111,7 +114,7 @@ class Known:
             )
         }
         identifiers = frozenset((one.noun, one.id) for one in cloud)
-        return cls(prefix, tuple(short), identifiers, frozenset(regions & SPACES_REGIONS))
+        return cls(project, prefix, tuple(short), identifiers, frozenset(regions & SPACES_REGIONS))
 
     def has(self, noun: str, identifier: str) -> bool:
         """Whether a stack has it."""
@@ -122,14 +125,10 @@ class Known:
         return any(text == self.prefix or text.startswith(f"{self.prefix}-") for text in map(str.lower, texts))
 
 
-def stack_files() -> dict[str, dict[str, Any]]:
-    """The settings in the stack files of this checkout, by stack."""
-    return {
-        file.name.removeprefix("Pulumi.").removesuffix(".yaml"): (
-            (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("config") or {}
-        )
-        for file in sorted((ROOT / "stacks").glob("Pulumi.*.yaml"))
-    }
+def stack_files() -> dict[str, Mapping[str, Any]]:
+    """The settings in the stack files of this checkout, by stack; secrets stay encrypted."""
+    files = sorted(stack_file("x").parent.glob("Pulumi.*.yaml"))
+    return {file.name.removeprefix("Pulumi.").removesuffix(".yaml"): read_config(file) for file in files}
 
 
 def find(known: Known) -> Iterator[Stray]:
@@ -192,10 +191,10 @@ def _records(known: Known) -> Iterator[Stray]:
     zones = {one["name"] for one in every("/v2/domains", "domains")}
     for stack, settings in stack_files().items():
         domain = str(settings.get("slipway:domain") or "")
-        hostname = str(settings.get("slipway:hostname") or "gitlab")
-        if domain not in zones or not known.names(f"{known.prefix.partition('-')[0]}-{stack}"):
+        hostname = str(settings.get("slipway:hostname") or Settings.model_fields["hostname"].default)
+        if domain not in zones or not known.names(f"{known.project}-{stack}"):
             continue
-        creates = (settings.get("slipway:dns") or {}).get("zone", "create") == "create"
+        creates = (settings.get("slipway:dns") or {}).get("zone", DnsZone.CREATE) == DnsZone.CREATE
         if creates and not known.has("Domain", domain):
             yield Stray("Domain", domain, domain, {"name": domain}, partial(_delete, "Domain", domain))
             continue
@@ -229,8 +228,9 @@ def _delete(noun: str, identifier: str) -> None:
         time.sleep(_POLL)
 
 
-def import_line(stray: Stray, known: Known, project: str) -> str | None:
+def import_line(stray: Stray, known: Known) -> str | None:
     """The command that adds a stray to the state of the stack whose name it has; None if there is no such stack."""
+    project = known.project
     for place in PLACES:
         stack = stray.name.removeprefix(f"{project}-").removesuffix(place.suffix)
         if place.noun == stray.noun and f"{project}-{stack}{place.suffix}" == stray.name and stack in known.stacks:
@@ -267,7 +267,7 @@ def _print(console: Console, found: Sequence[Stray], known: Known) -> None:
     for one in found:
         whose = "" if one.remove else "  points to nothing; it has no name, so it cannot be said whose it is"
         console.print(f"  {one.price:8.2f}  {one.noun} {one.name} (ID {one.identifier}){whose}", markup=False)
-        if line := import_line(one, known, known.prefix.partition("-")[0]):
+        if line := import_line(one, known):
             console.print(f"            to keep it: {line}", markup=False)
     total = sum(one.price for one in found)
     console.print(f"  {total:8.2f}  US dollars per month in total")

@@ -34,7 +34,7 @@ def assert_space_comes_back(outputs: Outputs) -> None:
 def kept_image(outputs: Outputs, at_the_end: Callable[[], Outputs] | None = None) -> Iterator[tuple[str, str]]:
     """An image in a temporary project, with its digest; the project is deleted when the block ends.
 
-    `at_the_end` reads the outputs anew, if the block makes the installation again.
+    Pass `at_the_end` to read the outputs again for that, if the block recreates the installation.
     """
     with temporary_project(outputs, at_the_end) as path, Docker.session() as docker:
         image = f"{outputs.registry}/{path}:kept"

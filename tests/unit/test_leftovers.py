@@ -37,6 +37,8 @@ TAKEN: dict[str, list[dict[str, Any]]] = {
     "/v2/spaces/keys": [
         {"name": "slipway-test-registry", "access_key": "DO1"},
         {"name": "slipway-test-registry-maker", "access_key": "DO2"},
+        {"name": "slipway-test-backup", "access_key": "DO4"},
+        {"name": "slipway-test-backup-maker", "access_key": "DO5"},
         {"name": "another", "access_key": "DO3"},
     ],
 }
@@ -59,6 +61,8 @@ BEGINNINGS = [
     "stack: the account has an SSH key slipway-test-admin (ID 289794)",
     "stack: the account has a Spaces key slipway-test-registry (DO1)",
     "stack: the account has a Spaces key slipway-test-registry-maker (DO2)",
+    "stack: the account has a Spaces key slipway-test-backup (DO4)",
+    "stack: the account has a Spaces key slipway-test-backup-maker (DO5)",
 ]
 
 
@@ -90,7 +94,7 @@ def known(*places: str, **outputs: Any) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("dry_run", [True, False], ids=["preview", "update"])
 def test_every_taken_name_is_in_one_report_and_nothing_is_created(dry_run: bool) -> None:
     engine = RecordingEngine(answers=droplets(*DROPLETS), listed=dict(TAKEN))
-    found = errors(engine, dry_run=dry_run, **RUNNERS, **SPACES)
+    found = errors(engine, dry_run=dry_run, backup={"enabled": True}, **RUNNERS, **SPACES)
     assert [line for line, begin in zip(found, BEGINNINGS, strict=True) if not line.startswith(begin)] == []
     # A stack that has nothing yet has nothing to take over, and nothing of another one is to be deleted.
     assert not any("pulumi import" in line or "doctl" in line for line in found)

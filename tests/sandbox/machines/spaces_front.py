@@ -46,8 +46,8 @@ class _Front:
     def __init__(self, spaces: Spaces, region: str) -> None:
         self._spaces, self._region = spaces, region
         self._domain = f"{region}.{SPACES_SUFFIX}"
-        # A connection for each request: the server answers a PUT before it has read the end of a chunked body, and
-        # sometimes takes that end for the next request on the connection.
+        # A connection for each request: on a busy machine the server found one request in about a thousand malformed
+        # when it came over a connection that had been used before.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(300, connect=10), limits=limits, trust_env=False)
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,7 @@ import pytest
 
 from components.rendering import render
 from tests.sandbox.layout import current
+from tests.sandbox_tests.support.packages import unpacked
 from tests.sandbox_tests.support.registry_service import free_port
 from tests.sandbox_tests.support.waiting import eventually
 
@@ -50,19 +50,9 @@ COMMANDS = {
 }
 
 
-@cache
 def rclone() -> Path:
-    """Rclone, from the package that the sandbox's machines install."""
-    found = sorted((current().cache / "mirror").rglob("rclone_*.deb"))
-    assert found, "no package rclone in the cache; run: python -m tests.sandbox prepare --tests"
-    target = current().cache / "tests" / found[-1].stem
-    if not target.exists():
-        target.parent.mkdir(exist_ok=True)
-        unpacked = target.with_name(f"{target.name}.{os.getpid()}")
-        subprocess.run(["dpkg-deb", "-x", found[-1], unpacked], check=True)
-        with suppress(OSError):
-            unpacked.rename(target)
-    return target / "usr/bin/rclone"
+    """The program that the server copies backups with."""
+    return unpacked("rclone") / "usr/bin/rclone"
 
 
 @pytest.fixture(scope="module")

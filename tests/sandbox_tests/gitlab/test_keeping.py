@@ -11,7 +11,6 @@ import pytest
 
 from components.project import sample_application
 from components.rendering import script
-from tests.sandbox.gitlab.build import build
 from tests.sandbox_tests.support.gitlab_instance import Instance
 
 pytestmark = pytest.mark.new_instance
@@ -27,14 +26,6 @@ gitlab_api() {
 die_of_rejected_token() { die "rejected"; }
 """
 PIPELINE = "build:\n  script: [\"echo 'a $b'\"]\n"
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    package = build("19.3.0-ce.0", tmp_path_factory.mktemp("deb"))
-    unpacked = tmp_path_factory.mktemp("tree")
-    subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
-    return unpacked
 
 
 @pytest.fixture

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from components.rendering import script
-from tests.sandbox.gitlab.build import build
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 
 pytestmark = pytest.mark.new_instance
 
 TOKEN = "glpat-ABCDEFGHIJKLMNOPQRST"  # noqa: S105 - of an instance that lives as long as a test
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    package = build("19.3.0-ce.0", tmp_path_factory.mktemp("deb"))
-    unpacked = tmp_path_factory.mktemp("tree")
-    subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
-    return unpacked
 
 
 @pytest.fixture

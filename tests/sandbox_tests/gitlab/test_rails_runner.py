@@ -8,7 +8,6 @@ from pathlib import Path
 import gitlab
 import pytest
 
-from tests.sandbox.gitlab.build import build
 from tests.sandbox_tests.support.gitlab_instance import Instance
 
 pytestmark = pytest.mark.new_instance
@@ -36,13 +35,6 @@ def _ruby(tree: Path, code: str, moment: str, zone: str = "UTC") -> str:
         env={"PATH": "/usr/bin:/bin", "TZ": zone},
     )
     return run.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scratch = tmp_path_factory.mktemp("package")
-    subprocess.run(["dpkg-deb", "-x", build("19.3.0-ce.0", scratch), scratch / "tree"], check=True)
-    return scratch / "tree"
 
 
 def test_a_script_creates_a_token_from_its_standard_input(instance: Instance, tree: Path, tmp_path: Path) -> None:

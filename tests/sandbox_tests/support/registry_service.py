@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -30,6 +30,7 @@ from cryptography.x509.oid import NameOID
 from tests.sandbox.gitlab.registry.documents import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.sandbox.layout import current
 from tests.sandbox_tests.support.gitlab_instance import registry_key
+from tests.sandbox_tests.support.packages import unpacked
 from tests.sandbox_tests.support.waiting import eventually
 
 CONFIG_TYPE, LAYER_TYPE = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
@@ -78,20 +79,9 @@ def signer() -> Signer:
     return Signer(key, certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
 
-@cache
 def distribution() -> Path:
-    """The Docker distribution, from the package that the sandbox's machines install."""
-    found = sorted((current().cache / "mirror").rglob("docker-registry_*.deb"))
-    assert found, "no package docker-registry in the cache; run: python -m tests.sandbox prepare --tests"
-    target = current().cache / "tests" / found[-1].stem
-    if not target.exists():
-        target.parent.mkdir(exist_ok=True)
-        unpacked = target.with_name(f"{target.name}.{os.getpid()}")
-        subprocess.run(["dpkg-deb", "-x", found[-1], unpacked], check=True)
-        # Tests run side by side: another process may have been faster.
-        with suppress(OSError):
-            unpacked.rename(target)
-    return target / "usr/bin/docker-registry"
+    """The Docker distribution."""
+    return unpacked("docker-registry") / "usr/bin/docker-registry"
 
 
 def free_port() -> int:
