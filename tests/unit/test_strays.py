@@ -104,6 +104,14 @@ def test_what_can_be_kept_comes_with_the_line_that_imports_it(
     assert "pulumi import" not in capsys.readouterr().out
 
 
+def test_the_line_that_imports_a_stray_names_a_project_with_a_dash_in_its_name() -> None:
+    known = module.Known("my-slipway", "my-slipway-staging", ("staging",), frozenset(), frozenset())
+    stray = module.Stray("Volume", "my-slipway-staging-data", "506f78a4", {}, None)
+    line = module.import_line(stray, known)
+    assert line is not None
+    assert "urn:pulumi:staging::my-slipway::" in line
+
+
 def test_what_a_stack_has_is_no_stray_even_if_it_is_only_to_be_deleted(
     api: AccountApi, states: dict[str, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
