@@ -13,16 +13,19 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help new up preview refresh verify demo backup backups restore bench screenshots down recreate drift strays test nightly
-.PHONY: docs lock shell pulumi ready prepared env diff promote revert image
+.PHONY: help new up preview refresh verify status open logs demo backup backups restore bench screenshots down recreate drift strays test nightly faults
+.PHONY: docs lock shell pulumi ready prepared env diff promote revert image pipeline recover repair
 
 PYTHON := .cache/venv/bin/python
+POLICIES := --policy-pack policies
 SANDBOX := $(PYTHON) -m tests.sandbox
 ifeq ($(STACK),sandbox)
 RUN := $(SANDBOX) exec --
 YES := --yes
-UPDATE := pulumi up --stack $(STACK) --yes --skip-preview
+UPDATE := pulumi up --stack $(STACK) --yes --skip-preview $(POLICIES)
 PACKAGES := sandbox
+# The workstation has the rights, and the network is near.
+ALL_PORTS ?= 1
 export SLIPWAY_PLUGINS := $(PLUGINS)
 else
 RUN := $(PYTHON) -m tools exec --
@@ -32,7 +35,8 @@ UPDATE := python -m tools up --stack $(STACK)
 PACKAGES := tools
 endif
 # For developers, whatever the stack.
-test nightly docs: PACKAGES := sandbox
+test nightly faults docs: PACKAGES := sandbox
+SUMMARY = $(RUN) python -m tools summary --stack $(STACK) $(if $(filter-out sandbox,$(STACK)),--arguments STACK=$(STACK))
 SAY := @printf '\n==> %s\n'
 
 help: ## this list
@@ -46,13 +50,17 @@ else
 	@$(PYTHON) -m tools new --stack $(STACK) $(ARGS)
 endif
 
-# What drift finds is recorded first, because an update alone does not look. It must not keep an update from running.
+# What an interrupted update has left is settled first, and what drift finds is recorded, because an update alone does not
+# look. Neither must keep an update from running.
 up: ready ## tools, sandbox, `pulumi up` (which also puts drift right), then verify
+	$(SAY) 'repair: stack $(STACK)'
+	-@$(RUN) python -m tools repair --stack $(STACK) $(or $(YES),$(if $(filter --yes -y,$(ARGS)),--yes))
 	$(SAY) 'drift: stack $(STACK)'
 	-@$(RUN) python -m tools drift --stack $(STACK) --mark
 	$(SAY) 'pulumi up: stack $(STACK)'
 	@$(RUN) $(UPDATE) $(ARGS)
 	@$(MAKE) verify
+	@$(SUMMARY)
 
 diff: prepared ## what would be promoted: make diff FROM=staging TO=production
 	@$(RUN) python -m tools diff $(if $(KEEP_SECRETS),--keep-secrets) $(FROM) $(TO)
@@ -68,7 +76,7 @@ revert: ready ## apply the settings from before the last promotion to STACK, by 
 
 preview: ready ## what `make up` would change
 	$(SAY) 'pulumi preview: stack $(STACK)'
-	@$(RUN) pulumi preview --stack $(STACK) $(ARGS)
+	@$(RUN) pulumi preview --stack $(STACK) $(POLICIES) $(ARGS)
 
 refresh: ready ## compare the state with what exists, and record the differences
 	$(SAY) 'API token: stack $(STACK)'
@@ -76,9 +84,23 @@ refresh: ready ## compare the state with what exists, and record the differences
 	$(SAY) 'pulumi refresh: stack $(STACK)'
 	@$(RUN) pulumi refresh --stack $(STACK) $(YES) $(ARGS)
 
-verify: prepared ## measure what runs, from outside: DNS, ports, TLS, GitLab, registry
+verify: prepared ## measure what runs, from outside: DNS, ports, TLS, GitLab, registry; ALL_PORTS=1 scans all, as root
 	$(SAY) 'verify: stack $(STACK)'
-	@$(RUN) python -m tools verify --stack $(STACK)
+	@$(RUN) python -m tools verify --stack $(STACK) $(if $(ALL_PORTS),--all-ports)
+
+status: prepared ## how it is, in seconds; fails if anything is failing: make status ARGS=--json
+	@$(RUN) python -m tools status --stack $(STACK) $(ARGS)
+
+open: prepared ## GitLab in your browser, the sandbox's on a port of 127.0.0.1 (PORT=8929); PASSWORD=1 prints it
+ifeq ($(STACK),sandbox)
+	@$(SANDBOX) open --stack $(STACK) $(if $(PORT),--port $(PORT)) $(if $(PASSWORD),--password)
+else
+	@$(RUN) python -m tools open --stack $(STACK) $(if $(PASSWORD),--password)
+endif
+
+logs: prepared ## of gitlab, registry, runner, job or backup: make logs WHAT=runner FOLLOW=1 LINES=50 JOB=12
+	@$(RUN) python -m tools logs $(or $(WHAT),gitlab) --stack $(STACK) $(if $(filter-out 0,$(FOLLOW)),--follow) \
+	    $(if $(LINES),--lines $(LINES)) $(if $(JOB),--job $(JOB)) $(ARGS)
 
 demo: ready ## commit a change, watch its pipeline, run the released image
 ifeq ($(STACK),sandbox)
@@ -129,12 +151,21 @@ else
 	@$(RUN) python -m tools down --stack $(STACK) $(ARGS)
 endif
 
+repair: ready ## settle what an interrupted update has left: take it over, or delete it; `make up` does it first
+	$(SAY) 'repair: stack $(STACK)'
+	@$(RUN) python -m tools repair --stack $(STACK) $(YES) $(ARGS)
+
+recover: ready ## take over kept data after the state was lost: make recover STACK=production
+	$(SAY) 'recover: stack $(STACK)'
+	@$(RUN) python -m tools recover --stack $(STACK) $(ARGS)
+
 recreate: ready ## destroy the stack and create it again, on the data that it keeps
 	$(SAY) 'pulumi destroy: stack $(STACK)'
 	@$(RUN) python -m tools down --stack $(STACK) $(YES)
 	$(SAY) 'pulumi up: stack $(STACK)'
 	@$(RUN) $(UPDATE) $(ARGS)
 	@$(MAKE) verify
+	@$(SUMMARY)
 
 # With ARGS=--mark, what is found is recorded, and the next update puts it right.
 drift: $(if $(filter sandbox,$(STACK)),ready,prepared) ## what differs between the stack and reality; fails if anything does
@@ -145,12 +176,19 @@ strays: $(if $(filter sandbox,$(STACK)),ready,prepared) ## what carries the proj
 	$(SAY) 'strays'
 	@$(RUN) python -m tools strays $(ARGS)
 
+pipeline: prepared ## let GitLab preview, update and check a stack: make pipeline STACK=… PROJECT=https://gitlab.example.com/ops/slipway
+	@$(RUN) python -m tools pipeline --stack $(STACK) --project '$(PROJECT)' $(ARGS)
+
 test: env ## lint, types, unit, sandbox and end-to-end tests, with a summary
 	@$(PYTHON) -m tests $(ARGS)
 
 nightly: env ## unit and sandbox tests with the clock at five moments, such as a leap day
 	@$(PYTHON) -m tests tools
 	@$(PYTHON) -m tests.moments all $(PYTHON) -m tests unit sandbox
+	@$(PYTHON) -m tests nightly nightly-e2e faults
+
+faults: env ## the fault matrix: every fault of every API call of an update
+	@$(PYTHON) -m tests tools faults
 
 docs: env ## write the generated parts of docs, Pulumi.yaml and the sandbox's coverage
 	@$(PYTHON) -m tools.docs

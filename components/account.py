@@ -15,10 +15,15 @@ from components.dns_records import foreign_records
 from components.known_resources import KnownResources, StateReader
 from components.leftovers import Leftovers, Wanted
 from components.network import VpcPlan, plan_vpc
+from components.package_index import missing_versions
+from components.recovery import Recovery
+from components.recovery import errors as recovery_errors
 from components.registry_bucket import REGISTRY
 from components.settings import DnsZone, Reading, Settings, Storage
 from components.spaces import key_names
 from components.state import DeploymentState
+from components.token_scopes import scope_errors
+from components.zone import records_of_others
 
 Size = digitalocean.outputs.GetSizesSizeResult
 Droplet = digitalocean.outputs.GetDropletsDropletResult
@@ -46,12 +51,14 @@ class Machines:
 class Account:
     """What the account offers to a stack, and every reason why the stack cannot be created in it.
 
-    `prices` are US dollars per month by size slug, and empty if they could not be read.
+    `prices` are US dollars per month by size slug, and empty if they could not be read. `recovery` is what a new state
+    takes over.
     """
 
     vpc: VpcPlan
     prices: Mapping[str, float]
     errors: tuple[str, ...]
+    recovery: Recovery = field(default_factory=Recovery)
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,8 @@ def read_account(
         return Account(nothing, {}, tuple(survey.errors))
     if account is not None:
         survey.errors += _status_errors(account)
+        _note_recipients(account, reading)
+    survey.errors += scope_errors(reading, is_new=deployed is None)
     settings = reading.settings
     machines = _machines_of(reading, prefix)
     sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
@@ -144,9 +153,9 @@ def read_account(
     # A size that is no longer offered still has a price for those who have it.
     prices = {droplet.size: droplet.price_monthly for droplet in droplets}
     prices |= {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
-    vpc = _vpc(survey, settings, prefix) if reading.has("region", "server") else nothing
+    vpc = _vpc(survey, settings, prefix) if reading.has("region", "server.vpcCidr") else nothing
     # Without a range the network may have another name, and stays what it is.
-    network = (vpc.id or "") if reading.has("region", "server") and settings.server.vpc_cidr else None
+    network = (vpc.id or "") if reading.has("region", "server.vpcCidr") and settings.server.vpc_cidr else None
     if reading.has("region"):
         slugs = set(deployed.slugs) if deployed and deployed.region == settings.region else set()
         running = _Running(own, slugs, network)
@@ -155,21 +164,25 @@ def read_account(
     if account is not None and account.droplet_limit and reading.has("server", "runners"):
         survey.errors += _limit_errors(account.droplet_limit, machines, droplets, prefix)
     known = state.read()
-    if reading.has("domain", "hostname", "dns"):
+    if reading.has("domain", "hostname", "dns.zone"):
         survey.errors += _dns_errors(survey, settings, known)
+        survey.errors += _lost_records(survey, settings, deployed, known)
     leftovers = _leftovers(survey, reading, prefix, vpc, known)
     survey.errors += leftovers.droplets([{"id": one.id, "name": one.name, "tags": one.tags or []} for one in droplets])
     survey.errors += leftovers.errors()
-    return Account(vpc, prices, tuple(survey.errors))
+    survey.errors += missing_versions(reading, deployed, known)
+    if reading.has("recover", "registry.storage", "backup.enabled"):
+        survey.errors += recovery_errors(settings, prefix, known)
+    return Account(vpc, prices, tuple(survey.errors), Recovery.of(settings, known))
 
 
 def _machines_of(reading: Reading, prefix: str) -> list[Machines]:
     """The droplets that the valid part of the settings asks for."""
     settings, machines = reading.settings, []
-    if reading.has("server"):
+    if reading.has("server.size", "server.image"):
         machines.append(Machines("server", settings.server.size, settings.server.image, (prefix,)))
-    if reading.has("runners"):
-        for place, runner in enumerate(settings.runners):
+    for place, runner in enumerate(settings.runners):
+        if reading.has(*(f"runners[{place}].{key}" for key in ("name", "count", "size", "image"))):
             names = tuple(f"{prefix}-{runner.name}-{number}" for number in range(1, runner.count + 1))
             machines.append(Machines(f"runners[{place}]", runner.size, runner.image, names))
     return machines
@@ -209,6 +222,19 @@ def _status_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
         pulumi.log.warn(f"DigitalOcean has a warning on the account of {account.email}: {account.status_message}")
 
 
+def _note_recipients(account: digitalocean.GetAccountResult, reading: Reading) -> None:
+    """Warn of recipients that the API may refuse. It does not list the members of a team, only the token's owner."""
+    if not pulumi.runtime.is_dry_run() or not reading.has("alerts.email"):
+        return
+    others = [one for one in reading.settings.alerts.email if one.lower() != account.email.lower()]
+    if others:
+        pulumi.log.warn(
+            f"alerts.email: {', '.join(others)} is not the address of this token's owner, {account.email}. If it is "
+            "not a verified address of a member of the team either, DigitalOcean rejects it, and the update fails "
+            "when it creates the alerts. Invite it under Settings > Team, or use another one"
+        )
+
+
 def _offer_errors(
     survey: _Survey,
     region: str,
@@ -221,7 +247,7 @@ def _offer_errors(
     if not closed:
         # In a region that offers nothing, size and image are not what is wrong.
         yield from _size_errors([one for one in machines if not running.keep_size(one)], sizes, region)
-        yield from _image_errors(survey, [one for one in machines if not running.keep_image(one)], region)
+        yield from _image_errors(survey, [one for one in machines if not running.keep_image(one)], sizes, region)
 
 
 def _region_errors(survey: _Survey, region: str) -> Iterator[str]:
@@ -262,7 +288,8 @@ def _offered(sizes: Sequence[Size], region: str) -> str:
     return f"{region} offers, for example, {', '.join(size.slug for size in cheapest)}"
 
 
-def _image_errors(survey: _Survey, machines: Sequence[Machines], region: str) -> Iterator[str]:
+def _image_errors(survey: _Survey, machines: Sequence[Machines], sizes: Sequence[Size], region: str) -> Iterator[str]:
+    disks = {size.slug: size.disk for size in sizes}
     for slug in dict.fromkeys(one.image for one in machines):
         paths = ", ".join(f"{one.path}.image" for one in machines if one.image == slug)
         before = len(survey.errors)
@@ -282,6 +309,13 @@ def _image_errors(survey: _Survey, machines: Sequence[Machines], region: str) ->
                 f"{paths}: {slug} is not available in {region}; no droplet could be created. "
                 "Use another image or another region"
             )
+        elif image is not None:
+            for one in machines:
+                if one.image == slug and disks.get(one.size, image.min_disk_size) < image.min_disk_size:
+                    yield (
+                        f"{one.path}.size: {one.size} has a disk of {disks[one.size]} GB, and {slug} needs one of "
+                        f"{image.min_disk_size} GB; no droplet could be created. Use a size with a larger disk"
+                    )
 
 
 def _own_droplets(droplets: Sequence[Droplet], prefix: str) -> list[Droplet]:
@@ -321,7 +355,7 @@ def _limit_errors(limit: int, machines: Sequence[Machines], droplets: Sequence[D
 
 def _dns_errors(survey: _Survey, settings: Settings, known: KnownResources) -> Iterator[str]:
     domain, is_new = settings.domain, settings.dns.zone is DnsZone.CREATE
-    if is_new and domain not in known.names("Domain"):
+    if is_new and not settings.recover.domain and domain not in known.names("Domain"):
         # There is no zone yet; or there is, and it is refused with whatever is in it.
         return
     before = len(survey.errors)
@@ -340,18 +374,46 @@ def _dns_errors(survey: _Survey, settings: Settings, known: KnownResources) -> I
         )
 
 
+def _lost_records(
+    survey: _Survey, settings: Settings, deployed: DeploymentState | None, known: KnownResources
+) -> Iterator[str]:
+    """Records of others that would be deleted with the former zone. A protected zone cannot be left."""
+    if deployed is None or not deployed.has_domain or deployed.kept or deployed.leaves_domain:
+        return
+    domain = deployed.domain
+    if domain == settings.domain:
+        return
+    found = survey.ask(
+        f"the records of {domain}",
+        "domain:read",
+        lambda options: digitalocean.get_records(domain=domain, opts=options),
+        absent="404",
+    )
+    own = {(one["name"], one["type"]) for one in known.of_type("DnsRecord") if one.get("domain") == domain}
+    records = [(one.name, one.type, one.value) for one in found.records] if found else []
+    if lost := records_of_others(records, own):
+        yield (
+            f"domain: {settings.domain} would follow {domain}, whose zone the stack has created; it would be deleted "
+            f"with records that are not in this stack's state: {', '.join(lost)}. Delete them; or set domain back to "
+            f"{domain} and dns.zone to existing for one update, and the zone stays"
+        )
+
+
 def _leftovers(survey: _Survey, reading: Reading, prefix: str, vpc: VpcPlan, known: KnownResources) -> Leftovers:
     settings = reading.settings
-    has_zone = reading.has("domain", "dns") and settings.dns.zone is DnsZone.CREATE
-    purposes = [REGISTRY] if reading.has("registry") and settings.registry.storage is Storage.SPACES else []
-    purposes += [BACKUP] if reading.has("backup") and settings.backup.enabled else []
+    has_zone = reading.has("domain", "dns.zone") and settings.dns.zone is DnsZone.CREATE
+    purposes = [REGISTRY] if reading.has("registry.storage") and settings.registry.storage is Storage.SPACES else []
+    purposes += [BACKUP] if reading.has("backup.enabled") and settings.backup.enabled else []
     wanted = Wanted(
         prefix=prefix,
         region=settings.region if reading.has("region") else None,
         domain=settings.domain if has_zone else None,
-        vpc=vpc.name if reading.has("region", "server") else None,
+        vpc=vpc.name if reading.has("region", "server.vpcCidr") else None,
         vpc_id=vpc.existing_id,
-        vpc_cidr=settings.server.vpc_cidr if reading.has("server") else None,
+        vpc_cidr=settings.server.vpc_cidr if reading.has("server.vpcCidr") else None,
+        registry_port=settings.registry.port if reading.has("registry.port") else None,
+        volume_gb=settings.server.volume_size_gb if reading.has("server.volumeSizeGb") else None,
+        recover=settings.recover,
         droplets=[name for machines in _machines_of(reading, prefix) for name in machines.names],
         spaces_keys=[
             name for purpose in purposes for name in key_names(prefix, purpose, own_key=reading.has_spaces_key)

@@ -14,7 +14,7 @@ from components.object_storage import ObjectStorage
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
 from components.settings import Backup as Settings
-from components.spaces import SpaceArgs, create_space
+from components.spaces import ExistingSpace, SpaceArgs, create_space
 
 #: Part of the names of the Space and its keys.
 BACKUP: Final = "backup"
@@ -26,6 +26,7 @@ class BackupArgs:
 
     With `own_key`, the environment has a Spaces key of the user's. `storage` is that of the registry, None if its
     images are on the data volume. If `settings` are not enabled, kept backups stay, and no further ones are made.
+    `existing` is a Space that is taken over.
     """
 
     prefix: str
@@ -37,6 +38,7 @@ class BackupArgs:
     fqdn: pulumi.Input[str]
     storage: ObjectStorage | None
     ready: Sequence[pulumi.Resource]
+    existing: ExistingSpace | None = None
 
 
 class Backup(Component):
@@ -58,7 +60,7 @@ class Backup(Component):
         super().__init__("Backup", name, opts)
         self._args = args
         space = create_space(
-            self, SpaceArgs(args.prefix, BACKUP, args.region, keep_data=args.keep_data, own_key=args.own_key)
+            self, SpaceArgs(args.prefix, BACKUP, args.region, args.keep_data, args.own_key, args.existing)
         )
         encryption = random.RandomPassword(
             self.child_name("encryption-key"), length=48, special=False, opts=self.child_options(keep=args.keep_data)
@@ -104,7 +106,7 @@ class Backup(Component):
             secrets={"SETTINGS": self._machine_settings(space)},
             timeout_seconds=900,
             depends_on=args.ready,
-            delete="sudo systemctl disable --now slipway-backup.timer; sudo rm -f /etc/slipway/backup.env",
+            delete="systemctl disable --now slipway-backup.timer; rm -f /etc/slipway/backup.env",
         )
 
     def _machine_settings(self, space: Mapping[str, pulumi.Input[str]]) -> MaskedFile:

@@ -15,6 +15,10 @@ IDLE_ADDRESS: Final = 5.00
 _SNAPSHOT_GIB: Final = 0.06
 #: One subscription for all Spaces of the account; 250 GiB of storage and 1 TiB of outbound transfer are included.
 _SPACES_SUBSCRIPTION: Final = 5.00
+#: One check of a target, from any number of regions. Its alerts, and alerts on metrics, are free.
+_UPTIME_CHECK: Final = 1.00
+#: The checks of a stack with alerts: the sign-in page, the registry, and what the server checks by itself.
+_CHECKS: Final = 3
 
 
 def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket: bool) -> dict[str, float]:
@@ -30,6 +34,8 @@ def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket:
     items[f"data volume, {server.volume_size_gb} GiB"] = server.volume_size_gb * _VOLUME_GIB
     if has_bucket:
         items["Spaces subscription, shared by all Spaces of the account"] = _SPACES_SUBSCRIPTION
+    if settings.alerts.enabled:
+        items[f"uptime checks, {_CHECKS} x {_UPTIME_CHECK:.2f}"] = _CHECKS * _UPTIME_CHECK
     return {item: round(price, 2) for item, price in items.items()}
 
 
@@ -46,6 +52,7 @@ def price_of(noun: str, values: Mapping[str, Any]) -> float:
         "Snapshot": size * _SNAPSHOT_GIB,
         "ReservedIp": 0.0 if values.get("dropletId") else IDLE_ADDRESS,
         "SpacesBucket": _SPACES_SUBSCRIPTION,
+        "UptimeCheck": _UPTIME_CHECK,
     }
     return round(prices.get(noun, 0.0), 2)
 

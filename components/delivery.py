@@ -16,7 +16,7 @@ from components.project import Project, ProjectArgs
 from components.remote import run_script
 from components.rendering import script
 from components.runner import Runner, RunnerArgs
-from components.settings import Builder, ProjectSettings, RunnerSettings
+from components.settings import Builder, ProjectSettings, RunnerSettings, tag_of_protected_jobs
 from components.site import Site
 
 
@@ -36,6 +36,20 @@ class DeliveryArgs:
     moved_ids: Mapping[str, str]
 
 
+def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
+    """Return the builder and the mirror of Docker Hub of a project's pipeline, which all its runners have in common."""
+    used = [runner for runner in runners if runner.name in project.runners]
+    # One pipeline for all its runners: it uses the first mirror in the order of the stack file.
+    mirrors = [runner.registry_mirror for runner in used if runner.registry_mirror]
+    # The settings refuse runners with different builders.
+    return used[0].builder if used else Builder.DOCKER, mirrors[0] if mirrors else None
+
+
+def protected_tag_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> str | None:
+    """Return the tag of the jobs of a project's protected branches, if a runner takes no others."""
+    return tag_of_protected_jobs([runner for runner in runners if runner.name in project.runners])
+
+
 class Delivery(Component):
     """All projects and all runners, and which runner builds for which project.
 
@@ -46,15 +60,16 @@ class Delivery(Component):
     """
 
     projects: Mapping[str, Project]
+    runners: Mapping[str, Runner]
 
     def __init__(self, name: str, args: DeliveryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare projects and runners."""
         super().__init__("Delivery", name, opts)
         self._args = args
         self.projects = {settings.path: self._project(settings) for settings in args.projects}
-        runners = {settings.name: self._runner(settings) for settings in args.runners}
+        self.runners = {settings.name: self._runner(settings) for settings in args.runners}
         for settings in args.projects:
-            self.projects[settings.path].commit_pipeline([runners[name] for name in settings.runners])
+            self.projects[settings.path].commit_pipeline([self.runners[name] for name in settings.runners])
         self._deploy_tokens = self._keep_deploy_tokens()
         self.register_outputs({"projects": sorted(self.projects)})
 
@@ -87,13 +102,18 @@ class Delivery(Component):
         return pulumi.Output.all(self._deploy_tokens, token_id).apply(lambda both: str(both[0][both[1]]))
 
     def _project_output(self, settings: ProjectSettings, project: Project) -> dict[str, Any]:
-        latest = pulumi.Output.concat(project.image, ":latest")
+        repositories = [f"/{image.name}" if image.name else "" for image in settings.built_images]
+        images = [pulumi.Output.concat(project.image, suffix) for suffix in repositories]
+        latest = pulumi.Output.concat(images[0], ":latest")
+        pull = pulumi.Output.concat("docker pull ", latest)
         run = pulumi.Output.concat("docker run --rm --publish 3000:3000 ", latest)
         return {
             "url": project.url,
             "image": project.image,
-            "docker_pull": pulumi.Output.concat("docker pull ", latest) if settings.has_pipeline else None,
-            "docker_run": run if settings.has_pipeline and settings.has_sample else None,
+            # Those of a repository that has several; the first is in the command.
+            **({"images": images} if settings.images else {}),
+            "docker_pull": pull if settings.has_pipeline else None,
+            "docker_run": run if settings.has_pipeline and settings.is_built_as_the_sample else None,
             "deploy_username": project.deploy_username,
             "deploy_token": self._value_of(project.deploy_token_id),
             **(
@@ -105,17 +125,15 @@ class Delivery(Component):
 
     def _project(self, settings: ProjectSettings) -> Project:
         args = self._args
-        runners = [runner for runner in args.runners if runner.name in settings.runners]
-        # One pipeline for all its runners: it uses the first mirror in the order of the stack file.
-        mirrors = [runner.registry_mirror for runner in runners if runner.registry_mirror]
+        builder, mirror = builder_of(settings, args.runners)
         return Project(
             self.child_name(settings.path),
             ProjectArgs(
                 gitlab=args.gitlab,
                 settings=settings,
-                # The settings refuse runners with different builders.
-                builder=runners[0].builder if runners else Builder.DOCKER,
-                registry_mirror=mirrors[0] if mirrors else None,
+                builder=builder,
+                registry_mirror=mirror,
+                protected_tag=protected_tag_of(settings, args.runners),
                 mark=mark_of(args.site.prefix),
                 keep_data=args.site.keep_data,
                 known_id=args.known_ids.get(settings.path),

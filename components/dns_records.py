@@ -11,18 +11,24 @@ import pulumi_digitalocean as digitalocean
 from components.component import Component
 from components.known_resources import KnownResources
 from components.leftovers import PLACES, import_line
-from components.settings import Settings
+from components.lost_answers import DNS_RECORD, DOMAIN, once
+from components.settings import DnsZone, Settings
 
 ZoneRecord = digitalocean.outputs.GetRecordsRecordResult
 
 
 @dataclass(frozen=True)
 class DnsRecordsArgs:
-    """Inputs of `DnsRecords`: the settings of the stack, the server's address, and who owns the domain."""
+    """Inputs of `DnsRecords`: the settings of the stack, the server's address, and whether the stack has the domain.
+
+    One that it has and that the settings call `existing` is left behind when it leaves the stack. `existing_domain` is
+    its name if a lost state had it: it is taken over.
+    """
 
     settings: Settings
     address: pulumi.Input[str]
     create_domain: bool
+    existing_domain: str | None = None
 
 
 def foreign_records(records: Sequence[ZoneRecord], settings: Settings, known: KnownResources) -> Iterator[str]:
@@ -83,7 +89,7 @@ class DnsRecords(Component):
             name=args.settings.hostname,
             value=args.address,
             ttl=args.settings.dns.ttl,
-            opts=self.child_options(),
+            opts=self.child_options(hooks=once(DNS_RECORD, self.child_name("a"))),
         )
         if issuer := args.settings.certificate.issuer:
             digitalocean.DnsRecord(
@@ -96,7 +102,7 @@ class DnsRecords(Component):
                 flags=0,
                 tag="issue",
                 ttl=args.settings.dns.ttl,
-                opts=self.child_options(),
+                opts=self.child_options(hooks=once(DNS_RECORD, self.child_name("caa"))),
             )
         self.fqdn = record.fqdn
         self.register_outputs({"fqdn": self.fqdn})
@@ -104,7 +110,9 @@ class DnsRecords(Component):
     def _domain(self, args: DnsRecordsArgs) -> pulumi.Output[str]:
         name, keep = args.settings.domain, args.settings.keep_data
         if args.create_domain:
-            options = self.child_options(keep=keep)
+            leave = args.settings.dns.zone is DnsZone.EXISTING
+            hooks = once(DOMAIN, self.child_name("domain"))
+            options = self.child_options(keep=keep, retain=leave, import_=args.existing_domain, hooks=hooks)
             return digitalocean.Domain(self.child_name("domain"), name=name, opts=options).name
         found = digitalocean.get_domain_output(name=name, opts=pulumi.InvokeOptions(parent=self))
         return found.apply(lambda domain: domain.name)

@@ -12,6 +12,7 @@ import pulumi_digitalocean as digitalocean
 
 from components.component import Component
 from components.keys import HostKeys
+from components.lost_answers import DROPLET, once
 from components.network import MachineGroup
 from components.remote import BOOT_DIALS, Machine, run_script
 from components.rendering import render
@@ -66,7 +67,7 @@ def create_droplet(
             # A shutdown takes time; of the provider's own limit of a minute most is spent between its requests.
             custom_timeouts=pulumi.CustomTimeouts(delete="15m"),
             # To resize a droplet, the provider cuts its power.
-            hooks=pulumi.ResourceHookBinding(before_update=[shut_down_before_resize]),
+            hooks=once(DROPLET, parent.child_name(suffix), before_update=[shut_down_before_resize]),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from components.component import Component
 from components.remote import Machine, run_script
 from components.rendering import render, script
 from components.settings import Certificate, Settings
+from components.versions import GITLAB_REQUIRED_STOPS
 
 #: The administrator that every installation of GitLab starts with.
 ADMIN_USER: Final = "root"
@@ -106,6 +108,7 @@ class GitLab(Component):
                 "KEY_FINGERPRINT": gitlab.packages.key_fingerprint,
                 "KEY_URL": gitlab.packages.key_url,
                 "PACKAGES_URL": gitlab.packages.url,
+                "REQUIRED_STOPS": " ".join(f"{major}.{minor}" for major, minor in GITLAB_REQUIRED_STOPS),
             },
             # An hour for the migrations of the last upgrade, one for the package, and the rest for a backup before it.
             timeout_seconds=6 * 3600,
@@ -113,16 +116,7 @@ class GitLab(Component):
 
     def _configure(self, package: remote.Command) -> remote.Command:
         args, certificate = self._args, self._args.settings.certificate
-        memory_gb = args.settings.server.memory_gb
-        configuration = pulumi.Output.from_input(args.fqdn).apply(
-            lambda fqdn: render(
-                "gitlab.rb.j2",
-                fqdn=fqdn,
-                certificate=certificate,
-                memory_gb=memory_gb,
-                has_backups=args.settings.backup.enabled,
-            )
-        )
+        configuration = pulumi.Output.from_input(args.fqdn).apply(lambda fqdn: gitlab_rb(fqdn, args.settings))
         return run_script(
             self,
             "configuration",
@@ -136,9 +130,10 @@ class GitLab(Component):
                 "CERTIFICATE_SOURCE": certificate.directory or str(certificate.source),
                 "FQDN": args.fqdn,
                 "GITLAB_RB": configuration,
+                "SMTP_CA_CERTIFICATE": (args.settings.smtp and args.settings.smtp.ca_certificate) or "",
             },
-            secrets={"CERTIFICATE_KEY": _secret(certificate)},
-            rerun_on={"GitLab version": args.settings.gitlab.version},
+            secrets={"CERTIFICATE_KEY": _secret(certificate), "SECRETS_JSON": _secrets_json(args.settings)},
+            rerun_on={"GitLab version": args.settings.gitlab.version, "attachment of the data": args.machine.data},
             timeout_seconds=3600,
             depends_on=[package],
         )
@@ -175,6 +170,37 @@ class GitLab(Component):
             depends_on=[configured],
         )
         return token, provisioned
+
+
+def gitlab_rb(fqdn: str, settings: Settings) -> str:
+    """The text of `gitlab.rb`, without any secret: those are read from a file beside it."""
+    return render(
+        "gitlab.rb.j2",
+        fqdn=fqdn,
+        certificate=settings.certificate,
+        memory_gb=settings.server.memory_gb,
+        has_backups=settings.backup.enabled,
+        has_health_page=settings.alerts.enabled,
+        time_zone=settings.time_zone,
+        smtp=settings.smtp,
+        extra_configuration=settings.gitlab.extra_configuration.rstrip(),
+        has_secrets=bool(_secrets(settings)),
+    )
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """What `gitlab.rb` reads as `secrets`, by name."""
+    # Names that users choose have no dots.
+    found = {name: one.get_secret_value() for name, one in settings.gitlab.extra_secrets.items()}
+    if settings.smtp and settings.smtp.password:
+        found["smtp.password"] = settings.smtp.password.get_secret_value()
+    return found
+
+
+def _secrets_json(settings: Settings) -> pulumi.Output[str]:
+    """The same as a file; empty if there is none."""
+    found = _secrets(settings)
+    return pulumi.Output.secret(json.dumps(found, ensure_ascii=False, sort_keys=True) if found else "")
 
 
 def _secret(certificate: Certificate) -> pulumi.Output[str]:

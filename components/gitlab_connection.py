@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_gitlab as gitlab
@@ -23,7 +23,7 @@ class GitLabConnection:
     """
 
     url: pulumi.Input[str]
-    api_token: pulumi.Input[str]
+    api_token: pulumi.Input[str] = field(repr=False)
     server: Machine
     registry: pulumi.Input[str]
     ca_certificate: str | None

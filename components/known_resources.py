@@ -27,6 +27,10 @@ class KnownResources:
         """The names, in the account, of all resources of a type."""
         return {str(outputs.get("name")) for outputs in self.of_type(noun)}
 
+    def named(self, logical_name: str) -> Mapping[str, Any]:
+        """The outputs of the resource with that logical name; nothing if there is none."""
+        return next((one for urn, one in self.outputs.items() if urn.endswith(f"::{logical_name}")), {})
+
     def has(self, logical_name: str) -> bool:
         """Whether a resource with that logical name is there."""
         return any(urn.endswith(f"::{logical_name}") for urn in self.outputs)

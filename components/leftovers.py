@@ -9,7 +9,7 @@ found is never taken over: a name is not proof of whose it is. The message has t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, ip_network
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ import pulumi
 from components import api
 from components.cost import IDLE_ADDRESS
 from components.known_resources import KnownResources
+from components.settings import Recover
 
 #: An entry of a list of the API.
 Entry = dict[str, Any]
@@ -38,6 +39,7 @@ class Place:
 
 _DIGITALOCEAN: Final = "digitalocean:index/"
 PLACES: Final = {
+    "caa": Place(f"{_DIGITALOCEAN}dnsRecord:DnsRecord", "dns-caa", "slipway:index:DnsRecords", "dns"),
     "address": Place(f"{_DIGITALOCEAN}reservedIp:ReservedIp", "server-address", "slipway:index:GitLabServer", "server"),
     "domain": Place(f"{_DIGITALOCEAN}domain:Domain", "dns-domain", "slipway:index:DnsRecords", "dns"),
     "public": Place(
@@ -60,7 +62,8 @@ class Wanted:
     """What the settings ask for, as far as they are valid; None and nothing for what is not known.
 
     `domain` is the zone that the stack creates, `vpc` the network's name; `vpc_id` is that of a network which a
-    destroyed stack has left, and which this one goes on with; `droplets` and `spaces_keys` are names.
+    destroyed stack has left, and which this one goes on with; `droplets` and `spaces_keys` are names. `recover` is what
+    a new state takes over, and `volume_gb` the size of the data volume.
     """
 
     prefix: str
@@ -71,6 +74,9 @@ class Wanted:
     vpc_cidr: IPv4Network | None = None
     droplets: Sequence[str] = ()
     spaces_keys: Sequence[str] = ()
+    volume_gb: int | None = None
+    registry_port: int | None = None
+    recover: Recover = field(default_factory=Recover)
 
 
 class Leftovers:
@@ -102,7 +108,7 @@ class Leftovers:
                 yield self._without_import(
                     f"a droplet {name} (ID {identifier})",
                     "a second one of that name would be created beside it",
-                    f"It holds nothing that is needed: delete it with doctl compute droplet delete {identifier}",
+                    f"Without make, delete it with doctl compute droplet delete {identifier}",
                 )
             elif carried := sorted(tags.intersection(tag.lower() for tag in droplet["tags"])):
                 yield (
@@ -115,13 +121,15 @@ class Leftovers:
         domain = self._wanted.domain
         if domain is None or domain in self._known.names("Domain"):
             return
-        for found in self._list("the zones", "domain:read", "/v2/domains", "domains"):
-            if found["name"] == domain:
-                yield (
-                    f"dns.zone: the account has the zone {domain}, which is not in this stack's state; a second one "
-                    "cannot be created. Set dns.zone to existing: the stack then adds its records to the zone and "
-                    f"never deletes it{self._or_import('domain', domain)}"
-                )
+        zones = {found["name"] for found in self._list("the zones", "domain:read", "/v2/domains", "domains")}
+        if domain in zones and not self._wanted.recover.domain:
+            yield (
+                f"dns.zone: the account has the zone {domain}, which is not in this stack's state; a second one "
+                "cannot be created. Set dns.zone to existing: the stack then adds its records to the zone and "
+                f"never deletes it{self._or_recover('domain', 'domain', 'true') or self._or_import('domain', domain)}"
+            )
+        elif zones and domain not in zones and self._wanted.recover.domain:
+            yield f"recover.domain: the account has no zone {domain}; there is nothing to take over. Remove the setting"
 
     def _networks(self) -> Iterator[str]:
         wanted = self._wanted
@@ -143,15 +151,33 @@ class Leftovers:
         if region is None or any((one.get("name"), one.get("region")) == (name, region) for one in self._volumes_known):
             return
         query = urlencode({"name": name, "region": region})
-        for found in self._list("the volumes", "block_storage:read", f"/v2/volumes?{query}", "volumes"):
-            yield self._taken("volume", f"a volume {name} in {region}", found["id"])
+        found = self._list("the volumes", "block_storage:read", f"/v2/volumes?{query}", "volumes")
+        recovered, wanted_gb = self._wanted.recover.volume, self._wanted.volume_gb
+        for volume in found:
+            if volume["id"] != recovered:
+                advice = self._or_recover("volume", "volume", volume["id"])
+                yield self._taken("volume", f"a volume {name} in {region}", volume["id"], advice)
+            elif wanted_gb and wanted_gb < (size := int(volume["size_gigabytes"])):
+                yield (
+                    f"server.volumeSizeGb: {wanted_gb} is less than the {size} GiB of the volume {name}; volumes do "
+                    f"not shrink. Set it to {size} or more"
+                )
+        if not found and not recovered:
+            yield from self._volume_limit()
+        if recovered and recovered not in {volume["id"] for volume in found}:
+            yield (
+                f"recover.volume: the account has no volume {name} in {region} with the ID {recovered}; there is "
+                "nothing to take over. make strays lists the volumes that no stack has"
+            )
 
     @property
     def _volumes_known(self) -> Iterator[Any]:
         return self._known.of_type("Volume")
 
     def _firewalls(self) -> Iterator[str]:
-        wanted = {f"{self._wanted.prefix}-{kind}": kind for kind in _FIREWALLS}
+        port = self._wanted.registry_port
+        kinds = (*_FIREWALLS, *([f"registry-{port}"] if port else []))
+        wanted = {f"{self._wanted.prefix}-{kind}": kind for kind in kinds}
         for name in self._known.names("Firewall"):
             wanted.pop(name, None)
         for found in self._list("the firewalls", "firewall:read", "/v2/firewalls", "firewalls") if wanted else ():
@@ -174,7 +200,7 @@ class Leftovers:
                 yield self._without_import(
                     f"a Spaces key {found['name']} ({found['access_key']})",
                     "a second one of that name would be created, and the first one would stay valid",
-                    "Nobody has its secret: delete it under Spaces Object Storage in the control panel",
+                    "Without make, delete it under Spaces Object Storage in the control panel",
                 )
 
     def _addresses(self) -> Iterator[str]:
@@ -182,17 +208,47 @@ class Leftovers:
         if region is None or any(True for _ in self._known.of_type("ReservedIp")):
             return
         found = self._list("the reserved addresses", "reserved_ip:read", "/v2/reserved_ips", "reserved_ips")
+        recovered = self._wanted.recover.address
         for address in found:
-            if address["droplet"] is None and address["region"]["slug"] == region:
+            if address["droplet"] is None and address["region"]["slug"] == region and address["ip"] != recovered:
                 self._report_idle(address["ip"], region)
-        # Left out for a token that may not read it.
-        asked = self._ask("the account", "account:read", lambda: [api.request("/v2/account")["account"]]) or [{}]
-        limit = asked[0].get("reserved_ip_limit")
+        if recovered:
+            yield from self._not_recovered(recovered, region, found)
+            return
+        limit = self._limit("reserved_ip_limit")
         if limit and len(found) >= limit:
             yield (
                 f"server: needs a reserved address, and the account has {len(found)} and may have {limit}; another one "
                 "could not be reserved. Delete one under Networking in the control panel, or ask there for a higher "
                 "limit"
+            )
+
+    def _volume_limit(self) -> Iterator[str]:
+        limit = self._limit("volume_limit")
+        # Some accounts have a limit of 0, which is none.
+        if limit and (count := len(self._list("the volumes", "block_storage:read", "/v2/volumes", "volumes"))) >= limit:
+            yield (
+                f"server: needs a data volume, and the account has {count} and may have {limit}; another one could not "
+                "be created. Delete one under Volumes in the control panel, or ask its support for a higher limit"
+            )
+
+    def _limit(self, name: str) -> int | None:
+        """A limit of the account; None for a token that may not read it."""
+        asked = self._ask("the account", "account:read", lambda: [api.request("/v2/account")["account"]]) or [{}]
+        return asked[0].get(name)
+
+    def _not_recovered(self, address: str, region: str, found: Sequence[Entry]) -> Iterator[str]:
+        same = [one for one in found if one["ip"] == address]
+        droplet = same[0]["droplet"] if same else None
+        if droplet is not None:
+            yield (
+                f"recover.address: {address} points to the droplet {droplet['name']} (ID {droplet['id']}), which is "
+                "not in this stack's state; it would lose its address. make recover deletes it if it is this stack's"
+            )
+        elif not same or same[0]["region"]["slug"] != region:
+            yield (
+                f"recover.address: the account has no reserved address {address} in {region}; there is nothing to take "
+                "over. Remove the setting, and the stack reserves another one"
             )
 
     def _report_idle(self, address: str, region: str) -> None:
@@ -205,29 +261,45 @@ class Leftovers:
     def _list(self, what: str, scope: str, path: str, key: str) -> list[Entry]:
         return self._ask(what, scope, lambda: list(api.every(path, key, api.request))) or []
 
-    def _taken(self, place: str, what: str, identifier: str) -> str:
+    def _taken(self, place: str, what: str, identifier: str, recovery: str = "") -> str:
         return (
             f"stack: the account has {what} (ID {identifier}), which is not in this stack's state; DigitalOcean would "
             "refuse a second one, or create it beside the first. Choose another name for the stack; or, if nothing "
-            f"needs it, delete it{self._or_import(place, identifier)}"
+            f"needs it, delete it{recovery or self._or_import(place, identifier)}"
+        )
+
+    def _or_recover(self, place: str, key: str, value: str) -> str:
+        """How a new state takes it over, unless it is one that can import it as it is."""
+        if import_line(PLACES[place], value, self._known):
+            return ""
+        stack = pulumi.get_stack()
+        return (
+            f". If the state of this stack was lost, take it over with make recover STACK={stack}, or in plain Pulumi "
+            f"with\npulumi config set --stack {stack} --path recover.{key} {value}\n"
         )
 
     def _without_import(self, what: str, consequence: str, advice: str) -> str:
         if self._known.outputs:
             return (
                 f"stack: the account has {what}, which is not in this stack's state; {consequence}. If an earlier "
-                f"update of this stack was interrupted, it is left from it. {advice}"
+                f"update of this stack was interrupted, it is left from it: make repair STACK={pulumi.get_stack()} "
+                f"deletes it. {advice}"
             )
         return (
             f"stack: the account has {what}, and this stack has nothing yet; {consequence}. It belongs to another "
-            "stack of this name. Choose another name for this one"
+            "stack of this name: choose another name for this one. Or the state of this stack was lost: make recover "
+            f"STACK={pulumi.get_stack()} takes over its data and deletes the rest"
         )
 
     def _or_import(self, place: str, identifier: str) -> str:
-        line = import_line(PLACES[place], identifier, self._known)
+        known = PLACES.get(place) or replace(PLACES["public"], name=f"public-access-{place}")
+        line = import_line(known, identifier, self._known)
         if not line:
             return ""
-        return f". If an earlier update of this stack was interrupted while creating it, take it over with\n{line}\n"
+        return (
+            ". If an earlier update of this stack was interrupted while creating it, take it over with make repair "
+            f"STACK={pulumi.get_stack()}, or in plain Pulumi with\n{line}\n"
+        )
 
 
 def import_line(place: Place, identifier: str, known: KnownResources) -> str:
@@ -239,17 +311,25 @@ def import_line(place: Place, identifier: str, known: KnownResources) -> str:
 
 
 def import_command(
-    place: tuple[str, str], type_: str, name: str, identifier: str, parent: tuple[str, str] | None
+    place: tuple[str, str],
+    type_: str,
+    name: str,
+    identifier: str,
+    parent: tuple[str, str] | None,
+    *,
+    provider: str | None = None,
 ) -> str:
     """Return the command that imports a resource of the account.
 
     `place` is the stack and the project; `parent` is the type and the name of the component. The URN of a component
-    has its type, but not those of its children.
+    has its type, but not those of its children. `provider` is the end of the URN of a provider other than that of the
+    whole program.
     """
     stack, project = place
+    package = type_.partition(":")[0]
     urn = f"urn:pulumi:{stack}::{project}::"
     below = f"--parent 'parent={urn}{parent[0]}::{parent[1]}' " if parent else ""
     return (
         f"pulumi import --stack {stack} --generate-code=false --protect=false {type_} {name} {identifier} "
-        f"{below}--provider 'provider={urn}pulumi:providers:digitalocean::digitalocean'"
+        f"{below}--provider 'provider={urn}{provider or f'pulumi:providers:{package}::{package}'}'"
     )

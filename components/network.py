@@ -10,6 +10,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import Component
+from components.lost_answers import FIREWALL, VPC, once
 
 _ANYWHERE = ["0.0.0.0/0", "::/0"]
 _HTTP = 80
@@ -99,6 +100,7 @@ class Network(Component):
                 retain=args.vpc.is_default,
                 # The engine ignores it once the VPC is in the state.
                 import_=args.vpc.existing_id,
+                hooks=once(VPC, self.child_name("vpc")),
             ),
         )
         ssh = _inbound(22, args.admin_cidrs)
@@ -118,7 +120,7 @@ class Network(Component):
             inbound_rules=inbound,
             # Anything that no rule allows is dropped, outbound traffic included.
             outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
-            opts=self.child_options(),
+            opts=self.child_options(hooks=once(FIREWALL, self.child_name(f"{firewall_name}-firewall"))),
         )
         return MachineGroup(tag.name, firewall)
 

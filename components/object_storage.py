@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -18,7 +18,7 @@ class ObjectStorage:
     region: str
     endpoint: str | None
     access_key: pulumi.Input[str]
-    secret_key: pulumi.Input[str]
+    secret_key: pulumi.Input[str] = field(repr=False)
 
     @classmethod
     def from_settings(cls, settings: S3) -> ObjectStorage:

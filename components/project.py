@@ -12,13 +12,14 @@ import pulumi
 import pulumi_gitlab as gitlab
 from pydantic.alias_generators import to_camel
 
-from components import versions
+from components import gitlab_leftovers, versions
+from components.build_pipeline import pipeline_of
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
-from components.gitlab_leftovers import before_create, remove_variable
+from components.gitlab_leftovers import before_create, prepare_tag_rule, refuse_project, remove_variable
 from components.remote import run_script
 from components.rendering import render
-from components.settings import Builder, ExtraStage, ProjectSettings
+from components.settings import Builder, ProjectSettings
 from components.settings.gitlab_names import ref_slug
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
@@ -33,6 +34,8 @@ _PROPERTIES: Final = tuple(
 #: The namespace of a project without a group.
 _ADMINISTRATOR: Final = "root"
 _PIPELINE_FILE: Final = ".gitlab-ci.yml"
+#: Where Buildah keeps layers of the protected default branch, beside the image; the pipeline's template has it, too.
+_PROTECTED_CACHE: Final = "/cache-protected"
 #: Access level, as GitLab's API names it.
 _MAINTAINER: Final = "maintainer"
 
@@ -41,6 +44,7 @@ _MAINTAINER: Final = "maintainer"
 class ProjectArgs:
     """Inputs of `Project`. `registry_mirror` is the URL of a mirror of Docker Hub; `mark` says whose the variables are.
 
+    `protected_tag` is the tag of jobs of protected branches, if a runner takes no others.
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
     kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace.
     """
@@ -49,6 +53,7 @@ class ProjectArgs:
     settings: ProjectSettings
     builder: Builder
     registry_mirror: str | None
+    protected_tag: str | None
     mark: str
     keep_data: bool
     known_id: str | None
@@ -58,10 +63,10 @@ class ProjectArgs:
 class Project(Component):
     """A project whose images are built by its own runners and no others.
 
-    Owns the project, the protection of its default branch, its variables, a deploy token that can only pull images, one
-    that can push them if the settings ask for it, the sample application if they ask for that, and the pipeline. The
-    application is committed once and belongs to its developers from then on; the pipeline is kept as declared. Files
-    stay when they leave the stack.
+    Owns the project, the protection of its default branch and of the tags that it releases, its variables, a deploy
+    token that can only pull images, one that can push them if the settings ask for it, the sample application if they
+    ask for that, and the pipeline. The application is committed once and belongs to its developers from then on; the
+    pipeline is kept as declared. Files stay when they leave the stack.
 
     An imported project keeps what the settings do not set, and is never deleted: when it leaves the stack it loses the
     variables and the deploy token that the stack created, and keeps everything else. Refuses to own runners and
@@ -90,6 +95,8 @@ class Project(Component):
         self._branch = pulumi.Output.from_input(known or project.default_branch)
         if args.settings.protects_default_branch:
             self._protect_branch(project)
+        if args.settings.protects_tags:
+            self._protect_tags(project)
         self._set_variables(project)
         token = self._deploy_token(project, "pull", "read_registry")
         # Clients ask the registry what it has before they push, which takes the right to read.
@@ -132,6 +139,7 @@ class Project(Component):
                 ignore_changes=self._unmanaged(),
                 # A project that existed before the stack stays when the stack is destroyed, and so does kept data.
                 retain=settings.imported or self._args.keep_data,
+                hooks=before_create(self, "project", self._args.gitlab, self._args.mark, refuse_project),
             ),
         )
 
@@ -195,6 +203,32 @@ class Project(Component):
             ),
         )
 
+    def _protect_tags(self, project: gitlab.Project) -> None:
+        """Let only maintainers, and jobs in their name, push what the default branch releases.
+
+        GitLab has five rules a project, so there is one for these tags and one for those of the settings.
+        """
+        released = self._branch.apply(lambda branch: f"latest|{ref_slug(branch)}")
+        wanted: dict[str, pulumi.Input[str]] = {"released-tags": released}
+        if self._args.settings.protected_tags is not None:
+            wanted["protected-tags"] = self._args.settings.protected_tags
+        for suffix, tags in wanted.items():
+            gitlab.ProjectContainerTagProtection(
+                self.child_name(suffix),
+                project=project.id,
+                # GitLab and the registry look for it anywhere in a name.
+                tag_name_regex=pulumi.Output.concat("^(?:", tags, ")$"),
+                minimum_access_level_for_push=_MAINTAINER.upper(),
+                minimum_access_level_for_delete=_MAINTAINER.upper(),
+                opts=self.child_options(
+                    provider=self._args.gitlab.provider,
+                    deleted_with=self._owner(project),
+                    # Created first, it would be the old rule, taken over and then deleted.
+                    delete_before_replace=True,
+                    hooks=before_create(self, suffix, self._args.gitlab, self._args.mark, prepare_tag_rule),
+                ),
+            )
+
     def _set_variables(self, project: gitlab.Project) -> None:
         for key, variable in self._args.settings.variables.items():
             suffix = f"variable-{key}"
@@ -254,8 +288,31 @@ class Project(Component):
                 },
                 secrets={"API_TOKEN": self._args.gitlab.api_token},
                 timeout_seconds=300,
-                depends_on=[*self._seeded, *runners],
+                depends_on=[*self._seeded, *runners, *self._protect_cache()],
             )
+
+    def _protect_cache(self) -> list[pulumi.Resource]:
+        """Let only those who may change the default branch push what Buildah builds it from.
+
+        Whatever the builder is, so that nobody has filled the repository by the time that it becomes Buildah.
+        """
+        if not self._args.settings.protects_default_branch:
+            return []
+        connection, project = self._args.gitlab, self._resource
+        removal = gitlab_leftovers.remove_repository_rule
+        rule = gitlab.ProjectContainerRepositoryProtection(
+            self.child_name("cache-protection"),
+            project=project.id,
+            repository_path_pattern=pulumi.Output.concat(project.path_with_namespace, _PROTECTED_CACHE),
+            minimum_access_level_for_push=_MAINTAINER,
+            minimum_access_level_for_delete=_MAINTAINER,
+            opts=self.child_options(
+                provider=connection.provider,
+                deleted_with=self._owner(project),
+                hooks=before_create(self, "cache-protection", connection, self._args.mark, removal),
+            ),
+        )
+        return [rule]
 
     def _branch_of_the_pipeline(self) -> pulumi.Output[str]:
         """The default branch, once it is known that GitLab would run the pipeline of an imported project."""
@@ -305,23 +362,7 @@ class Project(Component):
 
     def _pipeline(self) -> str:
         args = self._args
-        # Buildah writes no provenance; the settings refuse to ask it for one.
-        provenance = args.settings.provenance is not False
-        return pipeline(args.builder, args.settings.extra_stages, args.registry_mirror, provenance=provenance)
-
-
-def pipeline(
-    builder: Builder, extra_stages: Sequence[ExtraStage], registry_mirror: str | None, *, provenance: bool = True
-) -> str:
-    """Return the text of `.gitlab-ci.yml`: build, test and release one image, then the extra stages."""
-    return render(
-        f"gitlab-ci.{builder}.yml.j2",
-        docker_version=versions.DOCKER,
-        buildah_image=versions.BUILDAH_IMAGE,
-        registry_mirror=registry_mirror,
-        extra_stages=extra_stages,
-        provenance=provenance,
-    )
+        return pipeline_of(args.settings, args.builder, args.registry_mirror, args.protected_tag)
 
 
 def sample_application() -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import pulumi
 
 from components.component import Component
 from components.object_storage import ObjectStorage
-from components.spaces import SpaceArgs, create_space
+from components.spaces import ExistingSpace, SpaceArgs, create_space
 
 #: Part of the names of the Space and its keys.
 REGISTRY: Final = "registry"
@@ -19,13 +19,15 @@ REGISTRY: Final = "registry"
 class RegistryBucketArgs:
     """Inputs of `RegistryBucket`. `region` is a slug; with `keep_data` the bucket outlives a destroy.
 
-    With `own_key`, the environment has a Spaces key of the user's, which the provider finds there itself.
+    With `own_key`, the environment has a Spaces key of the user's, which the provider finds there itself. `existing` is
+    taken over.
     """
 
     prefix: str
     region: str
     keep_data: bool
     own_key: bool
+    existing: ExistingSpace | None = None
 
 
 class RegistryBucket(Component):
@@ -43,7 +45,7 @@ class RegistryBucket(Component):
         """Declare bucket and keys."""
         super().__init__("RegistryBucket", name, opts)
         self.storage = create_space(
-            self, SpaceArgs(args.prefix, REGISTRY, args.region, keep_data=args.keep_data, own_key=args.own_key)
+            self, SpaceArgs(args.prefix, REGISTRY, args.region, args.keep_data, args.own_key, args.existing)
         )
         self.bucket_name = pulumi.Output.from_input(self.storage.bucket)
         self.register_outputs({"bucketName": self.bucket_name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pulumi
@@ -24,16 +24,18 @@ _LIMIT_SECONDS: Final = 4 * 3600
 class RegistryConfigurationArgs:
     """Inputs of `RegistryConfiguration`. Without `storage` images are kept on the server's data volume.
 
+    `public_ports` are all that the server opens, separated by spaces: others are closed once the registry answers.
     `keep_untagged` is how long an image without a tag is kept: a duration in Go's notation, such as `24h`.
     """
 
     machine: Machine
     fqdn: pulumi.Input[str]
     port: int
+    public_ports: str
     storage: ObjectStorage | None
     keep_untagged: str
     admin_user: str
-    api_token: pulumi.Input[str]
+    api_token: pulumi.Input[str] = field(repr=False)
     gitlab_ready: Sequence[pulumi.Resource]
 
 
@@ -68,11 +70,12 @@ class RegistryConfiguration(Component):
             "storage",
             machine=args.machine,
             file="configure-registry.sh",
-            libraries=["gitlab.sh", "object-storage.sh"],
+            libraries=["gitlab.sh", "object-storage.sh", "ports.sh"],
             values={
                 "DATABASE": self._database(),
                 "FQDN": args.fqdn,
                 "PORT": str(args.port),
+                "PUBLIC_PORTS": args.public_ports,
                 "S3_BUCKET": storage.bucket if storage else "",
                 "S3_ENDPOINT": storage.base_url if storage else "",
                 "S3_REGION": storage.region if storage else "",

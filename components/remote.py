@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pulumi
+import pulumi_random as random
 from pulumi_command import remote
 
 from components.component import Component
@@ -20,6 +22,10 @@ BOOT_DIALS: Final = 60
 _DIALS: Final = 20
 #: Seconds to wait for a step that a killed run has left running on the machine.
 _LOCK_SECONDS: Final = 1800
+#: Status of `flock` when it has waited for so long. It says nothing then, so a comment does, which is in every message.
+_STILL_LOCKED: Final = 75
+#: `flock` alone holds the lock, not what a script starts.
+_LOCKED: Final = f"sudo flock --close --wait {_LOCK_SECONDS} --conflict-exit-code {_STILL_LOCKED} /run/slipway.lock"
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,18 @@ class Machine:
 
     `host_key` is the public half of the host key that the connection is pinned to: nothing is sent to a machine that
     presents another key. `dials` limits the connection attempts. Scripts wait for everything in `ready`, and are
-    deleted with `droplet`.
+    deleted with `droplet`. `data` changes whenever the machine's data was taken away and is back: what keeps its data
+    there has to run again.
     """
 
     address: pulumi.Input[str]
     user: str
-    private_key: pulumi.Input[str]
+    private_key: pulumi.Input[str] = field(repr=False)
     host_key: pulumi.Input[str]
     droplet: pulumi.CustomResource
     ready: tuple[pulumi.Resource, ...] = ()
     dials: int = _DIALS
+    data: pulumi.Input[str] = ""
 
     def connection(self) -> remote.ConnectionArgs:
         """Return the arguments of a pinned connection."""
@@ -99,7 +107,8 @@ def run_script(
 
     Script and values are sent on standard input, so they appear in no command line, no file of the machine and no
     error message; and a change of either updates this resource, which runs the script again. Scripts are idempotent
-    for that reason. On a replaced machine nothing has run yet, so the droplet's ID is the trigger.
+    for that reason. On a replaced machine nothing has run yet, so the droplet's ID is the trigger. A step that has
+    failed runs again, whatever its values are by then (see `_attempt`).
 
     `values` and `secrets` become shell variables (not environment variables) of the script; so does the logical name,
     as `STEP`, under which the machine notes what the script writes. With `secrets`, Pulumi hides all of standard input,
@@ -107,29 +116,28 @@ def run_script(
     change runs it again: they are sent as a comment, because `triggers` would replace the resource. Standard error is
     shown while the script runs; standard output is the resource's result, kept secret. `ignore_changes` names inputs
     whose change does not run it again; `libraries` are files with functions that the script uses. `delete` is a command
-    line that runs when the step leaves the graph and its machine stays.
+    line that runs as root when the step leaves the graph and its machine stays, and no step runs there.
 
     Raises:
         FileNotFoundError: there is no such script.
     """
     files, hidden, step = [*libraries, file], dict(secrets or {}), parent.child_name(suffix)
-    # A step that ignores its input runs once, and a preview of it would show nothing.
-    if hidden and "stdin" not in (ignore_changes or ()):
+    # A step that ignores its input has nothing to repeat, and a preview of it would show nothing.
+    runs_once = "stdin" in (ignore_changes or ())
+    if hidden and not runs_once:
         rendered = _shown(files, values, hidden, rerun_on or {})
         RenderedStep(f"{step}-rendered", rendered, parent.child_options())
+    stdin = pulumi.Output.all(
+        values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), STEP=step, **values, **_contents(hidden)),
+        rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
+    ).apply(lambda known: _standard_input(files, **known))
+    attempt = "once" if runs_once else _attempt(parent, step, machine, stdin).hex
     return remote.Command(
         step,
         connection=machine.connection(),
-        # `flock` alone holds the lock, not what a script starts; waiting for it does not count against the timeout.
-        create=(
-            f"sudo flock --close --wait {_LOCK_SECONDS} /run/slipway.lock "
-            f"timeout --kill-after=30 {timeout_seconds} bash -s"
-        ),
-        stdin=pulumi.Output.all(
-            values=pulumi.Output.all(LIMIT_SECONDS=str(timeout_seconds), STEP=step, **values, **_contents(hidden)),
-            rerun_on=pulumi.Output.from_input(dict(rerun_on or {})),
-        ).apply(lambda known: _standard_input(files, **known)),
-        delete=delete,
+        create=_command_line(step, timeout_seconds, attempt),
+        stdin=stdin,
+        delete=f"{_LOCKED} bash -c {shlex.quote(delete)}" if delete else None,
         triggers=[machine.droplet.id],
         logging=remote.Logging.STDERR,
         add_previous_output_in_env=False,
@@ -139,6 +147,35 @@ def run_script(
             additional_secret_outputs=["stdout", "stderr"],
             ignore_changes=ignore_changes,
         ),
+    )
+
+
+def _command_line(step: str, timeout_seconds: int, attempt: pulumi.Input[str]) -> pulumi.Output[str]:
+    """What runs on the machine. It is in the error message, so the step's name is in it for people."""
+    return pulumi.Output.concat(
+        # Waiting for the lock does not count against the timeout.
+        f"{_LOCKED} timeout --kill-after=30 {timeout_seconds} bash -s -- {shlex.quote(step)} ",
+        attempt,
+        f" # status {_STILL_LOCKED}: an earlier step still runs there",
+    )
+
+
+def _attempt(parent: Component, step: str, machine: Machine, stdin: pulumi.Output[str]) -> random.RandomId:
+    """Declare a number that changes whenever the step is about to get another input, and before it does.
+
+    The engine keeps the old inputs of a step that has failed. If they were set again, nothing would have changed for
+    it, and the machine would stay as the failed run has left it. The number of that run is in the state by then, and
+    not in the step's inputs: another one follows it, whichever inputs are next.
+    """
+    sent = pulumi.Output.all(stdin, machine.address, machine.user, machine.private_key, machine.host_key)
+    digest: pulumi.Output[str] = pulumi.Output.secret(
+        sent.apply(lambda known: hashlib.sha256(json.dumps(known).encode()).hexdigest())
+    )
+    return random.RandomId(
+        f"{step}-attempt",
+        byte_length=4,
+        keepers={"input": digest},
+        opts=parent.child_options(),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,12 @@ def ruby_string(value: str) -> str:
     return f"'{escaped}'"
 
 
+def yaml_string(value: str) -> str:
+    """Quote `value` as a YAML string on one line. Unlike `tojson`, it escapes nothing for HTML."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+@cache
 def _environment() -> Environment:
     # The output is YAML, TOML and Ruby, not HTML: values are quoted by filters for each language.
     environment = Environment(  # noqa: S701
@@ -31,6 +39,7 @@ def _environment() -> Environment:
     )
     environment.filters["ruby"] = ruby_string
     environment.filters["shell"] = shlex.quote
+    environment.filters["yaml"] = yaml_string
     # Escapes of JSON for characters beyond 16 bits are none of YAML's.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment

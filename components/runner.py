@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from components.component import Component
 from components.droplets import DropletArgs, create_droplet, install_host_key
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, mark_of, remove_runners
+from components.hardening import LIBRARIES, hardening
 from components.keys import HostKeys
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
@@ -45,6 +47,7 @@ class Runner(Component):
     """
 
     runner_id: pulumi.Output[str]
+    machines: Sequence[Machine]
 
     def __init__(self, name: str, args: RunnerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the runner and its machines."""
@@ -52,7 +55,11 @@ class Runner(Component):
         self._args = args
         runner = self._registration()
         self._enable_for_further_projects(runner)
-        registered = [self._machine(number, runner) for number in range(1, args.settings.count + 1)]
+        numbers = range(1, args.settings.count + 1)
+        self.machines = [self._machine(number) for number in numbers]
+        registered = [
+            self._register(number, machine, runner) for number, machine in zip(numbers, self.machines, strict=True)
+        ]
         online = self._wait_until_online(runner, registered)
         self.runner_id = pulumi.Output.all(runner.id, online.stdout).apply(lambda both: str(both[0]))
         self.runner_id = pulumi.Output.unsecret(self.runner_id)
@@ -69,6 +76,7 @@ class Runner(Component):
             maintenance_note=mark,
             tag_lists=list(settings.tags),
             untagged=settings.untagged,
+            access_level=settings.access_level,
             # GitLab expects a shared runner to be unlocked: only an administrator may share a locked one.
             locked=not args.further_project_ids,
             opts=self.child_options(
@@ -93,7 +101,8 @@ class Runner(Component):
                 ),
             )
 
-    def _machine(self, number: int, runner: gitlab.UserRunner) -> remote.Command:
+    def _machine(self, number: int) -> Machine:
+        """A machine on which everything is installed."""
         args, settings = self._args, self._args.settings
         name = f"{args.site.prefix}-{settings.name}-{number}"
         host_keys = HostKeys(self.child_name(f"{number}-host-keys"), self.child_options())
@@ -117,7 +126,7 @@ class Runner(Component):
             private_key=args.site.admin_key.private_key,
             host_keys=host_keys,
         )
-        return self._register(number, machine, runner, self._prepare(number, name, machine))
+        return dataclasses.replace(machine, ready=(self._prepare(number, name, machine),))
 
     def _prepare(self, number: int, name: str, machine: Machine) -> remote.Command:
         args = self._args
@@ -126,11 +135,10 @@ class Runner(Component):
             f"{number}-preparation",
             machine=machine,
             file="prepare-runner.sh",
-            libraries=["apt.sh", "hardening.sh", "packages.sh", "disk-space.sh", "docker.sh"],
+            libraries=[*LIBRARIES, "packages.sh", "disk-space.sh", "docker.sh"],
             values={
-                "ADMIN_USER": machine.user,
+                **hardening(machine.user, args.site.login_keys, public_ports=()),
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),
-                "AUTHORIZED_KEYS": args.site.login_keys,
                 "BUILDER": args.settings.builder,
                 "HOSTNAME": name,
                 "JOB_FIREWALL": script("runner/job-firewall.sh"),
@@ -138,7 +146,6 @@ class Runner(Component):
                 "PRUNE": script("runner/prune.sh"),
                 "PRUNE_SERVICE": script("runner/prune.service"),
                 "PRUNE_TIMER": script("runner/prune.timer"),
-                "PUBLIC_PORTS": "",
                 "REGISTRIES_CONF": render("registries.conf.j2", registry_mirror=args.settings.registry_mirror),
                 "REGISTRY_MIRROR": args.settings.registry_mirror or "",
                 "RUNNER_PACKAGES_URL": args.settings.packages_url,
@@ -169,9 +176,7 @@ class Runner(Component):
             )
         )
 
-    def _register(
-        self, number: int, machine: Machine, runner: gitlab.UserRunner, prepared: remote.Command
-    ) -> remote.Command:
+    def _register(self, number: int, machine: Machine, runner: gitlab.UserRunner) -> remote.Command:
         args, settings = self._args, self._args.settings
         return run_script(
             self,
@@ -192,7 +197,6 @@ class Runner(Component):
             # Another version may read the same configuration differently.
             rerun_on={"version of gitlab-runner": settings.version},
             timeout_seconds=600,
-            depends_on=[prepared],
         )
 
     def _wait_until_online(self, runner: gitlab.UserRunner, registered: Sequence[remote.Command]) -> remote.Command:

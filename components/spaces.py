@@ -11,6 +11,7 @@ import pulumi_digitalocean as digitalocean
 import pulumi_random as random
 
 from components.component import Component
+from components.lost_answers import SPACES_KEY, once, once_in_spaces
 from components.object_storage import ObjectStorage
 
 #: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
@@ -20,11 +21,19 @@ _KEY_SPREADS_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
+class ExistingSpace:
+    """A Space that a lost state had: the IDs by which its bucket and the digits in its name are imported."""
+
+    bucket: str
+    suffix: str | None
+
+
+@dataclass(frozen=True)
 class SpaceArgs:
     """Inputs of `create_space`. `purpose` is part of the names of bucket and keys; `region` is a slug.
 
     With `keep_data` the bucket outlives a destroy; without, a destroy deletes what is in it. With `own_key`, the
-    environment has a Spaces key of the user's, which the provider finds there itself.
+    environment has a Spaces key of the user's, which the provider finds there itself. `existing` is taken over.
     """
 
     prefix: str
@@ -32,6 +41,7 @@ class SpaceArgs:
     region: str
     keep_data: bool
     own_key: bool
+    existing: ExistingSpace | None = None
 
 
 def create_space(component: Component, args: SpaceArgs) -> ObjectStorage:
@@ -40,7 +50,12 @@ def create_space(component: Component, args: SpaceArgs) -> ObjectStorage:
     The children are `bucket`, `suffix`, `key`, and the provider `maker` with its `maker-key`.
     """
     # Bucket names are unique among all customers of a region.
-    suffix = random.RandomId(component.child_name("suffix"), byte_length=4, opts=component.child_options())
+    existing = args.existing
+    suffix = random.RandomId(
+        component.child_name("suffix"),
+        byte_length=4,
+        opts=component.child_options(import_=existing.suffix if existing else None),
+    )
     bucket = digitalocean.SpacesBucket(
         component.child_name("bucket"),
         name=suffix.hex.apply(lambda digits: f"{args.prefix}-{args.purpose}-{digits}"),
@@ -54,13 +69,18 @@ def create_space(component: Component, args: SpaceArgs) -> ObjectStorage:
                 abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_AFTER_DAYS,
             )
         ],
-        opts=component.child_options(provider=_provider(component, args), keep=args.keep_data),
+        opts=component.child_options(
+            provider=_provider(component, args),
+            keep=args.keep_data,
+            import_=existing.bucket if existing else None,
+            hooks=once_in_spaces(component.child_name("bucket")),
+        ),
     )
     key = digitalocean.SpacesKey(
         component.child_name("key"),
         name=f"{args.prefix}-{args.purpose}",
         grants=[digitalocean.SpacesKeyGrantArgs(bucket=bucket.name, permission="readwrite")],
-        opts=component.child_options(),
+        opts=component.child_options(hooks=once(SPACES_KEY, component.child_name("key"))),
     )
     return ObjectStorage(
         bucket=bucket.name,
@@ -91,7 +111,9 @@ def _provider(component: Component, args: SpaceArgs) -> digitalocean.Provider:
         component.child_name("maker-key"),
         name=_maker_key(args.prefix, args.purpose),
         grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
-        opts=component.child_options(hooks=pulumi.ResourceHookBinding(after_create=[wait_until_known])),
+        opts=component.child_options(
+            hooks=once(SPACES_KEY, component.child_name("maker-key"), after_create=[wait_until_known])
+        ),
     )
     return digitalocean.Provider(
         component.child_name("maker"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,10 +11,9 @@ import pulumi
 from pulumi.output import Unknown
 
 from components.settings import DnsZone, ProjectSettings, Settings, SettingsError, Storage
-from components.versions import GITLAB_LAST_KNOWN_MAJOR, GITLAB_REQUIRED_STOPS
+from components.upgrades import upgrade_errors
 
 _READ_AGAIN_SECONDS: Final = 5
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)-ce\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class DeploymentState:
     and `monthly_cost`, in US dollars by item.
     `protected` are the paths of imported projects whose default branch the stack protects; None if the program that
     deployed it always did. `groups` are the groups of the projects that it created, by path; empty for the
-    administrator's namespace. `volume_gb` is the size of the data volume, 0 if it was not recorded.
+    administrator's namespace. `volume_gb` is the size of the data volume, 0 if it was not recorded. `leaves_domain`
+    says whether a domain that the stack created stays when it leaves the stack.
     """
 
     gitlab_version: str
@@ -50,6 +49,7 @@ class DeploymentState:
     protected: Sequence[str] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     volume_gb: int = 0
+    leaves_domain: bool = False
 
     @classmethod
     def read(cls) -> Self | None:
@@ -87,8 +87,9 @@ class DeploymentState:
 class DeploymentPlan:
     """What an update deploys. Protected data stays in the graph, even if the settings no longer ask for it.
 
-    `has_domain`, `has_bucket` and `has_backups` say whether the stack owns them; `known_ids` are the IDs of kept
-    projects by path, and `moved_ids` those of projects whose group is not the deployed one.
+    `has_domain`, `has_bucket` and `has_backups` say whether the stack owns them; a domain that the settings call
+    `existing` stays in the graph, too, in order to be left behind with all records of others. `known_ids` are
+    the IDs of kept projects by path, and `moved_ids` those of projects whose group is not the deployed one.
     """
 
     settings: Settings
@@ -101,8 +102,12 @@ class DeploymentPlan:
     moved_ids: Mapping[str, str]
 
     @classmethod
-    def after(cls, deployed: DeploymentState | None, settings: Settings) -> Self:
+    def after(
+        cls, deployed: DeploymentState | None, settings: Settings, recovered: Mapping[str, str] | None = None
+    ) -> Self:
         """Plan the update that follows `deployed` with `settings`; None means that it is the first one.
+
+        `recovered` are the IDs, by path, of projects that exist and that a lost state had.
 
         Raises:
             SettingsError: with every reason why the settings cannot follow, before anything is registered.
@@ -110,14 +115,15 @@ class DeploymentPlan:
         if errors := conflicts(deployed, settings):
             raise SettingsError(errors)
         protected = deployed if deployed and deployed.kept else None
+        own_domain = deployed is not None and deployed.has_domain and deployed.domain == settings.domain
         return cls(
             settings=settings,
-            has_domain=settings.dns.zone is DnsZone.CREATE or (protected is not None and protected.has_domain),
+            has_domain=settings.dns.zone is DnsZone.CREATE or own_domain,
             has_bucket=settings.registry.storage is Storage.SPACES or (protected is not None and protected.has_bucket),
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
             has_backups=settings.backup.enabled or (protected is not None and protected.has_backups),
             backups_region=protected.backups_region if protected and protected.has_backups else settings.backups_region,
-            known_ids=protected.projects if protected else {},
+            known_ids={**(protected.projects if protected else {}), **(recovered or {})},
             moved_ids=_moved_ids(deployed, settings) if deployed else {},
         )
 
@@ -139,6 +145,7 @@ class DeploymentPlan:
             imported={project.path: project.import_id for project in settings.projects if project.import_id},
             protected=[one.path for one in settings.projects if one.imported and one.protects_default_branch],
             volume_gb=settings.server.volume_size_gb,
+            leaves_domain=settings.dns.zone is DnsZone.EXISTING,
             groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
         ).as_output()
 
@@ -150,30 +157,6 @@ def _moved_ids(deployed: DeploymentState, settings: Settings) -> Mapping[str, st
         for path, group in deployed.groups.items()
         if path in deployed.projects and wanted.get(path, group.lower()) != group.lower()
     }
-
-
-def upgrade_errors(deployed: str, wanted: str) -> list[str]:
-    """Return why GitLab cannot go from `deployed` to `wanted`: a downgrade, or an upgrade that skips a stop."""
-    now, then = _parts(deployed), _parts(wanted)
-    if then < now:
-        return [
-            f"gitlab.version: {wanted} is older than the running {deployed}, whose database it cannot read. "
-            f"Set it to {deployed} or later. To go back, restore a backup from before the upgrade in a new "
-            "environment that has this version: make backups, then make restore STACK=new FROM=stack:ID"
-        ]
-    skipped = [stop for stop in GITLAB_REQUIRED_STOPS if now[:2] < stop < then[:2]]
-    if skipped:
-        major, minor = skipped[0]
-        return [
-            f"gitlab.version: {wanted} cannot follow {deployed}; upgrades must stop at {major}.{minor}, "
-            f"which migrates data, and fail without it. Set it to the latest {major}.{minor} first"
-        ]
-    if then[0] > GITLAB_LAST_KNOWN_MAJOR:
-        return [
-            f"gitlab.version: {wanted} is later than {GITLAB_LAST_KNOWN_MAJOR}, and the required stops on the way to "
-            "it are not known; data could be lost. Add its stops to components/versions.py first"
-        ]
-    return []
 
 
 def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]:
@@ -241,8 +224,3 @@ def read_while_written(function: str, arguments: Mapping[str, Any]) -> Mapping[s
             if "failed to load checkpoint: EOF" not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
-
-
-def _parts(version: str) -> tuple[int, ...]:
-    found = _VERSION.fullmatch(version)
-    return tuple(int(part) for part in found.groups()) if found else (0, 0, 0, 0)

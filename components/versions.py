@@ -1,5 +1,7 @@
 """Every version that this project pins, each in one place, with the reason if it is held back.
 
+Renovate reads the comments that name a source; `renovate.json` says what it may do with each.
+
 A stack file may name another GitLab version; `components.settings` refuses one that is known to fail.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 #: The package version of GitLab CE, as apt names it. Newest release whose registry settings are known here.
+# renovate: datasource=docker depName=gitlab/gitlab-ce
 GITLAB: Final = "19.3.0-ce.0"
 
 #: Oldest release that this project configures. From 19.2.1 on the registry's `checksum_disabled` also covers
@@ -22,16 +25,21 @@ GITLAB_LAST_KNOWN_MAJOR: Final = 19
 GITLAB_PACKAGES_KEY: Final = "F6403F6544A38863DAA0B6E03F01618A51312F3F"
 
 #: Long-term support until 2029; the newest Ubuntu that GitLab packages every 19.x release for.
+# renovate: datasource=docker depName=ubuntu
 SERVER_IMAGE: Final = "ubuntu-24-04-x64"
 
 #: The package version of GitLab Runner, of the same minor release as GitLab.
+# renovate: datasource=gitlab-releases depName=gitlab-org/gitlab-runner
 GITLAB_RUNNER: Final = "19.3.0-1"
 
 #: Docker in jobs, client and daemon: they have to be of one version. Daemons from 29 on refuse clients before 25.
+# renovate: datasource=docker depName=docker
 DOCKER: Final = "29.8.1"
 
 #: Buildah in jobs without privileges. `--pull=newer` and an index made by the build itself are known from 1.39 on.
+# renovate: datasource=docker depName=quay.io/buildah/stable
 BUILDAH_IMAGE: Final = "quay.io/buildah/stable:v1.43.1"
 
 #: Node.js of the sample application: long-term support until 2028.
+# renovate: datasource=docker depName=node
 NODE: Final = "24"

@@ -21,6 +21,7 @@ README_COMMANDS = (
     ("up",),
     ("preview",),
     ("demo",),
+    ("logs", "WHAT=job"),
     ("recreate",),
     ("pulumi", "ARGS=stack output --stack sandbox"),
     ("drift",),
@@ -34,6 +35,13 @@ FLOORS = {"components": 99, "tools": 54}
 COUNTED = ("tests", "failures", "errors", "skipped")
 #: Files of a tier are shared out among workers, one for each core.
 WORKERS = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+#: Tests of the sandbox wait for services and for time-outs half of their time, so they get one worker more.
+WAITING = ("--numprocesses", "3", "--dist", "loadfile")
+
+#: What takes long, and runs in `make nightly` alone.
+NIGHTLY = ("tests/sandbox_tests/hub/test_go_repository.py",)
+#: The same of the end-to-end tests: upgrades of several stacks over five versions. The unit tier has each refusal.
+NIGHTLY_E2E = ("tests/e2e/test_upgrades.py",)
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,13 @@ class Step:
     """One thing to check.
 
     A step that is `beside` another one runs while that one does, if both are wanted; its output is shown afterwards.
+    One that `takes_long` runs only if it is named.
     """
 
     name: str
     command: list[str]
     beside: str = ""
+    takes_long: bool = False
 
     @property
     def report(self) -> Path:
@@ -74,9 +84,8 @@ def steps() -> list[Step]:
     python = [sys.executable, "-m"]
     tiers = {
         "unit": ["pytest", *WORKERS, "tests/unit", "--cov", "--cov-report="],
-        "unit-leap-day": ["tests.moments", "leap-day-evening", *python, "pytest", *WORKERS, "tests/unit"],
-        "sandbox": ["pytest", *WORKERS, "tests/sandbox_tests"],
-        "e2e": ["tests.e2e", "--verbose", "--durations=10"],
+        "sandbox": ["pytest", *WAITING, "tests/sandbox_tests", *(f"--ignore={name}" for name in NIGHTLY)],
+        "e2e": ["tests.e2e", "--verbose", "--durations=10", *(f"--ignore={name}" for name in NIGHTLY_E2E)],
     }
     pytest = {name: Step(name, [*python, *words, f"--junitxml={REPORTS / name}.xml"]) for name, words in tiers.items()}
     coverage = [*python, "coverage", "report"]
@@ -91,12 +100,24 @@ def steps() -> list[Step]:
             for folder, floor in FLOORS.items()
         ),
         *pytest.values(),
-        # Whatever stack the caller has named: these make and destroy, in the default sandbox, which e2e does not use.
-        *(
-            Step(f"make-{target}", ["make", target, "STACK=sandbox", *words], "e2e")
-            for target, *words in README_COMMANDS
+        Step("faults", [*python, "pytest", "tests/faults", f"--junitxml={REPORTS / 'faults'}.xml"], takes_long=True),
+        Step("nightly", [*python, "pytest", *NIGHTLY, f"--junitxml={REPORTS / 'nightly'}.xml"], takes_long=True),
+        Step(
+            "nightly-e2e",
+            [*python, "tests.e2e", "--verbose", *NIGHTLY_E2E, f"--junitxml={REPORTS / 'nightly-e2e'}.xml"],
+            takes_long=True,
         ),
+        # Whatever stack the caller has named: these make and destroy, in the default sandbox, which e2e does not use.
+        *_of_readme(python),
     ]
+
+
+def _of_readme(python: list[str]) -> Iterator[Step]:
+    for target, *words in README_COMMANDS:
+        yield Step(f"make-{target}", ["make", target, "STACK=sandbox", *words], "e2e")
+        if target == "demo":
+            # It stays open until Ctrl-C, so something has to use it.
+            yield Step("make-open", [*python, "tests.browse"], "e2e")
 
 
 def run_all(wanted: list[Step]) -> Iterator[Result]:
@@ -127,7 +148,7 @@ def main() -> int:
     """Run the steps that are named, or all; the exit code is 1 if any failed."""
     began = time.monotonic()
     available = steps()
-    names = sys.argv[1:] or [step.name for step in available]
+    names = sys.argv[1:] or [step.name for step in available if not step.takes_long]
     if unknown := set(names) - {step.name for step in available}:
         known = " ".join(dict.fromkeys(step.name for step in available))
         print(f"error: no such step: {', '.join(sorted(unknown))}. Use one or more of: {known}", file=sys.stderr)

@@ -19,9 +19,11 @@ from tools.clients import CheckError, run
 from tools.environment import ROOT
 from tools.progress import ToolError, say
 
-#: What the new token needs updated, and nothing else: its random part, the step that registers it, and the provider.
+#: What the new token needs updated, and nothing else: its random part, the step that registers it, the number of that
+#: step's attempt, and the provider.
 TARGETS = (
     "random:index/randomPassword:RandomPassword::gitlab-api-token-digits",
+    "random:index/randomId:RandomId::gitlab-api-token-attempt",
     "command:remote:Command::gitlab-api-token",
     "pulumi:providers:gitlab::gitlab",
 )

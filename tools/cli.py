@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from enum import StrEnum
@@ -31,10 +32,22 @@ class HostKey(StrEnum):
     TAKE = "take"
 
 
+class Part(StrEnum):
+    """What has logs."""
+
+    GITLAB = "gitlab"
+    REGISTRY = "registry"
+    RUNNER = "runner"
+    JOB = "job"
+    BACKUP = "backup"
+
+
 @app.command()
 def prepare() -> None:
     """Install the Pulumi CLI and the plugins of the program. What is already there stays."""
-    pulumi.install(TOOLS)
+    # Standard output is that of the command that follows.
+    with contextlib.redirect_stdout(sys.stderr):
+        pulumi.install(TOOLS)
 
 
 @app.command("exec", context_settings=PASSED_ON)
@@ -51,11 +64,67 @@ def execute(command: COMMAND) -> None:
 
 
 @app.command()
-def verify(stack: STACK = None) -> None:
+def verify(
+    stack: STACK = None,
+    available: Annotated[
+        bool, typer.Option("--available", help="Leave out, and name, checks whose programs cannot be run here.")
+    ] = False,
+    all_ports: Annotated[
+        bool, typer.Option("--all-ports", help="Scan all 65535 ports of the server, with nmap and the rights of root.")
+    ] = False,
+) -> None:
     """Measure, from outside, that an installation is what it should be."""
     from tools import verify as module  # noqa: PLC0415
 
-    raise typer.Exit(module.verify(stack))
+    raise typer.Exit(module.verify(stack, available=available, all_ports=all_ports))
+
+
+@app.command()
+def status(
+    stack: STACK = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    within: Annotated[float, typer.Option(min=1, help="Seconds for all of it; more where the network is slow.")] = 5,
+) -> None:
+    """Say how an installation is, in seconds; exits with 2 if a part is failing, with 1 if one cannot be asked."""
+    from tools import status as module  # noqa: PLC0415
+
+    raise typer.Exit(module.status(stack, as_json=as_json, within=within))
+
+
+@app.command("open")
+def browse(
+    stack: STACK = None,
+    password: Annotated[bool, typer.Option("--password", help="Print the administrator's password as well.")] = False,
+) -> None:
+    """Open GitLab in the browser, and say whom to sign in as."""
+    from tools import browse as module  # noqa: PLC0415
+
+    module.browse(stack, show_password=password)
+
+
+@app.command()
+def summary(
+    stack: STACK = None,
+    arguments: Annotated[str, typer.Option(help="What make commands for this stack need, such as STACK=dev.")] = "",
+) -> None:
+    """Say what there is now, where to look at it, and what to type next."""
+    from tools import summary as module  # noqa: PLC0415
+
+    module.summary(stack, arguments)
+
+
+@app.command()
+def logs(
+    part: Annotated[Part, typer.Argument(help="What to show.")],
+    stack: STACK = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option(min=1, help="The last lines of each log.")] = 50,
+    job: Annotated[int | None, typer.Option(help="The ID of a job; by default the last one.")] = None,
+) -> None:
+    """Print the logs of GitLab, the registry, the runners, the backups, or of a job."""
+    from tools import logs as module  # noqa: PLC0415
+
+    raise typer.Exit(module.logs(stack, module.Wish(part, lines, follow, job)))
 
 
 @app.command()
@@ -178,6 +247,35 @@ def strays(
     raise typer.Exit(module.strays(stack, confirmed=yes))
 
 
+@app.command()
+def repair(
+    stack: Annotated[str, typer.Option(help="The stack whose update was interrupted.")],
+    file: Annotated[Path | None, typer.Option("--config-file", help="The stack file, if it is not in stacks/.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take over or delete what an interrupted update has left; exits with 2 if anything stays."""
+    from tools import repair as module  # noqa: PLC0415
+
+    raise typer.Exit(module.repair(stack, file=file, confirmed=yes))
+
+
+@app.command()
+def recover(  # noqa: PLR0917 - typer's way to declare options
+    stack: Annotated[str, typer.Option(help="The stack whose state was lost.")],
+    file: Annotated[Path | None, typer.Option("--config-file", help="The stack file, if it is not in stacks/.")] = None,
+    address: Annotated[str | None, typer.Option(help="The reserved address that it had.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Its output `backup`, as JSON: the key of its backups.")] = None,
+    new_space: Annotated[
+        bool, typer.Option("--new-space", help="The registry's Space is gone; create another one.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take over, in a new state, the data that a stack without one has left in the account, and update the stack."""
+    from tools import recover as module  # noqa: PLC0415
+
+    raise typer.Exit(module.recover(stack, module.Wish(file, address, keys, new_space), confirmed=yes))
+
+
 FROM = Annotated[str, typer.Argument(help="The stack that is promoted.")]
 TO = Annotated[str, typer.Argument(help="The stack that it is promoted to.")]
 STACK_NAME = Annotated[str, typer.Argument(help="The stack.")]
@@ -235,6 +333,35 @@ def up(
     given = options or []
     confirmed = yes or not {"--yes", "-y"}.isdisjoint(given)
     plans.update(stack, [one for one in given if one not in {"--yes", "-y"}], confirmed=confirmed)
+
+
+@app.command()
+def pipeline(
+    project: Annotated[str, typer.Option(help="Address of the GitLab project with this repository.")],
+    stack: Annotated[str, typer.Option(help="The stack that its pipeline previews, updates and checks.")],
+    cron: Annotated[str, typer.Option(help="When the nightly check runs (UTC).")] = "17 3 * * *",
+) -> None:
+    """Set up the pipeline of .gitlab-ci.yml for a stack: variables, token for notes, schedule, project settings."""
+    from tools import pipeline as module  # noqa: PLC0415
+
+    module.pipeline(stack, project, cron=cron)
+
+
+class Step(StrEnum):
+    """What a job does."""
+
+    PREVIEW = "preview"
+    PLAN = "plan"
+    APPLY = "apply"
+    NIGHTLY = "nightly"
+
+
+@app.command()
+def ci(step: Annotated[Step, typer.Argument(help="What the job does.")], stack: STACK_NAME) -> None:
+    """Run a job of .gitlab-ci.yml: preview as a note on the merge request, plan, exactly that plan, nightly check."""
+    from tools import ci as module  # noqa: PLC0415
+
+    raise typer.Exit(getattr(module, step)(stack) or 0)
 
 
 def main() -> None:

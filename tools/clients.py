@@ -22,7 +22,8 @@ import gitlab
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-_REGISTRY_FOLDER: Final = "/var/opt/gitlab/gitlab-rails/shared/registry"
+#: Where the images are without object storage.
+REGISTRY_FOLDER: Final = "/var/opt/gitlab/gitlab-rails/shared/registry"
 
 
 class CheckError(Exception):
@@ -148,18 +149,23 @@ class Outputs:
         return self.values.get("backup")
 
     @property
+    def mail(self) -> dict[str, str] | None:
+        """The mail server, the sender and who gets the test mail; None if GitLab sends no mail."""
+        return self.values.get("mail")
+
+    @property
     def projects(self) -> list[dict[str, str]]:
         """The outputs of each project of the stack."""
         return list(self.values.get("projects") or [])
 
-    def gitlab(self) -> gitlab.Gitlab:
-        """A client of GitLab's API that uses the stack's token."""
-        return gitlab.Gitlab(self.url, private_token=self.api_token, timeout=30)
+    def gitlab(self, timeout: float = 30) -> gitlab.Gitlab:
+        """A client of GitLab's API that uses the stack's token; `timeout` in seconds."""
+        return gitlab.Gitlab(self.url, private_token=self.api_token, timeout=timeout)
 
-    def ssh(self, command: str, stdin: str = "") -> str:
+    def ssh(self, command: str, stdin: str = "", timeout: float = 60) -> str:
         """Run a command on the server, over a connection pinned to the exported host key, and return its output."""
         with self.ssh_files() as options:
-            return run("ssh", *options, f"{self.ssh_user}@{self.address}", command, stdin=stdin)
+            return run("ssh", *options, f"{self.ssh_user}@{self.address}", command, stdin=stdin, timeout=timeout)
 
     @contextmanager
     def ssh_files(self) -> Iterator[list[str]]:
@@ -339,20 +345,27 @@ def stored(outputs: Outputs) -> Stored:
     """List the registry's storage: the bucket, or a folder of the server's data volume."""
     storage = outputs.storage
     if storage is None:
-        found = outputs.ssh(f"sudo find {_REGISTRY_FOLDER} -type f -printf '%s %p\\n'").splitlines()
+        found = outputs.ssh(f"sudo find {REGISTRY_FOLDER} -type f -printf '%s %p\\n'").splitlines()
         sizes = {path: int(size) for size, path in (line.split(" ", 1) for line in found)}
         return _stored("the server's volume", sizes)
-    client = boto3.client(
+    objects = [entry for page in objects_in(storage) for entry in page]
+    return _stored(f"bucket {storage['bucket']}", {entry["Key"]: entry["Size"] for entry in objects})
+
+
+def objects_in(storage: Mapping[str, str], prefix: str = "", timeout: float = 30) -> Iterator[list[Any]]:
+    """The objects in a bucket whose keys begin with `prefix`, page by page, as S3 lists them."""
+    # A session of its own: several threads may ask.
+    client = boto3.Session().client(
         "s3",
         endpoint_url=storage["endpoint"],
         region_name=storage["region"],
         aws_access_key_id=storage["access_key"],
         aws_secret_access_key=storage["secret_key"],
-        config=Config(connect_timeout=10, read_timeout=30),
+        config=Config(connect_timeout=min(timeout, 10), read_timeout=timeout),
     )
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=storage["bucket"])
-    objects = [entry for page in pages for entry in page.get("Contents", [])]
-    return _stored(f"bucket {storage['bucket']}", {entry["Key"]: entry["Size"] for entry in objects})
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=storage["bucket"], Prefix=prefix)
+    for page in pages:
+        yield page.get("Contents", [])
 
 
 def _stored(place: str, sizes: Mapping[str, int]) -> Stored:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import re
 import time
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from tools.clients import FAILURES, CheckError, Outputs
+from tools.job_log import JobLog
 from tools.pipelines import ENDED, commit, project_of, started
 from tools.verify import GREETING, released
 
@@ -28,8 +28,6 @@ MARK = "// Demo of "
 #: Seconds within which the pipeline has to end.
 _LIMIT = 900
 _STYLES = {"success": "green", "failed": "red", "running": "cyan"}
-#: Colours, and the marks with which GitLab folds a log.
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|section_(?:start|end):\d+:[^\r]*\r|\r(?!\n)")
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Watch:
     console: Console
     began: float = field(default_factory=time.monotonic)
     seen: dict[int, str] = field(default_factory=dict)
-    printed: dict[int, int] = field(default_factory=dict)
+    logs: dict[int, JobLog] = field(default_factory=dict)
 
     def follow(self, pipeline: ProjectPipeline) -> str:
         """Print until the pipeline has ended; returns its status.
@@ -78,14 +76,9 @@ class Watch:
         self.say(f"{job.name}: {job.status}{took}", _STYLES.get(job.status, "dim"))
 
     def _report_log(self, job: ProjectPipelineJob) -> None:
-        trace = self.project.jobs.get(job.id, lazy=True).trace()
-        # The last line may be incomplete; it is printed next time.
-        whole = trace if job.status in ENDED else trace[: trace.rfind(b"\n") + 1]
-        new = _CONTROL.sub("", whole[self.printed.get(job.id, 0) :].decode(errors="replace"))
-        self.printed[job.id] = len(whole)
-        for line in new.splitlines():
-            if line.strip():
-                self.say(f"  {job.name} │ {line.rstrip()}", "dim")
+        log = self.logs.setdefault(job.id, JobLog(self.project, int(job.id)))
+        for line in log.new_lines(job.status):
+            self.say(f"  {job.name} │ {line}", "dim")
 
 
 def change(project: Project) -> str:

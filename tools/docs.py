@@ -1,4 +1,4 @@
-"""Writes the reference of all settings into `docs/settings.md` and `Pulumi.yaml`.
+"""Writes the reference of all settings into `docs/settings.md` and `Pulumi.yaml`, and the links of `template/`.
 
 The source is the settings model: its JSON schema has every key with description, default, unit and example.
 `python -m tools.docs` (`make docs`) replaces the text between the markers and leaves everything else alone. With
@@ -20,6 +20,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.settings import Settings
+from tools import project_template
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -54,6 +55,7 @@ class TopLevel:
     items: str | None
     default: Any
     description: str
+    required: bool
 
 
 class Reference:
@@ -84,6 +86,7 @@ class Reference:
                 items,
                 empty if found["type"] == "object" else found.get("default", empty),
                 self._summary(key, found),
+                key in self._root["required"],
             )
 
     def _summary(self, key: str, node: Schema) -> str:
@@ -138,23 +141,33 @@ def _value(node: Schema) -> str:
     if node["type"] == "integer":
         return f"{node['minimum']} to {node['maximum']}{unit}"
     if node["type"] == "array":
+        if "enum" in node["items"]:
+            return "list of " + _value(node["items"])
         return "list of sections" if "$ref" in node["items"] else "list of strings"
     if node["type"] == "string":
         return "secret string" if node.get("writeOnly") else "string"
-    return {"boolean": "`true`, `false`", "object": "sections by name"}[node["type"]]
+    return {"boolean": "`true`, `false`", "object": _named(node.get("additionalProperties") or {})}[node["type"]]
+
+
+def _named(entry: Schema) -> str:
+    """What a mapping has by names that users choose."""
+    if "$ref" in entry:
+        return "sections by name"
+    return "secret strings by name" if entry.get("writeOnly") else "strings by name"
 
 
 def _note(node: Schema) -> str:
     if "enum" in node:
         return " | ".join(str(choice) for choice in node["enum"])
-    return str(node.get("unit", "secret" if node.get("writeOnly") else ""))
+    is_secret = node.get("writeOnly") or (node.get("additionalProperties") or {}).get("writeOnly")
+    return str(node.get("unit", "secret" if is_secret else ""))
 
 
 def _default(node: Schema) -> str:
     if "unset" in node:
         return str(node["unset"])
     value = node.get("default")
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return "none"
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
@@ -191,18 +204,25 @@ def documents() -> dict[Path, str]:
     # JSON is YAML, on one line.
     templates.filters["json"] = partial(json.dumps, ensure_ascii=False)
     table, config = templates.get_template("settings.md.j2"), templates.get_template("project-config.yaml.j2")
-    manual, project = ROOT / "docs/settings.md", ROOT / "Pulumi.yaml"
+    manual, project, copied = ROOT / "docs/settings.md", ROOT / "Pulumi.yaml", ROOT / "template/Pulumi.yaml"
     text = manual.read_text(encoding="utf-8")
     text = replaced(text, "settings", table.render(settings=reference.settings()))
     for part in ("projects", "runners"):
         text = replaced(text, part, table.render(settings=reference.entry(part)))
     declared = config.render(settings=reference.top_level())
-    return {manual: text, project: replaced(project.read_text(encoding="utf-8"), "config", declared)}
+    # `pulumi new` writes what it has asked for as texts, which the engine would refuse for a declared list.
+    asked = config.render(settings=[one for one in reference.top_level() if not (one.required and one.items)])
+    return {
+        manual: text,
+        project: replaced(project.read_text(encoding="utf-8"), "config", declared),
+        copied: replaced(copied.read_text(encoding="utf-8"), "config", asked),
+    }
 
 
 def outdated() -> list[Path]:
     """The files that are out of date."""
-    return [path for path, text in documents().items() if path.read_text(encoding="utf-8") != text]
+    edited = [path for path, text in documents().items() if path.read_text(encoding="utf-8") != text]
+    return [*edited, *project_template.outdated(ROOT)]
 
 
 def main() -> None:
@@ -215,6 +235,7 @@ def main() -> None:
         sys.exit(1 if files else 0)
     for path, text in documents().items():
         path.write_text(text, encoding="utf-8")
+    project_template.write(ROOT)
 
 
 if __name__ == "__main__":

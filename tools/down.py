@@ -1,8 +1,9 @@
 """Destroy a stack, whatever state it is in, and say what is left of it.
 
 `pulumi destroy` does the work and asks nothing of GitLab or of the machines: what is inside a machine is deleted with
-it. Three things are added. What would keep the VPC from being deleted is named before anything is deleted, because the
-provider reports only after two minutes that there is something. If deletions fail, those resources are compared with
+it. Four things are added. What would keep the VPC from being deleted is named before anything is deleted, because the
+provider reports only after two minutes that there is something. So are records of others in the stack's zone, which
+DigitalOcean would delete with it. If deletions fail, those resources are compared with
 the account and the destroy is repeated once: the provider cannot delete what somebody else has deleted already. And
 what is kept is listed, with its price.
 """
@@ -19,6 +20,7 @@ from rich.prompt import Confirm
 
 from components.api import RefusedError, every
 from components.cost import price_of
+from components.zone import records_of_others
 from tools import processes
 from tools.environment import ROOT
 from tools.progress import ToolError, say
@@ -31,6 +33,12 @@ _DELETIONS = {
     "kubernetes": "doctl kubernetes cluster delete {}",
     "dbaas": "doctl databases delete {}",
 }
+#: Why something stays that is not protected.
+_REASONS = {
+    "Domain": "dns.zone is existing, so it is left to whoever else uses it",
+    "Vpc": "the default network of its region cannot be deleted",
+}
+_LEFT = "the stack leaves it where it is"
 #: What an interrupt makes Pulumi end with; then nothing is repeated.
 _INTERRUPTED = 130
 
@@ -41,11 +49,12 @@ def down(stack: str | None, options: Sequence[str], *, file: str | None = None, 
     `options` are for `pulumi destroy`; `file` is the stack file if it is not at its usual place.
 
     Raises:
-        ToolError: something in the VPC is not the stack's and would keep it from being deleted; nothing was deleted.
+        ToolError: something in the VPC is not the stack's and would keep it from being deleted, or something in the
+            zone is not and would be deleted; nothing was deleted.
     """
     before = StackState.of_stack(stack)
-    if reasons := list(obstacles(before)):
-        raise ToolError("\n".join(["nothing was deleted, because the private network could not be:", *reasons]))
+    if reasons := [*obstacles(before), *lost_records(before)]:
+        raise ToolError("\n".join(["nothing was deleted, because of what is not this stack's:", *reasons]))
     which = [*(["--stack", stack] if stack else []), *(["--config-file", file] if file else [])]
     command = ["pulumi", "destroy", *which, "--exclude-protected", *options]
     if not confirmed:
@@ -97,7 +106,7 @@ def obstacles(state: StackState) -> Iterator[str]:
     for vpc in state.of("Vpc"):
         if vpc.is_retained or vpc.is_protected:
             continue
-        for member in _members(vpc.id):
+        for member in _listed(f"/v2/vpcs/{vpc.id}/members", "members"):
             if member["urn"] in own:
                 continue
             _, kind, identifier = str(member["urn"]).split(":", 2)
@@ -107,9 +116,23 @@ def obstacles(state: StackState) -> Iterator[str]:
             yield f"  {kind} {name} (ID {identifier}) is in the VPC {network}, and not in this stack. {advice}"
 
 
-def _members(vpc_id: str) -> list[dict[str, str]]:
+def lost_records(state: StackState) -> Iterator[str]:
+    """Records of the stack's zone that are not the stack's, and that would be deleted with it."""
+    own = {(str(one.values.get("name")), str(one.values.get("type"))) for one in state.of("DnsRecord")}
+    for zone in state.of("Domain"):
+        if zone.is_retained or zone.is_protected:
+            continue
+        listed = _listed(f"/v2/domains/{zone.id}/records", "domain_records")
+        if lost := records_of_others([(one["name"], one["type"], one["data"]) for one in listed], own):
+            yield (
+                f"  the zone {zone.id} would be deleted with records that are not in this stack: {', '.join(lost)}. "
+                "Delete them if nobody needs them; or set dns.zone to existing and run an update, and the zone stays"
+            )
+
+
+def _listed(path: str, root: str) -> list[dict[str, str]]:
     try:
-        return list(every(f"/v2/vpcs/{vpc_id}/members", "members"))
+        return list(every(path, root))
     except RefusedError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return []
@@ -123,7 +146,7 @@ def report(before: StackState, left: StackState) -> Iterator[str]:
     gone = {one.urn for one in before.cloud} - {one.urn for one in left.cloud}
     retained = [one for one in before.cloud if one.urn in gone and one.is_retained]
     items = [(price_of(one.noun, one.values), described(one)) for one in left.cloud]
-    items += [(0.0, f"{described(one)}: the default network of its region cannot be deleted") for one in retained]
+    items += [(0.0, f"{described(one)}: {_REASONS.get(one.noun, _LEFT)}") for one in retained]
     if not items:
         yield "Nothing of this stack is left in the account."
         return

@@ -25,6 +25,7 @@ from tools.drift_pipelines import pipelines
 from tools.drift_pulumi import differences, mark, switched_off
 from tools.findings import Finding
 from tools.state import StackState
+from tools.status_drift import note_comparison
 
 #: Exit codes: something differs; a part could not be compared, and nothing differs in the others.
 DIFFERS, UNKNOWN = 2, 1
@@ -97,6 +98,7 @@ def drift(stack: str | None, *, file: str | None, marks: bool) -> int:
         findings += part.findings
     if marks:
         return mark(state, file, findings)
+    note_comparison(state, findings)
     differs = any(not finding.is_unknown for finding in findings)
     if differs:
         console.print("make up puts this right. With plain Pulumi: python -m tools drift --mark, then pulumi up")

@@ -8,6 +8,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 VENV: Final = ROOT / ".cache" / "venv"
+#: What a preview checks beside the settings.
+POLICIES: Final = ROOT / "policies"
 #: Pulumi and its plugins. Kept apart from plugins that other programs use.
 TOOLS: Final = ROOT / ".cache" / "tools"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,14 +1,12 @@
 """Make a stack use the SSH host key that its server has taken over from a backup.
 
-The key is a resource of the stack, and every connection is pinned to it. There is no import for keys, so the state is
-changed the way Pulumi documents it: export, edit, import.
+The key is a resource of the stack, and every connection is pinned to it.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,12 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from tools.clients import CheckError, run
+from tools.clients import CheckError
 from tools.progress import ToolError
+from tools.state import put_outputs, secret
 
 _RESOURCE: Final = "tls:index/privateKey:PrivateKey::server-host-keys-lasting"
-#: How Pulumi marks a secret in a state (sdk/go/common/resource/sig).
-_SECRET: Final = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 
 
 def take_over(which: list[str], private_key: str) -> None:
@@ -35,14 +32,8 @@ def take_over(which: list[str], private_key: str) -> None:
         ToolError: it is not such a key, or the state cannot be changed.
     """
     try:
-        state = json.loads(run("pulumi", "stack", "export", "--show-secrets", *which))
         outputs = key_outputs(private_key)
-        [resource] = [one for one in state["deployment"]["resources"] if one["urn"].endswith(_RESOURCE)]
-        for name, value in outputs.items():
-            if name in resource["outputs"]:
-                resource["outputs"][name] = value
-        resource["id"] = outputs["id"]
-        run("pulumi", "stack", "import", *which, stdin=json.dumps(state), timeout=300)
+        put_outputs(which, _RESOURCE, outputs, str(outputs["id"]))
     except (CheckError, ValueError) as error:
         raise ToolError(
             f"the backup is restored with its host key, but the stack does not have that key yet: {error}. Restore "
@@ -69,15 +60,11 @@ def key_outputs(private_key: str) -> dict[str, Any]:
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return {
         "id": hashlib.sha1(pem.encode(), usedforsecurity=False).hexdigest(),
-        "privateKeyOpenssh": _secret(openssh),
-        "privateKeyPem": _secret(pkcs8),
-        "privateKeyPemPkcs8": _secret(pkcs8),
+        "privateKeyOpenssh": secret(openssh),
+        "privateKeyPem": secret(pkcs8),
+        "privateKeyPemPkcs8": secret(pkcs8),
         "publicKeyFingerprintMd5": ":".join(md5[at : at + 2] for at in range(0, len(md5), 2)),
         "publicKeyFingerprintSha256": f"SHA256:{sha256}",
         "publicKeyOpenssh": f"{line.decode()}\n",
         "publicKeyPem": pem,
     }
-
-
-def _secret(value: str) -> dict[str, str]:
-    return {**_SECRET, "plaintext": json.dumps(value)}

@@ -12,13 +12,22 @@ from tools.clients import CheckError, Docker, Outputs
 
 T = TypeVar("T")
 
-ENDED = frozenset({"success", "failed", "canceled", "skipped"})
+#: Nothing more happens by itself: a pipeline that is `manual` waits for a person.
+ENDED = frozenset({"success", "failed", "canceled", "skipped", "manual"})
+#: How far back a pipeline is looked for that has run.
+_LOOK_BACK = 100
 
 
 def project_of(outputs: Outputs, project_output: dict[str, str] | None = None) -> Project:
     """A project of the stack: the one that `project_output` describes, or the first."""
     url = (project_output or outputs.projects[0])["url"]
     return outputs.gitlab().projects.get(url.removeprefix(f"{outputs.url}/"))
+
+
+def has_no_code(project: Project) -> bool:
+    """Whether the default branch has nothing but what GitLab and the stack commit to a new project."""
+    entries = project.repository_tree(ref=project.default_branch, get_all=True)
+    return {str(entry["path"]) for entry in entries} <= {"README.md", ".gitlab-ci.yml"}
 
 
 def commit(project: Project, branch: str, path: str, content: str) -> str:
@@ -49,7 +58,7 @@ def pipeline_of(project: Project, sha: str, seconds: float = 300) -> ProjectPipe
 
 
 def last_pipeline(project: Project, seconds: float = 900) -> ProjectPipeline:
-    """Wait for the last pipeline of the default branch to end.
+    """Wait for the last pipeline of the default branch to end. One of a commit with `[skip ci]` has not run at all.
 
     Raises:
         CheckError: it has not ended within `seconds`.
@@ -98,8 +107,9 @@ def until(found: Callable[[], T | None], what: str, seconds: float = 300) -> T:
 
 def _ended(project: Project, seconds: float, **which: str) -> ProjectPipeline:
     def newest() -> ProjectPipeline | None:
-        found = project.pipelines.list(get_all=False, query_parameters={**which, "per_page": "1"})
-        return project.pipelines.get(found[0].id) if found and found[0].status in ENDED else None
+        found = project.pipelines.list(get_all=False, query_parameters={**which, "per_page": str(_LOOK_BACK)})
+        last = next((one for one in found if one.status != "skipped"), next(iter(found), None))
+        return project.pipelines.get(last.id) if last and last.status in ENDED else None
 
     what = f"the end of a pipeline of {' '.join(which.values())} in {project.path_with_namespace}"
     return until(newest, what, seconds)

@@ -5,10 +5,15 @@ has the secrets of the stack, encrypted as in its state, and is readable by its 
 
 Pulumi's message about a value that differs from the plan has that value in it, secrets included (`PlanDiff.MakeError`
 in its `pkg/resource/deploy/plan.go`, 3.259.0). So the output of such an update ends here at the first of them.
+
+Pulumi cannot hold every update to its plan. A provider whose configuration is not known at preview, such as that of a
+GitLab which is still to be created, does not check the inputs of its resources then. Once it does, it adds its
+defaults, and these count as changes (pulumi/pulumi#11012). Such an update is applied as it was shown, without the plan.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,10 +26,14 @@ from typing import Final
 from rich.prompt import Confirm
 
 from tools import processes
-from tools.environment import ROOT
+from tools.environment import POLICIES, ROOT
 from tools.progress import ToolError, say
 
 FOLDER: Final = ROOT / ".cache" / "plans"
+#: Policies are checked before there is a plan: an update that they would stop half way is never begun.
+POLICY_PACK: Final = ("--policy-pack", str(POLICIES))
+#: How a plan writes a value that is not known yet (`plugin.UnknownStringValue`).
+_UNKNOWN: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _VIOLATION: Final = re.compile(r"(?:resource (?P<urn>urn:\S+) )?(?:resource )?violates plan|no plan for resource")
 
 
@@ -48,19 +57,22 @@ def preview(stack: str, plan: Path, options: Sequence[str] = ()) -> None:
     Raises:
         ToolError: Pulumi or the program refuses the update; nothing was changed.
     """
-    command = ["pulumi", "preview", "--stack", stack, "--diff", "--save-plan", str(plan), *options]
+    command = ["pulumi", "preview", "--stack", stack, "--diff", *POLICY_PACK, "--save-plan", str(plan), *options]
     if processes.run_attached(command, os.environ) != 0:
         raise ToolError(f"the preview of {stack} failed (see above); nothing was changed")
 
 
-def apply(stack: str, plan: Path, options: Sequence[str] = ()) -> None:
-    """Apply a plan.
+def apply(stack: str, plan: Path, options: Sequence[str] = (), *, again: str = "") -> None:
+    """Apply a plan. `again` says how to get a new one, if that is not `make up`.
 
     Raises:
         ToolError: the update failed, or no longer matches the plan. What was changed before that stays.
     """
-    command = ["pulumi", "up", "--stack", stack, "--plan", str(plan), "--yes", "--skip-preview", *options]
-    command += ["--non-interactive"]
+    command = ["pulumi", "up", "--stack", stack, "--yes", "--skip-preview", "--non-interactive", *options]
+    if late := late_providers(plan):
+        say(f"{stack}: {', '.join(late)} can check inputs only during the update, which is not held to the plan")
+    else:
+        command += ["--plan", str(plan)]
     out, err = subprocess.PIPE, subprocess.STDOUT
     with (
         processes.interrupts_are_the_commands(),
@@ -70,10 +82,19 @@ def apply(stack: str, plan: Path, options: Sequence[str] = ()) -> None:
     if violation is not None:
         raise ToolError(
             f"{violation} is not as in the plan that was shown: the stack file, the program or the stack changed in "
-            f"between, and the update was stopped. Run make up STACK={stack}, which shows a new plan"
+            f"between, and the update was stopped. {again or f'Run make up STACK={stack}, which shows a new plan'}"
         )
     if process.returncode != 0:
-        raise ToolError(f"the update of {stack} failed (see above). Fix the cause, then run: make up STACK={stack}")
+        then = again or f"Then run: make up STACK={stack}"
+        raise ToolError(f"the update of {stack} failed (see above). Fix the cause. {then}")
+
+
+def late_providers(plan: Path) -> list[str]:
+    """The providers whose configuration the preview did not know, by name: their resources would violate the plan."""
+    resources = json.loads(plan.read_text(encoding="utf-8")).get("resourcePlans") or {}
+    providers = {urn: one for urn, one in resources.items() if "::pulumi:providers:" in urn}
+    late = [urn for urn, one in providers.items() if _UNKNOWN in json.dumps((one.get("goal") or {}).get("inputDiff"))]
+    return sorted(urn.rsplit("::", 1)[-1] for urn in late)
 
 
 def _print_until_violation(lines: Iterable[str]) -> str | None:

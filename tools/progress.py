@@ -28,6 +28,11 @@ def say(line: str) -> None:
         print(f"[{time.monotonic() - _started:5.0f}s] {line}", flush=True)
 
 
+def running_for() -> float:
+    """Seconds since the start of the program."""
+    return time.monotonic() - _started
+
+
 def sparse(progress: Say, seconds: float = HEARTBEAT / 3) -> Say:
     """The same, with at most one line in `seconds`: for steps that report a lot."""
     last = -seconds

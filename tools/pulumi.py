@@ -105,7 +105,8 @@ def required_plugins() -> list[tuple[str, str]]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [Requirement(line).name for line in project["dependencies"]]
-    return [_plugin(name.replace("-", "_")) for name in names if name.startswith("pulumi-")]
+    found = [_plugin(name.replace("-", "_")) for name in names if name.startswith("pulumi-")]
+    return [plugin for plugin in found if plugin]
 
 
 def plugin_program(home: Path, name: str, version: str) -> Path:
@@ -162,13 +163,14 @@ def _is_release(program: Path) -> bool:
     return has_version(program) and program.resolve().with_name("pulumi-language-python-exec").exists()
 
 
-def _plugin(package: str) -> tuple[str, str]:
+def _plugin(package: str) -> tuple[str, str] | None:
     # Found and not imported: the SDK of a provider takes a second to load.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise ToolError(f"{package} is not installed: run `make env`, which installs the Python packages")
     description = json.loads(Path(found.origin).with_name("pulumi-plugin.json").read_text())
-    return description["name"], description["version"].removeprefix("v")
+    # Other packages of Pulumi, such as that of policies, say that they have none.
+    return (description["name"], description["version"].removeprefix("v")) if description["resource"] else None
 
 
 def _install_plugin(folder: Path, name: str, version: str, archive: Path) -> None:

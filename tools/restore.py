@@ -77,7 +77,7 @@ def _source(outputs: Outputs, wish: Wish) -> tuple[Mapping[str, Any] | None, str
     """Where the backup is, None for the stack's own Space, and its ID."""
     stack, _, backup_id = wish.source.rpartition(":")
     if wish.keys:
-        return _from_file(wish.keys), backup_id
+        return keys_from(wish.keys), backup_id
     other, whose = (Outputs.of_stack(stack), f"stack {stack}") if stack else (outputs, "the stack")
     if not other.backup:
         raise CheckError(f"{whose} has no backups; nothing was changed")
@@ -89,7 +89,12 @@ def _source(outputs: Outputs, wish: Wish) -> tuple[Mapping[str, Any] | None, str
     return other.backup if stack else None, backup_id
 
 
-def _from_file(path: Path) -> Mapping[str, Any]:
+def keys_from(path: Path) -> Mapping[str, Any]:
+    """The output `backup` of a stack, from a file.
+
+    Raises:
+        CheckError: it is not one.
+    """
     advice = "Make it with: pulumi stack output backup --show-secrets --json > FILE"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

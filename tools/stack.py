@@ -51,8 +51,21 @@ class Stack:
         content["config"].update({f"slipway:{key}": value for key, value in settings.items()})
         file.write_text(yaml.safe_dump(content))
         stack = cls(name, file)
-        stack.run("stack", "init", "--stack", name, settings_file=False)
+        stack.init()
         return stack
+
+    def init(self) -> None:
+        """Create the stack in the back end, and leave no file in `stacks/`, which nobody would remove after a crash.
+
+        Raises:
+            PulumiError: Pulumi cannot create it.
+        """
+        file = stack_file(self.name)
+        is_new = not file.exists()
+        self.run("stack", "init", settings_file=False)
+        if is_new:
+            # It has the salt of the passphrase; the first update puts one into the stack's own file.
+            file.unlink(missing_ok=True)
 
     def up(self, *options: str) -> str:
         """Run `pulumi up` and return its output.

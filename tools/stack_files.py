@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import ValidationError
 
 from components.settings import Settings
-from components.settings.errors import format_errors
+from components.settings.validation import validate
 from tools.clients import CheckError, run, try_run
 from tools.environment import ROOT
 from tools.progress import ToolError
@@ -32,13 +31,12 @@ def read_settings(stack: str, file: Path | None = None) -> Settings:
     values = {key.removeprefix(_PREFIX): value for key, value in read_config(path).items() if key.startswith(_PREFIX)}
     if _is_encrypted(values):
         values = _decrypted(stack, path)
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        lines = "\n".join(f"  - {line}" for line in format_errors(details, Settings))
+    found = validate(values)
+    if found.errors:
+        lines = "\n".join(f"  - {line}" for line in found.errors)
         message = f"{path.name} cannot be read; nothing was changed. Correct it first:\n{lines}"
-        raise ToolError(message) from None
+        raise ToolError(message)
+    return found.settings
 
 
 def change(stack: str, values: Mapping[str, Any], secrets: Mapping[str, str], removed: list[str]) -> None:
@@ -50,7 +48,7 @@ def change(stack: str, values: Mapping[str, Any], secrets: Mapping[str, str], re
     for path in removed:
         _pulumi("config", "rm", "--stack", stack, "--path", _PREFIX + path)
     plain = [word for path, value in values.items() for word in ("--plaintext", f"{_PREFIX}{path}={_text(value)}")]
-    # Pulumi takes such a text for a number or a Boolean value, unless it is told the type.
+    # Pulumi stores such a string as a number or a Boolean unless it is given the type.
     typed = {path: value for path, value in values.items() if isinstance(value, str) and _looks_typed(value)}
     if plain:
         _pulumi("config", "set-all", "--stack", stack, "--path", *plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -12,6 +13,8 @@ from tools.progress import ToolError
 
 #: Begins the types of what is in the account.
 CLOUD = "digitalocean:"
+#: How Pulumi marks a secret in a state (sdk/go/common/resource/sig).
+_SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,11 @@ class StackState:
         return [Resource(one) for one in (self.raw.get("deployment") or {}).get("resources") or []]
 
     @property
+    def pending(self) -> list[dict[str, Any]]:
+        """Operations that Pulumi has started, and of whose end it knows nothing."""
+        return (self.raw.get("deployment") or {}).get("pending_operations") or []
+
+    @property
     def cloud(self) -> list[Resource]:
         """What is in the account."""
         return [one for one in self.resources if one.is_cloud]
@@ -115,3 +123,25 @@ def all_stacks() -> list[str]:
         return [str(one["name"]) for one in json.loads(run("pulumi", "stack", "ls", "--json"))]
     except CheckError as error:
         raise ToolError(str(error)) from error
+
+
+def secret(value: str) -> dict[str, str]:
+    """A secret as a state has it that was exported with `--show-secrets`."""
+    return {**_SECRET, "plaintext": json.dumps(value)}
+
+
+def put_outputs(which: list[str], urn: str, outputs: Mapping[str, object], identifier: str | None = None) -> None:
+    """Give a resource other outputs, and another ID: the one whose URN ends with `urn`. There is no import for keys.
+
+    The state is changed the way Pulumi documents it: export, edit, import. Outputs that it does not have stay away.
+
+    Raises:
+        CheckError: Pulumi cannot do it.
+        ValueError: there is no such resource.
+    """
+    state = json.loads(run("pulumi", "stack", "export", "--show-secrets", *which))
+    [resource] = [one for one in state["deployment"]["resources"] if one["urn"].endswith(urn)]
+    resource["outputs"] |= {name: value for name, value in outputs.items() if name in resource["outputs"]}
+    if identifier is not None:
+        resource["id"] = identifier
+    run("pulumi", "stack", "import", *which, stdin=json.dumps(state), timeout=300)

@@ -3,24 +3,23 @@
 Updates that were interrupted leave such things, and so does a state that was lost. They are compared with the states of
 all stacks of this project in the back end that Pulumi is logged in to; stacks in another back end cannot be seen, so
 nothing is removed without a question. Reserved addresses have neither names nor tags: those that point to nothing are
-named, and are never removed.
+named, and removed only if somebody says so for that one.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.prompt import Confirm
 
-from components.api import RefusedError, every, request
+from components.api import delete, every, request
 from components.cost import price_of
 from components.leftovers import import_command
 from components.settings import DnsZone, Settings
@@ -34,18 +33,13 @@ from tools.state import StackState, all_stacks
 
 #: Exit codes: strays are left; something could not be read or removed.
 FOUND, FAILED = 2, 1
-#: Seconds until the API has deleted what it has accepted to delete, and until a VPC has lost its last member.
-_PATIENCE = 180
-#: What the API answers while a thing is still in use.
-_BUSY = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY})
-_POLL = 2
 
 
 @dataclass(frozen=True)
 class Stray:
     """A thing in the account that no stack knows. `noun` is the kind as Pulumi names it; `values` are its properties.
 
-    `remove` is None where it cannot be said whose the thing is.
+    `is_named` is False where it cannot be said whose the thing is: then it is removed only after a question about it.
     """
 
     noun: str
@@ -53,6 +47,16 @@ class Stray:
     identifier: str
     values: dict[str, Any]
     remove: Callable[[], object] | None
+    is_named: bool = True
+
+    @property
+    def power(self) -> str:
+        """What somebody who has it can do, if that is more than nothing."""
+        grants = self.values.get("grants") or []
+        if any(one.get("permission") == "fullaccess" for one in grants):
+            return "can read, change and delete every bucket of the account"
+        buckets_of_it = ", ".join(sorted({str(one.get("bucket")) for one in grants}))
+        return f"can change what is in {buckets_of_it}" if grants else ""
 
     @property
     def price(self) -> float:
@@ -85,6 +89,8 @@ class Known:
     """What the states have: identifiers by kind, and the names of the stacks.
 
     `regions` are those of the states and of the stack files that offer Spaces: buckets are looked for there.
+    `has_alerts` says that one of them has uptime checks: for others, no token needs to be able to read them.
+    `siblings` begin the names of other stacks and begin with `prefix` themselves, as `app-2` begins with `app`.
     """
 
     project: str
@@ -92,6 +98,8 @@ class Known:
     stacks: tuple[str, ...]
     identifiers: frozenset[tuple[str, str]]
     regions: frozenset[str]
+    siblings: frozenset[str] = frozenset()
+    has_alerts: bool = False
 
     @classmethod
     def read(cls, stack: str | None) -> Known:
@@ -100,7 +108,7 @@ class Known:
         Raises:
             ToolError: Pulumi cannot read them.
         """
-        project = str(yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
+        project = cls.project_name()
         names = all_stacks()
         cloud = [one for name in names for one in StackState.of_stack(name).cloud]
         short = [name.rpartition("/")[2] for name in names]
@@ -114,15 +122,66 @@ class Known:
             )
         }
         identifiers = frozenset((one.noun, one.id) for one in cloud)
-        return cls(project, prefix, tuple(short), identifiers, frozenset(regions & SPACES_REGIONS))
+        others = {f"{project}-{name}" for name in (*short, *stack_files())}
+        siblings = frozenset(other for other in others if stack and other.startswith(f"{prefix}-"))
+        has_alerts = any(one.noun == "UptimeCheck" for one in cloud) or any(
+            settings.get("slipway:alerts") for settings in stack_files().values()
+        )
+        places = frozenset(regions & SPACES_REGIONS)
+        return cls(project, prefix, tuple(short), identifiers, places, siblings, has_alerts)
+
+    @staticmethod
+    def project_name() -> str:
+        """The name of the Pulumi project."""
+        return str(yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
 
     def has(self, noun: str, identifier: str) -> bool:
         """Whether a stack has it."""
         return (noun, identifier) in self.identifiers
 
     def names(self, *texts: str) -> bool:
-        """Whether one of the texts is the project's name, or begins with it."""
-        return any(text == self.prefix or text.startswith(f"{self.prefix}-") for text in map(str.lower, texts))
+        """Whether one of the texts is the project's or the stack's name, or begins with it."""
+        return any(_begins(text, self.prefix) and not self._is_siblings(text) for text in map(str.lower, texts))
+
+    def owns(self, noun: str, name: str, tags: Sequence[str] = ()) -> bool:
+        """Whether a thing carries the name or a tag; for one stack, exactly those that the program gives.
+
+        A stack `app-2` in another back end is known to nobody here, and its things begin with the name of `app`.
+        """
+        if not self.names(name, *tags):
+            return False
+        return (
+            self.prefix == self.project
+            or noun not in _ENDINGS
+            or belongs(name, noun, self.prefix)
+            or any(belongs(tag, "Tag", self.prefix) for tag in tags)
+        )
+
+    def _is_siblings(self, text: str) -> bool:
+        return any(_begins(text, sibling) for sibling in self.siblings)
+
+
+def _begins(text: str, prefix: str) -> bool:
+    return text == prefix or text.startswith(f"{prefix}-")
+
+
+#: What follows the name of a stack in the names of its things; a network ends with its region and range.
+_ENDINGS = {
+    "Droplet": r"(-[a-z][a-z0-9-]*-\d+)?",
+    "Volume": "-data",
+    "Firewall": r"-(server-base|runner|public|registry-\d+)",
+    "Vpc": r"(-[a-z]{3}\d(-[\d.]+-\d+)?)?",
+    "Tag": "-(server|runner)",
+    "SshKey": "-admin",
+    "SpacesKey": "-(registry|backup)(-maker)?",
+    "UptimeCheck": "-(sign-in|registry|health)",
+    "SpacesBucket": "-(registry|backup)-[0-9a-f]{8}",
+}
+
+
+def belongs(name: str, noun: str, prefix: str) -> bool:
+    """Whether the program gives a stack's thing of that kind this name."""
+    return noun in _ENDINGS and re.fullmatch(re.escape(prefix) + _ENDINGS[noun], name.lower()) is not None
 
 
 def stack_files() -> dict[str, Mapping[str, Any]]:
@@ -137,21 +196,32 @@ def find(known: Known) -> Iterator[Stray]:
     Raises:
         RuntimeError: the API refuses or does not respond.
     """
-    for noun, path, root in _KINDS:
-        for one in every(path, root):
-            identifier, name = str(one.get(_IDENTIFIERS.get(noun, "id"))), str(one["name"])
-            # Nobody can delete the default network of a region, and it costs nothing.
-            is_default = noun == "Vpc" and one["default"]
-            if known.has(noun, identifier) or is_default or not known.names(name, *(one.get("tags") or [])):
-                continue
-            yield Stray(noun, name, identifier, _values(noun, one), partial(_delete, noun, identifier))
-    for bucket, region, remove in buckets.found(known.regions, known.names):
+    yield from account(known)
+    for bucket, region, remove in buckets.found(known.regions, partial(known.owns, "SpacesBucket")):
         if not known.has("SpacesBucket", bucket):
             yield Stray("SpacesBucket", bucket, f"{region},{bucket}", {}, remove)
     yield from _records(known)
     for one in every("/v2/reserved_ips", "reserved_ips"):
         if one["droplet"] is None and not known.has("ReservedIp", one["ip"]):
-            yield Stray("ReservedIp", one["ip"], one["ip"], {}, None)
+            yield Stray(
+                "ReservedIp", one["ip"], one["ip"], {}, partial(delete, f"/v2/reserved_ips/{one['ip']}"), is_named=False
+            )
+
+
+def account(known: Known) -> Iterator[Stray]:
+    """What of it the API lists by name or tag: everything but buckets, DNS and reserved addresses.
+
+    Raises:
+        RuntimeError: the API refuses or does not respond.
+    """
+    for noun, path, root in (*_KINDS, *(_CHECKS if known.has_alerts else ())):
+        for one in every(path, root):
+            identifier, name = str(one.get(_IDENTIFIERS.get(noun, "id"))), str(one["name"])
+            # Nobody can delete the default network of a region, and it costs nothing.
+            is_default = noun == "Vpc" and one["default"]
+            if known.has(noun, identifier) or is_default or not known.owns(noun, name, one.get("tags") or []):
+                continue
+            yield Stray(noun, name, identifier, _values(noun, one), partial(delete, f"{path}/{identifier}"))
 
 
 #: Droplets first, as they hold volumes, tags, firewalls and networks.
@@ -165,16 +235,20 @@ _KINDS = (
     ("SshKey", "/v2/account/keys", "ssh_keys"),
     ("SpacesKey", "/v2/spaces/keys", "keys"),
 )
+#: Their alerts are deleted with them.
+_CHECKS = (("UptimeCheck", "/v2/uptime/checks", "checks"),)
 _IDENTIFIERS = {"Tag": "name", "SpacesKey": "access_key"}
-_PATHS = {noun: path for noun, path, _ in _KINDS} | {"Domain": "/v2/domains"}
 
 
 def _values(noun: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Those properties that `price_of` and `described` read."""
+    """Those properties that tell the price of a thing, its rights, its age, and whether something uses it."""
     size = found.get("size") or {}
     values = {"name": found["name"], "region": (found.get("region") or {}) and _slug(found["region"])}
+    values["createdAt"] = found.get("created_at")
     if noun == "Droplet":
-        values["priceMonthly"] = size.get("price_monthly")
+        values |= {"priceMonthly": size.get("price_monthly"), "volumeIds": found.get("volume_ids")}
+    elif noun == "SshKey":
+        values["publicKey"] = found.get("public_key")
     elif noun in {"Volume", "Snapshot"}:
         values["size"] = found.get("size_gigabytes", 0)
     elif noun == "SpacesKey":
@@ -196,36 +270,24 @@ def _records(known: Known) -> Iterator[Stray]:
             continue
         creates = (settings.get("slipway:dns") or {}).get("zone", DnsZone.CREATE) == DnsZone.CREATE
         if creates and not known.has("Domain", domain):
-            yield Stray("Domain", domain, domain, {"name": domain}, partial(_delete, "Domain", domain))
+            yield Stray("Domain", domain, domain, {"name": domain}, partial(delete, f"/v2/domains/{domain}"))
             continue
-        for record in every(f"/v2/domains/{domain}/records", "domain_records"):
-            identifier = str(record["id"])
-            if record["name"] == hostname and record["type"] in {"A", "CAA"} and not known.has("DnsRecord", identifier):
-                name = f"{hostname}.{domain} {record['type']} {record['data']}"
-                path = f"/v2/domains/{domain}/records/{identifier}"
-                remove = partial(request, path, method="DELETE")
-                yield Stray("DnsRecord", name, f"{domain},{identifier}", {"name": name}, remove)
+        yield from records_of(domain, hostname, known)
 
 
-def _delete(noun: str, identifier: str) -> None:
-    """Delete a thing and wait until it is gone; a network loses its members some time after they are deleted.
+def records_of(domain: str, hostname: str, known: Known) -> Iterator[Stray]:
+    """The records of GitLab's name in a zone that no stack has.
 
     Raises:
-        RuntimeError: the API refuses, or the thing is still there after three minutes.
+        RuntimeError: the API refuses or does not respond.
     """
-    path, deadline = f"{_PATHS[noun]}/{identifier}", time.monotonic() + _PATIENCE
-    while True:
-        try:
-            request(path, method="DELETE")
-            request(path)
-        except RefusedError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return
-            if error.status not in _BUSY or time.monotonic() > deadline:
-                raise
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{path} is still there after {_PATIENCE} s")
-        time.sleep(_POLL)
+    for record in every(f"/v2/domains/{domain}/records", "domain_records"):
+        identifier = str(record["id"])
+        if record["name"] == hostname and record["type"] in {"A", "CAA"} and not known.has("DnsRecord", identifier):
+            name = f"{hostname}.{domain} {record['type']} {record['data']}"
+            values = {"name": name, "type": record["type"], "data": record["data"]}
+            remove = partial(request, f"/v2/domains/{domain}/records/{identifier}", method="DELETE")
+            yield Stray("DnsRecord", name, f"{domain},{identifier}", values, remove)
 
 
 def import_line(stray: Stray, known: Known) -> str | None:
@@ -256,16 +318,17 @@ def strays(stack: str | None, *, confirmed: bool) -> int:
         console.print(f"Nothing in the account is named {known.prefix} without being in the state of a stack.")
         return 0
     _print(console, found, known)
-    left = [one for one in found if one.remove is not None]
-    if left and (confirmed or sys.stdin.isatty()):
-        left = _remove(console, left, confirmed=confirmed)
-    return FOUND if left else 0
+    left = found
+    if confirmed or sys.stdin.isatty():
+        left = _remove(console, found, confirmed=confirmed)
+    return FOUND if any(one.is_named for one in left) else 0
 
 
 def _print(console: Console, found: Sequence[Stray], known: Known) -> None:
     console.print(f"In the account and in no stack of this back end ({', '.join(known.stacks) or 'which has none'}):")
     for one in found:
-        whose = "" if one.remove else "  points to nothing; it has no name, so it cannot be said whose it is"
+        whose = "" if one.is_named else "  points to nothing; it has no name, so it cannot be said whose it is"
+        whose = f"  {one.power}" if one.power else whose
         console.print(f"  {one.price:8.2f}  {one.noun} {one.name} (ID {one.identifier}){whose}", markup=False)
         if line := import_line(one, known):
             console.print(f"            to keep it: {line}", markup=False)
@@ -277,7 +340,7 @@ def _remove(console: Console, found: Sequence[Stray], *, confirmed: bool) -> lis
     """Remove what the user wants removed; returns what is left."""
     left = []
     for one in found:
-        if one.remove is None or not (confirmed or Confirm.ask(f"Delete {one.noun} {one.name}?", default=False)):
+        if one.remove is None or not _agreed(one, confirmed=confirmed):
             left.append(one)
             continue
         try:
@@ -287,3 +350,10 @@ def _remove(console: Console, found: Sequence[Stray], *, confirmed: bool) -> lis
             console.print(f"error: {one.noun} {one.name} could not be deleted: {error}", markup=False)
             left.append(one)
     return left
+
+
+def _agreed(one: Stray, *, confirmed: bool) -> bool:
+    if one.is_named:
+        return confirmed or Confirm.ask(f"Delete {one.noun} {one.name}?", default=False)
+    question = f"Delete {one.noun} {one.name}, which may be anybody's?"
+    return sys.stdin.isatty() and Confirm.ask(question, default=False)

@@ -2,9 +2,7 @@
 main() {
   local deadline=$((SECONDS + 120)) body status
   body=$(mktemp)
-  # The path is fixed now: the variable is local and gone when the trap runs.
-  # shellcheck disable=SC2064
-  trap "rm -f '$body'" EXIT
+  at_exit rm -f "$body"
   until status=$(gitlab_api "runners/$RUNNER_ID" "$body" --max-time 15) && [ "$status" = 200 ] && is_online "$body"; do
     case $status in
       404) die "GitLab has no runner $RUNNER_ID: it was deleted there. To create it again, run: pulumi refresh, then pulumi up" ;;

@@ -4,7 +4,7 @@
 main() {
   local valid invalid deadline=$((SECONDS + 120))
   # The step before restarts the registry, and GitLab, which signs the tokens: either may be away for a moment.
-  until valid=$(login_status "$API_TOKEN") || exit 1; [[ ! $valid =~ ^(000|5..)$ ]]; do
+  until valid=$(login_status "$API_TOKEN") || exit; [[ ! $valid =~ ^(000|5..)$ ]]; do
     [ "$SECONDS" -lt "$deadline" ] || die "the registry or GitLab does not respond (status $valid); on the server, run: sudo gitlab-ctl status"
     sleep 1
   done

@@ -4,9 +4,7 @@
 main() {
   local found wanted status deadline=$((SECONDS + 60))
   found=$(mktemp) wanted=$(mktemp)
-  # The paths are fixed now: the variables are local and gone when the trap runs.
-  # shellcheck disable=SC2064
-  trap "rm -f '$found' '$wanted'" EXIT
+  at_exit rm -f "$found" "$wanted"
   printf '%s' "$PIPELINE" >"$wanted"
   while :; do
     status=$(read_pipeline "$found")
@@ -15,7 +13,7 @@ main() {
       200) ! cmp --silent "$found" "$wanted" || break ;;
       404) ;;
       401) die_of_rejected_token ;;
-      *) die "GitLab responds with $status when asked for $FILE of project $PROJECT_ID: $(head -c 300 "$found")" ;;
+      *) die "GitLab responds with $status when asked for $FILE of project $PROJECT_ID: $(gitlab_says "$found")" ;;
     esac
     status=$(write_pipeline "$status" "$found" "$wanted")
     case $status in
@@ -24,7 +22,7 @@ main() {
     esac
     # Somebody else has committed at the same moment; GitLab asks to try again.
     if [ "$SECONDS" -ge "$deadline" ] || ! grep -q 'refresh and try again' "$found"; then
-      die "GitLab rejects $FILE in project $PROJECT_ID (status $status): $(head -c 300 "$found")"
+      die "GitLab rejects $FILE in project $PROJECT_ID (status $status): $(gitlab_says "$found")"
     fi
     sleep 1
   done

@@ -1,14 +1,20 @@
 # Write gitlab.rb, apply it and wait until GitLab is ready.
-# Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, FQDN, GITLAB_RB.
+# Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, FQDN, GITLAB_RB, SECRETS_JSON,
+# SMTP_CA_CERTIFICATE.
 main() {
   [ "$CERTIFICATE_SOURCE" = provided ] || wait_for_dns
   # Installations from before copies were kept run with what they have.
   [ -d "$WORKING_COPY" ] || [ ! -e "$SOURCE_FILE" ] || keep_copy
-  trap restore_copy EXIT
+  at_exit restore_copy
+  write_secrets
   write_file /etc/gitlab/gitlab.rb 600 <<<"$GITLAB_RB"
   update_registry_hostname "$FQDN"
   trust_ca_certificate
+  trust_mail_server
   install_certificate
+  [ "$CERTIFICATE_SOURCE" = provided ] || ! certificate_is_due || require_authority
+  start_services
+  applied=yes
   say "gitlab: applying the configuration; this takes several minutes the first time"
   reconfigure || die "GitLab could not be configured"
   verify_served_certificate
@@ -16,13 +22,38 @@ main() {
   keep_copy
 }
 
+# A package whose upgrade failed has stopped GitLab's services. A reconfigure starts only new ones, and the certificate is
+# renewed only while nginx runs.
+start_services() {
+  [ ! -e /var/opt/gitlab/bootstrapped ] || gitlab-ctl start >/dev/null 2>&1 || true
+}
+
+# Within 30 days of its end, GitLab renews a certificate whenever it is configured, and fails if it cannot.
+certificate_is_due() {
+  ! openssl x509 -noout -checkend $((30 * 86400)) -in "$SSL/$FQDN.crt" >/dev/null 2>&1
+}
+
+# require_authority: without an answer, GitLab would stop half way, in a page of output.
+require_authority() {
+  local directory=$CERTIFICATE_SOURCE answer
+  [ "$directory" != lets-encrypt ] || directory=https://acme-v02.api.letsencrypt.org/directory
+  answer=$(curl --fail --silent --show-error --max-time 30 --retry 3 --retry-all-errors --output /dev/null "$directory" 2>&1) ||
+    die "this machine cannot reach the certificate authority at $directory ($answer), and a certificate is due; nothing was applied. Run the update again once the authority answers"
+}
+
+# Whether the files of this step may be in effect already.
+applied=no
 SSL=/etc/gitlab/ssl
 SOURCE_FILE=$SSL/slipway-source
+# What gitlab.rb reads its secrets from. A message of Ruby about an error quotes the line, and no other file.
+SECRETS=/etc/gitlab/slipway-secrets.json
+# GitLab checks the mail server's certificate with one file, instead of the authorities that it trusts otherwise.
+SMTP_CA=$SSL/slipway-smtp.crt
 # The files that this step owns, as GitLab last became ready with them.
 WORKING_COPY=/etc/gitlab/slipway-working
 OWN_FILES=(
-  /etc/gitlab/gitlab.rb "$SOURCE_FILE" "$SSL/$FQDN.crt" "$SSL/$FQDN.key"
-  /etc/gitlab/trusted-certs/slipway.crt /usr/local/share/ca-certificates/slipway.crt
+  /etc/gitlab/gitlab.rb "$SECRETS" "$SOURCE_FILE" "$SSL/$FQDN.crt" "$SSL/$FQDN.key"
+  "$SMTP_CA" /etc/gitlab/trusted-certs/slipway.crt /usr/local/share/ca-certificates/slipway.crt
 )
 
 keep_copy() {
@@ -41,8 +72,8 @@ keep_copy() {
 # A failed step is not recorded in the stack. If its files stayed, setting the former settings again would change
 # nothing: neither in the stack, nor here.
 restore_copy() {
-  local status=$? file restored=no
-  [ "$status" != 0 ] && [ -d "$WORKING_COPY" ] || exit "$status"
+  local file restored=no
+  [ "$exit_status" != 0 ] && [ -d "$WORKING_COPY" ] || return 0
   for file in "${OWN_FILES[@]}"; do
     cmp --silent "$file" "$WORKING_COPY$file" && continue
     [ -e "$file" ] || [ -e "$WORKING_COPY$file" ] || continue
@@ -50,15 +81,15 @@ restore_copy() {
     rm -f "$file"
     [ ! -e "$WORKING_COPY$file" ] || cp --archive "$WORKING_COPY$file" "$file"
   done
-  [ "$restored" = yes ] || exit "$status"
-  say "gitlab: applying the previous configuration again"
+  [ "$restored" = yes ] || return 0
   update_registry_hostname "$(sed -n "s#^external_url 'https://\([^']*\)'.*#\1#p" /etc/gitlab/gitlab.rb)"
   update-ca-certificates >/dev/null 2>&1 || true
+  [ "$applied" = yes ] || return 0
+  say "gitlab: applying the previous configuration again"
   if reconfigure; then
     gitlab-ctl hup nginx >/dev/null || true
     say "gitlab: the previous configuration is in effect"
   fi
-  exit "$status"
 }
 
 # update_registry_hostname NAME: a later step configures the registry. Until then it is turned off; after a change of
@@ -67,6 +98,10 @@ update_registry_hostname() {
   local registry=/etc/gitlab/registry.rb
   [ -e "$registry" ] || write_file "$registry" 600 <<<"registry['enable'] = false"
   sed -i "s#^registry_external_url 'https://[^:']*:#registry_external_url 'https://$1:#" "$registry"
+}
+
+write_secrets() {
+  if [ -n "$SECRETS_JSON" ]; then write_file "$SECRETS" 600 <<<"$SECRETS_JSON"; else rm -f "$SECRETS"; fi
 }
 
 trust_ca_certificate() {
@@ -79,6 +114,12 @@ trust_ca_certificate() {
     rm -f "$gitlab" "$machine"
   fi
   update-ca-certificates >/dev/null 2>&1
+}
+
+trust_mail_server() {
+  [ -n "$SMTP_CA_CERTIFICATE" ] || { rm -f "$SMTP_CA"; return; }
+  install -d -m 755 "$SSL"
+  write_file "$SMTP_CA" 644 <<<"$SMTP_CA_CERTIFICATE"
 }
 
 install_certificate() {

@@ -1,6 +1,6 @@
 # Verify that the registry can use its storage, then apply the registry's settings. Images that a registry without a
 # metadata database has left in the storage are imported into the database first.
-# Input: DATABASE, FQDN, PORT, REGISTRY_RB, and S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY (empty
+# Input: DATABASE, FQDN, PORT, PUBLIC_PORTS, REGISTRY_RB, and S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY (empty
 # without object storage).
 main() {
   local state unfinished=/etc/gitlab/registry.rb.unfinished
@@ -16,6 +16,8 @@ main() {
   fi
   storage_read "$DATABASE_NOTE" >/dev/null || finish_import "$state"
   rm -f "$unfinished" "$unfinished.new"
+  # Only now: with another port, the registry was served on the former one until it answered on the new one.
+  close_other_ports
   sha256sum /etc/gitlab/registry.rb | cut -d' ' -f1
 }
 
@@ -92,8 +94,10 @@ apply_settings() {
     die "GitLab rejects the registry's settings; the previous ones were restored"
   fi
   # The registry reads its settings only when it starts.
-  gitlab-ctl restart registry >/dev/null || die "the registry does not start; on the server, run: sudo gitlab-ctl tail registry"
-  wait_for_registry
+  if ! { gitlab-ctl restart registry >/dev/null && wait_for_registry; }; then
+    restore_settings "$1"
+    die "the registry does not respond on port $PORT with its new settings; the previous ones were restored. On the server, run: sudo gitlab-ctl tail registry"
+  fi
 }
 
 restore_settings() {
@@ -160,7 +164,7 @@ registry_responds() {
 wait_for_registry() {
   local deadline=$((SECONDS + 120))
   until registry_responds; do
-    [ "$SECONDS" -lt "$deadline" ] || die "the registry does not respond on port $PORT after two minutes; on the server, run: sudo gitlab-ctl tail registry"
+    [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.5
   done
   say "registry: responds on port $PORT"

@@ -14,6 +14,8 @@ wait_for_dns() {
 
 dns_failed() {
   local found=$1 domain=${FQDN#*.}
+  # A name that every machine with a certificate from Let's Encrypt needs.
+  [ -n "$found$(addresses_of acme-v02.api.letsencrypt.org)" ] || die "this machine cannot resolve any name: its resolvers do not respond. On the machine, run: resolvectl status; and allow DNS (port 53) in your network"
   [ -n "$found" ] || die "$FQDN does not resolve after ten minutes. Either the name servers of $domain are not those of its zone: set them at the registrar. Or a resolver was asked before the record existed, and remembers that answer for as long as the zone's SOA record says, at DigitalOcean 30 minutes. Run pulumi up again then"
   die "$FQDN resolves to ${found//$'\n'/ and } instead of $ADDRESS alone; Let's Encrypt would be sent elsewhere. Delete the other A and AAAA records, or, if the zone has none, set the name servers of $domain at the registrar to those of the zone"
 }

@@ -10,6 +10,17 @@ gitlab_api() {
     --write-out '%{http_code}' --resolve "${url#https://}:443:127.0.0.1" "$@" "$url/api/v4/$path" || true
 }
 
+# gitlab_says BODY: print what GitLab has answered, on one line. Of an error page, which is meant for browsers, its title.
+gitlab_says() {
+  local text
+  text=$(head -c 4000 "$1" | tr '\n' ' ')
+  if [[ ${text,,} =~ "<!doctype html"|"<html" ]]; then
+    text=$(sed -n 's:.*<title>\([^<]*\)</title>.*:\1:Ip' <<<"$text")
+    text="an error page${text:+ with the title \"$text\"}"
+  fi
+  printf '%s' "${text:0:300}"
+}
+
 # `pulumi up` replaces a token that has expired by itself, but notices no other reason.
 die_of_rejected_token() {
   die "GitLab rejects the stack's own API token: it was revoked there, or its owner was blocked. Replace it with: pulumi up --replace URN of gitlab-api-token-digits"
@@ -19,9 +30,15 @@ die_of_rejected_token() {
 reconfigure() {
   # Not a bare `return`: in a trap that would return the status from before the trap.
   with_heartbeat "gitlab: reconfigure" run_reconfigure && return 0
-  grep -iE '^(error|fatal)|error:|there was an error|failed|denied|refused' "$RECONFIGURE_LOG" | tail -n 15 >&2 || true
+  reconfigure_errors | tail -n 15 >&2 || true
   say "gitlab-ctl reconfigure failed; the full log is $RECONFIGURE_LOG on the server"
   return 1
+}
+# The package prints its reason below a line of its own, in red; what its steps say comes before.
+reconfigure_errors() {
+  sed 's/\x1b\[[0-9;]*m//g' "$RECONFIGURE_LOG" |
+    awk '/There was an error running gitlab-ctl reconfigure/ { reason = 1; print; next }
+      reason && NF && reason++ < 6 || tolower($0) ~ /^(error|fatal)|error:|failed|denied|refused/'
 }
 RECONFIGURE_LOG=/var/log/slipway-reconfigure.log
 run_reconfigure() {

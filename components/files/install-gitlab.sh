@@ -1,9 +1,11 @@
-# Install the pinned GitLab package and hold it. Input: GITLAB_VERSION, KEY_FINGERPRINT, KEY_URL, PACKAGES_URL.
+# Install the pinned GitLab package and hold it. Input: GITLAB_VERSION, KEY_FINGERPRINT, KEY_URL, PACKAGES_URL,
+# REQUIRED_STOPS.
 main() {
   local installed
   mountpoint --quiet /var/opt/gitlab || die "the data volume is not mounted; GitLab would store its data on the droplet"
   trust_key "$KEY_URL" gitlab-keyring
   add_apt_source gitlab-ce "$PACKAGES_URL/$(distribution)/$(codename)" gitlab-keyring
+  refuse_version
   installed=$(installed_version gitlab-ce)
   if [ "$installed" = "$GITLAB_VERSION" ]; then
     say "gitlab: $GITLAB_VERSION is installed"
@@ -15,11 +17,52 @@ main() {
     fi
     say "gitlab: installing $GITLAB_VERSION (about 2.5 GB on disk)"
     note_dumps before
-    trap remove_old_dumps EXIT
-    install_pinned gitlab-ce "$GITLAB_VERSION"
+    at_exit remove_old_dumps
+    # In a subshell, so that `die` in it does not end this script.
+    (install_pinned gitlab-ce "$GITLAB_VERSION") || { note_version; die_of_installation "$installed"; }
   fi
+  note_version
   apt-mark hold gitlab-ce >/dev/null
   installed_version gitlab-ce
+}
+
+# The package would accept an older version, whose GitLab cannot read the database. What is there may be half installed:
+# the version in the stack is still that of before an upgrade that has failed. On a new droplet there is no package, and
+# only the volume knows which version its data has; then nothing but this step refuses to skip a stop.
+refuse_version() {
+  local present stop what="the server already has GitLab"
+  present=$(present_version gitlab-ce)
+  if [ -z "$present" ]; then
+    [ -s "$DATA_VERSION" ] || return 0
+    present=$(<"$DATA_VERSION") what="the data on the volume is that of GitLab"
+  fi
+  if dpkg --compare-versions "$present" gt "$GITLAB_VERSION"; then
+    die "$what $present, and $GITLAB_VERSION cannot read its database; nothing was changed. Set gitlab.version to $present or later; to go back, restore a backup from before the upgrade in a new environment that has the older version: $WAY_BACK"
+  fi
+  for stop in $REQUIRED_STOPS; do
+    if dpkg --compare-versions "$(minor "$present")" lt "$stop" && dpkg --compare-versions "$stop" lt "$(minor "$GITLAB_VERSION")"; then
+      die "$what $present, and upgrades to $GITLAB_VERSION must stop at $stop; nothing was changed. Set gitlab.version to the latest $stop first"
+    fi
+  done
+}
+minor() { cut -d. -f1,2 <<<"$1"; }
+
+# The version whose migrations have at least begun on this volume.
+DATA_VERSION=/var/opt/gitlab/.slipway-version
+note_version() {
+  local present
+  present=$(present_version gitlab-ce)
+  [ -z "$present" ] || write_file "$DATA_VERSION" 644 <<<"$present"
+}
+WAY_BACK="make backups, then make restore STACK=new FROM=stack:ID"
+
+# die_of_installation BEFORE: say what runs now, and how to go on.
+die_of_installation() {
+  if [ "$(installed_version gitlab-ce)" = "$1" ] && [ -n "$1" ]; then
+    die "GitLab $GITLAB_VERSION could not be installed (see above); GitLab $1 continues to run. Fix the cause, then run pulumi up again"
+  fi
+  [ "$(present_version gitlab-ce)" = "$GITLAB_VERSION" ] || die "GitLab $GITLAB_VERSION could not be installed (see above). Fix the cause, then run pulumi up again"
+  die "GitLab $GITLAB_VERSION is installed, but its configuration or the migration of its database has failed (see above); GitLab is stopped. Fix the cause, then run pulumi up again, which continues here. Setting the earlier version again does not bring it back; if this cannot be fixed, restore the backup from before the upgrade in a new environment: $WAY_BACK. The full log is $PACKAGES_LOG on the server"
 }
 
 # The previous upgrade left data to migrate while GitLab runs. The next one fails half way if that has not finished.
@@ -61,7 +104,7 @@ note_dumps() {
   done
 }
 remove_old_dumps() {
-  local status=$? folder
+  local folder
   note_dumps after
   for folder in "${BACKUPS[@]}"; do
     [ -e "$folder/.slipway-after" ] || continue
@@ -72,5 +115,4 @@ remove_old_dumps() {
     mv "$folder/.slipway-kept" "$folder/.slipway-dumps"
     rm -f "$folder/.slipway-before" "$folder/.slipway-after"
   done
-  exit "$status"
 }

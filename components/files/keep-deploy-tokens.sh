@@ -3,9 +3,7 @@
 main() {
   local program printed
   program=$(mktemp --suffix=.rb)
-  # The path is fixed now: the variable is local and gone when the trap runs.
-  # shellcheck disable=SC2064
-  trap "rm -f '$program'" EXIT
+  at_exit rm -f "$program"
   printf '%s\n' "$PROGRAM" >"$program"
   # GitLab's Rails console runs as git.
   chmod 644 "$program"

@@ -5,8 +5,8 @@ installed_version() {
   { dpkg-query --show --showformat='${db:Status-Abbrev}${Version}' "$1" 2>/dev/null || true; } | sed -n 's/^[ih]i *//p'
 }
 
-# trust_key URL NAME: download signing keys and install the pinned one, and no other: apt would accept a repository that
-# any key in the file has signed.
+# trust_key URL NAME: download the signing key and install it if it is the pinned one. GitLab's file has one primary key,
+# and apt would accept a repository that any key in the file has signed: a file with another one is refused.
 trust_key() {
   local download home found
   { command -v curl && command -v gpg; } >/dev/null || install_packages ca-certificates curl gpg
@@ -17,11 +17,13 @@ trust_key() {
   install -d -m 755 /etc/apt/keyrings
   if [ "$KEY_FINGERPRINT" = unpinned ]; then
     install -m 644 "$download" "/etc/apt/keyrings/$2.asc"
-  elif grep -qxF "$KEY_FINGERPRINT" <<<"$found"; then
+  elif [ "$found" = "$KEY_FINGERPRINT" ]; then
     home=$(mktemp --directory)
     gpg --homedir "$home" --batch --quiet --import "$download" 2>/dev/null || true
     gpg --homedir "$home" --batch --armor --export "$KEY_FINGERPRINT" | write_file "/etc/apt/keyrings/$2.asc" 644
     rm -rf "$home"
+  elif grep -qxF "$KEY_FINGERPRINT" <<<"$found"; then
+    die "the file at $1 has more keys than $KEY_FINGERPRINT: $(paste --serial --delimiters=, <<<"$found"); nothing was installed. Find out from GitLab's documentation who has added one"
   else
     die "the key at $1 is $(paste --serial --delimiters=, <<<"${found:-not a key}"), not $KEY_FINGERPRINT; nothing was installed"
   fi
@@ -41,10 +43,19 @@ add_apt_source() {
 distribution() { sed -n 's/^ID=//p' /etc/os-release; }
 codename() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
 
-# require_available NAME VERSION: stop before anything is changed if the repository does not have this version.
+# present_version NAME: also of a package whose installation was interrupted or has failed.
+present_version() {
+  { dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$1" 2>/dev/null || true; } |
+    sed -nE '/^(not-installed|config-files) /!s/^[a-z-]+ //p'
+}
+
+# require_available NAME VERSION: stop before anything is changed if the repository does not have this version. Its list
+# is downloaded alone, because apt continues with an old one if one of several fails.
 require_available() {
   local versions
-  with_apt_lock apt-get -qq update || die "the package lists could not be downloaded; nothing was installed"
+  with_apt_lock apt-get -qq update -o "Dir::Etc::sourcelist=/etc/apt/sources.list.d/$1.list" -o Dir::Etc::sourceparts=- \
+    -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any ||
+    die "the list of packages could not be downloaded from the repository of $1; nothing was installed"
   versions=$(apt-cache madison "$1" | awk '{ print $3 }')
   grep -qxF "$2" <<<"$versions" || die "$1 $2 is not in the repository; nothing was installed"
 }

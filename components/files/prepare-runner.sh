@@ -1,7 +1,8 @@
 # Harden a machine for jobs and install Docker and the pinned gitlab-runner.
-# Input: ADMIN_USER, APPARMOR_PROFILE, AUTHORIZED_KEYS, BUILDER, HOSTNAME, JOB_FIREWALL, JOB_FIREWALL_SERVICE,
-# KEY_FINGERPRINT, PRUNE, PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL,
-# RUNNER_PACKAGES_URL, RUNNER_VERSION, SERVICE_DROP_IN, STORAGE_CONF.
+# Input: ADMIN_USER, APPARMOR_PROFILE, APT_CONF, AUTHORIZED_KEYS, BANNER, BUILDER, COREDUMP_CONF, FAIL2BAN_CONF,
+# HOSTNAME, JOB_FIREWALL, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT, LIMITS_CONF, MODPROBE_CONF, PRUNE, PRUNE_SERVICE,
+# PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION,
+# SERVICE_DROP_IN, SSHD_CONF, STORAGE_CONF, SYSCTL_CONF.
 readonly DRAIN_SECONDS=900
 
 main() {
@@ -9,7 +10,9 @@ main() {
   remove_first_contact_keys
   harden_ssh
   hostnamectl set-hostname "$HOSTNAME"
+  harden_system
   configure_firewall
+  close_other_ports
   install_docker
   configure_mirror
   install_housekeeping
@@ -38,11 +41,12 @@ configure_buildah() {
   command -v apparmor_parser >/dev/null || install_packages apparmor || die "AppArmor's tools could not be installed"
   # Older versions of AppArmor neither support the rule nor need it.
   [ -e /etc/apparmor.d/abi/4.0 ] || APPARMOR_PROFILE=$(grep -vE '^abi |userns,' <<<"$APPARMOR_PROFILE")
-  write_file /etc/apparmor.d/slipway-builder 644 <<<"$APPARMOR_PROFILE"
-  apparmor_parser --replace /etc/apparmor.d/slipway-builder || die "AppArmor rejects the profile slipway-builder; no job could start"
+  write_checked /etc/apparmor.d/slipway-builder 644 apparmor_parser --replace /etc/apparmor.d/slipway-builder <<<"$APPARMOR_PROFILE" ||
+    die "AppArmor rejects the profile slipway-builder; no job could start with it"
 }
 
 install_runner() {
+  local failed
   trust_key "$RUNNER_KEY_URL" runner_gitlab-runner
   # One repository for all releases of a distribution (docs.gitlab.com, install/mirror).
   add_apt_source gitlab-runner "$RUNNER_PACKAGES_URL/$(distribution)" runner_gitlab-runner
@@ -54,7 +58,7 @@ install_runner() {
     export NO_DOCKER_PRUNE=1
     # In a subshell, so that `die` in it does not end this script. Downgrades are safe: a runner keeps no data.
     (install_pinned gitlab-runner "$RUNNER_VERSION" "gitlab-runner-helper-images=$RUNNER_VERSION" --allow-downgrades) ||
-      { systemctl start gitlab-runner 2>/dev/null || true; exit 1; }
+      { failed=$?; systemctl start gitlab-runner 2>/dev/null || true; exit "$failed"; }
   fi
   apt-mark hold gitlab-runner gitlab-runner-helper-images >/dev/null
 }

@@ -3,9 +3,7 @@
 main() {
   local program status
   program=$(mktemp --suffix=.rb)
-  # The path is fixed now: the variable is local and gone when the trap runs.
-  # shellcheck disable=SC2064
-  trap "rm -f '$program'" EXIT
+  at_exit rm -f "$program"
   printf '%s\n' "$PROVISION_RB" >"$program"
   # GitLab's Rails console runs as git. The program is not secret; what it reads on standard input is.
   chmod 644 "$program"

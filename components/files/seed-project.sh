@@ -8,7 +8,7 @@ main() {
   case $status in
     200) ;;
     401 | 403) die_of_rejected_token ;;
-    *) die "GitLab responds with $status when asked for the files of project $PROJECT_ID: $(head -c 300 "$body")" ;;
+    *) die "GitLab responds with $status when asked for the files of project $PROJECT_ID: $(gitlab_says "$body")" ;;
   esac
   # Created by GitLab with the project, and by the stack.
   if grep -oE '"path": *"[^"]*"' "$body" | grep -qvE '"(README\.md|\.gitlab-ci\.yml)"$'; then
@@ -20,9 +20,9 @@ main() {
     --header 'Content-Type: application/json' <<<"$COMMIT")
   case $status in
     201) say "project $PROJECT_ID: the sample application is committed" ;;
-    400) grep -q 'already exists' "$body" || die "GitLab rejects the sample application: $(head -c 300 "$body")" ;;
+    400) grep -q 'already exists' "$body" || die "GitLab rejects the sample application: $(gitlab_says "$body")" ;;
     401 | 403) die_of_rejected_token ;;
-    *) die "GitLab responds with $status to the sample application of project $PROJECT_ID: $(head -c 300 "$body")" ;;
+    *) die "GitLab responds with $status to the sample application of project $PROJECT_ID: $(gitlab_says "$body")" ;;
   esac
   rm -f "$body"
   printf 'seeded\n'

@@ -12,41 +12,52 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pulumi
-from pydantic import ValidationError
 
+from components.settings.alerts import Alerts
 from components.settings.backup import Backup
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
-from components.settings.errors import SettingsError, format_errors
+from components.settings.errors import SettingsError
 from components.settings.gitlab import Packages
+from components.settings.images import ImageSettings
 from components.settings.projects import ExtraStage, ProjectSettings
+from components.settings.recover import NEW, Recover
 from components.settings.registry import S3, Storage
-from components.settings.runners import Builder, RunnerSettings
-from components.settings.secrets import encrypted_config, plain_secrets
+from components.settings.runners import AccessLevel, Builder, RunnerSettings, tag_of_protected_jobs
+from components.settings.secrets import encrypted_config, hidden_lines, plain_secrets, without_secrets
+from components.settings.shown import shown
 from components.settings.stack_file import DnsZone, Removal, Settings
+from components.settings.validation import Validated, Validity, validate
 
 #: The folder of the program and of `Pulumi.yaml`.
 _ROOT: Final = Path(__file__).resolve().parents[2]
 #: Linux, HOST_NAME_MAX.
 _LONGEST_HOST_NAME: Final = 64
+#: No setting is nested deeper, and Python would give up on what is nested without end.
+_DEEPEST: Final = 20
 
 __all__ = [
+    "NEW",
     "S3",
+    "AccessLevel",
+    "Alerts",
     "Backup",
     "Builder",
     "Certificate",
     "CertificateSource",
     "DnsZone",
     "ExtraStage",
+    "ImageSettings",
     "Packages",
     "ProjectSettings",
     "Reading",
+    "Recover",
     "Removal",
     "RunnerSettings",
     "Settings",
@@ -55,42 +66,38 @@ __all__ = [
     "load",
     "of_stack",
     "read",
+    "tag_of_protected_jobs",
 ]
 
 
-#: What stands for a key that is not valid, so that the rest can be checked; for all others, their default does. Nothing
-#: is created with it.
-_PLACEHOLDERS: Final = {
-    "domain": "placeholder.invalid",
-    "adminCidrs": ["192.0.2.1/32"],
-    "registry": {"storage": "filesystem"},
-}
-_CREDENTIALS: Final = "DIGITALOCEAN_TOKEN"
 #: As the provider reads them.
 _SPACES_KEY: Final = ("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY")
+#: Where Pulumi's own programs for DigitalOcean have the API token.
+_TOKEN_KEY: Final = "digitalocean:token"  # noqa: S105 - a name
+#: The list that `pulumi new` asks for.
+_LISTED_KEY: Final = "adminCidrs"
+#: Of `PROJECT-STACK`, which begins the names of all things. Buckets have the shortest names.
+_LONGEST_PREFIX: Final = 45
+_LONGEST_PROJECT: Final = 30
 
 
 @dataclass(frozen=True)
 class Reading:
     """A stack file as far as it is valid, and every error in it.
 
-    In `settings`, a default or a placeholder stands for each top-level key in `invalid`, which also names the API token
-    if there is none. `has_spaces_key` says whether the environment has a key for Spaces.
+    In `settings`, a default or a placeholder stands for each key that is not valid. `has_credentials` says whether the
+    environment has an API token, and `has_spaces_key` whether it has a key for Spaces.
     """
 
     settings: Settings
-    invalid: frozenset[str]
+    validity: Validity
     errors: tuple[str, ...]
-    has_spaces_key: bool = False
+    has_credentials: bool
+    has_spaces_key: bool
 
-    def has(self, *keys: str) -> bool:
-        """Whether all of these top-level keys are valid on their own."""
-        return self.invalid.isdisjoint(keys)
-
-    @property
-    def has_credentials(self) -> bool:
-        """Whether there is an API token."""
-        return self.has(_CREDENTIALS)
+    def has(self, *paths: str) -> bool:
+        """Whether everything at and below these key paths is valid on its own."""
+        return self.validity.has(*paths)
 
     def complete(self, further: Collection[str] = ()) -> Settings:
         """Return the settings.
@@ -108,6 +115,9 @@ def of_stack() -> Reading:
     config = dict(pulumi.runtime.config.CONFIG.get())
     encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
     project, stack = pulumi.get_project(), pulumi.get_stack()
+    if token := config.get(_TOKEN_KEY):
+        # As in Pulumi's providers, the stack's own wins. Requests of the program itself take it from there.
+        os.environ["DIGITALOCEAN_TOKEN"] = token
     return read(project, stack, config, encrypted, stack_file=encrypted_config(_ROOT, project, stack))
 
 
@@ -148,47 +158,32 @@ def read(
         stack_file: the same settings as `encrypted_config` reads them from the stack file, if there is one.
     """
     missing = _missing_credentials(environment)
-    errors = [*missing, *_half_a_spaces_key(environment), *_bad_stack_name(stack)]
+    errors = [*missing, *_half_a_spaces_key(environment), *_bad_names(project, stack)]
+    errors += _plain_token(config, secret_keys)
     ours = {key.removeprefix(f"{project}:"): value for key, value in config.items() if key.startswith(f"{project}:")}
     dotted = _dotted_keys(ours)
     errors += dotted.values()
     values = {key: _parsed(key, value) for key, value in ours.items() if key not in dotted}
-    errors += plain_secrets(values, {key.removeprefix(f"{project}:") for key in secret_keys}, stack_file or {})
+    encrypted = {key.removeprefix(f"{project}:") for key in secret_keys}
+    errors += [*plain_secrets(values, encrypted, stack_file or {}), *hidden_lines(stack_file or {})]
     errors += _long_machine_names(f"{project}-{stack}", values.get("runners"))
-    settings, invalid, found = _validated(values)
-    reading = Reading(settings, invalid | ({_CREDENTIALS} if missing else frozenset()), ())
-    errors += [*found, *_conflicts(reading)]
-    return replace(reading, errors=tuple(errors), has_spaces_key=all(environment.get(name) for name in _SPACES_KEY))
+    found = validate(values)
+    errors += [*found.errors, *_conflicts(found)]
+    return Reading(
+        found.settings,
+        found.validity,
+        tuple(dict.fromkeys(without_secrets(errors, values, encrypted, stack_file or {}))),
+        has_credentials=not missing,
+        has_spaces_key=all(environment.get(name) for name in _SPACES_KEY),
+    )
 
 
-def _validated(values: Mapping[str, Any]) -> tuple[Settings, frozenset[str], list[str]]:
-    """The settings without what is invalid, the top-level keys that are, and why."""
-    try:
-        return Settings.model_validate(values), frozenset(), []
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-    # The default of a key is reported under the name of its field.
-    keys = {name: field.alias or name for name, field in Settings.model_fields.items()}
-    wrong = {keys.get(str(detail["loc"][0]), str(detail["loc"][0])) for detail in details}
-    if "adminsFromAnywhere" in wrong:
-        # The two are checked against each other.
-        wrong.add("adminCidrs")
-    elif "adminCidrs" in wrong:
-        wrong.add("adminsFromAnywhere")
-    placeholders = {key: value for key, value in _PLACEHOLDERS.items() if key in wrong}
-    valid = {key: value for key, value in values.items() if key not in wrong}
-    settings = Settings.model_validate({**placeholders, **valid})
-    return settings, frozenset(wrong), format_errors(details, Settings)
-
-
-def _conflicts(reading: Reading) -> Iterator[str]:
-    """Conflicts between top-level keys that are valid on their own, even if there are errors elsewhere."""
-    settings = reading.settings
-    if reading.has("certificate"):
-        fqdn = settings.fqdn if reading.has("domain", "hostname") else None
-        yield from certificate_errors(settings.certificate, fqdn, datetime.datetime.now(tz=datetime.UTC))
-    if reading.has("projects", "runners"):
-        yield from conflicts_between(settings.projects, settings.runners)
+def _conflicts(found: Validated) -> Iterator[str]:
+    """Conflicts between keys that are valid on their own, even if there are errors elsewhere."""
+    settings, validity = found.settings, found.validity
+    fqdn = settings.fqdn if validity.has("domain", "hostname") else None
+    yield from certificate_errors(settings.certificate, fqdn, datetime.datetime.now(tz=datetime.UTC))
+    yield from conflicts_between(settings, validity)
 
 
 def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
@@ -196,7 +191,17 @@ def _missing_credentials(environment: Mapping[str, str]) -> list[str]:
         return []
     return [
         "DIGITALOCEAN_TOKEN: is not set in the environment; DigitalOcean would reject every call. "
-        "Create a token with full access under API in the control panel, and export it"
+        "Create a token under API in the control panel, and export it, or set it with: pulumi config set --secret "
+        f"{_TOKEN_KEY}"
+    ]
+
+
+def _plain_token(config: Mapping[str, str], secret_keys: Collection[str]) -> list[str]:
+    if _TOKEN_KEY not in config or _TOKEN_KEY in secret_keys:
+        return []
+    return [
+        f"{_TOKEN_KEY}: is not encrypted; whoever reads the stack file could use the account. Delete that token in the "
+        f"control panel, create another one, and set it with: pulumi config set --secret {_TOKEN_KEY}"
     ]
 
 
@@ -211,13 +216,23 @@ def _half_a_spaces_key(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _bad_stack_name(stack: str) -> list[str]:
-    if re.fullmatch(r"[a-z][a-z0-9-]{0,36}", stack):
-        return []
-    return [
-        f"stack: {stack} cannot be part of the names of droplets, volumes and buckets; DigitalOcean would reject them. "
-        "Use at most 37 lowercase letters, digits and dashes, starting with a letter: pulumi stack rename …"
-    ]
+def _bad_names(project: str, stack: str) -> list[str]:
+    """Errors in the two parts of the names of all things."""
+    name, errors = r"[a-z][a-z0-9-]*", []
+    if not re.fullmatch(name, project) or len(project) > _LONGEST_PROJECT:
+        errors.append(
+            f"project: {shown(project)} cannot be part of the names of droplets, volumes and buckets; DigitalOcean "
+            f"would reject them. Set name in Pulumi.yaml to at most {_LONGEST_PROJECT} lowercase letters, digits and "
+            "dashes, starting with a letter"
+        )
+    longest = _LONGEST_PREFIX - len("-") - min(len(project), _LONGEST_PROJECT)
+    if not re.fullmatch(name, stack) or len(stack) > longest:
+        errors.append(
+            f"stack: {stack} cannot be part of the names of droplets, volumes and buckets; DigitalOcean would reject "
+            f"them. Use at most {longest} lowercase letters, digits and dashes, starting with a letter: "
+            "pulumi stack rename …"
+        )
+    return errors
 
 
 def _dotted_keys(keys: Collection[str]) -> dict[str, str]:
@@ -238,7 +253,7 @@ def _long_machine_names(prefix: str, runners: Any) -> list[str]:
     )
     longest = _LONGEST_HOST_NAME - len(f"{prefix}--10")
     return [
-        f"runners[{number}].name: {name} is too long beside the stack's name; Linux has no longer host names. "
+        f"runners[{number}].name: {shown(name)} is too long beside the stack's name; Linux has no longer host names. "
         f"Use at most {longest} characters"
         for number, name in enumerate(names)
         if isinstance(name, str) and len(name) > longest
@@ -247,10 +262,29 @@ def _long_machine_names(prefix: str, runners: Any) -> list[str]:
 
 def _parsed(key: str, value: str) -> Any:
     field = next((field for field in Settings.model_fields.values() if field.alias == key), None)
-    if field is None or field.annotation is str or not value.startswith(("[", "{")):
+    if field is None or field.annotation is str:
         return value
+    if not value.startswith(("[", "{")):
+        return _listed(value) if key == _LISTED_KEY else value
     try:
-        return json.loads(value)
-    except ValueError:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
         # Reported as an error of its type.
         return value
+    return _shallow(parsed, _DEEPEST)
+
+
+def _listed(value: str) -> list[str]:
+    """The entries of a list, as people type them: `pulumi new` can ask for texts only."""
+    return [entry.strip() for entry in value.split(",") if entry.strip()]
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    """The same without what is nested deeper than that, which is no setting."""
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return None
+    if isinstance(value, list):
+        return [_shallow(one, levels - 1) for one in value]
+    return {key: _shallow(one, levels - 1) for key, one in value.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final
 
-from pydantic import AliasChoices, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, field_validator
 
 from components.rendering import script
-from components.settings.section import ENVIRONMENT, Section, refuse
+from components.settings.section import ENVIRONMENT, Contradiction, Section
 from components.settings.strings import Certificates, EmailAddress, HttpsUrl
 
 _STAGING_DIRECTORY: Final = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -86,40 +86,40 @@ class Certificate(Section):
         lets_encrypt = self.source is CertificateSource.LETS_ENCRYPT and self.acme_directory is None
         return "letsencrypt.org" if lets_encrypt else None
 
-    @model_validator(mode="after")
-    def _is_complete(self) -> Self:
-        refuse(self._contradictions())
-        return self
-
-    def _contradictions(self) -> Iterator[str]:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Keys of one source beside the other source, and incomplete ones."""
         given = self.chain is not None or self.private_key is not None
         if self.source is CertificateSource.LETS_ENCRYPT and given:
-            yield (
+            yield Contradiction(
+                ("source",),
                 "has chain or privateKey, but source is lets-encrypt; they would be ignored. "
-                "Set source to provided, or remove them"
+                "Set source to provided, or remove them",
             )
         if self.source is CertificateSource.PROVIDED and not (self.chain and self.private_key):
-            yield (
+            yield Contradiction(
+                ("source", "chain", "privateKey"),
                 "has source provided without both chain and privateKey; nginx would not start. "
-                "Set certificate.chain, and certificate.privateKey with --secret"
+                "Set certificate.chain, and certificate.privateKey with --secret",
             )
         if self.acme_staging and self.acme_directory:
-            yield (
+            yield Contradiction(
+                ("acmeStaging", "acmeDirectory"),
                 "has both acmeStaging and acmeDirectory; only one of the two servers can issue the certificate. "
-                "Remove one of them"
+                "Remove one of them",
             )
         if self.source is CertificateSource.PROVIDED and (
             self.acme_directory or self.acme_staging or self.contact_email
         ):
-            yield (
+            yield Contradiction(
+                ("source",),
                 "has acmeDirectory, acmeStaging or contactEmail, but source is provided; they would be ignored. "
-                "Set source to lets-encrypt, or remove them"
+                "Set source to lets-encrypt, or remove them",
             )
 
     @field_validator("private_key")
     @classmethod
     def _is_a_private_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", value.get_secret_value()):
+        if value is not None and not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", value.get_secret_value()):
             message = (
                 "is not a private key in PEM format; nginx would not start. "
                 "Paste the text, including its -----BEGIN line"

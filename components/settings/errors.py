@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any, Final, get_origin
@@ -12,7 +13,8 @@ from pydantic import AliasChoices, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from components.settings.section import RelatedKeyError, SectionError
+from components.settings.section import SectionError
+from components.settings.shown import on_one_line, shown
 
 #: What pydantic reports, in this project's words: what is wrong, what would happen, what to do. `{found}` is pydantic's
 #: own message; the other names are the context that it gives for that type of error.
@@ -30,6 +32,7 @@ _SENTENCES: Final = {
     "less_than_equal": "is too large; it would be rejected. Use {le} or less",
     "string_too_long": "is too long; it would be rejected. Use at most {max_length} characters",
     "string_type": "is not a string; it would be read as something else. Put it in quotes",
+    "too_long": "has too many entries; it would be rejected. List at most {max_length}",
     "too_short": "has too few entries; there would be nothing to do. List at least {min_length}",
     "tuple_type": "is not a list; it cannot be read. Write one entry per line, each after a dash",
 }
@@ -67,15 +70,17 @@ def _each(detail: ErrorDetails) -> list[ErrorDetails]:
 
 def _format_error(detail: ErrorDetails, model: type[BaseModel]) -> str:
     location = detail["loc"]
-    if isinstance(related := detail.get("ctx", {}).get("error"), RelatedKeyError):
-        location = (*location[:-1], *related.path.split("."))
-    path = _pulumi_path(location)
     current = _current_name(location, model)
     if current and detail["type"] == "extra_forbidden":
-        return f"{path}: is the former name of {current}, which is set as well; it would be ignored. Remove it"
+        message = f"is the former name of {current}, which is set as well; it would be ignored. Remove it"
+        return line_of(location, message)
     message = _message(detail, model)
-    line = f"{path}: {message}" if path else message
-    return f"{line}. The key is now called {current}" if current else line
+    return line_of(location, f"{message}. The key is now called {current}" if current else message)
+
+
+def line_of(location: Location, message: str) -> str:
+    """One line about the key at a location."""
+    return on_one_line(f"{pulumi_path(location)}: {message}")
 
 
 def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
@@ -86,30 +91,41 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"is not a setting; it would have no effect. {_suggestion(location, model)}"
     if detail["type"] == "missing":
         secret = "--secret " if _is_secret(location, model) else ""
-        command = f"pulumi config set {secret}--path {shlex.quote(_pulumi_path(location))} …"
+        command = f"pulumi config set {secret}--path {shlex.quote(pulumi_path(location))} …"
         return f"is missing; nothing can be created without it. Set it with: {command}"
     sentence = _SENTENCES.get(detail["type"], "is invalid; it would fail later. {found}")
-    return sentence.format(found=detail["msg"], **detail.get("ctx", {}))
+    return sentence.format(found=shown(detail["msg"]), **detail.get("ctx", {}))
 
 
 def secret_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The keys that lead to each secret below `model`, with `*` for names that the user chooses."""
     for name, field in model.model_fields.items():
         path = (*prefix, field.alias or name)
-        if _holds_secret(field):
-            yield path
         named = ("*",) if get_origin(field.annotation) is dict else ()
+        if _holds_secret(field):
+            yield (*path, *named)
         for section in sections_of(field.annotation):
             yield from secret_paths(section, (*path, *named))
 
 
-def _pulumi_path(location: Location) -> str:
+def pulumi_path(location: Location) -> str:
     """A key path in the notation of `pulumi config set --path`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+    return "".join(map(_step, location)).removeprefix(".")
+
+
+def _step(part: int | str) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if re.fullmatch(r"[\w-]+", part, re.ASCII) else f'["{shown(part)}"]'
+
+
+def location_of(path: str) -> Location:
+    """The location at a key path of the program's own; those of users may have other characters."""
+    return tuple(int(step) if step.isdigit() else step for step in re.findall(r"\w+", path))
 
 
 def _is_secret(location: Location, model: type[BaseModel]) -> bool:
-    fields = _section_of(location, model).model_fields.values()
+    fields = section_of(location, model).model_fields.values()
     return any(field.alias == location[-1] and _holds_secret(field) for field in fields)
 
 
@@ -118,24 +134,32 @@ def _holds_secret(field: FieldInfo) -> bool:
 
 
 def _suggestion(location: Location, model: type[BaseModel]) -> str:
-    section = _section_of(location, model)
-    known = [field.alias or name for name, field in section.model_fields.items()]
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(sorted(known))}"
+    known = [field.alias or name for name, field in section_of(location, model).model_fields.items()]
+    nearest = nearest_key(location, model)
+    return f"Did you mean {nearest}?" if nearest else f"Known keys: {', '.join(sorted(known))}"
+
+
+def nearest_key(location: Location, model: type[BaseModel]) -> str | None:
+    """The key that the unknown one at `location` was probably meant to be."""
+    known = {
+        (field.alias or name).lower(): field.alias for name, field in section_of(location, model).model_fields.items()
+    }
+    close = difflib.get_close_matches(str(location[-1]).lower().replace("_", ""), known, n=1)
+    return known[close[0]] if close else None
 
 
 def _current_name(location: Location, model: type[BaseModel]) -> str | None:
     """The current name of the key at `location`, if the stack file uses its former name."""
     if not location:
         return None
-    for field in _section_of(location, model).model_fields.values():
+    for field in section_of(location, model).model_fields.values():
         former = field.validation_alias.choices[1:] if isinstance(field.validation_alias, AliasChoices) else []
         if location[-1] in former:
             return field.alias
     return None
 
 
-def _section_of(location: Location, model: type[BaseModel]) -> type[BaseModel]:
+def section_of(location: Location, model: type[BaseModel]) -> type[BaseModel]:
     """The section that the key at `location` is in; list indexes and names that the user chose are skipped."""
     for part in location[:-1]:
         found = [field for field in model.model_fields.values() if field.alias == part]

@@ -7,13 +7,21 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
-from components.settings.strings import matching
+from components.settings.shown import shown
 
 #: GitLab's own pages have these names below a project's URL (`lib/gitlab/path_regex.rb`, in any case).
 _RESERVED_PATHS: Final = frozenset(
     {"badges", "blame", "blob", "builds", "commits", "create", "create_dir", "edit", "files", "find_file", "new"}
     | {"preview", "raw", "refs", "tree", "update", "wikis"}
 )
+#: The same at the top, where groups and users are.
+_RESERVED_AT_THE_TOP: Final = frozenset(
+    {".well-known", "404.html", "422.html", "500.html", "502.html", "503.html", "admin", "api", "assets", "dashboard"}
+    | {"deploy.html", "explore", "favicon.ico", "favicon.png", "files", "groups", "health_check", "help", "import"}
+    | {"jwt", "login", "oauth", "profile", "projects", "public", "robots.txt", "s", "search", "sitemap", "sitemap.xml"}
+    | {"sitemap.xml.gz", "snippets", "unsubscribes", "uploads", "users", "v2"}
+)
+_LONGEST_NAME: Final = 255
 #: The deploy token's user name is the path and a suffix, within GitLab's 255 characters.
 _LONGEST_PATH: Final = 250
 #: `lib/gitlab/ci/config/entry/processable.rb`, and the column of the database.
@@ -51,10 +59,10 @@ def _project_path(value: str) -> str:
         )
         raise ValueError(message)
     if value.endswith((".git", ".atom")):
-        message = f"{value} ends in .git or .atom; GitLab would reject it. Use it without the ending"
+        message = f"{shown(value)} ends in .git or .atom; GitLab would reject it. Use it without the ending"
         raise ValueError(message)
     if value.lower() in _RESERVED_PATHS:
-        message = f"{value} is reserved for GitLab's own pages; GitLab would reject it. Choose another name"
+        message = f"{shown(value)} is reserved for GitLab's own pages; GitLab would reject it. Choose another name"
         raise ValueError(message)
     return value
 
@@ -62,7 +70,7 @@ def _project_path(value: str) -> str:
 def _branch(value: str) -> str:
     if not value or _NO_BRANCH.fullmatch(value) or len(value.encode()) > _LONGEST_BRANCH:
         message = (
-            f"{value!r} is not a branch name; git or GitLab would reject it. "
+            f"{shown(value)} is not a branch name; git or GitLab would reject it. "
             "Use one such as main or release/1.0 (rules: git check-ref-format)"
         )
         raise ValueError(message)
@@ -77,35 +85,45 @@ def _job(value: str) -> str:
         )
         raise ValueError(message)
     if value.startswith("."):
-        message = f"{value} starts with a dot; GitLab would hide the job and never run it. Remove the dot"
+        message = f"{shown(value)} starts with a dot; GitLab would hide the job and never run it. Remove the dot"
         raise ValueError(message)
     if value in _OWN_JOBS:
-        message = f"{value} is already a stage; there would be two stages of that name. Choose another name"
+        message = f"{shown(value)} is already a stage; there would be two stages of that name. Choose another name"
         raise ValueError(message)
     if value in _KEYWORDS:
         message = (
-            f"{value} is a keyword of .gitlab-ci.yml; GitLab would not read it as an ordinary job, and pipelines would "
-            "fail. Choose another name"
+            f"{shown(value)} is a keyword of .gitlab-ci.yml; GitLab would not read it as an ordinary job, and "
+            "pipelines would fail. Choose another name"
         )
         raise ValueError(message)
     if value.lower() in _YAML_WORDS:
         message = (
-            f"{value} is read as true, false or nothing in YAML; GitLab would not find the job. Choose another name"
+            f"{shown(value)} is read as true, false or nothing in YAML; GitLab would not find the job. "
+            "Choose another name"
+        )
+        raise ValueError(message)
+    return value
+
+
+def _group(value: str) -> str:
+    first, *rest = value.lower().split("/")
+    names = re.fullmatch(r"[a-zA-Z0-9_.][\w.-]*(/[a-zA-Z0-9_.][\w.-]*)*", value, re.ASCII)
+    if not names or any(len(one) > _LONGEST_NAME or one.endswith((".git", ".atom", ".")) for one in [first, *rest]):
+        message = (
+            "is not the path of a group; no group could be found. "
+            "Use the path from the group's URL, such as team or team/sub"
+        )
+        raise ValueError(message)
+    if first in _RESERVED_AT_THE_TOP or not _RESERVED_PATHS.isdisjoint(rest):
+        message = (
+            f"{shown(value)} is an address of GitLab's own pages; no group can have it. "
+            "Use the path from the group's URL, such as team or team/sub"
         )
         raise ValueError(message)
     return value
 
 
 ProjectPath = Annotated[str, AfterValidator(_project_path)]
-Group = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"[a-zA-Z0-9_.][\w.-]*(/[a-zA-Z0-9_.][\w.-]*)*",
-            "is not the path of a group; no group could be found. "
-            "Use the path from the group's URL, such as team or team/sub",
-        )
-    ),
-]
+Group = Annotated[str, AfterValidator(_group)]
 Branch = Annotated[str, AfterValidator(_branch)]
 StageName = Annotated[str, AfterValidator(_job)]

@@ -5,12 +5,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from components.settings.gitlab_names import Branch, Group, ProjectPath, StageName
-from components.settings.section import ENVIRONMENT, PROMOTED, Section, refuse
+from components.settings.images import (
+    NATIVE_PLATFORM,
+    BuildSettings,
+    ImageSettings,
+    TestSettings,
+    references,
+    untestable,
+)
+from components.settings.patterns import LONGEST_KEPT, LONGEST_PROTECTED, pattern_errors
+from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, refuse, whole_number
+from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
 
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
@@ -20,7 +38,7 @@ _PREDEFINED: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI")
 #: What the jobs of the stack's pipeline rely on; a variable of the project would take precedence over it.
 _OF_THE_PIPELINE: Final = re.compile(
     r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
-    r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
+    r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE|SLIPWAY_RUNNER_TAG"
 )
 #: GitLab, Ci::Variable and Project.
 _LONGEST_VALUE: Final = 10_000
@@ -29,7 +47,8 @@ ProjectId = Annotated[
     str,
     AfterValidator(
         matching(
-            r"\d+", "is not a project ID; no project could be found. Use the project ID shown on the project's page"
+            r"[1-9]\d{0,18}",
+            "is not a project ID; no project could be found. Use the project ID shown on the project's page",
         )
     ),
 ]
@@ -64,6 +83,12 @@ class Variable(Section):
     @field_validator("value")
     @classmethod
     def _fits(cls, value: SecretStr) -> SecretStr:
+        if "\0" in value.get_secret_value():
+            message = (
+                "contains a NUL character, which no environment variable can hold; GitLab would reject it. "
+                "Encode the value, for example with base64"
+            )
+            raise ValueError(message)
         if len(value.get_secret_value()) > _LONGEST_VALUE:
             message = (
                 f"has more than {_LONGEST_VALUE} characters; GitLab would reject it. "
@@ -72,43 +97,24 @@ class Variable(Section):
             raise ValueError(message)
         return value
 
-    @model_validator(mode="after")
-    def _can_be_masked(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """A value that is to be masked, but cannot be."""
         if self.masked and not _MASKABLE.fullmatch(self.value.get_secret_value()):
             message = (
                 "has a value that cannot be masked; GitLab would reject it. "
                 "Use at least 8 characters without spaces or line breaks, or set masked to false"
             )
-            raise ValueError(message)
-        return self
+            yield Contradiction(("value", "masked"), message)
 
 
-#: GitLab stores patterns of up to 255 characters; the rest is for the tags that are kept anyway.
-_LONGEST_PATTERN: Final = 150
-
-
-def _pattern_errors(value: str) -> Iterator[str]:
-    try:
-        re.compile(value)
-    except re.error as error:
-        yield f"{value!r} is not a regular expression ({error}); GitLab would reject it. Correct it"
-    if re.search(r"\(\?<?[=!]|\\[1-9]", value):
-        yield (
-            f"{value!r} looks around or back; GitLab's expressions (RE2) cannot, and it would reject this one. "
-            "Use an expression without that"
-        )
-    if len(value) > _LONGEST_PATTERN:
-        yield f"has {len(value)} characters; GitLab would reject it. Use at most {_LONGEST_PATTERN}"
-
-
-def _variable_errors(key: str, *, of_the_stack: bool) -> Iterator[str]:
+def _variable_errors(key: str) -> Iterator[str]:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", key):
         yield (
-            f"{key} is not a variable name; GitLab would reject it, or no shell could set it. "
+            f"{shown(key)} is not a variable name; GitLab would reject it, or no shell could set it. "
             "Use at most 255 letters, digits and underscores, not starting with a digit"
         )
-    elif _PREDEFINED.fullmatch(key) or (of_the_stack and _OF_THE_PIPELINE.fullmatch(key)):
-        yield f"{key} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name"
+    elif _PREDEFINED.fullmatch(key):
+        yield f"{shown(key)} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name"
 
 
 class ProjectSettings(Section):
@@ -173,13 +179,28 @@ class ProjectSettings(Section):
         "image.",
         json_schema_extra={"unset": "`true`; `false` if imported"},
     )
+    build: BuildSettings | None = Field(
+        default=None,
+        description="How the image of the stack's pipeline is built.",
+        json_schema_extra={"unset": "from `Dockerfile`, with the whole repository as its context"},
+    )
+    test: TestSettings | None = Field(
+        default=None,
+        description="How that image is tested.",
+        json_schema_extra={"unset": "`npm test` with the sample, otherwise no tests"},
+    )
+    images: tuple[ImageSettings, ...] = Field(
+        default=(),
+        description="The images of a repository that has several, in place of `build` and `test`.",
+        json_schema_extra={"unset": "one image, with the project's path"},
+    )
     provenance: bool | None = Field(
         default=None,
         description="Whether images of the stack's pipeline carry a provenance attestation: a record, beside the image "
         "and under the same digest, of what it was built from and how. Only Docker writes one.",
         json_schema_extra={"unset": "`true` with Docker; Buildah writes none"},
     )
-    keep_images: Literal[1, 5, 10, 25, 50, 100] | None = Field(
+    keep_images: Annotated[Literal[1, 5, 10, 25, 50, 100], BeforeValidator(whole_number)] | None = Field(
         default=None,
         description="How many images the cleanup policy keeps, in addition to `latest` and the default branch's image.",
         json_schema_extra={"unit": "images", "unset": "`10`; the policy is unchanged if imported"},
@@ -197,6 +218,18 @@ class ProjectSettings(Section):
         description="Whether a cleanup policy deletes images that are older than 30 days, once a day; `false` turns it "
         "off.",
         json_schema_extra={"unset": "`true`; the policy is unchanged if imported"},
+    )
+    protect_tags: bool | None = Field(
+        default=None,
+        description="Whether only maintainers, and jobs that they started, can push or delete the tags `latest` and "
+        "that of the default branch, in all image repositories of the project.",
+        json_schema_extra={"unset": "`true` if the stack protects the default branch, otherwise `false`"},
+    )
+    protected_tags: str | None = Field(
+        default=None,
+        description="A regular expression: the tags that match it as a whole are protected as well.",
+        examples=[r"v\d+[.]\d+[.]\d+"],
+        json_schema_extra={"unset": "none"},
     )
     variables: dict[str, Variable] = Field(
         default_factory=dict, description="CI/CD variables by name: letters, digits and underscores."
@@ -216,18 +249,30 @@ class ProjectSettings(Section):
         "locked to it; one that several projects name is shared by them.",
     )
 
-    @field_validator("keep_tags")
+    @field_validator("keep_tags", "protected_tags")
     @classmethod
-    def _is_pattern(cls, value: str | None) -> str | None:
-        refuse(_pattern_errors(value or ""))
+    def _is_pattern(cls, value: str | None, info: ValidationInfo) -> str | None:
+        longest = LONGEST_KEPT if info.field_name == "keep_tags" else LONGEST_PROTECTED
+        refuse(pattern_errors(value, longest) if value is not None else ())
         return value
 
     @field_validator("variables")
     @classmethod
-    def _are_variables(cls, value: dict[str, Variable], info: ValidationInfo) -> dict[str, Variable]:
-        pipeline = info.data.get("pipeline")
-        of_the_stack = pipeline if pipeline is not None else info.data.get("import_id") is None
-        refuse(message for key in value for message in _variable_errors(key, of_the_stack=of_the_stack))
+    def _are_variables(cls, value: dict[str, Variable]) -> dict[str, Variable]:
+        refuse(message for key in value for message in _variable_errors(key))
+        return value
+
+    @field_validator("images")
+    @classmethod
+    def _are_different_images(cls, value: tuple[ImageSettings, ...]) -> tuple[ImageSettings, ...]:
+        names = Counter(image.name for image in value)
+        refuse(
+            f"{shown(name)} is the name of two images; one would replace the other. Rename one of them"
+            if name
+            else "has two images without a name; one would replace the other. Give one of them a name"
+            for name in names
+            if names[name] > 1
+        )
         return value
 
     @field_validator("extra_stages")
@@ -235,38 +280,112 @@ class ProjectSettings(Section):
     def _have_different_names(cls, value: tuple[ExtraStage, ...]) -> tuple[ExtraStage, ...]:
         names = Counter(stage.name for stage in value)
         refuse(
-            f"{name} is the name of two stages; the first one would be lost. Rename one of them"
+            f"{shown(name)} is the name of two stages; the first one would be lost. Rename one of them"
             for name in names
             if names[name] > 1
         )
         return value
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        refuse(self._contradictions())
-        return self
-
-    def _contradictions(self) -> Iterator[str]:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Keys that others make meaningless or harmful."""
         if self.cleanup is False and (self.keep_images is not None or self.keep_tags is not None):
-            yield (
+            yield Contradiction(
+                ("cleanup",),
                 "has keepImages or keepTags, but cleanup is false; they would be ignored. Remove them, or set cleanup "
-                "to true"
+                "to true",
+            )
+        if self.protected_tags is not None and not self.protects_tags:
+            yield Contradiction(
+                ("importId", "protectDefaultBranch", "protectTags"),
+                "has protectedTags, but the stack does not protect its tags; it would be ignored. "
+                "Set protectTags to true, or remove it",
             )
         if self.import_id is not None and self.sample:
-            yield (
+            yield Contradiction(
+                ("importId", "sample"),
                 "has sample, but is imported; the sample would overwrite the project's own files. "
-                "Remove sample or importId"
+                "Remove sample or importId",
             )
         if self.extra_stages and not self.has_pipeline:
-            yield (
+            yield Contradiction(
+                ("importId", "pipeline"),
                 "has extraStages, but no pipeline that they could follow; they would be ignored. "
-                "Set pipeline to true, or remove them"
+                "Set pipeline to true, or remove them",
             )
         if self.provenance is not None and not self.has_pipeline:
-            yield (
+            yield Contradiction(
+                ("importId", "pipeline"),
                 "has provenance, but not the stack's pipeline, which it is about; it would be ignored. "
-                "Set pipeline to true, or remove it"
+                "Set pipeline to true, or remove it",
             )
+        yield from self._image_contradictions()
+        for key in self.variables if self.has_pipeline else ():
+            if _OF_THE_PIPELINE.fullmatch(key):
+                yield Contradiction(
+                    ("importId", "pipeline"),
+                    f"{key} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name",
+                    "variables",
+                )
+
+    def _image_contradictions(self) -> Iterator[Contradiction]:
+        """Settings of images that others make meaningless or harmful."""
+        for key in ("build", "test", "images"):
+            if getattr(self, key) and not self.has_pipeline:
+                yield Contradiction(
+                    ("importId", "pipeline", key),
+                    f"has {key}, but not the stack's pipeline, which it is about; it would be ignored. "
+                    "Set pipeline to true, or remove it",
+                )
+            if key != "images" and getattr(self, key) and self.images:
+                yield Contradiction(
+                    ("images", key),
+                    f"has {key} and images; which of them it is about would not be known. "
+                    "Move it into the entry of its image",
+                )
+        if self.build and self.build.platforms and NATIVE_PLATFORM not in self.build.platforms and self._script:
+            yield Contradiction(("build.platforms", "test", "sample", "importId"), untestable(), "build")
+        jobs = {f"{job}:{image.name}" for image in self.images for job in ("build", "test")}
+        for stage in self.extra_stages:
+            if stage.name in jobs:
+                message = f"{stage.name} is the job of an image; it would be lost. Rename the stage"
+                yield Contradiction(("images", "extraStages"), message, "extraStages")
+        masked = {key for key, variable in self.variables.items() if variable.masked}
+        for path, image in self._builds:
+            for key, value in image.args.items():
+                for name in sorted(masked.intersection(references(value))):
+                    message = (
+                        f"{key} has {name}, which is a masked variable; everyone who can pull the image could read it "
+                        f"in its history. Add {name} to secrets and read it with RUN --mount=type=secret,id={name}, or "
+                        "set its masked to false"
+                    )
+                    yield Contradiction((f"{path}.args", "variables"), message, f"{path}.args")
+
+    @property
+    def _builds(self) -> Iterator[tuple[str, BuildSettings]]:
+        """What is said about building images, each with its key path."""
+        if self.build:
+            yield "build", self.build
+        yield from ((f"images[{number}]", image) for number, image in enumerate(self.images))
+
+    @property
+    def _script(self) -> tuple[str, ...]:
+        """The tests of the only image."""
+        default = ("npm test",) if self.has_sample else ()
+        return self.test.script if self.test is not None else default
+
+    @property
+    def is_built_as_the_sample(self) -> bool:
+        """Whether nothing is said about its image, so that it is built and tested as the sample application is."""
+        return self.has_sample and self.build is None and self.test is None and not self.images
+
+    @property
+    def built_images(self) -> tuple[ImageSettings, ...]:
+        """The images that the stack's pipeline builds, whichever way they are written."""
+        if self.images:
+            return self.images
+        build = self.build.model_dump() if self.build else {}
+        test = self.test or TestSettings(script=self._script)
+        return (ImageSettings.model_construct(**{**ImageSettings().model_dump(), **build, "test": test}),)
 
     @property
     def imported(self) -> bool:
@@ -282,6 +401,11 @@ class ProjectSettings(Section):
     def protects_default_branch(self) -> bool:
         """Whether the stack declares the protection of the default branch."""
         return self.protect_default_branch if self.protect_default_branch is not None else not self.imported
+
+    @property
+    def protects_tags(self) -> bool:
+        """Whether the stack declares which tags of images only maintainers push: by default those that they release."""
+        return self.protect_tags if self.protect_tags is not None else self.protects_default_branch
 
     @property
     def has_sample(self) -> bool:

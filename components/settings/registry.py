@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
-from components.settings.section import ENVIRONMENT, PROMOTED, Section, refuse
-from components.settings.strings import BucketName, Endpoint, KeyText
+from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber
+from components.settings.shown import shown
+from components.settings.strings import KEY_TEXT, BucketName, Endpoint, KeyText, Region
 
 #: Regions that offer Spaces (DigitalOcean, regional availability).
 SPACES_REGIONS: Final = frozenset(
@@ -56,11 +57,7 @@ class S3(Section):
     @field_validator("secret_key")
     @classmethod
     def _is_complete(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(r"[^\s'\"\\]+", value.get_secret_value()):
-            message = (
-                "is empty or contains spaces, quotes or backslashes; no object store uses such values. Copy it again"
-            )
-            raise ValueError(message)
+        KEY_TEXT(value.get_secret_value())
         return value
 
 
@@ -69,7 +66,7 @@ class Registry(Section):
 
     model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
-    port: int = Field(
+    port: WholeNumber = Field(
         default=5555,
         ge=1,
         le=65535,
@@ -88,7 +85,7 @@ class Registry(Section):
         examples=["72h"],
         json_schema_extra={**PROMOTED},
     )
-    spaces_region: str | None = Field(
+    spaces_region: Region | None = Field(
         default=None,
         description="The region of the Space. Set it if `region` offers no Spaces.",
         examples=["nyc3"],
@@ -100,35 +97,35 @@ class Registry(Section):
     @classmethod
     def _is_free(cls, value: int) -> int:
         if value in _TAKEN_PORTS:
-            message = f"{value} is used by another service on the server; nginx would not start. Use 5555"
+            message = f"{shown(value)} is used by another service on the server; nginx would not start. Use 5555"
             raise ValueError(message)
         return value
 
     @field_validator("keep_untagged")
     @classmethod
     def _is_duration(cls, value: str) -> str:
-        if not re.fullmatch(r"[1-9]\d{0,5}[hms]", value):
-            message = f"{value} is not a duration; the registry would not start. Use one such as 24h"
+        if not re.fullmatch(r"[1-9]\d{0,5}[hms]", value, re.ASCII):
+            message = f"{shown(value)} is not a duration; the registry would not start. Use one such as 24h"
             raise ValueError(message)
         return value
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        refuse(self._contradictions())
-        return self
-
-    def _contradictions(self) -> Iterator[str]:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Keys of one storage beside another storage, and a missing bucket."""
         if self.storage is Storage.S3 and self.s3 is None:
-            yield (
+            yield Contradiction(
+                ("storage", "s3"),
                 "has storage s3 without the section registry.s3; there would be no bucket. "
-                "Set bucket, region, accessKey and secretKey"
+                "Set bucket, region, accessKey and secretKey",
             )
         if self.storage is not Storage.SPACES and self.spaces_region is not None:
-            yield (
+            yield Contradiction(
+                ("storage",),
                 f"has spacesRegion, but storage is {self.storage}; it would be ignored. "
-                "Set storage to spaces, or remove it"
+                "Set storage to spaces, or remove it",
             )
         if self.storage is not Storage.S3 and self.s3 is not None:
-            yield (
-                f"has a section s3, but storage is {self.storage}; it would be ignored. Set storage to s3, or remove it"
+            yield Contradiction(
+                ("storage",),
+                f"has a section s3, but storage is {self.storage}; it would be ignored. "
+                "Set storage to s3, or remove it",
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Self
+from typing import Final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from components import versions
-from components.settings.section import ENVIRONMENT, PROMOTED, Section
+from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber, refuse
+from components.settings.shown import shown
 from components.settings.strings import (
     SIGNING_KEY_URL,
     Fingerprint,
@@ -22,12 +25,22 @@ from components.settings.strings import (
     Tag,
 )
 
+#: GitLab, Ci::Runner.
+_MOST_TAGS: Final = 50
+
 
 class Builder(StrEnum):
     """What jobs build images with: Docker in Docker, which needs privileged jobs, or Buildah, which does not."""
 
     DOCKER = "docker"
     BUILDAH = "buildah"
+
+
+class AccessLevel(StrEnum):
+    """Which jobs GitLab gives a runner: all, or only those of protected branches and tags."""
+
+    NOT_PROTECTED = "not_protected"
+    REF_PROTECTED = "ref_protected"
 
 
 class RunnerSettings(Section):
@@ -43,7 +56,7 @@ class RunnerSettings(Section):
         description="`docker`: Docker in Docker, in privileged jobs. `buildah`: Buildah, in jobs without privileges. "
         "All runners of a project need the same builder.",
     )
-    count: int = Field(
+    count: WholeNumber = Field(
         default=1, ge=1, le=10, description="How many machines.", json_schema_extra={**ENVIRONMENT, "unit": "machines"}
     )
     size: SizeSlug = Field(
@@ -53,15 +66,23 @@ class RunnerSettings(Section):
         default=versions.SERVER_IMAGE,
         description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",
     )
-    concurrency: int = Field(
+    concurrency: WholeNumber = Field(
         default=2,
         ge=1,
         le=50,
         description="How many jobs each machine runs at a time.",
         json_schema_extra={**ENVIRONMENT, "unit": "jobs"},
     )
-    tags: tuple[Tag, ...] = Field(default=(), description="The tags whose jobs the runner takes.")
+    tags: tuple[Tag, ...] = Field(
+        default=(), max_length=_MOST_TAGS, description="The tags whose jobs the runner takes."
+    )
     untagged: bool = Field(default=True, description="Whether the runner takes jobs without tags.")
+    access_level: AccessLevel = Field(
+        default=AccessLevel.NOT_PROTECTED,
+        description="`not_protected`: the runner takes jobs of every branch. `ref_protected`: only those of protected "
+        "branches and tags, so that no job of another branch runs on its machines. Beside other runners it needs a tag "
+        "of its own, by which the stack's pipeline finds it.",
+    )
     keep_layers: bool = Field(
         default=True,
         description="Whether images and layers of a job stay on the machine for later jobs of the same project; "
@@ -83,12 +104,30 @@ class RunnerSettings(Section):
         json_schema_extra={**ENVIRONMENT},
     )
 
-    @model_validator(mode="after")
-    def _takes_jobs(self) -> Self:
+    @field_validator("tags")
+    @classmethod
+    def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [tag for tag, count in Counter(value).items() if count > 1]
+        refuse(f"has {shown(tag)} twice; GitLab would keep one of them. Remove the other one" for tag in twice)
+        return value
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """A runner that no job could run on."""
         if not self.tags and not self.untagged:
             message = (
                 "has no tags and does not take untagged jobs; it would never run a job. "
                 "Set tags, or set untagged to true"
             )
-            raise ValueError(message)
-        return self
+            yield Contradiction(("tags", "untagged"), message)
+
+
+def tag_of_protected_jobs(runners: Sequence[RunnerSettings]) -> str | None:
+    """Return the tag that sends jobs of protected branches and tags to those runners of a project that take no others.
+
+    It is the first one that they all have and no other runner of the project has. One with a dollar or percent sign is
+    left out, because the pipeline has it in a variable, where GitLab expands both.
+    """
+    guarded = [one for one in runners if one.access_level is AccessLevel.REF_PROTECTED]
+    others = {tag for one in runners if one not in guarded for tag in one.tags}
+    common = [tag for tag in guarded[0].tags if all(tag in one.tags for one in guarded)] if guarded else []
+    return next((tag for tag in common if tag not in others and not set("$%") & set(tag)), None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
@@ -22,13 +22,16 @@ PROMOTED: Final = {"scope": Scope.PROMOTED.value}
 ENVIRONMENT: Final = {"scope": Scope.ENVIRONMENT.value}
 
 
-class RelatedKeyError(ValueError):
-    """An error in another key than the one that is validated: `path`, below the section of that key."""
+class Contradiction(NamedTuple):
+    """An error of several keys together, each of which is valid on its own.
 
-    def __init__(self, path: str, message: str) -> None:
-        """Keep the path beside the message."""
-        self.path = path
-        super().__init__(message)
+    `keys` are the paths below the section that it depends on: it is not reported if one of them is invalid. `path` is
+    the key that the message names, below the section; empty for the section itself.
+    """
+
+    keys: tuple[str, ...]
+    message: str
+    path: str = ""
 
 
 class SectionError(ValueError):
@@ -50,6 +53,23 @@ def refuse(messages: Iterable[str]) -> None:
         raise SectionError(found)
 
 
+def whole_number(value: Any) -> Any:
+    """Refuse what Python would take for a whole number, but no user means as one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    # Python takes true for 1, and digits with underscores, spaces or of other scripts for a number.
+    if isinstance(value, bool) or (isinstance(value, str) and not (value.isascii() and value.isdigit())):
+        message = "is not a whole number; it cannot be read. Write digits only"
+        raise ValueError(message)
+    return value
+
+
+#: A whole number, as YAML or as `pulumi config set` writes it.
+WholeNumber = Annotated[int, BeforeValidator(whole_number)]
+
+
 class Section(BaseModel):
     """A section of the stack file. Keys are in camel case, as Pulumi's own are; unknown keys are rejected.
 
@@ -62,3 +82,7 @@ class Section(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
     )
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Errors of several keys together. They are looked for even if there are invalid keys beside them."""
+        return iter(())

@@ -5,30 +5,64 @@ An error message says what is wrong, what would happen and what to do, in this o
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
-from typing import Final
+from typing import Annotated, Final
+from zoneinfo import available_timezones
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 
+from components.settings.alerts import Alerts
 from components.settings.backup import Backup
 from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
+from components.settings.mail import Smtp
 from components.settings.projects import ProjectSettings
+from components.settings.recover import Recover
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
 from components.settings.runners import RunnerSettings
-from components.settings.section import ENVIRONMENT, RelatedKeyError, Section
+from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber
 from components.settings.server import Server
+from components.settings.shown import shown
 from components.settings.strings import Region
 
 #: Common names of certificates have 64 characters at most (RFC 5280, ub-common-name).
 _LONGEST_NAME: Final = 64
 
-#: No network of administrators is wider: 10 million IPv4 addresses and more (/8), the largest IPv6 allocations (/19).
+#: No network of administrators is wider: a /8 of IPv4, a /19 of IPv6, as large as any allocation. All together have
+#: twice as many addresses at most.
 _WIDEST: Final = {4: 2**24, 6: 2 ** (128 - 19)}
+_MOST_SHOWN: Final = 4
+#: Top-level domains are not numbers (RFC 3696, 2).
+_TOP_LABEL: Final = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+#: Labels of a form that is kept for encodings such as `xn--`; Let's Encrypt issues no certificates for others.
+_RESERVED_LABEL: Final = re.compile(r"(?!xn--)..--.*")
+_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]{1,40}(/[A-Za-z0-9_+-]{1,40}){0,2}")
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value)
+    except ValueError as error:
+        reason = str(error).replace(repr(value), "it")
+        message = (
+            f"{shown(value)} is not a usable network ({shown(reason)}); the firewall would reject it. "
+            "Use one such as 203.0.113.7/32"
+        )
+        raise ValueError(message) from error
+    return value
+
+
+def _unless_empty(value: object) -> object:
+    """Nothing instead of an empty section: the project file's default of one that the stack file leaves out."""
+    return None if value == {} else value
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class Removal(StrEnum):
@@ -52,9 +86,10 @@ class Dns(Section):
 
     zone: DnsZone = Field(
         default=DnsZone.CREATE,
-        description="`create` creates the domain at DigitalOcean; `existing` adds records to one that is there.",
+        description="`create` creates the domain at DigitalOcean; `existing` adds records to one that is there, and "
+        "leaves behind one that the stack has created before.",
     )
-    ttl: int = Field(
+    ttl: WholeNumber = Field(
         default=300,
         ge=30,
         le=86400,
@@ -80,7 +115,7 @@ class Settings(Section):
         default="nyc3",
         description="The DigitalOcean region of the machines, the data volume and the reserved IP address.",
     )
-    admin_cidrs: tuple[str, ...] = Field(
+    admin_cidrs: tuple[Network, ...] = Field(
         description="The networks that may use SSH, for administrators and for git over SSH. The machine that runs "
         "Pulumi must be in one of them.",
         examples=["203.0.113.7/32"],
@@ -102,21 +137,35 @@ class Settings(Section):
     )
     certificate: Certificate = Field(default=Certificate(), description="The certificate of GitLab and its registry.")
     gitlab: GitLab = Field(default=GitLab(), description="The version of GitLab and where its packages come from.")
+    time_zone: str = Field(
+        default="UTC",
+        description="The time zone of GitLab's pages and mails, and of schedules that name none, as the IANA calls it. "
+        "The machines, and `backup.times`, stay on UTC.",
+        examples=["Europe/Berlin"],
+    )
+    smtp: Annotated[Smtp | None, BeforeValidator(_unless_empty)] = Field(
+        default=None,
+        description="The mail server that GitLab sends through.",
+    )
     registry: Registry = Field(default=Registry(), description="The container registry and its storage.")
     backup: Backup = Field(
         default=Backup(), description="Backups of GitLab, its registry and its configuration to a Space of their own."
     )
+    alerts: Alerts = Field(
+        default=Alerts(), description="Alerts by mail and in Slack, which fire outside the stack's own machines."
+    )
     projects: tuple[ProjectSettings, ...] = Field(default=(), description="Projects in GitLab.")
     runners: tuple[RunnerSettings, ...] = Field(default=(), description="Runners, each on its own machines.")
+    recover: Recover = Field(
+        default=Recover(),
+        description="What the stack takes over because its state was lost; without effect once the state has it.",
+    )
 
     @field_validator("domain")
     @classmethod
     def _is_a_domain(cls, value: str) -> str:
-        if (
-            "." not in value
-            or value.replace(".", "").isdigit()
-            or not all(_LABEL.fullmatch(label) for label in value.split("."))
-        ):
+        *labels, last = value.split(".")
+        if not labels or not _TOP_LABEL.fullmatch(last) or not all(map(_LABEL.fullmatch, labels)):
             message = (
                 "is not a domain name; no DNS record could be created in it. "
                 "Set it with: pulumi config set domain example.com"
@@ -129,8 +178,22 @@ class Settings(Section):
     def _is_a_label(cls, value: str) -> str:
         if not _LABEL.fullmatch(value):
             message = (
-                f"{value!r} is not a single DNS label; no record could be created for it. "
+                f"{shown(value)} is not a single DNS label; no record could be created for it. "
                 "Use lowercase letters, digits and dashes, such as gitlab"
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, value: str) -> str:
+        # Without a database of time zones on this machine, GitLab alone knows.
+        known = available_timezones() - {"localtime", "Factory"}
+        if not _ZONE.fullmatch(value) or (known and value not in known):
+            near = difflib.get_close_matches(value, known, n=1)
+            message = (
+                f"{shown(value)} is not a time zone; GitLab would not start. Use one such as "
+                f"{near[0] if near else 'Europe/Berlin'}"
             )
             raise ValueError(message)
         return value
@@ -144,72 +207,76 @@ class Settings(Section):
                 "Set it with: pulumi config set --path 'adminCidrs[0]' 203.0.113.7/32"
             )
             raise ValueError(message)
-        for cidr in value:
-            try:
-                ip_network(cidr)
-                if ":" in cidr and not any("." in other for other in value):
-                    raise ValueError("the server has an IPv4 address only")
-            except ValueError as error:
-                message = (
-                    f"{cidr!r} is not a usable network ({error}); the firewall would reject it. "
-                    "Use one such as 203.0.113.7/32"
-                )
-                raise ValueError(message) from error
+        if not any("." in cidr for cidr in value):
+            message = (
+                "has IPv6 networks only, and the server has an IPv4 address only; not even Pulumi could reach it over "
+                "SSH. Add an IPv4 network such as 203.0.113.7/32"
+            )
+            raise ValueError(message)
         return value
 
-    @field_validator("admins_from_anywhere")
-    @classmethod
-    def _is_meant(cls, value: bool, info: ValidationInfo) -> bool:
-        networks = _collapsed(info.data.get("admin_cidrs", ()))
-        wide = [network for network in networks if network.num_addresses > _WIDEST[network.version]]
-        if wide and not value:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Keys of different sections that do not go together."""
+        yield from self._administrators()
+        if len(self.fqdn) > _LONGEST_NAME:
             message = (
-                f"{', '.join(map(str, wide))} is a large part of the internet; anyone there could try to log in over "
+                f"{self.fqdn} has more than {_LONGEST_NAME} characters; no certificate could be issued for it. "
+                "Use a shorter hostname or domain"
+            )
+            yield Contradiction(("domain", "hostname"), message, "hostname")
+        yield from self._reserved_labels()
+        uses = {
+            "registry": (self.registry.storage is Storage.SPACES, "storage", self.spaces_region),
+            "backup": (self.backup.enabled, "enabled", self.backups_region),
+        }
+        for section, (is_used, by, region) in uses.items():
+            if is_used and region not in SPACES_REGIONS:
+                message = (
+                    f"{region} offers no Spaces; the bucket could not be created. "
+                    f"Use one of {', '.join(sorted(SPACES_REGIONS))}"
+                )
+                place = f"{section}.spacesRegion"
+                yield Contradiction(("region", f"{section}.{by}", place), message, place)
+        yield from self._unused_buckets()
+        if self.alerts.enabled and "custom_gitlab_server_config" in self.gitlab.extra_configuration:
+            message = (
+                "sets custom_gitlab_server_config, where alerts has its page /-/slipway-health; it would be gone, "
+                "and an alert would fire. Remove that line, or alerts"
+            )
+            yield Contradiction(("alerts", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
+
+    def _unused_buckets(self) -> Iterator[Contradiction]:
+        if self.recover.registry_bucket and self.registry.storage is not Storage.SPACES:
+            message = "is set, but registry.storage is not spaces; the bucket would be ignored. Remove one of the two"
+            yield Contradiction(("registry.storage", "recover.registryBucket"), message, "recover.registryBucket")
+        if self.recover.backup_bucket and not self.backup.enabled:
+            message = "is set, but backup.enabled is not; the bucket would be ignored. Enable backups, or remove it"
+            yield Contradiction(("backup.enabled", "recover.backupBucket"), message, "recover.backupBucket")
+
+    def _reserved_labels(self) -> Iterator[Contradiction]:
+        by_lets_encrypt = self.certificate.issuer is not None
+        for key, name in (("domain", self.domain), ("hostname", self.hostname)):
+            if by_lets_encrypt and any(map(_RESERVED_LABEL.fullmatch, name.split("."))):
+                message = (
+                    f"{name} has a label with dashes in its third and fourth place; Let's Encrypt would issue no "
+                    "certificate for it. Choose another name, or another source of the certificate"
+                )
+                yield Contradiction((key, "certificate.source", "certificate.acmeDirectory"), message, key)
+
+    def _administrators(self) -> Iterator[Contradiction]:
+        keys = ("adminCidrs", "adminsFromAnywhere")
+        wide = _wide(_collapsed(self.admin_cidrs))
+        if wide and not self.admins_from_anywhere:
+            message = (
+                f"{_shown(wide)} is a large part of the internet; anyone there could try to log in over "
                 "SSH. List the networks of your administrators; or, if that is meant, set adminsFromAnywhere to true"
             )
-            raise RelatedKeyError("adminCidrs", message)
-        if value and networks and not wide:
+            yield Contradiction(keys, message, "adminCidrs")
+        if self.admins_from_anywhere and not wide:
             message = (
                 "is true, but adminCidrs has small networks only; a later mistake in them would go unnoticed. Remove it"
             )
-            raise ValueError(message)
-        return value
-
-    @field_validator("hostname")
-    @classmethod
-    def _fits(cls, value: str, info: ValidationInfo) -> str:
-        name = f"{value}.{info.data.get('domain', '')}"
-        if len(name) > _LONGEST_NAME:
-            message = (
-                f"{name} has more than {_LONGEST_NAME} characters; no certificate could be issued for it. "
-                "Use a shorter hostname or domain"
-            )
-            raise ValueError(message)
-        return value
-
-    @field_validator("registry")
-    @classmethod
-    def _has_spaces(cls, value: Registry, info: ValidationInfo) -> Registry:
-        region = value.spaces_region or info.data.get("region")
-        if value.storage is Storage.SPACES and region and region not in SPACES_REGIONS:
-            message = (
-                f"{region} offers no Spaces; the bucket could not be created. "
-                f"Use one of {', '.join(sorted(SPACES_REGIONS))}"
-            )
-            raise RelatedKeyError("registry.spacesRegion", message)
-        return value
-
-    @field_validator("backup")
-    @classmethod
-    def _has_a_region(cls, value: Backup, info: ValidationInfo) -> Backup:
-        region = value.spaces_region or info.data.get("region")
-        if value.enabled and region and region not in SPACES_REGIONS:
-            message = (
-                f"{region} offers no Spaces; the bucket could not be created. "
-                f"Use one of {', '.join(sorted(SPACES_REGIONS))}"
-            )
-            raise RelatedKeyError("backup.spacesRegion", message)
-        return value
+            yield Contradiction(keys, message, "adminsFromAnywhere")
 
     @property
     def fqdn(self) -> str:
@@ -236,6 +303,21 @@ class Settings(Section):
     def keep_data(self) -> bool:
         """Whether the volume, the bucket and the domain survive a destroy."""
         return self.removal is Removal.KEEP_DATA
+
+
+def _wide(networks: list[IPv4Network | IPv6Network]) -> list[IPv4Network | IPv6Network]:
+    """Those that are too wide: each of them, or all of a version together."""
+    found = []
+    for version, widest in _WIDEST.items():
+        own = [one for one in networks if one.version == version]
+        too_many = sum(one.num_addresses for one in own) > 2 * widest
+        found += [one for one in own if one.num_addresses > widest] or (own if too_many else [])
+    return found
+
+
+def _shown(networks: list[IPv4Network | IPv6Network]) -> str:
+    first = ", ".join(map(str, networks[:_MOST_SHOWN]))
+    return f"{first} and {len(networks) - _MOST_SHOWN} more" if len(networks) > _MOST_SHOWN else first
 
 
 def _collapsed(cidrs: Iterable[str]) -> list[IPv4Network | IPv6Network]:

@@ -11,15 +11,12 @@ from pydantic import AfterValidator, Field
 
 from components import versions
 from components.settings.section import ENVIRONMENT
+from components.settings.shown import SECRET_TEXT
 
+#: What no YAML document may contain, besides what ends lines (YAML 1.2, 5.1), and what PostgreSQL rejects.
+_CONTROL: Final = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")
 #: A host name or an IPv6 address.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:]+:[0-9a-f:.]*")
-
-
-#: Private keys, access tokens of GitLab, DigitalOcean and GitHub, and passwords in URLs, unless they are variables.
-SECRET_TEXT: Final = re.compile(
-    r"PRIVATE KEY-----|\b(glpat-|gldt-|glrt-|dop_v1_|ghp_)\w{8}|://[^/\s:@'\"]*:[^/\s@$'\"]+@", re.ASCII
-)
 
 
 def _https(value: str) -> str:
@@ -61,8 +58,18 @@ def _without_secret(value: str) -> str:
     return value
 
 
-#: A text that everybody may see.
-PublicText = Annotated[str, AfterValidator(_without_secret)]
+def _without_control_characters(value: str) -> str:
+    if found := _CONTROL.search(value):
+        message = (
+            f"contains the control character {found[0]!a}; YAML and GitLab's database refuse it. "
+            "Remove it, or write it as an escape of the program that reads the text"
+        )
+        raise ValueError(message)
+    return value
+
+
+#: A text that everybody may see, of one line or several.
+PublicText = Annotated[str, AfterValidator(_without_control_characters), AfterValidator(_without_secret)]
 HttpsUrl = Annotated[str, AfterValidator(_https)]
 Endpoint = Annotated[
     HttpsUrl,
@@ -100,15 +107,17 @@ Certificates = Annotated[
         )
     ),
 ]
-EmailAddress = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"[^@\s']+@[^@\s']+",
-            "is not an e-mail address; Let's Encrypt would reject it. Use one such as ops@example.com",
-        )
-    ),
-]
+
+
+def email_address(consequence: str) -> Callable[[str], str]:
+    """A validator of e-mail addresses; `consequence` says what would happen with anything else."""
+    return matching(
+        r"[^@\s'\"<>(),;:\\]+@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}",
+        f"is not an e-mail address; {consequence}. Use one such as ops@example.com",
+    )
+
+
+EmailAddress = Annotated[str, AfterValidator(email_address("Let's Encrypt and mail servers would reject it"))]
 Fingerprint = Annotated[
     str,
     AfterValidator(
@@ -159,8 +168,9 @@ BucketName = Annotated[
     str,
     AfterValidator(
         matching(
-            r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
-            "is not a bucket name; no bucket could be found. Use 3 to 63 lowercase letters, digits, dots and dashes",
+            r"(?!.*(\.\.|\.-|-\.))(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+            "is not a bucket name; no bucket could be found. Use 3 to 63 lowercase letters, digits, dashes and single "
+            "dots, not in the form of an IP address",
         )
     ),
 ]
@@ -168,8 +178,9 @@ PackageVersion = Annotated[
     str,
     AfterValidator(
         matching(
-            r"\d+\.\d+\.\d+-\d+",
-            f"is not a package version; apt would not find it. Use one such as {versions.GITLAB_RUNNER}",
+            r"(1[7-9]|[2-9]\d)\.\d{1,2}\.\d{1,2}-\d",
+            "is not the version of a package from 17.0 on; apt would not find it, or it could not register. "
+            f"Use one such as {versions.GITLAB_RUNNER}",
         )
     ),
 ]
@@ -184,15 +195,13 @@ Tag = Annotated[
         )
     ),
 ]
-KeyText = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"[^\s'\"\\]+",
-            "is empty or contains spaces, quotes or backslashes; no object store uses such values. Copy it again",
-        )
-    ),
-]
+#: What an access key, its secret and a region consist of.
+KEY_TEXT: Final = matching(
+    r"(?!.*['\"\\])[\x21-\x7e]{1,512}",
+    "is empty, or contains spaces, quotes, backslashes or other characters that no object store uses; it would be "
+    "rejected. Copy it again",
+)
+KeyText = Annotated[str, AfterValidator(KEY_TEXT)]
 Name = Annotated[
     str,
     AfterValidator(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from tests.e2e.stack import Stack
-from tools.clients import run
+from tools.clients import run, try_run
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Host:
     address: str
     host_key: str
     user: str
-    private_key: str
+    # Not in the message of a test that fails.
+    private_key: str = field(repr=False)
 
     @classmethod
     def of(cls, stack: Stack, name: str) -> Self:
@@ -40,14 +44,23 @@ class Host:
         Raises:
             CheckError: the script failed.
         """
+        with self._login() as login:
+            return run("ssh", *login, "sudo bash -seuo pipefail", stdin=script, timeout=timeout)
+
+    def forwarded(self, address: str) -> subprocess.CompletedProcess[str]:
+        """Try to reach an address, `host:port`, through the machine."""
+        with self._login() as login:
+            return try_run("ssh", "-W", address, *login)
+
+    @contextmanager
+    def _login(self) -> Iterator[list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             identity, known = Path(folder, "id"), Path(folder, "known_hosts")
             identity.touch(mode=0o600)
             identity.write_text(self.private_key)
             known.write_text(f"{self.address} {self.host_key}\n")
-            options = [
+            yield [
                 *("-F", "none", "-i", str(identity), "-o", f"UserKnownHostsFile={known}", "-o", "IdentitiesOnly=yes"),
                 *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
+                f"{self.user}@{self.address}",
             ]
-            target = f"{self.user}@{self.address}"
-            return run("ssh", *options, target, "sudo bash -seuo pipefail", stdin=script, timeout=timeout)

@@ -55,11 +55,11 @@ def pulled(outputs: Outputs, image: str) -> str:
 
 
 @contextmanager
-def given_bucket() -> Iterator[dict[str, str]]:
+def given_bucket(bucket: str = "given-to-the-stack") -> Iterator[dict[str, str]]:
     """A bucket outside the stack and a key for it, as the settings in `registry.s3` expect them."""
     api = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"])
-    key = api.spaces_key.create({"name": "given", "grants": [{"bucket": "", "permission": "fullaccess"}]})["key"]
-    endpoint, bucket = "https://fra1.digitaloceanspaces.com", "given-to-the-stack"
+    key = api.spaces_key.create({"name": bucket, "grants": [{"bucket": "", "permission": "fullaccess"}]})["key"]
+    endpoint = "https://fra1.digitaloceanspaces.com"
     client = boto3.resource(
         "s3",
         endpoint_url=endpoint,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.e2e.sampling import Sampler
 from tools.clients import Outputs, run
+
+#: A file that every search for a secret has to find.
+PLANTED = "/var/lib/misc/control"
 
 
 def secret_values(outputs: Outputs) -> dict[str, str]:
@@ -20,6 +25,15 @@ def secret_values(outputs: Outputs) -> dict[str, str]:
     if outputs.storage:
         values["registry secret key"] = outputs.storage["secret_key"]
     return values
+
+
+def world_readable_files_with(outputs: Outputs, value: str) -> list[str]:
+    """World-readable files on the server that contain `value`, including `PLANTED`."""
+    script = (Path(__file__).parent / "files/world-readable.sh").read_text()
+    with outputs.ssh_files() as options:
+        target = f"{outputs.values['server_ssh_user']}@{outputs.address}"
+        found = run("ssh", *options, target, f"sudo bash -c {shlex.quote(script)} - {PLANTED}", stdin=f"{value}\n")
+    return found.splitlines()
 
 
 def leaked(text: str, values: dict[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -34,9 +35,10 @@ class Stack(tools.stack.Stack):
     def changes(self) -> dict[str, str]:
         """Operations that `pulumi up` would perform, by logical name.
 
-        Omits what is unchanged, and components that only show what a step sends.
+        Omits what is unchanged, components that only show what a step sends, and the numbers of its attempts.
         """
-        steps = [step for step in self.preview()["steps"] if "slipway:index:RenderedStep::" not in step["urn"]]
+        hidden = re.compile(r"slipway:index:RenderedStep::|random:index/randomId:RandomId::.*-attempt$")
+        steps = [step for step in self.preview()["steps"] if not hidden.search(step["urn"])]
         return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in steps if step["op"] not in {"same", "read"}}
 
     def resources(self) -> dict[str, dict[str, Any]]:

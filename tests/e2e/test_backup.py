@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -17,9 +17,12 @@ import boto3
 import gitlab
 import pytest
 
+from tests.e2e.backends import state_in
+from tests.e2e.images import given_bucket
 from tests.e2e.stack import SANDBOX, Stack
 from tools.clients import Docker, Outputs, stored, try_run
 from tools.environment import ROOT
+from tools.stack import stack_file
 
 #: In the place of pg_restore: the first restore of a database fails, and all others work.
 FAILS_ONCE = """#!/bin/sh
@@ -39,14 +42,14 @@ class Content:
 
     image: str
     digest: str
-    token: str
+    token: str = field(repr=False)
     host_key: str
     backup_id: str
 
 
-def tool(*words: str) -> CompletedProcess[str]:
+def tool(*words: str, environment: dict[str, str] | None = None) -> CompletedProcess[str]:
     """Run one of the commands behind the make targets."""
-    return try_run(sys.executable, "-m", "tools", *words, timeout=900, cwd=ROOT)
+    return try_run(sys.executable, "-m", "tools", *words, timeout=900, cwd=ROOT, environment=environment)
 
 
 def into(stack: Stack) -> list[str]:
@@ -97,6 +100,33 @@ def test_a_backup_is_listed_with_its_age_version_and_content(content: Content) -
     assert done.returncode == 0, done.stderr
     assert content.backup_id in done.stdout
     assert "19.3.0-ce.0" in done.stdout
+
+
+@pytest.fixture
+def environment(stacks: tuple[Stack, Stack]) -> Iterator[dict[str, str]]:
+    """The environment of commands that find the state of the source in a bucket."""
+    state = stacks[0].run("stack", "export", "--show-secrets", settings_file=False)
+    with given_bucket("states-of-the-source") as place:
+        remote = state_in(place)
+        for words, stdin in ((("stack", "init", "--no-select", "source"), ""), (("stack", "import"), state)):
+            which = () if "init" in words else ("--stack", "source")
+            done = try_run("pulumi", *words, *which, "--non-interactive", stdin=stdin, environment=remote, cwd=ROOT)
+            assert done.returncode == 0, done.stderr
+        stack_file("source").unlink(missing_ok=True)
+        yield remote
+
+
+def test_every_tool_finds_the_state_of_a_stack_in_a_bucket(
+    stacks: tuple[Stack, Stack], content: Content, environment: dict[str, str]
+) -> None:
+    file = ["--config-file", str(stacks[0].file)]
+    done = {
+        command: tool(command, "--stack", "source", *options, environment=environment)
+        for command, options in {"backups": [], "renew-token": [], "verify": [], "strays": [], "drift": file}.items()
+    }
+    assert {command: one.returncode for command, one in done.items()} == dict.fromkeys(done, 0), done
+    assert content.backup_id in done["backups"].stdout
+    assert content.backup_id in done["verify"].stdout
 
 
 def test_what_is_in_the_space_reveals_neither_secrets_nor_images(stacks: tuple[Stack, Stack], content: Content) -> None:

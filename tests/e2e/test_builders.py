@@ -84,7 +84,7 @@ def test_a_project_is_built_tested_and_released_without_privileged_mode(builders
     project = project_of(outputs)
     assert image_tested(project, last_pipeline(project)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
     found = {repository.path for repository in project.repositories.list(get_all=True)}
-    assert found == {"root/hello", "root/hello/cache"}
+    assert found == {"root/hello", "root/hello/cache-protected"}
 
 
 def test_no_machine_has_a_privileged_runner_configuration(builders: Stack) -> None:

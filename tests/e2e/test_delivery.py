@@ -9,23 +9,52 @@ import base64
 import json
 import re
 import secrets
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import gitlab
 import pytest
 import yaml
+from gitlab.v4.objects import Project
 
 from components import versions
+from components.build_pipeline import pipeline_of as pipeline_text
+from components.settings import Builder, ProjectSettings
 from tests.e2e.control import Control
 from tests.e2e.creation_order import CreationOrder
 from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools import verify
 from tools.bench import WALKTHROUGH
-from tools.clients import Docker, Outputs, run, temporary_project
+from tools.clients import Docker, Outputs, run, temporary_project, try_run
+from tools.environment import ROOT
 from tools.pipelines import commit, image_tested, jobs_of, latest, pipeline_of, project_of
+
+FILES = Path(__file__).parent / "files"
+#: A repository with two images: one for two platforms and without a shell, and one that is a stage of its Dockerfile.
+MONOREPO: dict[str, Any] = {
+    "path": "hello",
+    "sample": False,
+    "images": [
+        {
+            "name": "api",
+            "context": "api",
+            "args": {"VERSION": "v-$CI_COMMIT_SHORT_SHA"},
+            "secrets": ["LICENCE"],
+            "platforms": ["linux/amd64", "linux/arm64"],
+            "test": {"target": "build", "script": ["grep 'v-.* for amd64' /version", "test ! -e /run/secrets/LICENCE"]},
+        },
+        {
+            "name": "web",
+            "dockerfile": "web/Dockerfile",
+            "target": "runtime",
+            "test": {"script": ["cd /srv", "grep -x web index"]},
+        },
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +65,6 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tmp_path_factory.mktemp("delivery"),
         SANDBOX,
         domain="delivery.test",
-        registry={"storage": "filesystem"},
     )
     yield made
     made.remove()
@@ -71,6 +99,23 @@ def test_the_runner_is_locked_to_its_project_described_and_online(delivery: Stac
     runner = outputs.gitlab().runners.get(listed.id)
     assert (runner.description, runner.locked, runner.status) == ("docker-builder", True, "online")
     assert project_of(outputs).shared_runners_enabled is False
+
+
+def test_the_logs_of_every_part_are_read_where_they_are(delivery: Stack) -> None:
+    def logs(part: str) -> str:
+        words = ("-m", "tools", "logs", part, "--stack", delivery.name, "--lines", "500")
+        done = try_run(sys.executable, *words, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    job, runner, registry, gitlab_ = (logs(part) for part in ("job", "runner", "registry", "gitlab"))
+    assert job.startswith("root/hello: job ")
+    assert "Job succeeded" in job.splitlines()
+    assert "delivery-docker-builder-1" in runner
+    assert "Job succeeded" in runner
+    assert "/v2/root/hello/" in registry
+    assert "/api/v4/jobs/request" in gitlab_
+    assert "==> /var/log/gitlab/puma/current <==" in gitlab_
 
 
 def test_a_second_up_and_a_refresh_of_project_and_runner_change_nothing(delivery: Stack, control: Control) -> None:
@@ -114,6 +159,36 @@ def test_a_push_to_another_branch_is_built_and_tested_but_not_released(delivery:
     pipeline = pipeline_of(project, run(*git, "rev-parse", "HEAD").strip())
     assert jobs_of(pipeline) == {"build": "success", "test": "success"}
     assert latest(outputs) == released
+
+
+def test_a_developer_cannot_replace_what_the_default_branch_releases(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    project, released = project_of(outputs), latest(outputs)
+    client = gitlab.Gitlab(outputs.url, private_token=new_developer(outputs, project))
+    developer = client.projects.get(project.id)
+    developer.branches.create({"branch": "attack", "ref": "main"})
+    text = yaml.safe_load(base64.b64decode(project.files.get(".gitlab-ci.yml", ref="main").content))
+    push = 'docker buildx imagetools create --tag "$CI_REGISTRY_IMAGE:{}" "$CI_REGISTRY_IMAGE:topic"'
+    # What developers may push, and what they may not.
+    jobs = {tag: {"script": [push.format(tag)]} for tag in ("attack", "latest", "main")}
+    text = {key: text[key] for key in ("default", "variables")} | jobs
+    pipeline = pipeline_of(project, commit(developer, "attack", ".gitlab-ci.yml", yaml.safe_dump(text)))
+    assert jobs_of(pipeline) == {"attack": "success", "latest": "failed", "main": "failed"}
+    for job in pipeline.jobs.list(get_all=True):
+        log = project.jobs.get(job.id).trace().decode()
+        assert ("insufficient permissions to push or delete protected tag" in log) is (job.name != "attack")
+    assert latest(outputs) == released
+
+
+def new_developer(outputs: Outputs, project: Project) -> str:
+    """Add the developer `dana` to a project; returns a token of hers."""
+    user = outputs.gitlab().users.create({
+        "username": "dana", "name": "Dana", "email": "dana@example.test", "password": secrets.token_urlsafe(20)
+    })  # fmt: skip
+    project.members.create({"user_id": user.id, "access_level": gitlab.const.AccessLevel.DEVELOPER})
+    expires = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+    made = user.personal_access_tokens.create({"name": "test", "scopes": ["api"], "expires_at": expires})
+    return str(made.token)
 
 
 def test_no_variable_that_docker_reads_replaces_the_jobs_own_engine_and_login(delivery: Stack) -> None:
@@ -203,6 +278,32 @@ def test_the_pipeline_of_the_walk_through_runs_unchanged(delivery: Stack) -> Non
     assert "tutorial-latest" in {tag.name for tag in repository.tags.list(get_all=True)}
 
 
+def test_a_monorepo_with_two_images_is_green_on_its_first_push(delivery: Stack) -> None:
+    outputs = delivery.outputs()
+    project = project_of(outputs)
+    project.variables.create({"key": "LICENCE", "value": "example-of-a-value", "masked": True})
+    files = {f"{name}/Dockerfile": (FILES / f"{name}.Dockerfile").read_text() for name in ("api", "web")}
+    settings = ProjectSettings.model_validate(MONOREPO)
+    text = yaml.safe_load(pipeline_text(settings, Builder.DOCKER, None, None))
+    del text["release"]["rules"]
+    text["release"]["script"].append("docker buildx imagetools inspect $(cat image-api.txt)")
+    actions = [{"action": "create", "file_path": path, "content": content} for path, content in files.items()]
+    actions.append({"action": "create", "file_path": "web/index", "content": "web\n"})
+    actions.append({"action": "update", "file_path": ".gitlab-ci.yml", "content": yaml.safe_dump(text)})
+    commit_data = {"branch": "monorepo", "start_branch": "main", "commit_message": "Begin", "actions": actions}
+    pipeline = pipeline_of(project, str(project.commits.create(commit_data).id))
+    jobs = ("build:api", "build:web", "test:api", "test:web", "release")
+    assert jobs_of(pipeline) == dict.fromkeys(jobs, "success")
+    [release] = [job for job in pipeline.jobs.list(get_all=True) if job.name == "release"]
+    log = project.jobs.get(release.id).trace().decode()
+    assert {"linux/amd64", "linux/arm64"} <= set(re.findall(r"linux/\w+", log))
+    found = {
+        one.path.rpartition("/")[2]: {tag.name for tag in one.tags.list(get_all=True)}
+        for one in project.repositories.list(get_all=True)
+    }
+    assert {"latest", "monorepo"} <= found["api"] & found["web"]
+
+
 def test_a_job_token_cannot_push_to_another_project(delivery: Stack) -> None:
     outputs = delivery.outputs()
     project = project_of(outputs)
@@ -268,7 +369,7 @@ def test_changing_the_concurrency_updates_only_the_runner_configuration(delivery
     delivery.up("--expect-no-changes")
 
 
-def test_an_installation_that_is_made_again_on_kept_data_is_the_same(delivery: Stack) -> None:
+def test_an_installation_that_is_made_again_on_kept_data_is_the_same(delivery: Stack, control: Control) -> None:
     outputs = delivery.outputs()
     project = project_of(outputs)
     project.variables.create({"key": "BY_HAND", "value": "kept"})
@@ -281,15 +382,26 @@ def test_an_installation_that_is_made_again_on_kept_data_is_the_same(delivery: S
     with Docker.session() as docker:
         exported = before.projects[0]
         docker.login(before.registry, exported["deploy_username"], exported["deploy_token"])
+        # It deletes everything else before it fails.
+        refused = delivery.attempt("destroy", "--yes", "--skip-preview")
+        assert refused.returncode != 0
+        assert "protected" in refused.stdout + refused.stderr
         delivery.destroy()
+        left = [str(thing) for things in control.resources().values() for thing in things if "delivery" in str(thing)]
+        kept = ("slipway-delivery-data", "registry", "delivery.test")
+        assert all(any(name in thing for name in kept) for thing in left), left
+        assert all(any(name in thing for thing in left) for name in kept), left
         delivery.up()
         delivery.up("--expect-no-changes")
         # With the login from before.
         assert docker.pull(f"{exported['image']}:latest") == installation["latest"]
     after = delivery.outputs()
     assert everything_in(after) == installation
-    replaced = {"gitlab_api_token"}
+    replaced = {"gitlab_api_token", "registry_storage"}
     assert {name for name in before.values if after.values[name] != before.values[name]} == replaced
+    assert before.storage
+    assert after.storage
+    assert before.storage["bucket"] == after.storage["bucket"]
     assert [f"{one.name}: {one.measured}" for one in verify.measure(after) if not one.holds] == []
     assert everything_in(after) == installation, "verify leaves nothing behind"
     with pytest.raises(gitlab.GitlabAuthenticationError):
@@ -315,6 +427,7 @@ def everything_in(outputs: Outputs) -> dict[str, Any]:
             for tag in one.tags.list(get_all=True)
         },
         "latest": latest(outputs),
+        "tag rules": client.http_get(f"/projects/{project.id}/registry/protection/tag/rules"),
         "deploy tokens": [(one.name, one.username, one.scopes) for one in project.deploytokens.list(get_all=True)],
         "working tokens": len([one for one in client.personal_access_tokens.list(get_all=True) if one.active]),
     }

@@ -5,10 +5,12 @@ The tests run in order and build on each other: each leaves the stack in the sta
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pydo
 import pytest
@@ -40,6 +42,14 @@ def drift(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
     return try_run(sys.executable, *words, timeout=600, cwd=ROOT)
 
 
+def status(stack: Stack, within: int = 60) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Run what `make status` runs, with time to spare on a busy machine; the exit code, and its parts by name."""
+    words = ("-m", "tools", "status", "--stack", stack.name, "--json", "--within", str(within))
+    done = try_run(sys.executable, *words, timeout=120, cwd=ROOT)
+    assert done.stdout, done.stderr
+    return done.returncode, {one["name"]: one for one in json.loads(done.stdout)["parts"]}
+
+
 def assert_put_right(stack: Stack) -> None:
     """The next update, as `make up` runs it, leaves no difference."""
     marked = drift(stack, "--mark")
@@ -54,6 +64,22 @@ def test_a_stack_that_nobody_has_changed_has_no_drift(stack: Stack) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     parts = ("Cloud", "Machines", "GitLab", "Projects")
     assert found.stdout.splitlines() == [f"{part}: as the stack left it" for part in parts]
+
+
+def test_the_status_of_a_healthy_stack_is_known_in_every_part(stack: Stack) -> None:
+    code, parts = status(stack)
+    healths = {name: part["health"] for name, part in parts.items()}
+    # Machines of the sandbox show the disk of the host, whatever is on it.
+    full = healths.pop("Disks") == "failing"
+    assert code == (2 if full else 0), parts
+    # The sandbox's archive has newer releases than those that the stack pins.
+    assert healths.pop("Versions") == "notice"
+    assert set(healths.values()) == {"healthy"}, parts
+    assert parts["Drift"]["text"].startswith("none, compared ")
+    assert parts["Runners"]["values"] == {"docker-builder": {"status": "online", "machines": 1, "online": 1}}
+    assert parts["Versions"]["values"]["GitLab"]["newest"] == "19.5.0-ce.0"
+    assert parts["Registry"]["values"]["bytes"] > 0
+    assert {"/", "/mnt/gitlab"} == parts["Disks"]["values"]["slipway-drift"].keys()
 
 
 def test_what_people_have_changed_is_found_in_words_and_put_right(stack: Stack, api: pydo.Client) -> None:
@@ -71,6 +97,9 @@ def test_what_people_have_changed_is_found_in_words_and_put_right(stack: Stack, 
         "  runner docker-builder is gone",
     )
     assert [words for words in expected if words not in found.stdout] == [], found.stdout
+    code, parts = status(stack)
+    assert (code, parts["GitLab"]["health"], parts["Drift"]["health"]) == (2, "healthy", "failing")
+    assert "docker-builder deleted in GitLab" in parts["Runners"]["text"]
     assert_put_right(stack)
 
 
@@ -113,9 +142,7 @@ def test_a_name_that_leads_elsewhere_and_a_revoked_token_hide_nothing_of_the_clo
     assert stack.outputs().values["gitlab_api_token"] != outputs.values["gitlab_api_token"]
 
 
-def test_a_detached_volume_and_a_server_that_is_gone_are_named_and_every_part_ends(
-    stack: Stack, api: pydo.Client
-) -> None:
+def test_a_detached_volume_and_a_server_that_is_gone_are_named_and_put_right(stack: Stack, api: pydo.Client) -> None:
     outputs = stack.outputs()
     outputs.ssh("sudo gitlab-ctl stop; sudo umount --lazy /etc/gitlab /var/opt/gitlab /var/log/gitlab /mnt/gitlab")
     [volume] = api.volumes.list(name="slipway-drift-data")["volumes"]
@@ -125,9 +152,17 @@ def test_a_detached_volume_and_a_server_that_is_gone_are_named_and_every_part_en
     detached = drift(stack)
     assert detached.returncode == 2
     assert f"  the attachment of volume {volume['id']} is gone" in detached.stdout
+    assert_put_right(stack)
+    page = try_run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"{stack.outputs().url}/users/sign_in")
+    assert page.stdout == "200", page.stderr
     for droplet in api.droplets.list(name="slipway-drift")["droplets"]:
         api.droplets.destroy(droplet["id"])
     until(lambda: not api.droplets.list(name="slipway-drift")["droplets"], "the server is deleted")
+    code, parts = status(stack, within=20)
+    failing = {name for name, part in parts.items() if part["health"] == "failing"}
+    assert (code, {"GitLab", "Registry", "Certificate"} <= failing) == (2, True), parts
+    assert "slipway-drift: cannot be asked" in parts["Disks"]["text"]
+    assert "slipway-drift-docker-builder-1: / " in parts["Disks"]["text"]
     gone = drift(stack)
     assert gone.returncode == 2
     assert "  droplet slipway-drift is gone" in gone.stdout

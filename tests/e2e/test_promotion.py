@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.stack import SANDBOX
+from tests.e2e.stack import RUNNER, SANDBOX
 from tests.e2e.test_plain_pulumi import publish
-from tools.clients import Docker, Outputs, run, try_run
+from tools.clients import CheckError, Docker, Outputs, run, try_run
 from tools.environment import ROOT
+from tools.pipelines import jobs_of, last_pipeline, project_of
 
 STACKS = ("staging", "production")
 
@@ -43,8 +45,18 @@ class Environments:
         config = yaml.safe_load(SANDBOX.read_text())["config"]
         for key in ("slipway:projects", "slipway:runners"):
             del config[key]
-        config |= {"slipway:domain": f"{stack}.test", "slipway:registry": {"storage": "filesystem"}}
+        # One zone, which the first of them creates.
+        zone = "create" if stack == STACKS[0] else "existing"
+        config |= {"slipway:domain": "acme.test", "slipway:hostname": stack, "slipway:dns": {"zone": zone}}
+        config |= {"slipway:registry": {"storage": "filesystem"}}
         self.file(stack).write_text(f"# The {stack} environment.\n{yaml.safe_dump({'config': config})}")
+
+    def add(self, stack: str, **settings: object) -> None:
+        """Change settings in a stack file, and commit it."""
+        content = yaml.safe_load(self.file(stack).read_text())
+        content["config"] |= {f"slipway:{key}": value for key, value in settings.items()}
+        self.file(stack).write_text(yaml.safe_dump(content))
+        self.commit(f"Change {stack}")
 
     def git(self, *words: str) -> str:
         done = subprocess.run(["git", *words], cwd=self.folder, check=True, capture_output=True, text=True)
@@ -61,8 +73,8 @@ class Environments:
         words = ("stack", "output", "--json", "--show-secrets", "--stack", stack)
         return Outputs(json.loads(succeeded(self.pulumi(*words))))
 
-    def pulumi(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return try_run("pulumi", *words, "--non-interactive", timeout=900, cwd=self.folder)
+    def pulumi(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return try_run("pulumi", *words, "--non-interactive", timeout=900, cwd=self.folder, stdin=stdin)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +85,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environme
         assert made.pulumi("stack", "init", stack).returncode == 0
     made.commit("The salts of both")
     yield made
-    for stack in STACKS:
+    for stack in reversed(STACKS):
         made.pulumi("destroy", "--stack", stack, "--yes", "--skip-preview")
         made.pulumi("stack", "rm", stack, "--yes")
 
@@ -110,7 +122,7 @@ def test_a_promotion_shows_changed_lines_applies_them_and_is_recorded(environmen
     assert environments.file("production").read_text().startswith("# The production environment.\n")
     config = yaml.safe_load(environments.file("production").read_text())["config"]
     assert config["slipway:registry"]["keepUntagged"] == "48h"
-    assert config["slipway:domain"] == "production.test"
+    assert config["slipway:hostname"] == "production"
     assert environments.git("log", "-1", "--format=%an %s") == "Operations Promote staging to production"
     succeeded(environments.pulumi("preview", "--stack", "production", "--expect-no-changes"))
     assert environments.tools("diff", *STACKS).returncode == 0
@@ -147,6 +159,54 @@ def test_a_released_image_keeps_its_digest_in_the_next_registry(environments: En
     assert "root/nothing:v1 was not copied from staging to production" in done.stderr
 
 
+def test_a_pipeline_releases_to_the_next_environment_with_a_token_for_that_project_alone(
+    environments: Environments,
+) -> None:
+    environments.add("production", projects=[{"path": "app", "pipeline": False, "runners": [], "receiveImages": True}])
+    succeeded(environments.tools("up", "--stack", "production", "--yes"))
+    receiver = environments.outputs("production").projects[0]
+    page = (ROOT / "docs/environments.md").read_text()
+    script = [line.replace("gitlab.example.com:5555/root/hello", receiver["image"]) for line in documented_stage(page)]
+    script = [line.replace("gitlab.example.com:5555", receiver["image"].partition("/")[0]) for line in script]
+    # What others may see is in the stack file as it is; the token is encrypted.
+    user = {"value": receiver["push_username"], "masked": False}
+    project = {"path": "app", "runners": [RUNNER["name"]], "variables": {"PRODUCTION_USER": user}}
+    project["extraStages"] = [{"name": "deploy", "script": script}]
+    environments.add("staging", projects=[project], runners=[RUNNER])
+    secret = (
+        "config",
+        "set",
+        "--stack",
+        "staging",
+        "--secret",
+        "--path",
+        "projects[0].variables.PRODUCTION_TOKEN.value",
+    )
+    succeeded(environments.pulumi(*secret, stdin=receiver["push_token"]))
+    succeeded(environments.tools("up", "--stack", "staging", "--yes"))
+
+    source = environments.outputs("staging")
+    pipeline = last_pipeline(project_of(source))
+    assert jobs_of(pipeline) == dict.fromkeys(("build", "test", "release", "deploy"), "success")
+    with Docker.session() as docker:
+        for outputs, one in ((source, source.projects[0]), (environments.outputs("production"), receiver)):
+            docker.login(outputs.registry, one["deploy_username"], one["deploy_token"])
+        released = docker.digest_of(f"{source.projects[0]['image']}:latest")
+        assert docker.digest_of(f"{receiver['image']}:latest") == released
+        # The token can push to that project and nowhere else.
+        other = receiver["image"].replace("/root/app", "/root/hello")
+        docker.login(environments.outputs("production").registry, receiver["push_username"], receiver["push_token"])
+        docker.make_image(f"{other}:foreign")
+        with pytest.raises(CheckError, match=r"denied|unauthorized"):
+            docker.push(f"{other}:foreign")
+
+
+def documented_stage(page: str) -> list[str]:
+    """The script of the stage `deploy` on the page about environments."""
+    [block] = [found for found in re.findall(r"(?s)```yaml\n(.*?)```", page) if "name: deploy" in found]
+    return list(yaml.safe_load(block)["slipway:projects"][0]["extraStages"][0]["script"])
+
+
 def test_a_plan_that_no_longer_matches_is_refused_without_a_secret(environments: Environments) -> None:
     plan = environments.folder / ".cache" / "plans" / "old.json"
     succeeded(environments.pulumi("preview", "--stack", "production", "--save-plan", str(plan)))
@@ -162,3 +222,12 @@ def test_a_plan_that_no_longer_matches_is_refused_without_a_secret(environments:
     plan.unlink()
     environments.git("checkout", "--", "stacks")
     succeeded(environments.pulumi("preview", "--stack", "production", "--expect-no-changes"))
+
+
+def test_an_environment_cannot_be_removed_while_others_have_records_in_its_zone(environments: Environments) -> None:
+    done = environments.tools("down", "--stack", "staging", "--yes")
+    assert done.returncode == 1
+    assert "the zone acme.test would be deleted with records that are not in this stack: " in done.stderr
+    assert "production A " in done.stderr
+    assert "staging A " not in done.stderr
+    assert environments.outputs("staging").gitlab().version()[0].startswith("19.")

@@ -31,13 +31,15 @@ from tools.pipelines import ENDED, project_of, started, until
 OLD, NEW = "19.2.1-1", "19.3.0-1"
 MACHINE = "delivery-docker-builder-1"
 REGISTRATION, ONLINE = f"{MACHINE}-registration", "delivery-docker-builder-online"
+#: What has a variable's value after its job: docs/security.md.
+REMEMBERED = {"/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"}
 #: Runs until `/go` exists in its container.
 WAITING = {"script": ["until [ -e /go ]; do sleep 0.2; done", "echo done"]}
 
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with one project and one runner of an older version; destroyed at the end."""
+    """A stack with one project and one runner; destroyed at the end."""
     made = Stack.create(
         "life",
         tmp_path_factory.mktemp("life"),
@@ -45,7 +47,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         domain="life.test",
         registry={"storage": "filesystem"},
         projects=[{"path": "hello", "sample": False}],
-        runners=[{**RUNNER, "version": OLD}],
+        runners=[{**RUNNER, "version": NEW}],
     )
     try:
         made.up()
@@ -165,6 +167,16 @@ def cut_off(host: Host, address: str) -> Iterator[None]:
         host.sudo(f"iptables --wait --delete {rule}")
 
 
+def images_after_housekeeping(host: Host, used: int) -> set[str]:
+    """What is left when the disk is `used` percent full. The real one is the disk of the tests' own machine."""
+    host.sudo(f"install --mode 755 /dev/stdin /usr/local/sbin/df <<< $'#!/bin/sh\necho {used}%'")
+    try:
+        host.sudo("systemctl start slipway-prune.service")
+    finally:
+        host.sudo("rm /usr/local/sbin/df")
+    return set(host.sudo("docker images --format '{{.Repository}}'").split())
+
+
 def load_old_image(name: str) -> str:
     """Shell commands that load an image created years ago."""
     layer, archive = io.BytesIO(), io.BytesIO()
@@ -193,18 +205,28 @@ def load_old_image(name: str) -> str:
 
 def test_the_requested_version_is_installed_and_held(life: Stack, host: Host) -> None:
     output = host.sudo("gitlab-runner --version; apt-mark showhold; systemctl list-timers --no-pager")
-    assert "Version:      19.2.1\n" in output
+    assert "Version:      19.3.0\n" in output
     assert {"gitlab-runner", "gitlab-runner-helper-images", "docker.io"} <= set(output.split())
     assert "slipway-prune.timer" in output
     assert runner_of(life.outputs()).status == "online"
 
 
-def test_an_upgrade_waits_for_the_running_job_and_keeps_the_runner(life: Stack, host: Host) -> None:
+def test_a_version_that_the_repository_lacks_is_refused_before_anything_is_touched(life: Stack, host: Host) -> None:
+    service = "systemctl show --property MainPID --value gitlab-runner"
+    before = host.sudo(service)
+    life.set(runners=[{**RUNNER, "version": "19.2.9-1"}])
+    output = failed_up(life)
+    assert "runners[0].version: 19.2.9-1 is not in the repository" in output
+    assert host.sudo(service) == before
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_another_version_waits_for_the_running_job_and_keeps_the_runner(version: str, life: Stack, host: Host) -> None:
     project, before = project_of(life.outputs()), runner_of(life.outputs())
     token = host.sudo("grep token /etc/gitlab-runner/config.toml")
     job = start_job(project, WAITING)
     container = container_of(host, job)
-    life.set(runners=[{**RUNNER, "version": NEW}])
+    life.set(runners=[{**RUNNER, "version": version}])
     assert life.changes() == {f"{MACHINE}-preparation": "update", REGISTRATION: "update", ONLINE: "update"}
 
     with running(life, "up", "--yes", "--skip-preview") as lines:
@@ -213,7 +235,7 @@ def test_an_upgrade_waits_for_the_running_job_and_keeps_the_runner(life: Stack, 
         assert project.jobs.get(job.id).status == "running"
         host.sudo(f"docker exec {container} touch /go")
     assert wait_for_job(project, job).status == "success"
-    assert "Version:      19.3.0\n" in host.sudo("gitlab-runner --version")
+    assert f"Version:      {version.removesuffix('-1')}\n" in host.sudo("gitlab-runner --version")
     assert "gitlab-runner" in host.sudo("apt-mark showhold").split()
     after = runner_of(life.outputs())
     assert (after.id, after.status) == (before.id, "online")
@@ -249,6 +271,33 @@ def test_a_job_reaches_neither_the_metadata_service_nor_its_own_machine(life: St
     assert output.splitlines().count(f"open {life.outputs().host}/443") == 2, output
 
 
+def test_what_stays_of_a_protected_job_on_the_machine_is_what_the_documentation_says(life: Stack, host: Host) -> None:
+    project, secret = project_of(life.outputs()), f"marker-{secrets.token_hex(12)}"
+    rule = project.protectedbranches.create({"name": "try-*"})
+    guarded = {"protected": True, "masked": True, "value": secret}
+    variables = [
+        project.variables.create({"key": "GUARDED", **guarded}),
+        project.variables.create({"key": "GUARDED_FILE", "variable_type": "file", **guarded}),
+    ]
+    try:
+        keeping = [
+            'cp "$GUARDED_FILE" copy.txt',
+            'echo "$GUARDED" | tee ~/.netrc',
+            'test "$CI_COMMIT_REF_PROTECTED" = true',
+        ]
+        done = wait_for_job(project, start_job(project, {"script": keeping}))
+    finally:
+        for one in (*variables, rule):
+            one.delete()
+    log = log_of(done)
+    assert (done.status, "[MASKED]" in log, secret in log) == ("success", True, False), log.replace(secret, "")
+    until(lambda: not host.sudo("docker ps --all --quiet"), "the containers of the job are removed")
+    # The shell's own `printf` has no command line of its own.
+    search = "grep --recursive --files-with-matches --fixed-strings --no-messages --file=<(printf %s"
+    found = host.sudo(f"{search} {secret}) / --exclude-dir={{proc,sys}} || true", timeout=300)
+    assert set(found.split()) <= REMEMBERED
+
+
 def test_housekeeping_removes_old_unused_images_and_leaves_a_running_job_alone(life: Stack, host: Host) -> None:
     project = project_of(life.outputs())
     job = start_job(project, WAITING)
@@ -256,14 +305,15 @@ def test_housekeeping_removes_old_unused_images_and_leaves_a_running_job_alone(l
     host.sudo(load_old_image("old-unused") + load_old_image("old-used") + "docker create --name user old-used")
     host.sudo("tar --create --files-from /dev/null | docker import - new-unused; docker volume create")
     volume = host.sudo("docker volume ls -q --filter dangling=true | grep -E '^[0-9a-f]{64}$'").split()
-    host.sudo("systemctl start slipway-prune.service")
-    images = host.sudo("docker images --format '{{.Repository}}'").split()
+    with_room, nearly_full = images_after_housekeeping(host, 79), images_after_housekeeping(host, 80)
     host.sudo(f"docker exec {container} touch /go")
-    assert "old-unused" not in images
-    assert {"old-used", "new-unused", "docker"} <= set(images)
+    assert "old-unused" not in with_room
+    assert {"old-used", "new-unused", "docker"} <= with_room
+    assert "new-unused" not in nearly_full
+    assert {"old-used", "docker"} <= nearly_full
     assert set(volume).isdisjoint(host.sudo("docker volume ls -q").split())
     assert wait_for_job(project, job).status == "success"
-    host.sudo("docker rm user; docker rmi --force old-used new-unused")
+    host.sudo("docker rm user; docker rmi --force old-used")
 
 
 def test_containers_of_a_killed_runner_are_removed_before_it_takes_jobs_again(life: Stack, host: Host) -> None:
@@ -343,8 +393,11 @@ def test_registering_again_without_changes_touches_nothing(life: Stack, host: Ho
     assert host.sudo(look) == before
 
 
-def test_replacing_a_runner_installs_a_new_token_and_deletes_the_old_runner(life: Stack, host: Host) -> None:
+def test_a_replaced_runner_has_a_new_token_and_nothing_that_jobs_of_the_old_one_have_left(
+    life: Stack, host: Host
+) -> None:
     outputs = life.outputs()
+    host.sudo("docker volume create left-by-a-job")
     before, token = runner_of(outputs), host.sudo("grep token /etc/gitlab-runner/config.toml")
     life.up("--replace", life.urn("delivery-docker-builder-registration"))
     after = runner_of(outputs)
@@ -353,6 +406,7 @@ def test_replacing_a_runner_installs_a_new_token_and_deletes_the_old_runner(life
     assert host.sudo("grep token /etc/gitlab-runner/config.toml") != token
     with pytest.raises(gitlab.GitlabGetError, match="404"):
         outputs.gitlab().runners.get(before.id)
+    assert host.sudo("docker volume ls --quiet") == ""
 
 
 def test_removing_a_runner_keeps_its_project(life: Stack, control: Control) -> None:

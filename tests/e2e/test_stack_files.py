@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.control import Control
-from tests.e2e.stack import SANDBOX, Stack
+from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tools.environment import ROOT
 
 NAMES = ["dev", "staging", "production"]
@@ -47,6 +47,23 @@ def test_the_first_preview_shows_a_project_in_a_group_although_there_is_no_gitla
     stack = Stack.create("group-preview", tmp_path, SANDBOX, domain="group.test", projects=projects)
     assert stack.changes()["delivery-hello-project"] == "create"
     stack.run("stack", "rm", "--yes", settings_file=False)
+
+
+def test_versions_that_the_repositories_lack_are_refused_at_preview(tmp_path: Path, control: Control) -> None:
+    """Asked of the repositories themselves, from where the engine runs."""
+    gitlab = {**yaml.safe_load(SANDBOX.read_text())["config"].get("slipway:gitlab", {}), "version": "19.4.9-ce.0"}
+    runners = [{**RUNNER, "version": "19.4.9-1"}]
+    stack = Stack.create("version-preview", tmp_path, SANDBOX, domain="version.test", gitlab=gitlab, runners=runners)
+    before = len(control.requests())
+    done = stack.attempt("preview")
+    output = done.stdout + done.stderr
+    stack.run("stack", "rm", "--yes", settings_file=False)
+    assert done.returncode != 0
+    assert "2 errors in the configuration; nothing was changed." in output
+    for path in ("gitlab.version: 19.4.9-ce.0", "runners[0].version: 19.4.9-1"):
+        assert f"  - {path} is not in the repository https://packages.gitlab.com/" in output
+    assert "Traceback" not in output
+    assert control.writes_since(before) == []
 
 
 @contextmanager

@@ -21,12 +21,14 @@ import pytest
 from tests.certificates import provided, root
 from tests.e2e.control import Control
 from tests.e2e.images import assert_space_comes_back, given_bucket, kept_image, pulled
-from tests.e2e.leaks import ProcessSampler, leaked, secret_values
+from tests.e2e.leaks import PLANTED, ProcessSampler, leaked, secret_values, world_readable_files_with
 from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
 from tools.clients import CheckError, Outputs, run, try_run
 from tools.pipelines import until
 
+#: Neither the smallest volume nor a size of its own.
+SERVER: dict[str, Any] = {"image": "debian-13-x64", "volumeSizeGb": 11}
 #: Prints when the machine booted: the start time of its first process.
 _BOOT_TIME = "cut -d' ' -f22 /proc/1/stat"
 
@@ -49,7 +51,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, Any]) -> 
 
 def assert_verified(outputs: Outputs) -> None:
     """Every check of `make verify` passes."""
-    assert [f"{one.name}: {one.measured}" for one in verify.measure(outputs) if not one.holds] == []
+    results = verify.measure(outputs, verify.checks_of(outputs, all_ports=True))
+    assert [f"{one.name}: {one.measured}" for one in results if not one.holds] == []
 
 
 def remote(outputs: Outputs, command: str) -> str:
@@ -79,14 +82,17 @@ def test_previewing_an_empty_stack_only_reads_and_shows_only_creations(previewed
 
 def test_preview_reports_all_configuration_errors_at_once_without_a_traceback(stack: Stack, control: Control) -> None:
     before = len(control.requests())
-    stack.set(registry={"port": 443, "storrage": "spaces"}, adminCidrs=["nowhere"])
+    stack.set(
+        registry={"port": 443, "storrage": "spaces"}, adminCidrs=["nowhere", "192.0.2.10/24"], dns={"ttl": "\u202e5"}
+    )
     done = stack.attempt("preview")
-    stack.set(registry=None, adminCidrs=["192.0.2.10/32"])
+    stack.set(registry=None, adminCidrs=["192.0.2.10/32"], dns=None)
     output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "3 errors in the configuration; nothing was changed." in output
-    for path in ("registry.port: 443", "registry.storrage: is not a setting", "adminCidrs: 'nowhere'"):
-        assert path in output
+    assert "5 errors in the configuration; nothing was changed." in output
+    for path in ("registry.port: 443", "registry.storrage: is not a setting", "adminCidrs[0]: nowhere", "dns.ttl: "):
+        assert f"  - {path}" in output
+    assert "  - adminCidrs[1]: 192.0.2.10/24 is not a usable network" in output
     assert "Traceback" not in output
     assert control.writes_since(before) == []
 
@@ -102,7 +108,7 @@ def test_preview_reports_what_the_account_does_not_offer_with_the_errors_in_the_
     stack.set(domain="e2e.test", hostname=None, server={"size": "c-2", "image": "ubuntu-24-04-x64"})
     other = stack.attempt("preview")
     control.change_account()
-    stack.set(server={"image": "debian-13-x64", "volumeSizeGb": 10})
+    stack.set(server=SERVER)
     for output, paths in (
         (done.stdout + done.stderr, ("domain: ", "hostname: ", "is not verified", "may not read the sizes (403)")),
         (other.stdout + other.stderr, ("server.image: ubuntu-24-04-x64 is not an image",)),
@@ -156,7 +162,7 @@ def test_no_secret_is_in_state_process_list_journal_logs_or_user_data(stack: Sta
 def test_no_world_readable_file_contains_a_secret(stack: Stack) -> None:
     outputs = stack.outputs()
     for name, value in secret_values(outputs).items():
-        assert files_with(outputs, value) == [PLANTED], name
+        assert world_readable_files_with(outputs, value) == [PLANTED], name
 
 
 def test_the_server_presents_no_host_key_but_the_one_it_was_given_after_first_contact(stack: Stack) -> None:
@@ -179,7 +185,7 @@ def test_a_server_with_an_unexpected_host_key_is_refused(stack: Stack) -> None:
     outputs = stack.outputs()
     key = "/etc/ssh/ssh_host_ed25519_key"
     with other_host_key(outputs, key):
-        stack.set(server={"image": "debian-13-x64", "volumeSizeGb": 10, "authorizedKeys": [PUBLIC_KEY]})
+        stack.set(server={**SERVER, "authorizedKeys": [PUBLIC_KEY]})
         done = stack.attempt("up", "--yes", "--skip-preview")
         with pytest.raises(CheckError, match="Host key verification failed"):
             outputs.ssh("true")
@@ -199,11 +205,16 @@ def test_hostname_registry_port_and_admin_networks_change_in_place(stack: Stack)
     stack.set(hostname="git", adminCidrs=["192.0.2.0/24"], registry={"port": 5050})
     changes = stack.changes()
     assert "server-droplet" not in changes
-    assert {"create", "delete"}.isdisjoint(changes.values())
+    # The new port has its firewall before the former one loses its own.
+    assert {name for name, change in changes.items() if change == "create"} == {"public-access-registry-5050"}
+    assert {name for name, change in changes.items() if change == "delete"} == {"public-access-registry-5555"}
     stack.up()
     outputs = stack.outputs()
     assert outputs.registry == "git.e2e.test:5050"
     assert_verified(outputs)
+    rules = remote(outputs, "ufw status")
+    assert "5050/tcp" in rules
+    assert "5555/tcp" not in rules
     stack.set(hostname=None, registry=None)
     stack.up()
     assert stack.outputs().registry == "gitlab.e2e.test:5555"
@@ -301,8 +312,7 @@ def test_a_foreign_record_of_the_name_is_refused_at_preview(stack: Stack) -> Non
 
 
 def test_a_resized_server_was_shut_down_in_order_and_is_otherwise_unchanged(stack: Stack) -> None:
-    server = {"image": "debian-13-x64", "volumeSizeGb": 10, "authorizedKeys": [PUBLIC_KEY]}
-    stack.set(server={**server, "size": "s-8vcpu-16gb"})
+    stack.set(server={**SERVER, "authorizedKeys": [PUBLIC_KEY], "size": "s-8vcpu-16gb"})
     assert stack.changes()["server-droplet"] == "update"
     stack.up()
     outputs = stack.outputs()
@@ -311,46 +321,41 @@ def test_a_resized_server_was_shut_down_in_order_and_is_otherwise_unchanged(stac
     assert outputs.values["monthly_cost"]["items"]["server, s-8vcpu-16gb"] == 96.0
 
 
-def test_replacing_the_droplet_keeps_address_host_key_data_and_images(stack: Stack) -> None:
+def test_a_smaller_volume_and_a_smaller_disk_are_refused_before_anything_is_touched(
+    stack: Stack, control: Control
+) -> None:
+    present = {**SERVER, "authorizedKeys": [PUBLIC_KEY], "size": "s-8vcpu-16gb"}
+    before = len(control.requests())
+    stack.set(server={**present, "volumeSizeGb": 10, "size": "c-4"})
+    for words in (["preview"], ["up", "--yes", "--skip-preview"]):
+        done = stack.attempt(*words)
+        assert done.returncode != 0
+        assert "server.volumeSizeGb: 10 cannot follow 11; volumes do not shrink" in done.stdout
+        assert "server.size: c-4 has a disk of 50 GB, and slipway-e2e has one of 160 GB" in done.stdout
+    assert control.writes_since(before) == []
+    stack.set(server=present)
+    assert stack.changes() == {}
+
+
+def test_another_network_replaces_the_droplet_and_keeps_address_host_key_secrets_data_and_images(stack: Stack) -> None:
     before = stack.outputs()
+    command = "sha256sum /etc/gitlab/gitlab-secrets.json; cat /etc/machine-id"
+    secrets, machine = remote(before, command).splitlines()
+    stack.set(server={**SERVER, "authorizedKeys": [PUBLIC_KEY], "size": "s-8vcpu-16gb", "vpcCidr": "10.140.0.0/20"})
+    changes = stack.changes()
+    assert "replace" in changes["server-droplet"]
+    assert {"server-data", "server-address", "server-host-keys-lasting", "registry-bucket-bucket"}.isdisjoint(changes)
     with kept_image(before) as (image, digest):
-        droplet = f"urn:pulumi:{stack.name}::slipway::{DROPLET}::server-droplet"
-        stack.up("--target-replace", droplet, "--target-dependents")
+        stack.up()
         stack.up("--expect-no-changes")
         after = stack.outputs()
         assert after.values == before.values
         assert_verified(after)
         assert pulled(after, image) == digest
-
-
-def test_protected_data_survives_a_destroy_and_is_used_by_the_next_up(stack: Stack, control: Control) -> None:
-    stack.set(removal="keep-data", registry={"storage": "filesystem"})
-    stack.up()
-    stack.set(registry={"storage": "spaces"})
-    stack.up()
-    stack.set(registry={"storage": "filesystem"})
-    assert "registry-bucket-bucket" not in stack.changes()
-    stack.set(registry={"storage": "spaces"})
-    before = stack.outputs()
-    with kept_image(before, stack.outputs) as (image, digest):
-        refused = stack.attempt("destroy", "--yes", "--skip-preview")
-        assert refused.returncode != 0
-        assert "protected" in refused.stdout + refused.stderr
-        stack.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
-        left = [str(thing) for things in control.resources().values() for thing in things if "e2e" in str(thing)]
-        kept = ("slipway-e2e-data", "registry", "e2e.test")
-        assert all(any(name in thing for name in kept) for thing in left), left
-        assert all(any(name in thing for thing in left) for name in ("slipway-e2e-data", "e2e.test")), left
-        assert not [thing for thing in left if "vcpus" in thing]
-
-        stack.set(removal="everything")
-        stack.up()
-        after = stack.outputs()
-        assert after.storage
-        assert before.storage
-        assert after.storage["bucket"] == before.storage["bucket"]
-        assert_verified(after)
-        assert pulled(after, image) == digest
+    now = remote(after, command).splitlines()
+    assert now[0] == secrets
+    assert now[1] != machine
+    assert "10.140." in remote(after, "ip -4 -brief address")
 
 
 def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[str, Any]) -> None:
@@ -361,30 +366,9 @@ def test_destroy_leaves_nothing(stack: Stack, control: Control, foreign: dict[st
     assert all(vpc["default"] for vpc in vpcs if "e2e" in vpc["name"])
 
 
-#: A file with a secret, created to prove that the search finds such files.
-PLANTED = "/var/lib/misc/control"
 #: Lets the garbage collector work within the time of a test.
 QUICKLY = {"keepUntagged": "5s"}
-DROPLET = "slipway:index:GitLabServer$digitalocean:index/droplet:Droplet"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcmQ1yR0pW second"
-
-
-def files_with(outputs: Outputs, value: str) -> list[str]:
-    """World-readable files on the server that contain `value`, including `PLANTED`.
-
-    The value is passed on standard input and stored in a file that only root can read: it is in no command line.
-    """
-    search = f"""
-    pattern=$(mktemp --tmpdir=/root) && cat >"$pattern"
-    cp "$pattern" {PLANTED} && chmod 644 {PLANTED}
-    find /etc /opt /var /tmp /root /home /srv /usr/local -xdev -type f -perm /o+r -exec grep -lsF -f "$pattern" {{}} +
-    find /mnt/gitlab -type f -perm /o+r -exec grep -lsF -f "$pattern" {{}} +
-    rm "$pattern" {PLANTED}
-    """
-    with outputs.ssh_files() as options:
-        target = f"{outputs.values['server_ssh_user']}@{outputs.address}"
-        found = run("ssh", *options, target, f"sudo bash -c {shlex.quote(search)}", stdin=f"{value}\n")
-    return found.splitlines()
 
 
 @contextmanager

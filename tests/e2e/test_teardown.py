@@ -6,6 +6,8 @@ The tests run in order and build on each other: each leaves the stack in the sta
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,11 +17,14 @@ from typing import Any
 import pydo
 import pytest
 
+from components.token_scopes import needed
 from tests.e2e.control import Control
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
-from tools.clients import Outputs, try_run
+from tests.sandbox.digitalocean.scopes import scope_of
+from tools.clients import Docker, Outputs, try_run
 from tools.environment import ROOT
 from tools.pipelines import project_of, until
+from tools.stack import stack_file
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +49,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory, api: pydo.Client) -> Iterato
         runners=[RUNNER],
     )
     made.set_secret("projects[0].variables.KEY.value", "the-value-of-a-test")
+    assert not stack_file("teardown").exists()
     yield made
     made.remove()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked_before(control: Control) -> int:
+    """The number of the last request to the API before these tests."""
+    return max((int(one["id"]) for one in control.requests()), default=0)
 
 
 def tool(*words: str) -> subprocess.CompletedProcess[str]:
@@ -90,6 +102,49 @@ def test_what_it_left_in_gitlab_is_replaced_by_the_next_up(stack: Stack) -> None
     assert outputs.gitlab().runners.get(runner.id).status == "online"
 
 
+def test_a_stack_whose_state_was_lost_comes_back_on_its_kept_data(stack: Stack, api: pydo.Client) -> None:
+    before = stack.outputs()
+    with Docker.session() as docker:
+        docker.login(before.registry, before.user, before.password)
+        image = f"{before.registry}/root/hello:kept"
+        docker.make_image(image)
+        digest = docker.push(image)
+        docker.forget(image)
+    project, token = project_of(before).id, before.projects[0]["deploy_token"]
+    done = down(stack)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stack.run("stack", "rm", "--force", "--yes", settings_file=False)
+    stack.init()
+
+    [volume] = api.volumes.list(name="slipway-teardown-data")["volumes"]
+    refused = stack.attempt("preview")
+    assert refused.returncode != 0
+    assert f"pulumi config set --stack teardown --path recover.volume {volume['id']}" in refused.stdout
+    assert "pulumi config set --stack teardown --path recover.domain true" in refused.stdout
+    done = tool(
+        "recover", "--stack", stack.name, "--config-file", str(stack.file), "--address", before.address, "--yes"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stack.changes() == {}
+    after = stack.outputs()
+    assert after.address == before.address
+    assert project_of(after).id == project
+    assert after.projects[0]["deploy_token"] == token
+    assert after.storage
+    assert before.storage
+    assert after.storage["bucket"] == before.storage["bucket"]
+    assert [one.key for one in project_of(after).variables.list(get_all=True)] == ["KEY"]
+    with Docker.session() as docker:
+        docker.login(after.registry, after.user, after.api_token)
+        assert docker.pull(f"{after.registry}/root/hello@{digest}") == digest
+        docker.forget(f"{after.registry}/root/hello@{digest}")
+    strays = tool("strays", "--stack", stack.name)
+    assert strays.returncode == 0, strays.stdout + strays.stderr
+    again = tool("recover", "--stack", stack.name, "--config-file", str(stack.file), "--yes")
+    assert again.returncode == 1
+    assert "nothing was changed" in again.stderr
+
+
 def test_what_is_in_the_way_of_the_network_is_named_before_anything_is_deleted(
     stack: Stack, api: pydo.Client, control: Control
 ) -> None:
@@ -124,10 +179,15 @@ def test_a_destroy_ends_with_a_busy_runner_a_full_bucket_a_server_that_is_off_an
     engine.send_signal(signal.SIGKILL)
     engine.communicate()
     stack.run("cancel", "--yes", settings_file=False)
-    done = down(stack)
+    # The lines of the page about environments, without `make`.
+    page = (ROOT / "docs/environments.md").read_text()
+    lines = re.findall(r"(?m)^pulumi ((?:destroy|refresh --target) .+)$", page)
+    assert len(lines) == 3
+    for line in lines:
+        done = stack.attempt(*shlex.split(line), "--yes", "--skip-preview")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Nothing of this stack is left in the account." in done.stdout
     assert "teardown" not in str(control.resources())
+    assert "Nothing of this stack is left in the account." in down(stack).stdout
 
 
 def test_an_update_that_was_killed_leaves_a_droplet_that_is_named_and_removed(
@@ -151,6 +211,13 @@ def test_an_update_that_was_killed_leaves_a_droplet_that_is_named_and_removed(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "teardown" not in str(control.resources())
     assert tool("strays", "--stack", stack.name).returncode == 0
+
+
+def test_the_scopes_that_are_checked_were_enough_for_all_of_it(control: Control, asked_before: int) -> None:
+    asked = [one for one in control.requests() if one["id"] > asked_before]
+    used = {scope for one in asked if (scope := scope_of(one["method"], one["path"]))}
+    assert {"droplet:create", "block_storage:create", "vpc:delete"} <= used
+    assert used - {"snapshot:read"} <= needed(spaces=True, alerts=True)
 
 
 def _keep_busy(outputs: Outputs) -> None:

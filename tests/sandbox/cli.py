@@ -99,6 +99,19 @@ def shell() -> None:
     execute(["bash"])
 
 
+@app.command("open")
+def browse(
+    stack: Annotated[str, typer.Option(help="the stack whose GitLab to open")] = "sandbox",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="port of 127.0.0.1")] = None,
+    password: Annotated[bool, typer.Option("--password", help="print the administrator's password as well")] = False,
+) -> None:
+    """Serve a stack's GitLab to a browser of this machine, on a port of 127.0.0.1, until Ctrl-C."""
+    # Not at the top: as above.
+    from tests.sandbox.cloud import browsing  # noqa: PLC0415
+
+    raise typer.Exit(browsing.open_gitlab(current(), stack, port, show_password=password))
+
+
 @app.command()
 def logs(name: Annotated[str, typer.Argument(help="name of the service; leave it out to list them")] = "") -> None:
     """Print the log of a service."""

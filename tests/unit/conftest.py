@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from tests.unit.engine import ENCRYPTED
+
+# The SDKs are a million objects that never change: looking through them for garbage takes a fifth of the time.
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

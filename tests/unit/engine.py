@@ -9,7 +9,9 @@ import runpy
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -18,7 +20,7 @@ import pulumi
 import yaml
 from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import config, mocks, rpc, settings
-from pulumi.runtime.proto import engine_pb2, resource_pb2
+from pulumi.runtime.proto import engine_pb2, resource_pb2, source_pb2
 from pulumi.runtime.stack import run_in_stack
 
 from tests.sandbox.digitalocean.models.catalog import REGION_FEATURES, REGIONS, Catalog, Size
@@ -32,7 +34,7 @@ REQUIRED = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"]}
 ENVELOPE = "4dabf18193072939515e22adb298388d"
 
 #: Sections with secrets, which have to be encrypted.
-ENCRYPTED = ["slipway:certificate", "slipway:registry"]
+ENCRYPTED = ["slipway:alerts", "slipway:certificate", "slipway:gitlab", "slipway:registry", "slipway:smtp"]
 
 _STACK = "pulumi:pulumi:Stack"
 #: The lists of the API that the program reads itself: their paths, and their names in the answers.
@@ -139,10 +141,17 @@ class RecordingEngine(mocks.Mocks):
     groups: dict[str, int] = field(default_factory=dict)
     hold: Hold | None = None
     hooks: dict[str, pulumi.ResourceHook] = field(default_factory=dict)
+    error_hooks: dict[str, pulumi.ErrorHook] = field(default_factory=dict)
     #: What the API answers, by function; a `RefusedCall` is an error. Everything else is in good order.
     answers: dict[str, dict[str, Any] | RefusedCall] = field(default_factory=dict)
     #: What the API lists, by path; an error is raised. Every other list is empty.
     listed: dict[str, Any] = field(default_factory=dict)
+    #: The lists of packages by their URLs; every other one cannot be reached.
+    packages: dict[str, bytes] = field(default_factory=dict)
+    #: What the control panel says that the token may do; None if it cannot be reached.
+    scopes: frozenset[str] | None = None
+    #: What it lists instead if only one name is asked for.
+    filtered: dict[str, Any] = field(default_factory=dict)
     #: The resources in the state, with their outputs by URN.
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Properties of every project that is imported.
@@ -151,6 +160,10 @@ class RecordingEngine(mocks.Mocks):
     def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
         """Record a function that the engine would call before or after an operation."""
         self.hooks[hook.name] = hook
+
+    def register_error_hook(self, hook: pulumi.ErrorHook) -> None:
+        """Record a function that the engine would call after an operation that has failed."""
+        self.error_hooks[hook.name] = hook
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that its service computes."""
@@ -181,12 +194,21 @@ class RecordingEngine(mocks.Mocks):
 
     def request(self, path: str) -> Any:
         """Answer a GET of the API."""
-        answer = self.listed.get(path.partition("?")[0], [])
+        plain = path.partition("?")[0]
+        answer = self.listed.get(plain, [])
+        if "name=" in path:
+            answer = self.filtered.get(plain, answer)
         if isinstance(answer, Exception):
             raise answer
         if path == "/v2/account":
             return {"account": answer or {"reserved_ip_limit": 3}}
         return {_LISTS[path.partition("?")[0]]: answer, "links": {}}
+
+    def fetch(self, url: str) -> bytes:
+        """Answer the request for a list of packages."""
+        if url not in self.packages:
+            raise OSError(url)
+        return self.packages[url]
 
     @property
     def is_new(self) -> bool:
@@ -295,7 +317,13 @@ def run_program(
     settings_of_stack = as_config({**project_defaults(), **REQUIRED, **changes})
     config.set_all_config(settings_of_stack, ENCRYPTED)
     try:
-        with mock.patch("components.api.request", engine.request):
+        with (
+            mock.patch("components.api.request", engine.request),
+            mock.patch("components.api.token_scopes", return_value=engine.scopes),
+            mock.patch("components.package_index.fetch", engine.fetch),
+            # Where in the program a resource stands is of no interest here, and costs a quarter of a run.
+            mock.patch("pulumi.runtime.resource._get_stack_trace", source_pb2.StackTrace),
+        ):
             _LOOP.run_until_complete(run_in_stack(_program))
     finally:
         _finish_tasks()
@@ -321,10 +349,11 @@ def _program() -> None:
     runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
 
-def project_defaults() -> dict[str, Any]:
+@cache
+def project_defaults() -> Mapping[str, Any]:
     """The defaults that `Pulumi.yaml` declares, as the engine passes them on."""
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-    return {key: value["default"] for key, value in declared.items() if "default" in value}
+    return MappingProxyType({key: value["default"] for key, value in declared.items() if "default" in value})
 
 
 def stack_file(name: str) -> dict[str, Any]:
@@ -357,7 +386,7 @@ def _account_of(function: str, asked: dict[str, Any]) -> dict[str, Any] | Refuse
             ]
         },
         "getSizes": {"sizes": [_size(size) for size in Catalog(()).sizes.values()]},
-        "getImage": {"slug": asked.get("slug"), "regions": everywhere},
+        "getImage": {"slug": asked.get("slug"), "regions": everywhere, "minDiskSize": 7},
         "getDroplets": {"droplets": []},
         "getRecords": {"records": []},
         "getReservedIp": {"region": ""},
@@ -380,7 +409,7 @@ def _size(size: Size) -> dict[str, Any]:
 def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
     name, inputs = args.name, args.inputs
     known: dict[str, dict[str, Any]] = {
-        "Droplet": {"ipv4Address": "203.0.113.10"},
+        "Droplet": {"ipv4Address": "203.0.113.10", "vcpus": 4},
         "ReservedIp": {"ipAddress": "198.51.100.7"},
         "UserRunner": {"token": f"glrt-{name}"},
         "SshKey": {"fingerprint": "aa:bb"},

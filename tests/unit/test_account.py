@@ -198,6 +198,34 @@ def test_a_size_with_a_smaller_disk_than_the_droplet_has_is_refused() -> None:
     )
 
 
+def test_a_size_whose_disk_is_smaller_than_the_image_is_refused() -> None:
+    large = {"getImage": {"minDiskSize": 200, "regions": ["nyc3"]}}
+    [line] = errors(large)
+    assert line.startswith("server.size: s-4vcpu-8gb has a disk of 160 GB, and ubuntu-24-04-x64 needs one of 200 GB")
+    assert run(large, server={"size": "s-8vcpu-16gb"}).named("server-droplet")
+    # A droplet that stays what it is has that image already.
+    server = {**droplet("slipway-test-server"), "name": "slipway-test"}
+    previous = {"deployed": {**KEPT, "kept": False}}
+    assert run({**large, "getDroplets": {"droplets": [server]}}, previous).named("server-droplet")
+
+
+def test_an_account_with_as_many_volumes_as_it_may_have_is_refused_unless_it_has_the_stacks_own() -> None:
+    listed = {"/v2/account": {"volume_limit": 1}, "/v2/volumes": []}
+    full = RecordingEngine(listed={**listed, "/v2/volumes": [{"id": "1", "name": "another"}]})
+    full.filtered = {"/v2/volumes": []}
+    with pytest.raises(SettingsError, match="server: needs a data volume, and the account has 1 and may have 1"):
+        run_program(engine=full)
+    assert run_program(engine=RecordingEngine(listed=listed)).named("server-data")
+    # A limit of 0 is none.
+    none = RecordingEngine(listed={**full.listed, "/v2/account": {"volume_limit": 0}}, filtered=full.filtered)
+    assert run_program(engine=none).named("server-data")
+    own = {"urn:pulumi:test::slipway::digitalocean:index/volume:Volume::server-data": {
+        "name": "slipway-test-data", "region": "nyc3"}}  # fmt: skip
+    assert run_program(engine=RecordingEngine(listed=full.listed, filtered=full.filtered, known=own)).named(
+        "server-data"
+    )
+
+
 RECORD = "urn:pulumi:test::slipway::slipway:index:DnsRecords$digitalocean:index/dnsRecord:DnsRecord::dns-a"
 ADDRESS = (
     "urn:pulumi:test::slipway::slipway:index:GitLabServer$digitalocean:index/reservedIp:ReservedIp::server-address"
@@ -259,6 +287,39 @@ def test_a_record_that_an_interrupted_update_left_is_named_with_the_line_that_im
     known = {ADDRESS: {"ipAddress": "192.0.2.44"}, dns: {}, provider: {}}
     [line] = zone_errors(known, FOREIGN)
     assert "digitalocean:index/dnsRecord:DnsRecord dns-a example.test,7 --parent" in line
+
+
+MAIL = {**FOREIGN, "name": "@", "type": "MX", "value": "mail.example.test"}
+DEFAULT = [
+    {**FOREIGN, "name": "@", "type": "NS", "value": "ns1.digitalocean.com"},
+    {**FOREIGN, "name": "@", "type": "SOA", "value": "1800"},
+    {**FOREIGN, "value": "198.51.100.7"},
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "deployed", "refused"),
+    [
+        ([*DEFAULT, MAIL], {}, True),
+        (DEFAULT, {}, False),
+        ([*DEFAULT, MAIL], {"leaves_domain": True}, False),
+        ([*DEFAULT, MAIL], {"has_domain": False}, False),
+    ],
+)
+def test_another_domain_is_refused_if_records_of_others_would_be_lost_with_the_former_zone(
+    found: list[dict[str, Any]], deployed: dict[str, Any], refused: bool
+) -> None:
+    engine = RecordingEngine(answers=records(*found), known={RECORD: OWN})
+    previous = {"deployed": {**KEPT, "kept": False, **deployed}}
+    try:
+        run_program(previous, engine=engine, domain="other.test")
+        lines = []
+    except SettingsError as error:
+        lines = error.errors
+    assert bool(lines) == refused
+    for line in lines:
+        assert line.startswith("domain: other.test would follow example.test, whose zone the stack has created")
+        assert "not in this stack's state: @ MX mail.example.test. Delete them" in line
 
 
 def test_the_zone_of_a_stack_that_has_created_it_is_read_as_well() -> None:

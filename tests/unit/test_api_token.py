@@ -78,7 +78,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gitlab: str) -> World
     monkeypatch.setattr(processes, "run_attached", lambda command, _: subprocess.run(command, check=False).returncode)
     monkeypatch.setenv("STATE", str(tmp_path / "state"))
     resources = [{"urn": f"urn:pulumi:s::slipway::{target}"} for target in (*TARGETS, "other::gitlab-package")]
-    resources[2]["inputs"] = {"baseUrl": gitlab}  # type: ignore[assignment]
+    resources[3]["inputs"] = {"baseUrl": gitlab}  # type: ignore[assignment]
     (tmp_path / "state").write_text(json.dumps({"deployment": {"resources": resources}}))
     return World(tmp_path / "state", monkeypatch)
 
@@ -100,7 +100,7 @@ def test_a_token_that_gitlab_rejects_is_replaced_alone_and_where_it_is_used(worl
 
 def test_a_gitlab_that_does_not_respond_is_no_reason_to_stop(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     state = json.loads(world.state.read_text())
-    state["deployment"]["resources"][2]["inputs"]["baseUrl"] = "http://127.0.0.1:9/api/v4/"
+    state["deployment"]["resources"][3]["inputs"]["baseUrl"] = "http://127.0.0.1:9/api/v4/"
     world.state.write_text(json.dumps(state))
     assert (world.renew("expired"), world.commands) == (0, [])
     assert "GitLab cannot be asked" in capsys.readouterr().out

@@ -83,11 +83,12 @@ def test_a_preview_shows_the_settings_of_the_program_without_its_keys(engine: Re
 
 def test_gitlab_writes_its_archives_to_a_folder_that_nobody_else_uses() -> None:
     certificate = SimpleNamespace(source="provided", directory=None, contact_email=None)
-    given = {"fqdn": "gitlab.example.com", "certificate": certificate, "memory_gb": 8}
-    with_backups = render("gitlab.rb.j2", **given, has_backups=True)
+    given = {"fqdn": "gitlab.example.com", "certificate": certificate, "memory_gb": 8, "time_zone": "UTC"}
+    given |= {"extra_configuration": "", "has_secrets": False, "smtp": None}
+    with_backups = render("gitlab.rb.j2", **given, has_health_page=False, has_backups=True)
     assert "gitlab_rails['backup_path'] = '/var/opt/gitlab/slipway-backups'\n" in with_backups
     assert "gitlab_rails['backup_keep_time'] = 604800\n" in with_backups
-    assert "backup" not in render("gitlab.rb.j2", **given, has_backups=False)
+    assert "backup" not in render("gitlab.rb.j2", **given, has_health_page=False, has_backups=False)
 
 
 def test_the_timer_starts_at_each_time_in_utc() -> None:

@@ -88,12 +88,6 @@ def test_buildah_tests_and_releases_the_image_by_its_digest(unprivileged: Record
     assert "docker " not in str([text[job]["script"] for job in text["stages"]])
 
 
-def test_buildah_keeps_its_layers_in_the_registry(unprivileged: RecordingEngine) -> None:
-    build = pipeline(unprivileged)["build"]["script"][1]
-    for part in ("--layers", '--cache-from "$CI_REGISTRY_IMAGE/cache"', '--cache-to "$CI_REGISTRY_IMAGE/cache"'):
-        assert part in build
-
-
 @pytest.mark.parametrize("builder", ["docker", "buildah"])
 def test_a_runner_of_one_project_pulls_by_default_and_lets_jobs_choose(builder: str) -> None:
     [runner] = configuration(delivered(runner={"builder": builder}))["runners"]
@@ -114,7 +108,7 @@ def test_provenance_is_part_of_the_image_with_docker_and_can_be_switched_off(eng
     assert pipeline(engine)["variables"]["BUILDX_NO_DEFAULT_OCI_ARTIFACT"] == "true"
     assert "--provenance" not in str(pipeline(engine))
     without = pipeline(delivered({"provenance": False}))
-    assert "docker build --pull --provenance=false --build-arg" in without["build"]["script"][1]
+    assert "docker build --pull --provenance=false --build-arg" in str(without["build"]["script"])
     assert "BUILDX_NO_DEFAULT_OCI_ARTIFACT" not in without["variables"]
 
 

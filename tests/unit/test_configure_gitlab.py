@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,20 @@ update-ca-certificates() { :; }
 gitlab-ctl() {
   echo "$*" >>"$ROOT/commands"
   case "$1" in
-    reconfigure) ! grep -q broken "$ROOT/etc/gitlab/gitlab.rb" ;;
+    reconfigure)
+      grep -q broken "$ROOT/etc/gitlab/gitlab.rb" || return 0
+      printf '\\033[31m%s\\033[0m\n\n' "There was an error running gitlab-ctl reconfigure:" \\
+        "Reading unsupported config value brokn."
+      return 1
+      ;;
     hup) matches && cp "$SSL/$FQDN.crt" "$ROOT/loaded"; true ;;
   esac
 }
 matches() { [ "$(openssl x509 -noout -pubkey <"$SSL/$FQDN.crt")" = "$(openssl pkey -pubout <"$SSL/$FQDN.key")" ]; }
 served_fingerprint() { [ ! -e "$ROOT/loaded" ] || fingerprint <"$ROOT/loaded"; }
+wait_for_dns() { :; }
 curl() {
+  [[ $* != */directory ]] || { echo "curl: (28) Connection timed out"; return 28; }
   [ ! -e "$ROOT/rejected" ] || { echo "curl: (60) certificate has expired"; return 60; }
   [ ! -e "$ROOT/starting" ] || { echo "curl: (22) 502"; return 22; }
 }
@@ -43,23 +51,32 @@ class Server:
     root: Path
 
     def configure(
-        self, certificate: dict[str, str], gitlab_rb: str = "good", ca_certificate: str = ""
+        self,
+        certificate: dict[str, str],
+        *,
+        gitlab_rb: str = "good",
+        ca_certificate: str = "",
+        source: str = "provided",
+        secrets: str = "",
+        smtp_ca: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Run the step with a provided certificate."""
+        """Run the step with a provided certificate, unless its source is another one."""
         values = {
             "ADDRESS": "192.0.2.1",
             "CA_CERTIFICATE": ca_certificate,
             "CERTIFICATE_CHAIN": certificate["chain"],
             "CERTIFICATE_KEY": certificate["privateKey"],
-            "CERTIFICATE_SOURCE": "provided",
+            "CERTIFICATE_SOURCE": source,
             "FQDN": FQDN,
             "GITLAB_RB": f"external_url 'https://{FQDN}' # {gitlab_rb}",
             "LIMIT_SECONDS": "9",
             "ROOT": str(self.root),
+            "SECRETS_JSON": secrets,
+            "SMTP_CA_CERTIFICATE": smtp_ca,
         }
         assigned = "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
         step = script("gitlab.sh") + script("configure-gitlab.sh")
-        for folder in ("/etc/gitlab", "/usr/local/share/ca-certificates", "/var/log"):
+        for folder in ("/etc/gitlab", "/usr/local/share/ca-certificates", "/var/log", "/var/opt/gitlab"):
             step = step.replace(folder, f"{self.root}{folder}")
         text = "\n".join([script("prelude.sh"), assigned, step, MACHINE, "main </dev/null"])
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
@@ -118,6 +135,16 @@ def test_a_first_configuration_that_fails_stays_for_the_next_run(server: Server)
     assert server.file("commands").splitlines() == ["reconfigure"]
 
 
+def test_services_that_a_failed_upgrade_has_stopped_are_started_before_the_configuration(server: Server) -> None:
+    server.configure(provided())
+    assert "start" not in server.file("commands").splitlines()
+    (server.root / "var/opt/gitlab").mkdir(parents=True)
+    (server.root / "var/opt/gitlab/bootstrapped").touch()
+    before = len(server.file("commands").splitlines())
+    server.configure(provided())
+    assert server.file("commands").splitlines()[before:][:2] == ["start", "reconfigure"]
+
+
 def test_a_repeated_failure_with_the_same_files_applies_nothing_twice(server: Server) -> None:
     certificate = provided()
     server.configure(certificate)
@@ -136,6 +163,43 @@ def test_a_certificate_that_the_server_itself_rejects_is_reported_at_once(server
     assert "waiting until it is ready" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "directory"),
+    [
+        ("lets-encrypt", "https://acme-v02.api.letsencrypt.org/directory"),
+        ("https://acme.example.test/directory", "https://acme.example.test/directory"),
+    ],
+)
+def test_an_authority_out_of_reach_is_named_before_gitlab_is_configured(
+    server: Server, source: str, directory: str
+) -> None:
+    done = server.configure(provided(), source=source)
+    assert done.returncode == 1
+    assert f"error: this machine cannot reach the certificate authority at {directory} (curl: (28)" in done.stderr
+    assert not (server.root / "commands").exists()
+
+
+def test_a_certificate_that_is_due_while_its_authority_is_out_of_reach_stays_in_service(server: Server) -> None:
+    due = provided(not_after=datetime.now(UTC) + timedelta(days=29))
+    server.configure(due)
+    (server.root / "etc/gitlab/ssl/slipway-source").write_text("lets-encrypt\n")
+    before = server.file("commands")
+    done = server.configure(provided(), gitlab_rb="other", source="lets-encrypt")
+    assert done.returncode == 1
+    assert "and a certificate is due; nothing was applied" in done.stderr
+    assert set(server.certificate) == {due["chain"].rstrip("\n")}
+    assert "# good" in server.file("etc/gitlab/gitlab.rb")
+    # A configuration would have asked the authority, too, and failed.
+    assert server.file("commands") == before
+
+
+def test_a_certificate_that_is_not_due_needs_no_authority(server: Server) -> None:
+    server.configure(provided(not_after=datetime.now(UTC) + timedelta(days=31)))
+    (server.root / "etc/gitlab/ssl/slipway-source").write_text("lets-encrypt\n")
+    done = server.configure(provided(), gitlab_rb="other", source="lets-encrypt")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "gitlab: ready")
+
+
 def test_a_private_authority_is_trusted_until_it_leaves_the_settings(server: Server) -> None:
     places = ("etc/gitlab/trusted-certs/slipway.crt", "usr/local/share/ca-certificates/slipway.crt")
     server.configure(provided(), ca_certificate="the root")
@@ -149,3 +213,35 @@ def test_copies_of_keys_are_readable_by_root_alone(server: Server) -> None:
     copy = server.root / "etc/gitlab/slipway-working"
     assert copy.stat().st_mode & 0o777 == 0o700
     assert list(copy.rglob("*.key"))
+
+
+def test_the_reason_that_the_package_gives_is_shown(server: Server) -> None:
+    done = server.configure(provided(), gitlab_rb="broken")
+    assert (
+        "There was an error running gitlab-ctl reconfigure:\nReading unsupported config value brokn.\n" in done.stderr
+    )
+
+
+def test_secrets_of_the_configuration_are_for_root_alone_and_leave_with_it(server: Server) -> None:
+    server.configure(provided(), secrets='{"IMAP": "example"}')
+    file = server.root / "etc/gitlab/slipway-secrets.json"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ('{"IMAP": "example"}\n', 0o600)
+    server.configure(provided())
+    assert not file.exists()
+
+
+def test_a_configuration_that_gitlab_rejects_brings_back_the_secrets_of_the_last_one(server: Server) -> None:
+    server.configure(provided(), secrets='{"IMAP": "before"}')
+    server.configure(provided(), gitlab_rb="broken", secrets='{"IMAP": "after"}')
+    assert server.file("etc/gitlab/slipway-secrets.json") == '{"IMAP": "before"}'
+    server.configure(provided(), gitlab_rb="broken")
+    assert server.file("etc/gitlab/slipway-secrets.json") == '{"IMAP": "before"}'
+
+
+def test_the_authority_of_the_mail_server_is_a_file_of_its_own_that_leaves_with_the_setting(server: Server) -> None:
+    server.configure(provided(), smtp_ca="of-the-mail-server")
+    assert server.file("etc/gitlab/ssl/slipway-smtp.crt") == "of-the-mail-server"
+    assert server.configure(provided(), gitlab_rb="broken").returncode == 1
+    assert server.file("etc/gitlab/ssl/slipway-smtp.crt") == "of-the-mail-server"
+    server.configure(provided())
+    assert not (server.root / "etc/gitlab/ssl/slipway-smtp.crt").exists()

@@ -19,17 +19,20 @@ NOTE = "slipway-registry-database.txt"
 #: GitLab's package as far as the step uses it. It notes every command, with the mode of the registry at that moment.
 MACHINE = """
 with_heartbeat() { shift; "$@"; }
+close_other_ports() { echo "close other ports" >>"$ROOT/ports"; }
 sleep() { SECONDS=$((SECONDS + 60)); }
-curl() { printf 401; }
+curl() { if fails silent; then printf 000; else printf 401; fi; }
+fails() { [ "$(cat "$ROOT/failing" 2>/dev/null)" = "$1" ] && { [[ $1 = registry-database* ]] || settings_are_new; }; }
+settings_are_new() { grep -q 48h "$ROOT/etc/gitlab/registry.rb"; }
 created() { sed -n "s/.*'dbname' => '\\([a-z0-9_]*\\)'.*/\\1/p" "$ROOT/etc/gitlab/registry.rb"; }
 gitlab-ctl() {
   local mode=database
   ! grep -q "'enabled'] = false" "$ROOT/etc/gitlab/registry.rb" || mode=legacy
   ! grep -q "'readonly' => { 'enabled' => true }" "$ROOT/etc/gitlab/registry.rb" || mode=read-only
   echo "$* ($mode)" >>"$ROOT/commands"
+  ! fails "$*" || return 1
   case "$*" in
     reconfigure) touch "$ROOT/databases/$(created)" ;;
-    "$(cat "$ROOT/failing" 2>/dev/null)") return 1 ;;
     *--step-two*) install -D /dev/null "$ROOT/images/docker/registry/lockfiles/database-in-use" ;;
   esac
 }
@@ -43,14 +46,14 @@ class Server:
 
     root: Path
 
-    def configure(self, database: str = "registry") -> subprocess.CompletedProcess[str]:
+    def configure(self, database: str = "registry", keep_untagged: str = "24h") -> subprocess.CompletedProcess[str]:
         """Run the step."""
         settings = render(
             "registry.rb.j2",
             fqdn="gitlab.example.test",
             port=5555,
             database=database,
-            keep_untagged="24h",
+            keep_untagged=keep_untagged,
             object_storage=False,
         )
         values = {"DATABASE": database, "FQDN": "gitlab.example.test", "PORT": "5555", "REGISTRY_RB": settings}
@@ -144,6 +147,22 @@ def test_after_a_failed_import_the_previous_settings_are_in_effect(server: Serve
     server.commands()
     assert server.configure().returncode == 0
     assert server.commands() == IMPORTED
+
+
+@pytest.mark.parametrize("way", ["reconfigure", "restart registry", "silent"])
+def test_settings_with_which_the_registry_does_not_work_give_way_to_the_previous_ones(server: Server, way: str) -> None:
+    server.configure()
+    before = (server.root / "etc/gitlab/registry.rb").read_text()
+    (server.root / "failing").write_text(way)
+    server.commands()
+    done = server.configure(keep_untagged="48h")
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "the previous ones were restored" in done.stderr
+    assert (server.root / "etc/gitlab/registry.rb").read_text() == before
+    assert server.commands()[-2:] == CONFIGURED
+    # Once, by the first run: the ports of the new settings are never the only ones.
+    assert (server.root / "ports").read_text() == "close other ports\n"
 
 
 def test_an_import_that_was_interrupted_after_its_second_step_is_finished(server: Server) -> None:

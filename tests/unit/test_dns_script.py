@@ -17,6 +17,7 @@ systemctl() { :; }
 getent() { echo "203.0.113.10 STREAM $2"; }
 resolvectl() {
   case "$*" in
+    *\\ acme-*) [ -z "$OTHER" ] || echo "acme IN A $OTHER" ;;
     *--synthesize=no*--type=A\\ *) for one in $A; do echo "$FQDN IN A $one   -- link: eth0"; done ;;
     *--synthesize=no*--type=AAAA\\ *) for one in $AAAA; do echo "$FQDN IN AAAA $one   -- link: eth0"; done ;;
     *) echo "$FQDN IN A 203.0.113.10   -- link: eth0" ;;
@@ -27,17 +28,19 @@ resolvectl() {
 DEBIAN = """
 systemctl() { return 3; }
 getent() {
-  case "$1" in
-    ahostsv4) for one in $A; do echo "$one STREAM $2"; echo "$one DGRAM"; done; [ -n "$A" ] ;;
-    ahostsv6) for one in ${AAAA:-${A:+::ffff:$A}}; do echo "$one STREAM $2"; done; [ -n "$A$AAAA" ] ;;
+  case "$*" in
+    *\\ acme-*) [ -n "$OTHER" ] && echo "$OTHER STREAM" ;;
+    ahostsv4*) for one in $A; do echo "$one STREAM $2"; echo "$one DGRAM"; done; [ -n "$A" ] ;;
+    ahostsv6*) for one in ${AAAA:-${A:+::ffff:$A}}; do echo "$one STREAM $2"; done; [ -n "$A$AAAA" ] ;;
   esac
 }
 """
 CLOCK = "sleep() { SECONDS=$((SECONDS + 20 * $1)); }"
 
 
-def wait(machine: str, a: str, aaaa: str = "") -> subprocess.CompletedProcess[str]:
-    values = f"FQDN={FQDN} ADDRESS={ADDRESS} LIMIT_SECONDS=9 A='{a}' AAAA='{aaaa}'"
+def wait(machine: str, a: str, aaaa: str = "", other: str = "172.65.32.248") -> subprocess.CompletedProcess[str]:
+    """Run the function; `other` is the address of every other name."""
+    values = f"FQDN={FQDN} ADDRESS={ADDRESS} LIMIT_SECONDS=9 OTHER='{other}' A='{a}' AAAA='{aaaa}'"
     text = "\n".join([script("prelude.sh"), values.replace(" A", "\nA"), script("dns.sh"), machine, CLOCK])
     return subprocess.run(
         ["bash", "-s"], input=f"{text}\nwait_for_dns </dev/null", capture_output=True, text=True, check=False
@@ -68,6 +71,12 @@ class TestBothDistributions:
         assert done.returncode == 1
         assert "the name servers of example.test are not those of its zone" in done.stderr
         assert "remembers that answer for as long as the zone's SOA record says" in done.stderr
+
+    def test_a_machine_whose_resolvers_do_not_respond_says_so_and_blames_no_zone(self, machine: str) -> None:
+        done = wait(machine, "", other="")
+        assert done.returncode == 1
+        assert "error: this machine cannot resolve any name" in done.stderr
+        assert "name servers of" not in done.stderr
 
 
 def test_what_the_name_resolves_to_is_reported_once_and_not_every_five_seconds() -> None:

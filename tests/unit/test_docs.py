@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from tools import docs
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the documents, in the place of the project's own."""
-    (tmp_path / "docs").mkdir()
-    for name in ("docs/settings.md", "Pulumi.yaml"):
+    for folder in ("docs", "template"):
+        (tmp_path / folder).mkdir()
+    for name in ("docs/settings.md", "Pulumi.yaml", "template/Pulumi.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setattr(docs, "ROOT", tmp_path)
     return tmp_path
@@ -58,7 +60,22 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
     reference = docs.Reference(Settings.model_json_schema())
     rows = [*reference.settings(), *reference.entry("projects"), *reference.entry("runners")]
     documented = {row.key.rsplit(".", 1)[-1] for row in rows}
-    sections = {"dns", "server", "certificate", "gitlab", "packages", "registry", "s3", "backup"}
+    sections = {
+        "alerts",
+        "slack",
+        "dns",
+        "server",
+        "certificate",
+        "gitlab",
+        "packages",
+        "registry",
+        "s3",
+        "backup",
+        "recover",
+        "smtp",
+        "build",
+        "test",
+    }
     aliases = {field.alias for model in models(Settings) for field in model.model_fields.values()}
     assert documented == aliases - sections
 
@@ -92,7 +109,7 @@ def test_a_document_without_its_markers_is_rejected(document: str) -> None:
 
 
 def test_the_defaults_of_the_project_file_are_those_of_the_model() -> None:
-    def loaded(values: dict[str, Any]) -> Settings:
+    def loaded(values: Mapping[str, Any]) -> Settings:
         return load("slipway", "test", as_config({**values, **REQUIRED}), ENCRYPTED, {"DIGITALOCEAN_TOKEN": "x"})
 
     assert loaded(project_defaults()) == loaded({})

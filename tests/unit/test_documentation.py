@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.__main__ import README_COMMANDS
+from tests.unit.source import tree
 
 REPOSITORY = Path(__file__).parents[2]
 SANDBOX = REPOSITORY / "tests/sandbox"
@@ -70,7 +71,7 @@ def test_every_file_that_a_document_names_exists(name: str) -> None:
 def test_every_folder_of_the_sandbox_stands_in_its_readme() -> None:
     table = (SANDBOX / "README.md").read_text()
     folders = [path for path in SANDBOX.iterdir() if (path / "__init__.py").exists()]
-    assert len(folders) == 7
+    assert len(folders) == 8
     for folder in folders:
         assert f"| `{folder.name}/` |" in table
 
@@ -86,7 +87,7 @@ _RUN = {
     node.value
     for folder, pattern in (("e2e", "*.py"), ("unit", "test_new.py"))
     for file in (REPOSITORY / "tests" / folder).glob(pattern)
-    for node in ast.walk(ast.parse(file.read_text()))
+    for node in ast.walk(tree(file.read_text()))
     if isinstance(node, ast.Constant) and isinstance(node.value, str)
 }
 

@@ -134,6 +134,46 @@ def test_a_network_that_stays_or_is_gone_already_is_not_in_the_way(world: World)
     assert down() == 0
 
 
+ZONE = resource("Domain", "dns-domain", "acme.test", outputs={"name": "acme.test"})
+RECORD = resource("DnsRecord", "dns-a", "3", outputs={"name": "gitlab", "type": "A", "value": "192.0.2.1"})
+RECORDS = [
+    {"id": 1, "name": "@", "type": "SOA", "data": "1800"},
+    {"id": 2, "name": "@", "type": "NS", "data": "ns1.digitalocean.com"},
+    {"id": 3, "name": "gitlab", "type": "A", "data": "192.0.2.1"},
+]
+MAIL = {"id": 4, "name": "@", "type": "MX", "data": "mail.acme.test"}
+
+
+def test_records_of_others_in_the_zone_are_named_before_anything_is_deleted(world: World) -> None:
+    world.state(ZONE, RECORD)
+    world.api.things["/v2/domains/acme.test/records"] = [*RECORDS, MAIL, {**MAIL, "name": "www", "type": "A"}]
+    with pytest.raises(ToolError) as refusal:
+        down()
+    assert "not in this stack: @ MX mail.acme.test, www A mail.acme.test. Delete them" in str(refusal.value)
+    assert world.commands == []
+
+
+@pytest.mark.parametrize(
+    ("options", "records"),
+    [({}, RECORDS), ({"protect": True}, [*RECORDS, MAIL]), ({"retainOnDelete": True}, [*RECORDS, MAIL]), ({}, None)],
+)
+def test_a_zone_that_stays_is_gone_or_has_nothing_of_others_is_not_in_the_way(
+    world: World, options: dict[str, Any], records: list[dict[str, Any]] | None
+) -> None:
+    world.state({**ZONE, **options}, RECORD)
+    if records is not None:
+        world.api.things["/v2/domains/acme.test/records"] = records
+    world.state(after=1)
+    assert down() == 0
+
+
+def test_a_zone_that_is_left_behind_is_listed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.state({**ZONE, "retainOnDelete": True})
+    world.state(after=1)
+    assert down() == 0
+    assert "DNS zone acme.test: dns.zone is existing, so it is left to whoever else uses it" in capsys.readouterr().out
+
+
 def test_what_somebody_else_has_deleted_is_found_out_and_the_destroy_repeated_once(world: World) -> None:
     world.state(DROPLET, VPC, VOLUME)
     world.ends(1, 255)

@@ -20,7 +20,7 @@ from tools.drift_machines import machine_files
 from tools.drift_pulumi import differences, mark, switched_off
 from tools.environment import ROOT
 from tools.findings import Finding
-from tools.state import StackState
+from tools.state import Resource, StackState
 
 OUTPUTS = Outputs(
     {
@@ -233,6 +233,26 @@ def test_every_machine_is_looked_at_and_one_that_does_not_answer_hides_no_other(
     ]
     assert found[1].repeat == (CONFIGURATION["urn"],)
     assert all("PRIVATE" not in word for command in asked for word in command)
+
+
+def test_a_job_leaves_out_the_machine_that_it_runs_on_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused: list[str] = []
+
+    def answer(*command: str, **_: object) -> str:
+        refused.append(command[0])
+        raise CheckError("ssh failed: Connection refused")
+
+    monkeypatch.setattr(drift_machines, "run", answer)
+    own = Resource(DROPLET)
+    monkeypatch.setattr(drift_machines, "of_own_runner", lambda _: [own])
+    assert machine_files(state(DROPLET, HOST_KEY), OUTPUTS) == []
+    assert "left out, because this job runs there" in capsys.readouterr().out
+    monkeypatch.setattr(drift_machines, "of_own_runner", lambda _: [])
+    [finding] = machine_files(state(DROPLET, HOST_KEY), OUTPUTS)
+    assert finding.is_unknown
+    assert len(refused) == 2
 
 
 def test_a_machine_without_any_note_of_its_files_is_not_taken_for_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:

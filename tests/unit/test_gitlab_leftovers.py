@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pulumi
 import pytest
 
 from components.gitlab_leftovers import (
     GitLabApi,
+    before_create,
     mark_of,
+    prepare_tag_rule,
+    refuse_project,
+    remove_repository_rule,
     remove_runners,
     remove_variable,
 )
@@ -22,7 +29,7 @@ MARK = mark_of("slipway-production")
 
 
 class GitLab(BaseHTTPRequestHandler):
-    """Serves lists two items a page, single things by their path, and records what is deleted."""
+    """Serves lists two items a page or as a whole, single things by their path, and records what is deleted."""
 
     things: ClassVar[dict[str, Any]] = {}
     deleted: ClassVar[list[str]] = []
@@ -32,7 +39,7 @@ class GitLab(BaseHTTPRequestHandler):
         found = self.things.get(path)
         if found is None:
             self._answer(404, {})
-        elif isinstance(found, list):
+        elif isinstance(found, list) and "page" in query:
             page = int(query["page"][0])
             following = str(page + 1) if len(found) > 2 * page else ""
             self._answer(200, found[2 * (page - 1) : 2 * page], following)
@@ -114,6 +121,79 @@ def test_only_a_runner_that_the_stack_created_in_the_project_is_deleted(
     assert GitLab.deleted == (["/runners/5"] if is_deleted else [])
 
 
+RULES = "/projects/12/registry/protection/tag/rules"
+TAGS = {
+    "project": "12",
+    "tagNameRegex": "^(?:latest|main)$",
+    "minimumAccessLevelForPush": "MAINTAINER",
+    "minimumAccessLevelForDelete": "MAINTAINER",
+}
+
+
+def tag_rule(number: int, pattern: str, push: str = "maintainer", delete: str = "maintainer") -> dict[str, Any]:
+    levels = {"minimum_access_level_for_push": push, "minimum_access_level_for_delete": delete}
+    return {"id": number, "tag_name_pattern": pattern, **levels}
+
+
+@pytest.mark.parametrize(
+    ("push", "delete", "is_deleted"),
+    [("maintainer", "maintainer", False), ("owner", "maintainer", True), ("maintainer", "admin", True)],
+)
+def test_a_rule_for_the_same_tags_is_deleted_only_if_its_levels_differ(
+    api: GitLabApi, push: str, delete: str, *, is_deleted: bool
+) -> None:
+    GitLab.things[RULES] = [tag_rule(1, "^v", "owner"), tag_rule(2, "^(?:latest|main)$", push, delete)]
+    prepare_tag_rule(api, TAGS, MARK)
+    assert GitLab.deleted == ([f"{RULES}/2"] if is_deleted else [])
+
+
+def test_a_project_with_as_many_tag_rules_as_gitlab_allows_is_reported_before_the_provider_waits_for_another(
+    api: GitLabApi,
+) -> None:
+    GitLab.things[RULES] = [tag_rule(number, f"v{number}") for number in range(4)]
+    prepare_tag_rule(api, TAGS, MARK)
+    GitLab.things[RULES] = [tag_rule(number, f"v{number}") for number in range(5)]
+    with pytest.raises(RuntimeError, match=r"has 5 rules for protected tags, .* Delete one in GitLab"):
+        prepare_tag_rule(api, TAGS, MARK)
+    GitLab.things[RULES][4] = tag_rule(4, "^(?:latest|main)$")
+    prepare_tag_rule(api, TAGS, MARK)
+    assert GitLab.deleted == []
+
+
+def test_a_runner_that_a_repeated_request_has_made_first_is_deleted_and_the_stacks_own_stays(api: GitLabApi) -> None:
+    GitLab.things["/projects/12/runners"] = [{"id": 5}, {"id": 6}]
+    for number in (5, 6):
+        runner = {"id": number, "description": "builder", "maintenance_note": MARK, "projects": [{"id": 12}]}
+        GitLab.things[f"/runners/{number}"] = runner
+    assert remove_runners(api, {"projectId": 12.0, "description": "builder"}, MARK, "6")
+    assert GitLab.deleted == ["/runners/5"]
+
+
+@pytest.mark.parametrize("group", [None, 9.0])
+def test_a_project_that_is_there_already_is_named_with_the_line_that_imports_it(
+    api: GitLabApi, group: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulumi.get_stack", lambda: "production")
+    monkeypatch.setattr("pulumi.get_project", lambda: "slipway")
+    here = {"id": 9, "full_path": "web"} if group else {"id": 1, "full_path": "root"}
+    found = {"id": 7, "path": "Hello", "path_with_namespace": f"{here['full_path']}/hello", "namespace": here}
+    elsewhere = {**found, "id": 8, "namespace": {"id": 3, "full_path": "team/root"}}
+    GitLab.things["/projects"] = [elsewhere, {**found, "path": "hello-2"}]
+    inputs = {"path": "hello", "namespaceId": group}
+    assert not refuse_project(api, inputs, MARK)
+    GitLab.things["/projects"].append(found)
+    with pytest.raises(RuntimeError) as refusal:
+        refuse_project(api, inputs, MARK)
+    urn = "urn:pulumi:production::slipway::"
+    assert (
+        "\npulumi import --stack production --generate-code=false --protect=false gitlab:index/project:Project "
+        f"delivery-hello-project 7 --parent 'parent={urn}slipway:index:Delivery$slipway:index:Project::delivery-hello' "
+        f"--provider 'provider={urn}pulumi:providers:gitlab::gitlab'\n"
+    ) in str(refusal.value)
+    assert not refuse_project(api, inputs, MARK, "7")
+    assert GitLab.deleted == []
+
+
 def test_what_is_gone_meanwhile_is_no_error_and_a_refusal_is(api: GitLabApi) -> None:
     api.delete("/projects/12/deploy_tokens/gone")
     with pytest.raises(RuntimeError, match=r"GitLab refused DELETE http://127.*/forbidden: 403"):
@@ -122,3 +202,59 @@ def test_what_is_gone_meanwhile_is_no_error_and_a_refusal_is(api: GitLabApi) -> 
         api.get("/runners/5")
     with pytest.raises(RuntimeError, match=r"GitLab did not respond to GET http://127\.0\.0\.1:9/"):
         GitLabApi("http://127.0.0.1:9", "glpat-of-a-test", None).get("/runners/5")
+
+
+def test_a_rule_for_the_same_repositories_is_removed_and_no_other(api: GitLabApi) -> None:
+    rules = [{"id": 3, "repository_path_pattern": "root/a/cache-protected"}, {"id": 4, "repository_path_pattern": "b"}]
+    path = "/projects/42/registry/protection/repository/rules"
+    GitLab.things[path] = rules
+    remove_repository_rule(api, {"project": "42", "repositoryPathPattern": "root/a/cache-protected"}, MARK)
+    assert GitLab.deleted == [f"{path}/3"]
+
+
+def test_the_hooks_of_an_object_look_for_leftovers_before_after_and_once_it_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, Any, str, str | None]] = []
+
+    def removal(api: GitLabApi, inputs: Any, mark: str, own: str | None) -> bool:
+        asked.append((api.url, inputs, mark, own))
+        if inputs.get("refused"):
+            raise RuntimeError("GitLab refused it")
+        return True
+
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    # Outside of a program there is no engine to register them with.
+    for kind in ("ResourceHook", "ErrorHook"):
+        monkeypatch.setattr(pulumi, kind, lambda _, callback: SimpleNamespace(callback=callback))
+    values = {"url": "https://gitlab.example.test", "api_token": "glpat", "ca_certificate": None}
+    connection: Any = SimpleNamespace(**values)
+    component: Any = SimpleNamespace(child_name="hello-{}".format)
+    hooks = before_create(component, "key", connection, MARK, removal)
+
+    def called(hook: Any, identifier: str, inputs: dict[str, Any]) -> object:
+        return asyncio.run(hook.callback(pulumi.ResourceHookArgs("urn", identifier, "hello-key", "type", inputs)))
+
+    def failed(*errors: str, **inputs: Any) -> object:
+        [hook] = hooks.on_error or []
+        args = pulumi.ErrorHookArgs(
+            "urn", "", "hello-key", "type", inputs, failed_operation="create", errors=list(errors)
+        )
+        return asyncio.run(hook.callback(args))  # type: ignore[arg-type]
+
+    called((hooks.before_create or [])[0], "", {"key": "KEY"})
+    called((hooks.after_create or [])[0], "7", {"key": "KEY"})
+    url = "https://gitlab.example.test"
+    assert asked == [(url, {"key": "KEY"}, MARK, None), (url, {"key": "KEY"}, MARK, "7")]
+    assert failed("unexpected EOF") is True
+    assert failed("EOF", "EOF", "EOF") is False
+    # The error of the create itself is the one that counts.
+    assert failed("unexpected EOF", refused=True) is False
+    assert said == ["GitLab refused it"]
+
+
+def test_rules_and_variables_that_exist_by_now_are_the_objects_themselves(api: GitLabApi) -> None:
+    for removal in (remove_repository_rule, remove_variable, prepare_tag_rule):
+        assert removal(api, {"project": "12"}, MARK, "1") is False
+    assert GitLab.deleted == []

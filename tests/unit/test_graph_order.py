@@ -27,6 +27,7 @@ HELD = [
     "gitlab-configuration",
     "gitlab-api-token",
     "public-access-firewall",
+    "public-access-registry-5555",
     "registry-bucket-bucket",
     "registry-storage",
     "registry-login",

@@ -13,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.source import tree
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("components", "tools")
 #: The package in a path or in the name of a module, and alone; not the word in a sentence.
 NAMED = re.compile(r"^tests$|(?<![\w./-])tests[./]\w")
 #: Targets of the Makefile that are for the sandbox and for developers.
-NOT_FOR_REAL_STACKS = {"help", "test", "nightly", "docs", "lock", "bench", "screenshots"}
+NOT_FOR_REAL_STACKS = {"help", "test", "nightly", "faults", "docs", "lock", "bench", "screenshots"}
 
 
 def references(text: str) -> Iterator[str]:
     """The places where Python code imports the tests, at its top or later, or has them in a string."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree(text)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -29,6 +29,7 @@ TAKEN: dict[str, list[dict[str, Any]]] = {
         {"id": "bb4b2612", "name": "slipway-test-runner"},
         {"id": "bb4b2613", "name": "slipway-test-public"},
         {"id": "bb4b2614", "name": "another"},
+        {"id": "bb4b2615", "name": "slipway-test-registry-5555"},
     ],
     "/v2/account/keys": [
         {"id": 289794, "name": "slipway-test-admin", "public_key": "ssh-ed25519 AAAA"},
@@ -58,6 +59,7 @@ BEGINNINGS = [
     "stack: the account has a firewall slipway-test-server-base (ID bb4b2611)",
     "stack: the account has a firewall slipway-test-runner (ID bb4b2612)",
     "stack: the account has a firewall slipway-test-public (ID bb4b2613)",
+    "stack: the account has a firewall slipway-test-registry-5555 (ID bb4b2615)",
     "stack: the account has an SSH key slipway-test-admin (ID 289794)",
     "stack: the account has a Spaces key slipway-test-registry (DO1)",
     "stack: the account has a Spaces key slipway-test-registry-maker (DO2)",
@@ -103,7 +105,7 @@ def test_every_taken_name_is_in_one_report_and_nothing_is_created(dry_run: bool)
 def test_taken_names_are_in_one_report_with_mistakes_in_the_stack_file() -> None:
     engine = RecordingEngine(listed={"/v2/firewalls": TAKEN["/v2/firewalls"]})
     found = errors(engine, domain="", server={"size": "s-3vcpu-9gb"})
-    assert [line.split(":")[0] for line in found] == ["domain", "server.size", "stack", "stack", "stack"]
+    assert [line.split(":")[0] for line in found] == ["domain", "server.size", *["stack"] * 4]
 
 
 def resources_of_a_stack() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -55,6 +55,8 @@ def test_a_new_file_has_the_answers_and_every_other_key_with_its_default_in_a_co
     }
     everything = uncommented(file)
     assert everything.keys() == project_defaults().keys() - {"pulumi:disable-default-providers"}
+    # A mail server has no defaults for its address and sender.
+    assert everything.pop("smtp")["port"] == 2525
     config = as_config({**project_defaults(), **everything})
     assert load("slipway", "qa", config, [], {"DIGITALOCEAN_TOKEN": "x"}).hostname == "gitlab"
 

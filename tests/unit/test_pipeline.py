@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from components import versions
-from components.project import pipeline
+from components.build_pipeline import pipeline
 from components.settings import Builder, ExtraStage
 from tests.sandbox.cloud.tools import nodejs
 from tests.sandbox.gitlab.web.ci import reader

@@ -93,12 +93,12 @@ def test_the_provider_uses_a_new_spaces_key_only_when_spaces_knows_it(
         slept.append(seconds)
 
     monkeypatch.setattr("components.spaces.asyncio.sleep", sleep)
-    [hook] = engine.named("registry-bucket-maker-key").request.hooks.after_create
+    *_, hook = engine.named("registry-bucket-maker-key").request.hooks.after_create
     args = pulumi.ResourceHookArgs(urn="", id="", name="registry-bucket-maker-key", type="")
     asyncio.run(cast(Coroutine[Any, Any, None], engine.hooks[hook](args)))
     assert slept == [10]
     # The proof of the registry's storage, on the server, repeats a request until Spaces knows the key.
-    assert not engine.named("registry-bucket-key").request.hooks.after_create
+    assert hook not in engine.named("registry-bucket-key").request.hooks.after_create
 
 
 def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:
@@ -134,19 +134,28 @@ def open_ports(engine: RecordingEngine, firewall: str) -> dict[str, list[str]]:
 def test_only_ssh_is_limited_to_the_administrators(engine: RecordingEngine) -> None:
     everybody = ["0.0.0.0/0", "::/0"]
     assert open_ports(engine, "network-server-base-firewall") == {"22": ["192.0.2.10/32"], "80": everybody}
-    assert open_ports(engine, "public-access-firewall") == {"443": everybody, "5555": everybody}
+    assert open_ports(engine, "public-access-firewall") == {"443": everybody}
+    assert open_ports(engine, "public-access-registry-5555") == {"5555": everybody}
 
 
 def test_the_public_ports_open_once_sign_up_is_off(engine: RecordingEngine) -> None:
-    assert "gitlab-api-token" in engine.named("public-access-firewall").depends_on
+    for name in ("public-access-firewall", "public-access-registry-5555"):
+        assert "gitlab-api-token" in engine.named(name).depends_on
     assert "signup_enabled: false" in engine.script("gitlab-api-token")
     assert not set(open_ports(engine, "network-server-base-firewall")) & {"443", "5555"}
 
 
 def test_the_public_ports_of_a_new_droplet_are_closed(engine: RecordingEngine) -> None:
-    access = engine.named("public-access-firewall").inputs
-    assert access["dropletIds"] == [4711]
-    assert "tags" not in access
+    for name in ("public-access-firewall", "public-access-registry-5555"):
+        access = engine.named(name).inputs
+        assert access["dropletIds"] == [4711]
+        assert "tags" not in access
+
+
+def test_another_port_of_the_registry_is_another_firewall_which_exists_before_the_former_one_is_changed() -> None:
+    engine = run_program(registry={"port": 5050})
+    assert "public-access-registry-5050" in engine.named("public-access-firewall").depends_on
+    assert "public-access-registry-5555" not in [one.name for one in engine.registrations]
 
 
 def test_no_step_on_the_server_needs_a_public_port_before_it_opens(engine: RecordingEngine) -> None:
@@ -195,15 +204,27 @@ def test_only_the_first_connection_is_pinned_to_the_first_contact_key(
 
 
 def test_a_command_line_has_a_time_limit_and_no_values(engine: RecordingEngine) -> None:
-    line = r"sudo flock --close --wait \d+ /run/slipway\.lock timeout --kill-after=30 (\d+) bash -s"
+    line = (
+        r"sudo flock --close --wait \d+ --conflict-exit-code 75 /run/slipway\.lock timeout --kill-after=30 (\d+) "
+        r"bash -s -- (\S+) (\w+) # status 75: an earlier step still runs there"
+    )
     for one in engine.of_type(":Command"):
         found = re.fullmatch(line, one.inputs["create"])
         assert found
+        assert found[2] == one.name
+        assert found[3] == ("once" if "stdin" in one.request.ignoreChanges else "0badcafe")
         assert f"LIMIT_SECONDS={found[1]}\n" in one.inputs["stdin"]
         assert one.inputs["logging"] == "stderr"
         assert {"stdout", "stderr"} <= set(one.request.additionalSecretOutputs)
         assert not one.inputs.get("environment")
         assert not one.inputs.get("delete")
+
+
+def test_another_input_is_another_attempt_and_the_same_one_is_not(engine: RecordingEngine) -> None:
+    same, other = run_program(), run_program(gitlab={"version": "19.2.1-ce.0"})
+    keepers = [one.named("gitlab-package-attempt").inputs["keepers"] for one in (engine, same, other)]
+    assert keepers[0] == keepers[1] != keepers[2]
+    assert ENVELOPE in sent(engine, "gitlab-package-attempt")["keepers"]["input"]
 
 
 def test_a_value_that_only_makes_a_script_run_again_is_sent_as_a_comment(engine: RecordingEngine) -> None:
@@ -256,83 +277,16 @@ def test_first_contact_is_never_repeated_on_the_same_droplet(engine: RecordingEn
     assert not engine.named("server-preparation").request.ignoreChanges
 
 
-def test_the_bucket_is_private(engine: RecordingEngine) -> None:
-    assert engine.named("registry-bucket-bucket").inputs["acl"] == "private"
-
-
 def test_the_package_is_pinned_and_held(engine: RecordingEngine) -> None:
     script = engine.script("gitlab-package")
     assert f"GITLAB_VERSION={versions.GITLAB}\n" in script
     assert "apt-mark hold gitlab-ce" in script
 
 
-def test_after_a_failed_change_the_previous_registry_settings_are_applied_again(engine: RecordingEngine) -> None:
-    script = engine.script("registry-storage")
-    restore = script.index('mv "$1" /etc/gitlab/registry.rb')
-    assert 0 < script.index("reconfigure ||", restore) - restore < 80
-
-
 def test_the_first_reconfigure_waits_for_the_dns_record(engine: RecordingEngine) -> None:
     assert "dns-a" in engine.named("gitlab-configuration").depends_on
     assert "CERTIFICATE_SOURCE=lets-encrypt" in engine.script("gitlab-configuration")
     assert "CERTIFICATE_SOURCE=provided" in run_program(certificate=PROVIDED).script("gitlab-configuration")
-
-
-def test_the_storage_is_verified_with_the_key_that_the_registry_uses(engine: RecordingEngine) -> None:
-    script = engine.script("registry-storage")
-    assert "S3_ACCESS_KEY=DO-registry-bucket-key\n" in script
-    assert "S3_SECRET_KEY=secret-registry-bucket-key\n" in script
-    assert "maker" not in script
-    assert script.index("verify_bucket\n") < script.index('apply_settings "$unfinished"')
-
-
-def test_the_registry_key_is_valid_for_its_bucket_only(engine: RecordingEngine) -> None:
-    [grant] = engine.named("registry-bucket-key").inputs["grants"]
-    assert grant == {"bucket": "slipway-test-registry-0badcafe", "permission": "readwrite"}
-
-
-def test_amazon_gets_a_region_and_no_endpoint() -> None:
-    script = run_program(registry={"storage": "s3", "s3": {**S3, "region": "eu-west-1"}}).script("registry-storage")
-    assert "regionendpoint" not in script
-    assert "checksum_disabled" not in script
-    assert "S3_ENDPOINT=https://s3.eu-west-1.amazonaws.com" in script
-
-
-def test_a_compatible_store_gets_its_endpoint() -> None:
-    s3 = {**S3, "endpoint": "https://minio.example.test"}
-    script = run_program(registry={"storage": "s3", "s3": s3}).script("registry-storage")
-    assert "https://minio.example.test" in script
-    assert "checksum_disabled" in script
-
-
-def test_without_spaces_there_is_neither_bucket_nor_key() -> None:
-    for registry in ({"storage": "filesystem"}, {"storage": "s3", "s3": S3}):
-        engine = run_program(registry=registry)
-        assert not engine.of_type(":SpacesBucket")
-        assert not engine.of_type(":SpacesKey")
-
-
-def test_each_storage_has_a_database_of_its_own() -> None:
-    stacks = ({"storage": "filesystem"}, {"storage": "s3", "s3": S3}, {"storage": "spaces"})
-    names = {re.search(r"'dbname' => '(\w+)' }", _registry_rb(registry)) for registry in stacks}
-    assert len({found and found[1] for found in names}) == len(stacks)
-    assert all("registry['database'] = { 'enabled' => true, " in _registry_rb(registry) for registry in stacks)
-
-
-def test_the_garbage_collector_is_on_and_waits_as_long_as_the_settings_say() -> None:
-    assert "registry['gc'] = { 'reviewafter' => '24h', " in _registry_rb({"storage": "filesystem"})
-    assert "'reviewafter' => '72h', " in _registry_rb({"storage": "filesystem", "keepUntagged": "72h"})
-
-
-def _registry_rb(registry: dict[str, Any]) -> str:
-    script = run_program(registry=registry).script("registry-storage").replace("'\"'\"'", "'")
-    return script[script.index("REGISTRY_RB=") : script.index("S3_ACCESS_KEY=")]
-
-
-def test_with_images_on_the_filesystem_no_bucket_is_verified() -> None:
-    script = run_program(registry={"storage": "filesystem"}).script("registry-storage")
-    assert "S3_BUCKET=''" in script
-    assert "rootdirectory" in script
 
 
 def test_only_kept_data_is_protected_and_retained(engine: RecordingEngine) -> None:

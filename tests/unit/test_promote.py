@@ -231,8 +231,10 @@ def test_a_plan_that_no_longer_matches_is_refused_in_one_message_without_its_val
         "~~stdin[{&{{set -e\nAPI_TOKEN=glpat-0123456789}}}!={&{{…\n\nDiagnostics:\n glpat-0123456789\n",
         255,
     )
-    with plans.plan_file("production") as plan, pytest.raises(ToolError) as refused:
-        plans.apply("production", plan)
+    with plans.plan_file("production") as plan:
+        plan.write_text("{}")
+        with pytest.raises(ToolError) as refused:
+            plans.apply("production", plan)
     assert str(refused.value).startswith("gitlab-api-token is not as in the plan that was shown")
     assert capsys.readouterr().out == "Updating (production):\n"
 
@@ -243,7 +245,34 @@ def test_an_update_of_a_real_stack_shows_a_plan_and_applies_that_plan(repository
     assert preview[:3] == ["preview", "--stack", "production"]
     assert up[up.index("--plan") + 1] == preview[preview.index("--save-plan") + 1]
     assert preview[-2:] == ["--target", "urn"]
+    assert preview[preview.index("--policy-pack") + 1] == str(ROOT / "policies")
     assert "--target" in up
+
+
+def test_an_update_with_a_provider_that_is_not_known_yet_is_not_held_to_its_plan(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+    known = {"goal": {"inputDiff": {"adds": {"version": "1.2.1"}}}, "steps": ["create"]}
+    late = {"goal": {"inputDiff": {"adds": {"token": unknown}}}, "steps": ["create"]}
+    # Other resources have inputs that are not known; Pulumi allows them to become anything.
+    other = {"goal": {"inputDiff": {"adds": {"stdin": unknown}}}, "steps": ["create"]}
+    providers = "urn:pulumi:production::slipway::pulumi:providers"
+    plan = tmp_path / "plan.json"
+    for resources, held in (
+        (
+            {
+                f"{providers}:command::command": known,
+                "urn:pulumi:production::slipway::command:remote:Command::x": other,
+            },
+            True,
+        ),
+        ({f"{providers}:command::command": known, f"{providers}:gitlab::gitlab": late}, False),
+    ):
+        plan.write_text(json.dumps({"resourcePlans": resources}))
+        plans.apply("production", plan)
+        assert (repository.calls[-1].count("--plan") == 1) is held
+    assert "production: gitlab can check inputs only during the update" in capsys.readouterr().out
 
 
 def test_an_update_that_is_declined_changes_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

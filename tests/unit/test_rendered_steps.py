@@ -20,7 +20,13 @@ S3 = {"bucket": "images", "accessKey": "the-access-key", "secretKey": "the-secre
 CERTIFICATE = provided()
 #: One line of each secret that the program is given, or that a resource returns.
 SECRETS = (
-    *("the-secret-key", "the-variable-s-value", CERTIFICATE["privateKey"].splitlines()[1]),
+    *(
+        "the-secret-key",
+        "the-variable-s-value",
+        "the-imap-password",
+        "the-smtp-password",
+        CERTIFICATE["privateKey"].splitlines()[1],
+    ),
     *("password-gitlab-admin-password", "glpat-password-gitlab-api-token-digits", "glrt-", "gldt-", "PRIVATE "),
 )
 
@@ -33,6 +39,16 @@ def engine(encrypted: None) -> RecordingEngine:
         {"variables": {"API_KEY": {"value": "the-variable-s-value"}}},
         registry={"storage": "s3", "s3": S3},
         certificate=CERTIFICATE,
+        smtp={
+            "address": "smtp.example.com",
+            "userName": "apikey",
+            "password": "the-smtp-password",
+            "from": "gitlab@example.com",
+        },
+        gitlab={
+            "extraConfiguration": "gitlab_rails['incoming_email_password'] = secrets['IMAP']",
+            "extraSecrets": {"IMAP": "the-imap-password"},
+        },
     )
 
 
@@ -85,6 +101,7 @@ def test_files_with_secrets_are_shown_with_a_mask_in_their_place(engine: Recordi
 def test_files_without_secrets_are_shown_unchanged(engine: RecordingEngine) -> None:
     shown = sent(engine, "gitlab-configuration-rendered")["GITLAB_RB"]
     assert "external_url 'https://gitlab.example.test'" in shown.splitlines()
+    assert "gitlab_rails['incoming_email_password'] = secrets['IMAP']" in shown.splitlines()
     pipeline = sent(engine, "delivery-hello-pipeline-rendered")["PIPELINE"]
     assert yaml.safe_load(pipeline)["stages"] == ["build", "test", "release"]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.source import tree
+
 REPOSITORY = Path(__file__).parents[2]
 SANDBOX = REPOSITORY / "tests/sandbox"
 #: Packages that are installed on a machine and run there, where the rest of the checkout does not exist.
@@ -19,7 +21,7 @@ Rooms = dict[str, dict[str, set[str]]]
 
 def imported_files(file: Path, repository: Path) -> Iterator[Path]:
     """The files of the repository that one file imports, at its top or later."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
             bases = [repository] * len(names)

@@ -50,7 +50,7 @@ def steps() -> dict[str, Step]:
     """Every script that the program sends, by its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
-        engine = delivered(backup={"enabled": True})
+        engine = delivered(backup={"enabled": True}, alerts={"email": ["ops@example.test"]})
     found = [step(command.inputs["stdin"]) for command in engine.of_type(":Command")]
     return {one.script: one for one in found}
 
@@ -67,6 +67,17 @@ def test_every_script_and_every_library_is_sent_to_a_machine(steps: dict[str, St
     assert len(SCRIPTS) >= 10
     assert sorted(steps) == SCRIPTS
     assert {library for one in steps.values() for library in one.libraries} == set(SHELL) - set(SCRIPTS)
+
+
+def test_a_step_begins_once_the_machine_has_booted(tmp_path: Path) -> None:
+    booting = tmp_path / "systemctl"
+    booting.write_text('#!/bin/sh\necho "$*"; touch booted; exit 1\n')
+    booting.chmod(0o755)
+    stdin, environment = f"{script(PRELUDE)}\ncat booted && echo written\n", {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", "-s"], input=stdin, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "written\n", "")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -182,20 +193,136 @@ def test_a_file_that_cannot_be_written_completely_is_left_unchanged(tmp_path: Pa
 def test_a_script_waits_for_a_locked_apt_and_reports_any_other_failure(tmp_path: Path) -> None:
     once = tmp_path / "once"
     locked = f"if [ -e {once} ]; then true; else touch {once}; echo 'E: Could not get lock /x' >&2; false; fi"
-    done = shell(f"sleep() {{ :; }}; fetch() {{ {locked}; }}; with_apt_lock fetch; echo after")
+    log = f"PACKAGES_LOG={tmp_path}/log"
+    done = shell(f"{log}; sleep() {{ :; }}; fetch() {{ {locked}; }}; with_apt_lock fetch; echo after")
     assert (done.returncode, done.stdout) == (0, "after\n")
-    failing = shell("fetch() { echo 'E: no such host' >&2; false; }; with_apt_lock fetch; echo after")
+    failing = shell(
+        f"{log}; fetch() {{ echo Reading; echo 'E: no such host' >&2; false; }}; with_apt_lock fetch; echo after"
+    )
     assert failing.returncode == 1
-    assert "E: no such host" in failing.stderr
+    assert failing.stderr.splitlines()[0] == "E: no such host"
     assert "after" not in failing.stdout
+    assert (tmp_path / "log").read_text() == "E: Could not get lock /x\nReading\nE: no such host\n"
+
+
+def test_why_a_package_refuses_is_shown_although_its_script_says_so_on_standard_output(tmp_path: Path) -> None:
+    said = "Unpacking gitlab-ce\\ngitlab preinstall: It is required to upgrade to the latest 19.5.x version first\\n"
+    done = shell(
+        f"PACKAGES_LOG={tmp_path}/log; "
+        f"refuse() {{ printf '{said}'; echo 'E: Sub-process returned 1' >&2; return 1; }}; "
+        "with_apt_lock refuse"
+    )
+    assert done.stderr.startswith(
+        "gitlab preinstall: It is required to upgrade to the latest 19.5.x version first\nE: Sub-process returned 1\n"
+    )
+
+
+def test_an_installation_goes_on_if_a_half_installed_package_cannot_be_completed(tmp_path: Path) -> None:
+    programs = 'dpkg() { echo "dpkg: error processing" >&2; return 1; }; apt-get() { :; }; '
+    done = shell(f"PACKAGES_LOG={tmp_path}/log; {programs} install_packages gitlab-ce=19.6.1-ce.0; echo after")
+    assert (done.returncode, done.stdout) == (0, "after\n")
+    assert "an interrupted installation could not be completed; continuing" in done.stderr
 
 
 def test_a_long_step_reports_that_it_is_still_running_and_returns_its_status() -> None:
     beats = shell(
         "sleep() { command sleep 0.05; }; work() { command sleep 0.5; return 3; }; with_heartbeat fetching work"
     )
-    assert beats.returncode == 3
+    assert "failed with status 3" in beats.stderr
     assert "fetching: still running after" in beats.stderr
+
+
+def test_a_file_that_is_not_accepted_gives_way_to_the_previous_one(tmp_path: Path) -> None:
+    for before in (None, "before"):
+        target = tmp_path / "some.conf"
+        if before:
+            target.write_text(before)
+            target.chmod(0o640)
+        check = f"grep -q good {target}"
+        done = shell(f"write_checked {target} 600 {check} <<<bad || echo refused; write_checked {target} 600 true <<<x")
+        assert done.stdout == "refused\n"
+        done = shell(
+            f"rm -f {target}; [ -z '{before or ''}' ] || install -m 640 /dev/null {target}; "
+            f"write_checked {target} 600 {check} <<<bad || stat -c %a {target}"
+        )
+        assert done.stdout == ("640\n" if before else "")
+        target.unlink(missing_ok=True)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("last", "lines"),
+    [
+        ("true", []),
+        ("die because", ["error: because"]),
+        ("found=$(die because); echo on", ["error: because"]),
+        ("with_heartbeat x die because", ["error: because"]),
+        ("ls /missing 2>/dev/null; echo on", ["error: step some-step failed with status 2; the lines above say why"]),
+    ],
+)
+def test_a_step_ends_with_one_line_that_says_error_however_it_fails(last: str, lines: list[str]) -> None:
+    done = shell(f'STEP=some-step\nat_exit say second\nat_exit say "it\'s first"\n{last}')
+    assert (done.returncode, done.stdout) == (1 if lines else 0, "")
+    named = [line for line in lines if "because" in line]
+    assert done.stderr.splitlines() == [*named, "it's first", "second", *(line for line in lines if line not in named)]
+
+
+def test_a_step_that_fails_on_a_full_disk_says_so_and_where() -> None:
+    rows = ("Mounted Avail Inodes IFree", "/ 9000 900 800", "/var/opt/gitlab 3 900 800", "/var 9000 900 7")
+    full = f"df() {{ printf '%s\\n' {shlex.join(rows)}; }}"
+    done = shell(f"hostname() {{ echo box; }}; {full}; false")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: the disk of box is full: /var has 9000 MB left, /var/opt/gitlab has 3 MB left. ")
+    apt = 'apt-get() { echo "E: You don\'t have enough free space in /var/cache/apt/archives/." >&2; return 100; }'
+    done = shell(f"df() {{ :; }}; {apt}; with_apt_lock apt-get install x")
+    assert "error: the disk of " in done.stderr
+
+
+def test_what_a_step_has_begun_is_brought_to_its_end_if_nobody_listens_any_more(tmp_path: Path) -> None:
+    text = f"{script('prelude.sh')}\nsay one; say two; touch {tmp_path}/done\n"
+    process = subprocess.Popen(["bash", "-s"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stderr
+    process.stderr.close()
+    process.stdin.write(text)
+    process.stdin.close()
+    assert process.wait(20) == 0
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"message":"400 Bad request"}', '{"message":"400 Bad request"}'),
+        ("<!DOCTYPE html>\n<html><head>\n<title>GitLab is not responding (502)</title></head>", None),
+        ("<html>\n<h1>Oops</h1>" + "x" * 5000, "an error page"),
+    ],
+)
+def test_an_error_page_of_gitlab_is_not_shown(tmp_path: Path, answer: str, said: str | None) -> None:
+    (tmp_path / "body").write_text(answer)
+    done = shell(f"{script('gitlab.sh')}\ngitlab_says {tmp_path}/body")
+    assert done.stdout == (said or 'an error page with the title "GitLab is not responding (502)"')
+
+
+@pytest.mark.parametrize("name", ["commit-pipeline.sh", "seed-project.sh"])
+def test_no_script_prints_an_answer_of_gitlab_as_it_is(name: str) -> None:
+    assert "head -c" not in script(name)
+    assert "gitlab_says" in script(name)
+
+
+def test_a_runner_that_does_not_keep_running_gets_its_former_configuration_back(tmp_path: Path) -> None:
+    text = script("register-runner.sh").replace("/etc/gitlab-runner", str(tmp_path))
+    (tmp_path / "config.toml").write_text("former\n")
+    world = """
+        systemctl() { [ "$1" != show ] || echo 0; say "systemctl $*"; }; docker() { :; }; sleep() { :; }
+        require_disk_space() { :; }; trust_ca_certificate() { :; }; await_gitlab() { :; }; verify_token() { :; }
+    """
+    done = shell(f"{text}\n{world}\nCONFIGURATION=new\nmain")
+    assert done.returncode == 1
+    assert "error: gitlab-runner does not keep running; its former configuration is in effect again" in done.stderr
+    assert "systemctl restart gitlab-runner" in done.stderr
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("config.toml", "former\n")]
 
 
 def test_a_step_that_exceeds_its_time_limit_says_so() -> None:
@@ -233,33 +360,55 @@ def test_a_gitlab_that_does_not_respond_has_status_000() -> None:
         ("", "could not verify the runner's token"),
     ],
 )
-def test_a_runner_is_registered_only_if_gitlab_accepts_its_token(answer: str, error: str | None) -> None:
-    program = f"gitlab-runner() {{ printf '%s\\n' {shlex.quote(answer)}; }}"
-    done = shell(f"{script('register-runner.sh')}\nGITLAB_URL=https://g.test\n{program}\nverify_token; echo after")
+def test_a_runner_is_registered_only_if_gitlab_accepts_its_token(
+    tmp_path: Path, answer: str, error: str | None
+) -> None:
+    # It is asked about the new configuration, and not about the one that the service uses.
+    ask = f"[ \"$1 $2\" = 'verify --config' ] && grep -qx new \"$3\" && printf '%s\\n' {shlex.quote(answer)}"
+    text = script("register-runner.sh").replace("/etc/gitlab-runner", str(tmp_path))
+    done = shell(
+        f"{text}\nGITLAB_URL=https://g.test CONFIGURATION=new\ngitlab-runner() {{ {ask}; }}\nverify_token; echo after"
+    )
+    assert list(tmp_path.iterdir()) == []
     assert (done.stdout == "after\n") is (error is None)
     assert done.returncode == (1 if error else 0)
     assert (error or "") in done.stderr
 
 
+EMPTIED = ["systemctl stop gitlab-runner", "rm -rf --one-file-system /none/data/* /none/containerd/*"]
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "is_pruned"),
+    ("before", "after", "removing"),
     [
-        (None, 'token = "a"', False),
-        ('token = "a"\nconcurrent = 1', 'token = "a"\nconcurrent = 2', False),
-        ('token = "a"', 'token = "b"', True),
-        ('token = "a"\nallowed_pull_policies = ["always"]', 'token = "a"\nallowed_pull_policies = ["never"]', True),
+        (None, 'token = "a"', []),
+        ('token = "a"\nconcurrent = 1', 'token = "a"\nconcurrent = 2', []),
+        ('token = "a"', 'token = "b"', EMPTIED),
+        (
+            'token = "a"\nallowed_pull_policies = ["always"]',
+            'token = "a"\nallowed_pull_policies = ["never"]',
+            ["docker image prune --all --force"],
+        ),
     ],
 )
-def test_images_of_former_projects_are_removed_when_a_runner_may_serve_others(
-    tmp_path: Path, before: str | None, after: str, is_pruned: bool
+def test_nothing_of_former_projects_is_left_when_a_runner_may_serve_others(
+    tmp_path: Path, before: str | None, after: str, removing: list[str]
 ) -> None:
     file = tmp_path / "config.toml"
     if before is not None:
         file.write_text(f"{before}\n")
-    text = script("register-runner.sh").replace("/etc/gitlab-runner", str(tmp_path))
-    done = shell(f'{text}\ndocker() {{ say "docker $*"; }}\nCONFIGURATION={shlex.quote(after)}\nwrite_configuration')
+    text = script("register-runner.sh").replace("/etc/gitlab-runner", str(tmp_path)).replace("/var/lib", "/none")
+    world = """
+        docker() { say "docker $*"; echo /none/data; }
+        systemctl() { say "systemctl $*"; }
+        rm() { say "rm $*"; }
+    """
+    done = shell(f"{text}\n{world}\nCONFIGURATION={shlex.quote(after)}\nwrite_configuration")
     assert file.read_text() == f"{after}\n"
-    assert ("docker image prune --all" in done.stderr) is is_pruned
+    said = done.stderr.splitlines()
+    assert [line for line in said if line in removing] == removing
+    assert bool(removing) is any(line.startswith(("rm ", "docker image")) for line in said)
+    assert said[-1:] == (["systemctl start docker"] if removing == EMPTIED else removing)
 
 
 @pytest.mark.parametrize(

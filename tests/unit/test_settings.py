@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from components import versions
 from components.settings import Removal, Settings, SettingsError, Storage, load
+from components.settings.shown import shown
 from tests.certificates import provided
 from tests.unit.engine import ENCRYPTED, REQUIRED, as_config, project_defaults
 
@@ -51,13 +53,43 @@ def test_half_a_spaces_key_is_refused(name: str) -> None:
     assert line.startswith(f"{other}: is not set, but {name} is")
 
 
+def test_a_list_that_was_typed_as_one_text_is_read_as_a_list() -> None:
+    for text in ("192.0.2.10/32, 198.51.100.0/24", "192.0.2.10/32,198.51.100.0/24,"):
+        assert settings(adminCidrs=text).admin_cidrs == ("192.0.2.10/32", "198.51.100.0/24")
+    [line] = errors(adminCidrs="192.0.2.10/32,office")
+    assert line.startswith("adminCidrs[1]: office is not a usable network")
+    [line] = errors(adminCidrs=" , ")
+    assert line.startswith("adminCidrs: is empty")
+
+
+@pytest.mark.parametrize("project", ["Acme", "my_project", "a.b", "1st", "a" * 31])
+def test_a_project_whose_name_cannot_be_part_of_names_in_the_cloud_is_refused(project: str) -> None:
+    with pytest.raises(SettingsError, match=f"project: {project} cannot be part of the names of droplets"):
+        load(project, "test", {}, [], TOKEN)
+
+
+def test_a_long_project_leaves_fewer_characters_to_its_stacks() -> None:
+    required = {f"{'a' * 30}:{key.partition(':')[2]}": value for key, value in as_config(REQUIRED).items()}
+    load("a" * 30, "s" * 14, required, [], TOKEN)
+    with pytest.raises(SettingsError, match=r"stack: s{15} cannot be part of .* Use at most 14 lowercase letters"):
+        load("a" * 30, "s" * 15, required, [], TOKEN)
+
+
+def test_an_api_token_in_the_stack_file_must_be_encrypted() -> None:
+    config = as_config({**project_defaults(), **REQUIRED}) | {"digitalocean:token": "dop_v1_in_the_stack_file"}
+    load("slipway", "test", config, [*ENCRYPTED, "digitalocean:token"], TOKEN)
+    with pytest.raises(SettingsError, match="digitalocean:token: is not encrypted") as caught:
+        load("slipway", "test", config, ENCRYPTED, TOKEN)
+    assert "dop_v1_in" not in str(caught.value)
+
+
 def test_errors_of_several_keys_are_reported_beside_those_of_others() -> None:
     found = errors(domain="nowhere", region="nyc1", projects=[{"path": "a", "runners": ["b"]}], adminCidrs=["x"])
     assert [line.split(":")[0] for line in found] == [
         "domain",
-        "adminCidrs",
+        "adminCidrs[0]",
         "registry.spacesRegion",
-        "projects[0].runners",
+        "projects[0].runners[0]",
     ]
 
 
@@ -111,7 +143,7 @@ def test_an_unknown_key_is_rejected_with_the_nearest_known_one(changes: dict[str
 @pytest.mark.parametrize("cidr", ["192.0.2.10/24", "everywhere", "300.0.0.0/8"])
 def test_an_invalid_admin_network_is_rejected(cidr: str) -> None:
     [line] = errors(adminCidrs=[cidr])
-    assert line.startswith(f"adminCidrs: {cidr!r} is not a usable network")
+    assert line.startswith(f"adminCidrs[0]: {cidr} is not a usable network")
 
 
 @pytest.mark.parametrize("domain", ["localhost", "-a.example.com", "exa mple.com", "example..com"])
@@ -220,7 +252,30 @@ def test_an_unknown_key_below_a_variable_named_like_a_key_is_rejected() -> None:
 def test_an_authorized_key_has_to_be_a_public_key() -> None:
     assert settings(server={"authorizedKeys": [PUBLIC_KEY]}).server.authorized_keys == (PUBLIC_KEY,)
     [line] = errors(server={"authorizedKeys": [PUBLIC_KEY, "-----BEGIN OPENSSH PRIVATE KEY-----"]})
-    assert line.startswith("server.authorizedKeys: entry 1 is not an OpenSSH public key")
+    assert line.startswith("server.authorizedKeys[1]: is not an OpenSSH public key")
+
+
+def rsa_key(bits: int) -> str:
+    """A public key in OpenSSH's format, whose modulus has this many bits."""
+    modulus = (1 << (bits - 1) | 1).to_bytes(bits // 8 + 1)
+    fields = (b"ssh-rsa", b"\x01\x00\x01", modulus)
+    return "ssh-rsa " + base64.b64encode(b"".join(len(one).to_bytes(4) + one for one in fields)).decode()
+
+
+def test_a_short_rsa_key_of_an_administrator_is_refused() -> None:
+    assert settings(server={"authorizedKeys": [rsa_key(2048)]}).server.authorized_keys
+    [line] = errors(server={"authorizedKeys": [PUBLIC_KEY, rsa_key(1024)]})
+    assert line.startswith("server.authorizedKeys[1]: is an RSA key of 1024 bits; somebody could compute")
+
+
+@pytest.mark.parametrize("prefix", ["{}.0.0.0/9", "20{}::/20"])
+def test_networks_of_administrators_that_are_wide_only_together_need_a_confirmation(prefix: str) -> None:
+    several = ["203.0.113.7/32", *(prefix.format(number) for number in range(20, 40, 2))]
+    [line] = errors(adminCidrs=several)
+    assert line.startswith("adminCidrs: ")
+    assert "and 6 more is a large part of the internet" in line or "and 7 more is a large part of the internet" in line
+    assert settings(adminCidrs=several, adminsFromAnywhere=True).admins_from_anywhere
+    assert settings(adminCidrs=several[:2]).admin_cidrs
 
 
 def test_neither_errors_nor_the_representation_show_a_secret() -> None:
@@ -392,3 +447,13 @@ def test_a_mirror_with_user_info_a_path_or_a_query_is_refused(builder: str, rest
 def test_server_and_runners_refuse_what_is_not_a_size(size: object) -> None:
     found = errors(server={"size": size}, projects=[{"path": "hello"}], runners=[{"size": size}])
     assert sorted(line.split(":")[0] for line in found) == ["runners[0].size", "server.size"]
+
+
+@pytest.mark.parametrize("value", ["https://me:hunter2@example.com", "x glpat-0123456789abcdef", "dop_v1_0123456789"])
+def test_a_message_does_not_repeat_what_looks_like_a_secret(value: str) -> None:
+    assert shown(value) == "what looks like a secret"
+
+
+def test_a_public_key_that_is_not_in_base64_is_refused() -> None:
+    [line] = errors(server={"authorizedKeys": [f"ssh-ed25519 {'A' * 69}"]})
+    assert line.startswith("server.authorizedKeys[0]: ")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.project import pipeline
+from components.build_pipeline import pipeline
 from components.settings import Builder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +29,11 @@ def is_shell(path: Path) -> bool:
 
 
 def shell_files(root: Path) -> list[str]:
-    """Shell files that Git knows in the checkout `root`, and new ones that it does not ignore."""
+    """Shell files that Git knows in the checkout `root`, and new ones that it does not ignore; no links to them."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
-    return sorted({name for name in names if name and (root / name).is_file() and is_shell(root / name)})
+    paths = {name: root / name for name in names if name}
+    return sorted(name for name, path in paths.items() if path.is_file() and not path.is_symlink() and is_shell(path))
 
 
 def rendered(path: Path) -> str:

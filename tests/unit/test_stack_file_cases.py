@@ -120,8 +120,8 @@ def test_errors_in_several_sections_are_reported_together(tmp_path: Path) -> Non
             ["certificate: has source provided without", "certificate: has both", "certificate: has acmeDirectory"],
         ),
         (
-            {"projects": [{"path": "a", "importId": "1", "sample": True, "provenance": True, "cleanup": False,
-                           "keepTags": "x", "extraStages": [{"name": "b", "script": ["c"]}]}]},
+            {"projects": [{"path": "a", "runners": [], "importId": "1", "sample": True, "provenance": True,
+                           "cleanup": False, "keepTags": "x", "extraStages": [{"name": "b", "script": ["c"]}]}]},
             [f"projects[0]: has {key}" for key in ("keepImages or keepTags", "sample", "extraStages", "provenance")],
         ),
         (
@@ -130,7 +130,7 @@ def test_errors_in_several_sections_are_reported_together(tmp_path: Path) -> Non
         ),
         (
             {"runners": [{}], "projects": [{"path": "a", "keepTags": "(?=x" + "y" * 255}]},
-            [f"projects[0].keepTags: {what}" for what in ("'(?=x", "'(?=x", "has 259 characters")],
+            [f"projects[0].keepTags: {what}" for what in ("(?=x", "(?=x", "has 259 characters")],
         ),
     ],
 )  # fmt: skip

@@ -12,7 +12,8 @@ from pulumi import RunError
 from pulumi.output import UNKNOWN
 
 from components.settings import SettingsError
-from components.state import DeploymentState, upgrade_errors
+from components.state import DeploymentState
+from components.upgrades import upgrade_errors
 from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
 
 KEPT: dict[str, Any] = {
@@ -31,6 +32,7 @@ KEPT: dict[str, Any] = {
     "has_backups": False,
     "backups_region": "",
     "volume_gb": 50,
+    "leaves_domain": False,
 }
 
 
@@ -138,7 +140,16 @@ def test_a_protected_bucket_stays_when_images_are_stored_elsewhere() -> None:
 
 def test_a_protected_domain_stays_when_the_settings_call_it_existing() -> None:
     assert after(KEPT, dns={"zone": "existing"}).named("dns-domain").request.protect
-    assert not after({**KEPT, "kept": False}, dns={"zone": "existing"}).of_type(":Domain")
+
+
+def test_an_own_domain_that_the_settings_call_existing_is_left_behind_with_whatever_is_in_it() -> None:
+    deployed = {**KEPT, "kept": False}
+    left = after(deployed, dns={"zone": "existing"}, removal="everything").named("dns-domain").request
+    assert (left.protect, left.retainOnDelete) == (False, True)
+    assert not after({**deployed, "leaves_domain": True}, domain="other.test", dns={"zone": "existing"}).of_type(
+        ":Domain"
+    )
+    assert not after({**deployed, "has_domain": False}, dns={"zone": "existing"}).of_type(":Domain")
 
 
 def test_one_update_lifts_the_protection_before_another_can_delete_the_data() -> None:

@@ -88,3 +88,13 @@ def test_an_unknown_step_is_refused_with_the_names_of_all_steps(
     captured = capfd.readouterr()
     assert captured.err == "error: no such step: unti. Use one or more of: lint unit\n"
     assert "ran" not in captured.out
+
+
+def test_a_step_that_takes_long_runs_only_if_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    steps = [step("short", "print('short ran')"), Step("long", [sys.executable, "-c", "print('long ran')"], "", True)]
+    assert run(monkeypatch, steps) == 0
+    assert "long ran" not in capfd.readouterr().out
+    assert run(monkeypatch, steps, "long") == 0
+    assert "long ran" in capfd.readouterr().out

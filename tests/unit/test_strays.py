@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components import api as api_module
 from tests.unit.account_api import AccountApi, served
 from tests.unit.test_down import resource
 from tools import buckets, cli
@@ -112,6 +113,21 @@ def test_the_line_that_imports_a_stray_names_a_project_with_a_dash_in_its_name()
     assert "urn:pulumi:staging::my-slipway::" in line
 
 
+def test_uptime_checks_are_looked_for_only_where_a_stack_has_alerts(
+    api: AccountApi, states: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del states
+    names = {"c1": "slipway-staging-sign-in", "c2": "slipway-staging-blog", "c3": "landing page"}
+    api.things["/v2/uptime/checks"] = [{"id": key, "name": name} for key, name in names.items()]
+    assert module.strays("staging", confirmed=False) == 0
+    monkeypatch.setattr(module, "stack_files", lambda: {"staging": {"slipway:alerts": {"email": ["ops@x.test"]}}})
+    assert module.strays("staging", confirmed=False) == module.FOUND
+    printed = capsys.readouterr().out
+    assert "1.00  UptimeCheck slipway-staging-sign-in (ID c1)" in printed
+    assert "(ID c2)" not in printed
+    assert "(ID c3)" not in printed
+
+
 def test_what_a_stack_has_is_no_stray_even_if_it_is_only_to_be_deleted(
     api: AccountApi, states: dict[str, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,13 +162,53 @@ def test_only_a_stacks_own_strays_are_looked_for_if_one_is_named(
     assert [number for number in "1234" if f"(ID {number})" in printed] == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "noun", "prefix", "is_ours"),
+    [
+        ("slipway-app", "Droplet", "slipway-app", True),
+        ("slipway-app-docker-1", "Droplet", "slipway-app", True),
+        ("slipway-app-2", "Droplet", "slipway-app", False),
+        ("slipway-app-2-data", "Volume", "slipway-app", False),
+        ("slipway-app-data", "Volume", "slipway-app", True),
+        ("slipway-app-2-registry-0a1b2c3d", "SpacesBucket", "slipway-app", False),
+        ("slipway-app-2-admin", "SshKey", "slipway-app", False),
+        ("slipway-app-nyc3-10.20.0.0-24", "Vpc", "slipway-app", True),
+        ("slipway-app-2-nyc3", "Vpc", "slipway-app", False),
+        ("slipway-app-data", "Database", "slipway-app", False),
+    ],
+)
+def test_a_stack_whose_name_begins_with_the_same_word_is_another_one(
+    name: str, noun: str, prefix: str, is_ours: bool
+) -> None:
+    assert module.belongs(name, noun, prefix) is is_ours
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["in this back end", "in another back end"])
+def test_what_a_stack_with_a_longer_name_has_is_not_offered_for_removal(
+    is_known: bool, api: AccountApi, states: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    states |= {"app": []} | ({"app-2": []} if is_known else {})
+    api.things |= {
+        "/v2/droplets": [
+            droplet(1, "slipway-app-2", "slipway-app-2-server"),
+            droplet(2, "renamed", "slipway-app-server"),
+        ],
+        "/v2/volumes": [{"id": "v", "name": "slipway-app-2-data", "size_gigabytes": 1, "tags": []}],
+        "/v2/tags": [{"name": "slipway-app-2-server"}, {"name": "slipway-app-runner"}],
+        "/v2/spaces/keys": [{"access_key": "DO00", "name": "slipway-app-2-registry", "grants": []}],
+    }
+    assert module.strays("app", confirmed=True) == 0
+    assert api.writes == ["DELETE /v2/droplets/2", "DELETE /v2/tags/slipway-app-runner"]
+    assert "slipway-app-2" not in capsys.readouterr().out
+
+
 def test_with_yes_everything_is_removed_machines_first_and_a_busy_network_is_tried_again(
     api: AccountApi, states: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del states
     everything(api)
     del api.things["/v2/reserved_ips"]
-    monkeypatch.setattr(module, "_POLL", 0)
+    monkeypatch.setattr(api_module, "_POLL_SECONDS", 0)
     api.refusals["DELETE /v2/vpcs/n1"] = 403
     assert module.strays(None, confirmed=True) == 0
     assert api.writes[:2] == ["DELETE /v2/droplets/11", "DELETE /v2/droplets/12"]
@@ -213,3 +269,39 @@ def test_the_command_ends_with_the_code_that_says_whether_strays_are_left(
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert end.value.code == code
+
+
+def test_an_address_that_may_be_anybodys_is_deleted_after_a_question_about_it_and_never_without(
+    api: AccountApi, states: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del states
+    api.things["/v2/reserved_ips"] = [{"ip": "198.51.100.7", "droplet": None}]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    assert module.strays(None, confirmed=True) == 0
+    assert api.writes == []
+    asked: list[str] = []
+
+    def ask(question: str, **_: object) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("tools.strays.Confirm.ask", ask)
+    assert module.strays(None, confirmed=True) == 0
+    assert asked == ["Delete ReservedIp 198.51.100.7, which may be anybody's?"]
+    assert api.writes == ["DELETE /v2/reserved_ips/198.51.100.7"]
+
+
+def test_a_key_is_listed_with_what_its_owner_can_do(
+    api: AccountApi, states: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del states
+    full, one = [{"bucket": "", "permission": "fullaccess"}], [{"bucket": "images", "permission": "readwrite"}]
+    api.things["/v2/spaces/keys"] = [
+        {"access_key": "DO00", "name": "slipway-staging-registry-maker", "grants": full},
+        {"access_key": "DO01", "name": "slipway-staging-registry", "grants": one},
+    ]
+    assert module.strays(None, confirmed=False) == module.FOUND
+    printed = capsys.readouterr().out
+    assert "(ID DO00)  can read, change and delete every bucket of the account" in printed
+    assert "(ID DO01)  can change what is in images" in printed

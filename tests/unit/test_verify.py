@@ -2,50 +2,79 @@
 
 from __future__ import annotations
 
-import os
+import re
+import shutil
 import subprocess
+from collections.abc import Iterable
+from types import SimpleNamespace
 
 import pytest
 
-from tools import verify
+from tools import ports, verify
 from tools.clients import CheckError, Docker, Outputs
 
 OUTPUTS = Outputs({"registry": "gitlab.example.com:5555", "server_address": "203.0.113.20"})
+DEPLOYED = Outputs({**OUTPUTS.values, "projects": [], "backup": None})
 
 
-def scans(monkeypatch: pytest.MonkeyPatch, user: int, opened: str = "22 80 443 5555") -> list[str]:
-    """The scanner's command line, for a user; these ports are open."""
-    commands: list[str] = []
+def accepting(monkeypatch: pytest.MonkeyPatch, opened: set[int]) -> list[int]:
+    """A server on which these ports are open; returns those that were tried."""
+    tried: list[int] = []
 
-    def run(*command: str, timeout: int) -> str:
-        commands.extend([*command, str(timeout)])
-        return "Ports: " + ", ".join(f"{port}/open/tcp//x///" for port in opened.split())
+    def connect(address: str, wanted: Iterable[int]) -> set[int]:
+        assert address == "203.0.113.20"
+        tried.extend(wanted)
+        return opened & {*tried}
 
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(verify, "run", run)
-    return commands
-
-
-def test_root_scans_all_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = scans(monkeypatch, 0)
-    assert verify.ports_are_closed(OUTPUTS) == "open: 22, 80, 443, 5555; closed: the other 65531"
-    assert {"-sS", "-p-"} <= {*command}
+    monkeypatch.setattr(ports, "connect", connect)
+    monkeypatch.setattr(ports, "scan", lambda _: opened)
+    return tried
 
 
-def test_without_root_the_ports_of_services_are_scanned_by_whole_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = scans(monkeypatch, 1000)
-    assert "run as root to scan all 65535" in verify.ports_are_closed(OUTPUTS)
-    assert "-sT" in command
-    assert "-sS" not in command
-    [ports] = [word for word in command if word.startswith("-p")]
-    assert ports.endswith(",5555")
+def test_the_ports_of_services_are_tried_by_connections_that_anybody_can_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = accepting(monkeypatch, {22, 80, 443, 5555, 40000})
+    said = verify.checks_of(DEPLOYED)["Ports"](OUTPUTS)
+    assert said.startswith("open: 22, 80, 443, 5555; closed: the other ")
+    assert said.endswith(" that services use (--all-ports tries all)")
+    assert {22, 2376, 5432, 5555, 8080} <= {*tried}
+    assert len(tried) < 2000
 
 
-@pytest.mark.parametrize("user", [0, 1000])
-def test_an_open_port_that_should_be_closed_is_reported(user: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    scans(monkeypatch, user, "22 80 443 5432 5555")
-    with pytest.raises(CheckError, match=r"open ports: \[22, 80, 443, 5432, 5555\], expected"):
+def test_all_ports_are_scanned_if_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepting(monkeypatch, {22, 80, 443, 5555})
+    check = verify.checks_of(DEPLOYED, all_ports=True)["Ports"]
+    assert check(OUTPUTS) == "open: 22, 80, 443, 5555; closed: the other 65531"
+    accepting(monkeypatch, {22, 80, 443, 5555, 40000})
+    with pytest.raises(CheckError, match=r"open ports: \[22, 80, 443, 5555, 40000\], expected"):
+        check(OUTPUTS)
+
+
+@pytest.mark.parametrize("opened", [{22, 80, 443, 5432, 5555}, {22, 80}, set[int]()])
+def test_an_open_port_that_should_be_closed_is_reported(opened: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    accepting(monkeypatch, opened)
+    with pytest.raises(CheckError, match=re.escape(f"open ports: {sorted(opened)}, expected")):
         verify.ports_are_closed(OUTPUTS)
+
+
+@pytest.mark.parametrize("status", ["success", "failed"])
+@pytest.mark.parametrize("files", [["README.md", ".gitlab-ci.yml"], ["README.md", ".gitlab-ci.yml", "app"]])
+def test_a_new_project_waits_for_its_code_and_one_with_code_has_to_be_green(
+    status: str, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = SimpleNamespace(
+        path_with_namespace="root/shop", default_branch="main", repository_tree=lambda **_: [{"path": x} for x in files]
+    )
+    monkeypatch.setattr(verify, "project_of", lambda *_: project)
+    monkeypatch.setattr(verify, "last_pipeline", lambda _: SimpleNamespace(status=status))
+    monkeypatch.setattr(verify, "times_of", lambda _: {"build": 2.0})
+    outputs = Outputs({"projects": [{"docker_pull": "docker pull shop"}]})
+    if status == "success":
+        assert verify.pipelines_are_green(outputs) == "root/shop: build 2 s"
+    elif "app" not in files:
+        assert "root/shop: nothing to build yet, push your repository" in verify.pipelines_are_green(outputs)
+    else:
+        with pytest.raises(CheckError, match="root/shop: pipeline failed"):
+            verify.pipelines_are_green(outputs)
 
 
 class Registry(Docker):
@@ -72,3 +101,30 @@ def test_a_password_that_an_administrator_changed_is_no_failure(
         verify.login_is_checked(
             Outputs({"registry": "r.test", **access, "gitlab_api_token": "", "gitlab_admin_password": ""})
         )
+
+
+def test_a_job_leaves_out_and_names_what_it_has_no_programs_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = Outputs({**OUTPUTS.values, "gitlab_url": "https://gitlab.example.com"})
+    monkeypatch.setattr(Outputs, "of_stack", lambda _: outputs)
+    monkeypatch.setattr(verify, "CHECKS", {name: lambda _: "holds" for name in ("DNS", "TLS", "Login")})
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "docker" else f"/usr/bin/{name}")
+    assert verify.verify(None, available=True) == 0
+    shown = capsys.readouterr().out
+    assert "2 of 2 hold\nLogin: left out, because docker cannot be run here\n" in shown
+    engine = subprocess.CompletedProcess(["docker"], 1, "", "Cannot connect to the Docker daemon")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(verify, "try_run", lambda *_: engine)
+    assert verify.verify(None, available=True) == 0
+    assert "Login: left out, because docker cannot be run here\n" in capsys.readouterr().out
+    # With all clients present, nothing is left out.
+    assert verify.verify(None) == 0
+    assert "3 of 3 hold\n" in capsys.readouterr().out
+
+
+def test_every_check_that_needs_a_program_says_so() -> None:
+    known = {**verify.CHECKS, **verify.PROJECT_CHECKS, **verify.BACKUP_CHECKS, **verify.MAIL_CHECKS}
+    assert verify.PROGRAMS.keys() <= known.keys()
+    # These use Python alone.
+    assert known.keys() - verify.PROGRAMS.keys() == {"Ports", "TLS", "Pipeline"}

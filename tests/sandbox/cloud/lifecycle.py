@@ -88,8 +88,9 @@ def _made_of(layout: Layout) -> str:
     sources = layout.root / "tests" / "sandbox"
     folders = [sources / name for name in ("cloud", "digitalocean", "hub", "machines")]
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    shared = [sources / "layout.py", sources / "gitlab" / "web" / "faults.py"]
     for file in sorted(
-        [*files, sources / "layout.py", *(layout.cache / "images").glob("*.key"), *(layout.cache / "hub").glob("*.key")]
+        [*files, *shared, *(layout.cache / "images").glob("*.key"), *(layout.cache / "hub").glob("*.key")]
     ):
         digest.update(str(file).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

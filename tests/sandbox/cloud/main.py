@@ -15,11 +15,13 @@ import tenacity
 from starlette.types import ASGIApp
 
 from tests.sandbox import layout as addresses
+from tests.sandbox.cloud import mail
 from tests.sandbox.cloud.acme import AcmeProxy
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.cloud.authority import Authority
 from tests.sandbox.cloud.packages import create_packages_app
 from tests.sandbox.cloud.services import ACME_MANAGEMENT_PORT, ACME_PORT, ACME_SERVER
+from tests.sandbox.cloud.slack import create_slack_app
 from tests.sandbox.digitalocean.app import create_app
 from tests.sandbox.digitalocean.control import create_control_app
 from tests.sandbox.digitalocean.dns import DnsServer, DnsZone, static_zone
@@ -72,7 +74,8 @@ def zones() -> list[DnsZone]:
         for region, address in addresses.SPACES_ADDRESSES.items()
         for prefix in ("", "*.")
     }
-    cloud = {addresses.API_HOST: [str(addresses.API_ADDRESS)], addresses.MIRROR_HOST: [archives], **servers}
+    hosts = {host: [str(addresses.API_ADDRESS)] for host in (addresses.API_HOST, addresses.CONTROL_PANEL_HOST)}
+    cloud = {**hosts, addresses.MIRROR_HOST: [archives], addresses.INSIGHTS_HOST: [archives], **servers}
     return [
         static_zone("digitalocean.com", cloud),
         static_zone(addresses.SPACES_SUFFIX, spaces),
@@ -80,6 +83,8 @@ def zones() -> list[DnsZone]:
         static_zone("docker.io", {host: [str(addresses.HUB_ADDRESS)] for host in addresses.HUB_HOSTS}),
         static_zone("gcr.io", {addresses.HUB_MIRROR_HOST: [str(addresses.HUB_ADDRESS)]}),
         static_zone(addresses.QUAY_HOST, {addresses.QUAY_HOST: [str(addresses.HUB_ADDRESS)]}),
+        static_zone("slack.com", {addresses.SLACK_HOST: [str(addresses.SLACK_ADDRESS)]}),
+        static_zone("sendgrid.net", {addresses.MAIL_HOST: [str(addresses.MAIL_ADDRESS)]}),
         static_zone("gitlab.com", {addresses.GITLAB_PACKAGES_HOST: [archives]}),
     ]
 
@@ -114,6 +119,7 @@ def configuration(layout: Layout) -> Config:
         images=images(layout),
         resolvers=(str(addresses.DNS_ADDRESS),),
         spaces_key_seconds=4,
+        minute_seconds=1,
     )
 
 
@@ -126,25 +132,40 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(DnsServer(store, zones()).serving(str(addresses.DNS_ADDRESS), DNS))
     packages = create_packages_app(layout.cache)
     await services.plain(packages, addresses.PACKAGES_ADDRESS, HTTP)
-    archives = (addresses.MIRROR_HOST, addresses.GITLAB_PACKAGES_HOST)
+    archives = (addresses.MIRROR_HOST, addresses.GITLAB_PACKAGES_HOST, addresses.INSIGHTS_HOST)
     await services.public("packages", packages, addresses.PACKAGES_ADDRESS, *archives)
     acme = AcmeProxy(ACME_SERVER, ACME_PORT, ACME_MANAGEMENT_PORT, services.authority)
     await services.public("acme", acme.app, addresses.ACME_ADDRESS, *addresses.ACME_HOSTS)
+
+    folder_of_mail = folder / "mail"
+    certificate, key = services.authority.issue("mail", [addresses.MAIL_HOST])
+    mail_server = mail.serving(
+        folder_of_mail,
+        certificate,
+        key,
+        str(addresses.MAIL_ADDRESS),
+        starttls=mail.STARTTLS_PORTS,
+        tls=(mail.TLS_PORT,),
+    )
+    await stack.enter_async_context(mail_server)
 
     hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate)
     hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST)
     await services.public("hub", hub, addresses.HUB_ADDRESS, *hub_hosts)
 
+    await services.public("slack", create_slack_app(store), addresses.SLACK_ADDRESS, addresses.SLACK_HOST)
     await asyncio.to_thread(load_images, layout)
     backend = await stack.enter_async_context(MachineBackend(layout))
+    api = create_app(store, backend, configuration(layout))
     for region, address in addresses.SPACES_ADDRESSES.items():
         host = f"{region}.{addresses.SPACES_SUFFIX}"
-        front = create_spaces_front(backend.spaces, region)
+        front = create_spaces_front(backend.spaces, region, api.state.faults)
         await services.public(f"spaces-{region}", front, address, host, f"*.{host}")
-    api = create_app(store, backend, configuration(layout))
     await services.plain(create_metadata_app(api.state.cloud), addresses.METADATA_ADDRESS, HTTP)
-    await services.public("api", api, addresses.API_ADDRESS, addresses.API_HOST)
-    await services.local(create_control_app(api))
+    await services.public("api", api, addresses.API_ADDRESS, addresses.API_HOST, addresses.CONTROL_PANEL_HOST)
+    control = create_control_app(api)
+    control.router.routes.append(mail.route(folder_of_mail))
+    await services.local(control)
 
 
 async def run(layout: Layout) -> None:

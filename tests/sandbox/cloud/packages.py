@@ -12,14 +12,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from tests.sandbox.cloud.archive import mirror
-from tests.sandbox.layout import GITLAB_PACKAGES_HOST, MIRROR_HOST
+from tests.sandbox.layout import GITLAB_PACKAGES_HOST, INSIGHTS_HOST, MIRROR_HOST
 
 #: Where the vendor publishes the key of its packages; the first is the one that its instructions name.
 GITLAB_KEYS = ("/gitlab/gitlab-ce/gpgkey", "/runner/gitlab-runner/gpgkey", "/gpgkey/gpg.key")
 
 
 def create_packages_app(cache: Path) -> ASGIApp:
-    """Serve the Debian mirror and GitLab's archives, each under its own host name; any other name is not found."""
+    """Serve the archives of Debian, GitLab and the metrics agent, each under its own host name, and no other one."""
 
     async def key(_: Request) -> Response:
         return FileResponse(mirror.gitlab_key(cache), media_type="text/plain")
@@ -33,5 +33,12 @@ def create_packages_app(cache: Path) -> ASGIApp:
             Mount("/runner/gitlab-runner/debian", StaticFiles(directory=runner, check_dir=False)),
         ]
     )
+
+    async def agent_key(_: Request) -> Response:
+        return FileResponse(mirror.agent_key(cache), media_type="text/plain")
+
+    agent = StaticFiles(directory=mirror.folder(cache) / "do-agent", check_dir=False)
+    insights = Router([Route("/sonar-agent.asc", agent_key), Mount("/apt/do-agent", agent)])
     distribution = Router([Mount("/debian", StaticFiles(directory=debian, check_dir=False))])
-    return Starlette(routes=[Host(MIRROR_HOST, app=distribution), Host(GITLAB_PACKAGES_HOST, app=vendor)])
+    hosts = {MIRROR_HOST: distribution, GITLAB_PACKAGES_HOST: vendor, INSIGHTS_HOST: insights}
+    return Starlette(routes=[Host(host, app=app) for host, app in hosts.items()])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
+import itertools
+import math
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -18,9 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.sandbox.digitalocean.faults import Fault, Faults
+from tests.sandbox.digitalocean.probe import Outside
 from tests.sandbox.digitalocean.routes import ROUTES
-from tests.sandbox.digitalocean.scopes import scope_of
+from tests.sandbox.digitalocean.routes.token_info import TOKEN_INFO
+from tests.sandbox.digitalocean.scopes import allowed
 from tests.sandbox.digitalocean.state.backend import Backend
 from tests.sandbox.digitalocean.state.cloud import Cloud, Config
 from tests.sandbox.digitalocean.state.errors import (
@@ -34,10 +37,12 @@ from tests.sandbox.digitalocean.state.errors import (
     Unauthorized,
 )
 from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox.digitalocean.state.watching import Watch
 from tests.sandbox.digitalocean.state.work import HANDLERS
+from tests.sandbox.gitlab.web.faults import API, Fault, Faults, Shelf, affected, path_and_query, remember_connection
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-HOUR = 3600
+HOUR, MINUTE = 3600, 60
 
 
 def error_answer(error: ApiError, request_id: str | None = None) -> Response:
@@ -72,27 +77,49 @@ async def _lacking(request: Request) -> Response:
 
 
 class RateLimit:
-    """Requests an hour, counted in memory: a restart is a new hour, a clock that is set is not."""
+    """Requests an hour and a minute, each of them forgotten when its time is over. Refused ones are not counted.
 
-    def __init__(self, limit: int) -> None:
+    They are counted in memory: a restart forgets them, a clock that is set does not.
+    """
+
+    def __init__(self, limit: int, burst: int) -> None:
         self.limit = limit
-        self._start = time.monotonic()
-        self._count = 0
+        self._limits = {HOUR: limit, MINUTE: burst}
+        self._times: deque[float] = deque()
 
     def take(self) -> bool:
-        """Count a request; whether it is within the limit."""
-        if time.monotonic() - self._start >= HOUR:
-            self._start, self._count = time.monotonic(), 0
-        self._count += 1
-        return self._count <= self.limit
+        """Count a request, unless it is beyond a limit; whether it is within both."""
+        now = self._forget()
+        if any(self._since(now - period) >= limit for period, limit in self._limits.items()):
+            return False
+        self._times.append(now)
+        return True
 
     def headers(self) -> dict[str, str]:
         """The headers about it in every response."""
+        now = self._forget()
+        oldest = self._times[0] if self._times else now
         return {
             "ratelimit-limit": str(self.limit),
-            "ratelimit-remaining": str(max(0, self.limit - self._count)),
-            "ratelimit-reset": str(int(time.time() + self._start + HOUR - time.monotonic())),
+            "ratelimit-remaining": str(max(0, self.limit - len(self._times))),
+            "ratelimit-reset": str(math.ceil(time.time() + oldest + HOUR - now)),
         }
+
+    def retry_after(self) -> int | None:
+        """Seconds until there is room in the minute again; only its limit is announced so, not that of the hour."""
+        now, burst = self._forget(), self._limits[MINUTE]
+        if len(self._times) >= self.limit or self._since(now - MINUTE) < burst:
+            return None
+        return max(1, math.ceil(self._times[-burst] + MINUTE - now))
+
+    def _since(self, moment: float) -> int:
+        return sum(1 for _ in itertools.takewhile(lambda at: at > moment, reversed(self._times)))
+
+    def _forget(self) -> float:
+        now = time.monotonic()
+        while self._times and self._times[0] <= now - HOUR:
+            self._times.popleft()
+        return now
 
 
 class Gate:
@@ -102,7 +129,7 @@ class Gate:
         self._app = app
         self._cloud = cloud
         self._faults = faults
-        self._limit = RateLimit(cloud.config.rate_limit)
+        self._limit = RateLimit(cloud.config.rate_limit, cloud.config.burst_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -112,7 +139,7 @@ class Gate:
         started = time.monotonic()
         scope["request_id"] = str(uuid.uuid4())
         status = 0
-        fault = self._faults.take(scope["method"], scope["path"])
+        fault = self._faults.take(API, scope["method"], path_and_query(scope))
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -123,61 +150,42 @@ class Gate:
             await send(message)
 
         try:
-            await self._handle(scope, receive, watched, fault)
+            await affected(fault, self._handle, _injected)(scope, await _buffered(receive), watched)
         finally:
-            kind = None if fault is None else "drop" if fault.drop else "status" if fault.status else "delay"
             elapsed = (time.monotonic() - started) * 1000
-            self._cloud.store.log_request(scope["method"], scope["path"], status, elapsed, kind)
+            self._cloud.store.log_request(
+                scope["method"], scope["path"], status, elapsed, fault.kind if fault else None
+            )
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send, fault: Fault | None) -> None:
-        if fault is not None:
-            await asyncio.sleep(fault.delay)
-            if fault.drop:
-                await self._drop(scope, await _buffered(receive), carry_out=fault.after)
-                return
-            if fault.status is not None:
-                await error_answer(_injected(fault), scope["request_id"])(scope, receive, send)
-                return
-        receive = await _buffered(receive)
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
-        if refusal is not None:
-            await error_answer(refusal, scope["request_id"])(scope, receive, send)
+        if refusal is None:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        response = error_answer(refusal, scope["request_id"])
+        if isinstance(refusal, TooManyRequests) and (seconds := self._limit.retry_after()) is not None:
+            response.headers["retry-after"] = str(seconds)
+        await response(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         given = Request(scope).headers.get("authorization", "")
         kind, _, token = given.partition(" ")
-        expected = self._cloud.config.token
-        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), expected.encode()):
+        account = self._cloud.account
+        tokens = {self._cloud.config.token: account.scopes, **account.tokens}
+        known = [one for one in tokens if hmac.compare_digest(token.strip().encode(), one.encode())]
+        if kind.lower() != "bearer" or not known:
             return Unauthorized()
         if not self._limit.take():
             return TooManyRequests()
-        return self._lacks_permission(scope["method"], scope["path"])
+        return self._lacks_permission(scope["method"], scope["path"], tokens[known[0]])
 
-    def _lacks_permission(self, method: str, path: str) -> ApiError | None:
+    def _lacks_permission(self, method: str, path: str, scopes: list[str] | None) -> ApiError | None:
         account = self._cloud.account
-        needed = scope_of(method, path)
-        if account.scopes is not None and needed and needed not in account.scopes:
+        if scopes is not None and not allowed(method, path, scopes):
             return Forbidden("You are not authorized to perform this operation.")
         # The words for an account that may not create anything are not documented.
         usable = account.email_verified and account.status != "locked"
         return None if usable or method in ("GET", "HEAD", "DELETE") else Forbidden()
-
-    async def _drop(self, scope: Scope, receive: Receive, *, carry_out: bool) -> None:
-        """Cut the connection, before or after the request was carried out."""
-        if carry_out:
-
-            async def swallowed(message: Message) -> None:
-                del message
-
-            await self._app(scope, receive, swallowed)
-        abort = scope.get("abort_connection")
-        if abort is None:
-            raise ConnectionResetError("an injected fault cut the connection")
-        abort()
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
 
 async def _buffered(receive: Receive) -> Receive:
@@ -205,12 +213,12 @@ async def _buffered(receive: Receive) -> Receive:
     return replay
 
 
-def _injected(fault: Fault) -> ApiError:
+def _injected(fault: Fault, scope: Scope) -> Response:
     status = fault.status or HTTPStatus.INTERNAL_SERVER_ERROR
     error = ServerError(fault.message)
     known = {kind.status: kind.id for kind in _kinds(ApiError) if "id" in vars(kind) and "status" in vars(kind)}
     vars(error).update(status=status, id=known.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_")))
-    return error
+    return error_answer(error, scope["request_id"])
 
 
 def _kinds(parent: type[ApiError]) -> list[type[ApiError]]:
@@ -222,30 +230,46 @@ class Api(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection event."""
-        # uvicorn's `send` is a method of the object that holds the transport; nothing in ASGI leads there.
-        transport: Any = getattr(getattr(send, "__self__", None), "transport", None)
-        if scope["type"] == "http" and transport is not None:
-            scope["abort_connection"] = transport.abort
+        remember_connection(scope, send)
         await super().__call__(scope, receive, send)
 
 
-def create_app(store: Store, backend: Backend, config: Config) -> Starlette:
-    """The API over a store and a backend.
+class _StoreShelf(Shelf):
+    """Faults are settings of the account's store."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._store.setting("injected_faults", {})
+        return found
+
+    def write(self, content: dict[str, Any]) -> None:
+        self._store.set_setting("injected_faults", content)
+
+
+def create_app(store: Store, backend: Backend, config: Config, outside: Outside | None = None) -> Starlette:
+    """The API over a store and a backend; checks and webhooks go `outside`.
 
     Metadata service, name server and control interface share `app.state.cloud`. Starting the application starts the
     work that a former process left unfinished; stopping it leaves unfinished work for the next.
     """
     cloud = Cloud(store, backend, config, HANDLERS)
-    faults = Faults(store)
+    faults = Faults(_StoreShelf(store))
+    outside = outside or Outside()
+    watch = Watch(cloud, outside.probe, outside.post)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await cloud.start()
+        watch.start()
         yield
+        await watch.stop()
         await cloud.stop()
 
     app = Api(
-        routes=[*ROUTES, Route("/v2/{rest:path}", _lacking, methods=METHODS)],
+        routes=[TOKEN_INFO, *ROUTES, Route("/v2/{rest:path}", _lacking, methods=METHODS)],
         exception_handlers={ApiError: _answer_api_error, HTTPException: _answer_http_error, 500: _answer_api_error},
         lifespan=lifespan,
     )

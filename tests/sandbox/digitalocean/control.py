@@ -10,25 +10,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.faults import Fault, Faults
 from tests.sandbox.digitalocean.models import (
     Account,
     Action,
+    AlertPolicy,
     Domain,
     DomainRecord,
     Droplet,
     Firewall,
+    Mail,
     Project,
     Record,
     ReservedIp,
+    SlackMessage,
     SpacesKey,
     SshKey,
     Tag,
+    UptimeAlert,
+    UptimeCheck,
     Volume,
     Vpc,
 )
 from tests.sandbox.digitalocean.state.cloud import Cloud
 from tests.sandbox.digitalocean.state.transitions import TransitionTable
+from tests.sandbox.gitlab.web import faults
 
 #: What an account can hold, by the name that the list uses.
 RESOURCES: dict[str, type[Record]] = {
@@ -43,6 +48,9 @@ RESOURCES: dict[str, type[Record]] = {
     "tags": Tag,
     "projects": Project,
     "spaces_keys": SpacesKey,
+    "uptime_checks": UptimeCheck,
+    "uptime_alerts": UptimeAlert,
+    "alert_policies": AlertPolicy,
 }
 M = TypeVar("M", bound=BaseModel)
 
@@ -55,11 +63,6 @@ def is_built_in(record: Record) -> bool:
 def _cloud(request: Request) -> Cloud:
     cloud: Cloud = request.app.state.cloud
     return cloud
-
-
-def _faults(request: Request) -> Faults:
-    faults: Faults = request.app.state.faults
-    return faults
 
 
 async def _read(request: Request, model: type[M]) -> M | Response:
@@ -118,27 +121,8 @@ async def change_transitions(request: Request) -> Response:
     return JSONResponse(table.model_dump())
 
 
-async def list_faults(request: Request) -> Response:
-    """Faults that still wait for a request."""
-    return JSONResponse([fault.model_dump() for fault in _faults(request).all()])
-
-
-async def add_fault(request: Request) -> Response:
-    """Let something go wrong."""
-    fault = await _read(request, Fault)
-    if isinstance(fault, Response):
-        return fault
-    return JSONResponse(_faults(request).add(fault).model_dump(), status_code=201)
-
-
-async def clear_faults(request: Request) -> Response:
-    """Let nothing go wrong any more, or one thing less."""
-    _faults(request).clear(request.path_params.get("number"))
-    return Response(status_code=204)
-
-
 async def list_requests(request: Request) -> Response:
-    """The log of requests, from after entry `after`."""
+    """The log of the API's requests, from after entry `after`."""
     after = request.query_params.get("after", "0")
     return JSONResponse(_cloud(request).store.requests(int(after) if after.isdigit() else 0))
 
@@ -146,6 +130,13 @@ async def list_requests(request: Request) -> Response:
 async def list_gaps(request: Request) -> Response:
     """What was asked for and is lacking."""
     return JSONResponse(_cloud(request).store.gaps())
+
+
+async def list_notifications(request: Request) -> Response:
+    """What people got: mails of the service, and messages in Slack, oldest first."""
+    store = _cloud(request).store
+    kinds: dict[str, type[Record]] = {"mail": Mail, "slack": SlackMessage}
+    return JSONResponse({name: [one.model_dump() for one in store.all(kind)] for name, kind in kinds.items()})
 
 
 async def show_account(request: Request) -> Response:
@@ -169,15 +160,14 @@ def create_control_app(api: Starlette) -> Starlette:
             Route("/health", health, methods=["GET"]),
             Route("/reset", reset, methods=["POST"]),
             Route("/resources", resources, methods=["GET"]),
+            Route("/notifications", list_notifications, methods=["GET"]),
             Route("/account", show_account, methods=["GET"]),
             Route("/account", change_account, methods=["PUT"]),
             Route("/transitions", show_transitions, methods=["GET"]),
             Route("/transitions", change_transitions, methods=["PUT"]),
-            Route("/faults", list_faults, methods=["GET"]),
-            Route("/faults", add_fault, methods=["POST"]),
-            Route("/faults", clear_faults, methods=["DELETE"]),
-            Route("/faults/{number:int}", clear_faults, methods=["DELETE"]),
+            *faults.FAULT_ROUTES,
             Route("/requests", list_requests, methods=["GET"]),
+            Route("/spaces/requests", faults.list_requests, methods=["GET"]),
             Route("/gaps", list_gaps, methods=["GET"]),
         ]
     )

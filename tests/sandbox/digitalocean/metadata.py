@@ -6,6 +6,8 @@ It identifies machines by their source address; other callers get nothing.
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any
@@ -18,8 +20,10 @@ from starlette.routing import Route
 
 from tests.sandbox import layout
 from tests.sandbox.digitalocean.models import Droplet, ReservedIp, Vpc
-from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.cloud import Cloud, Metrics
 
+#: As alert policies name them.
+METRICS = ("load_1", "load_5", "load_15", "memory_utilization_percent", "disk_utilization_percent")
 Identify = Callable[[Request], str]
 
 
@@ -141,8 +145,17 @@ def create_metadata_app(cloud: Cloud, identify: Identify = _peer) -> Starlette:
             node = node[part]
         return PlainTextResponse(_text(node))
 
+    async def take_metrics(request: Request) -> Response:
+        """What the stand-in for the metrics agent reports once a minute, in a format of its own."""
+        droplet = asking(request)
+        content = json.loads(await request.body())
+        values = {name: float(content[name]) for name in METRICS}
+        cloud.metrics[droplet.id] = Metrics(time.monotonic(), values)
+        return Response(status_code=202)
+
     return Starlette(
         routes=[
+            Route("/v1/metrics", take_metrics, methods=["POST"]),
             Route("/metadata/v1.json", show_json, methods=["GET"]),
             Route("/metadata/v1", show_path, methods=["GET"]),
             Route("/metadata/v1/{path:path}", show_path, methods=["GET"]),

@@ -26,16 +26,29 @@ _KINDS = (
     (r"/v2/droplets", "droplet"),
     (r"/v2/firewalls", "firewall"),
     (r"/v2/images", "image"),
+    (r"/v2/monitoring", "monitoring"),
     (r"/v2/projects", "project"),
     (r"/v2/reserved_ips", "reserved_ip"),
     (r"/v2/snapshots", "snapshot"),
     (r"/v2/spaces/keys", "spaces_key"),
     (r"/v2/tags", "tag"),
+    (r"/v2/uptime", "uptime"),
     (r"/v2/volumes/[^/]+/snapshots", "block_storage_snapshot"),
     (r"/v2/volumes/([^/]+/)?actions", "block_storage_action"),
     (r"/v2/volumes", "block_storage"),
     (r"/v2/vpcs", "vpc"),
 )
+
+
+#: Requests for which another scope is enough as well.
+_ALTERNATIVES = ((r"(POST|DELETE) /v2/domains/[^/]+/records(/\d+)?", "domain:update"),)
+
+
+def allowed(method: str, path: str, scopes: list[str]) -> bool:
+    """Whether a token with these scopes may make a request."""
+    needed = scope_of(method, path)
+    others = {scope for pattern, scope in _ALTERNATIVES if re.fullmatch(pattern, f"{method} {path}")}
+    return needed is None or not others.union({needed}).isdisjoint(scopes)
 
 
 def scope_of(method: str, path: str) -> str | None:

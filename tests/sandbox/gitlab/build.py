@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ HERE = Path(__file__).parent
 PACKAGE = HERE / "package"
 APPLICATION = HERE / "web"
 REGISTRY = HERE / "registry"
+#: Libraries that the package brings along, as GitLab's does: the distribution's are too old. Pure Python only.
+EMBEDDED = ("graphql",)
 VERSION = re.compile(r"(19)\.(\d+)\.\d+-ce\.\d+\Z")
 #: Required stops on the way of upgrades within 19, and the last one before.
 STOPS = ((19, 11), (19, 8), (19, 5), (19, 2), (18, 11))
@@ -36,9 +39,20 @@ def build(version: str, out: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="gitlab-ce-") as scratch:
         tree = Path(scratch) / "tree"
         _copy(tree)
+        _drop_later_releases(
+            tree / "opt/gitlab/embedded/service/gitlab-rails/gitlab_web/core/migrations", (major, minor)
+        )
         size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) // 1024 + 1
         (tree / "opt/gitlab/embedded/version").write_text(f"{version.partition('-')[0]}\n")
-        _fill(tree, VERSION=version, SIZE=str(size), MAJOR=str(major), MIN_VERSION=floor(major, minor))
+        _fill(
+            tree,
+            VERSION=version,
+            RELEASE=version.partition("-")[0],
+            MINOR=f"{major}.{minor}",
+            SIZE=str(size),
+            MAJOR=str(major),
+            MIN_VERSION=floor(major, minor),
+        )
         _dpkg_deb(tree, target)
     return target
 
@@ -54,13 +68,26 @@ def _copy(tree: Path) -> None:
     shutil.copytree(PACKAGE, tree, ignore=ignored)
     shutil.copytree(APPLICATION, tree / "opt/gitlab/embedded/service/gitlab-rails/gitlab_web", ignore=ignored)
     shutil.copytree(REGISTRY, tree / "opt/gitlab/embedded/service/registry/gitlab_registry", ignore=ignored)
+    for name in EMBEDDED:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError(name)
+        library = tree / "opt/gitlab/embedded/service/gitlab-rails" / name
+        shutil.copytree(Path(found.origin).parent, library, ignore=ignored)
     # Not as the checkout happens to have them: what is executable stays so, everything is readable by all.
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
+def _drop_later_releases(migrations: Path, release: tuple[int, int]) -> None:
+    """A package has the schema of its own release and of those before it."""
+    for folder in [path for path in migrations.iterdir() if path.is_dir()]:
+        if tuple(int(part) for part in folder.name.split(".")) > release:
+            shutil.rmtree(folder)
+
+
 def _fill(tree: Path, **values: str) -> None:
-    for path in (*(tree / "DEBIAN").iterdir(), tree / "opt/gitlab/version-manifest.txt"):
+    for path in (*(tree / "DEBIAN").iterdir(), *(tree / "opt/gitlab").glob("version-manifest.*")):
         text = path.read_text()
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)

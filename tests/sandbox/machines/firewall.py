@@ -13,7 +13,14 @@ from pathlib import Path
 import jinja2
 
 from tests.sandbox.digitalocean.state.backend import MachineSpec, NetworkPicture, Rule
-from tests.sandbox.layout import ANCHOR_NETWORK, METADATA_ADDRESS, PUBLIC_GATEWAY, PUBLIC_NETWORK, RESERVED_NETWORK
+from tests.sandbox.layout import (
+    ANCHOR_NETWORK,
+    MAIL_ADDRESS,
+    METADATA_ADDRESS,
+    PUBLIC_GATEWAY,
+    PUBLIC_NETWORK,
+    RESERVED_NETWORK,
+)
 from tests.sandbox.machines.network import SERVICE_ADDRESSES
 from tests.sandbox.machines.process import run
 
@@ -45,6 +52,7 @@ def ruleset(machines: Mapping[int, MachineSpec], picture: NetworkPicture) -> str
         firewalls=firewalls,
         reserved=[(a, machines[m]) for a, m in sorted(picture.reserved.items()) if m in machines],
         services=[str(address) for address in SERVICE_ADDRESSES],
+        mail=MAIL_ADDRESS,
         metadata=METADATA_ADDRESS,
         public_gateway=PUBLIC_GATEWAY,
         inside=[PUBLIC_NETWORK, RESERVED_NETWORK, ANCHOR_NETWORK],

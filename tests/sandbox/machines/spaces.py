@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class GrantError(ValueError):
 
 @dataclass(frozen=True)
 class _Key:
-    secret: str
+    secret: str = field(repr=False)
     grants: tuple[Grant, ...]
 
     @property

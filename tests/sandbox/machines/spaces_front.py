@@ -10,6 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -19,7 +20,9 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Scope
 
+from tests.sandbox.gitlab.web.faults import Fault, Faults, Gate
 from tests.sandbox.layout import SPACES_SUFFIX
 from tests.sandbox.machines.spaces import GENERIC_PORTS, GENERIC_REGION, SERVER_PORTS, Spaces
 
@@ -28,10 +31,23 @@ _OWN = {b"connection", b"keep-alive", b"expect", b"proxy-connection", b"transfer
 _METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"]
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]+)/")
 _NOT_IMPLEMENTED = 501
+#: The service of its faults.
+SERVICE = "spaces"
 
 
-def create_spaces_front(spaces: Spaces, region: str) -> Starlette:
-    """The application that answers as `<region>.digitaloceanspaces.com` and `*.<region>.digitaloceanspaces.com`."""
+#: What Spaces says with a status, as S3 does.
+_ERRORS = {
+    429: ("TooManyRequests", "Please reduce your request rate."),
+    500: ("InternalError", "We encountered an internal error. Please try again."),
+    503: ("SlowDown", "Please reduce your request rate."),
+}
+
+
+def create_spaces_front(spaces: Spaces, region: str, faults: Faults | None = None) -> ASGIApp:
+    """The application that answers as `<region>.digitaloceanspaces.com` and `*.<region>.digitaloceanspaces.com`.
+
+    `faults` of the service "spaces" hit here. Their path is `/BUCKET/KEY?QUERY`, whichever style a request has.
+    """
     front = _Front(spaces, region)
 
     @asynccontextmanager
@@ -39,7 +55,15 @@ def create_spaces_front(spaces: Spaces, region: str) -> Starlette:
         yield
         await front.close()
 
-    return Starlette(routes=[Route("/{path:path}", front.answer, methods=_METHODS)], lifespan=lifespan)
+    app = Starlette(routes=[Route("/{path:path}", front.answer, methods=_METHODS)], lifespan=lifespan)
+    return Gate(app, faults or Faults(), _injected, SERVICE, front.target)
+
+
+def _injected(fault: Fault, scope: Scope) -> Response:
+    status = fault.status or 500
+    code, message = _ERRORS.get(status, (HTTPStatus(status).phrase.title().replace(" ", ""), fault.message))
+    # The answer to a HEAD has no body.
+    return Response(status_code=status) if scope["method"] == "HEAD" else _error(status, code, message, "")
 
 
 class _Front:
@@ -66,6 +90,11 @@ class _Front:
         )
         answer.raw_headers = [(n.lower(), v) for n, v in response.headers.raw if n.lower() not in _OWN]
         return answer
+
+    def target(self, scope: Scope) -> str:
+        """Bucket, key and query, for faults."""
+        query = scope["query_string"].decode("latin-1")
+        return "/".join(("", *filter(None, self._address(Request(scope))))) + (f"?{query}" if query else "")
 
     def _address(self, request: Request) -> tuple[str, str]:
         """Bucket and key of a request, in virtual-host and in path style."""

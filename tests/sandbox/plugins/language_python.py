@@ -21,6 +21,7 @@ from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 from typing_extensions import override
 
 from tests.sandbox.plugins.base.process import engine_address, serve
+from tests.sandbox.plugins.policy_proxy import PolicyProxy
 from tests.sandbox.plugins.toolchain import Pip, ToolchainError
 
 _ROOT = str(Path(__file__).resolve().parents[3])
@@ -103,6 +104,46 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             return language_pb2.RunResponse(bail=True)
         return language_pb2.RunResponse(error=f"program exited with non-zero exit code: {code}" if code else "")
 
+    @override
+    def RunPlugin(self, request: Any, context: grpc.ServicerContext) -> Iterator[language_pb2.RunPluginResponse]:
+        """Run a policy pack or a package of components in its environment, and pass on what it prints until it ends."""
+        if request.kind not in ("analyzer", "resource"):
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the sandbox runs no {request.kind} plugins from source")
+        with _reported(context):
+            toolchain = _toolchain(request.info)
+            toolchain.validate()
+        if request.kind == "resource":
+            environment = toolchain.environment() | dict(one.split("=", 1) for one in request.env)
+            command = [toolchain.python, "-u", request.info.program_directory, *request.args]
+            with self._started(command, request.pwd, environment, context) as process:
+                assert process.stdout is not None
+                yield from (language_pb2.RunPluginResponse(stdout=line) for line in process.stdout)
+                yield language_pb2.RunPluginResponse(exitcode=process.wait())
+            return
+        proxy = PolicyProxy()
+        context.add_callback(lambda: proxy.close("the engine has ended"))
+        yield language_pb2.RunPluginResponse(stdout=f"{proxy.port}\n".encode())
+        environment = toolchain.environment() | _stack_environment(proxy.configuration)
+        environment |= dict(one.split("=", 1) for one in request.env)
+        program = request.info.program_directory
+        command = [toolchain.python, "-u", "-m", "pulumi.policy", *request.args, program]
+        with self._started(command, program, environment, context) as process:
+            yield from _output_of(process, proxy)
+            yield language_pb2.RunPluginResponse(exitcode=process.wait())
+
+    @contextmanager
+    def _started(
+        self, command: list[str], folder: str, environment: dict[str, str], context: grpc.ServicerContext
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A plugin, which is terminated when the engine hangs up."""
+        process = subprocess.Popen(command, cwd=folder or None, env=environment, stdout=subprocess.PIPE)
+        context.add_callback(process.terminate)
+        self._running.add(process)
+        try:
+            yield process
+        finally:
+            self._running.discard(process)
+
     def end(self) -> None:
         """End what is running."""
         for process in [*self._running]:
@@ -137,6 +178,31 @@ def _arguments(request: Any, engine: str) -> Iterator[str]:
         if value:
             yield from (f"--{name}", value)
     yield from (request.info.entry_point, *request.args)
+
+
+def _stack_environment(configuration: Any) -> dict[str, str]:
+    """What a policy pack learns of its stack from its environment."""
+    if configuration is None:
+        return {}
+    named = {
+        "PULUMI_ORGANIZATION": configuration.organization,
+        "PULUMI_PROJECT": configuration.project,
+        "PULUMI_STACK": configuration.stack,
+        "PULUMI_DRY_RUN": str(configuration.dry_run).lower(),
+        "PULUMI_CONFIG": json.dumps(dict(configuration.config)),
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _output_of(process: subprocess.Popen[bytes], proxy: PolicyProxy) -> Iterator[language_pb2.RunPluginResponse]:
+    """What a policy pack prints. The number of its port comes first, unless it fails."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if not proxy.attached and line.strip().isdigit():
+            proxy.attach(int(line))
+        else:
+            yield language_pb2.RunPluginResponse(stdout=line)
+    proxy.close("it has ended (see above)")
 
 
 def _dependency(package: dict[str, str]) -> plugin_pb2.PackageDependency | None:

@@ -1,7 +1,9 @@
 """Provider `command`: local and remote commands, and files copied to remote machines.
 
 Any change of an input except `triggers` runs `update`, or `create` again if there is none; `triggers` replace the
-resource. `delete` uses the connection in the state. A preview connects to nothing.
+resource. `delete` uses the connection in the state. A preview connects to nothing. A command or an update that fails is
+not recorded: the state keeps the inputs from before. Neither a timeout nor a user who stops the engine ends a command
+that runs on another machine; both end the dials before it (pulumi-command 1.2.1, `remote/commandOutputs.go`).
 """
 
 from __future__ import annotations
@@ -9,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Provider, Resource
 from tests.sandbox.plugins.base.properties import Asset, Properties, has_unknown
 from tests.sandbox.plugins.base.server import main
+from tests.sandbox.plugins.cancellation import until_cancelled
 from tests.sandbox.plugins.command_output import Outcome, Recorder
 
-_T = TypeVar("_T")
 _GRACE = 5.0
 """Seconds that a command which is asked to end may take."""
 
@@ -49,32 +51,6 @@ _COMMAND_INPUTS = {
     "logging": Field(choices=("stdout", "stderr", "stdoutAndStderr", "none")),
     "addPreviousOutputInEnv": Field(Kind.BOOLEAN),
 }
-
-
-def _run_until_cancelled(call: Call, operation: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine to its end, or until the user stops the engine or its time is over."""
-
-    async def run() -> _T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def cancel() -> None:
-            loop.call_soon_threadsafe(task.cancel)
-
-        call.on_cancel.append(cancel)
-        if call.cancelled.is_set():
-            task.cancel()
-        async with asyncio.timeout(call.timeout or None):
-            return await operation()
-
-    try:
-        return asyncio.run(run())
-    except asyncio.CancelledError as error:
-        raise PluginError("cancelled") from error
-    except TimeoutError as error:
-        raise PluginError(f"timeout after {call.timeout:g} s") from error
-    finally:
-        call.on_cancel.clear()
 
 
 class _Command(Resource):
@@ -120,7 +96,7 @@ class RemoteCommand(_Command):
 
         recorder = Recorder(call, properties.get("logging", "stdoutAndStderr"))
         task = ssh.Task(command, properties.get("stdin", ""), properties.get("environment", {}), previous)
-        return _run_until_cancelled(call, lambda: ssh.run(call, properties["connection"], task, recorder))
+        return asyncio.run(ssh.run(call, properties["connection"], task, recorder))
 
 
 class LocalCommand(_Command):
@@ -130,7 +106,7 @@ class LocalCommand(_Command):
     inputs: ClassVar[Fields] = {**_COMMAND_INPUTS, "dir": Field(), "interpreter": Field(Kind.LIST, items=Kind.STRING)}
 
     def run(self, call: Call, properties: Properties, command: str, previous: Mapping[str, str]) -> Outcome:
-        return _run_until_cancelled(call, lambda: self._run(call, properties, command, previous))
+        return asyncio.run(until_cancelled(call, self._run(call, properties, command, previous)))
 
     async def _run(self, call: Call, properties: Properties, command: str, previous: Mapping[str, str]) -> Outcome:
         recorder = Recorder(call, properties.get("logging", "stdoutAndStderr"))
@@ -214,7 +190,7 @@ class CopyToRemote(Resource):
     def _copy(self, call: Call, inputs: Properties) -> None:
         from tests.sandbox.plugins import ssh  # noqa: PLC0415 - slow to import, and not needed at preview
 
-        _run_until_cancelled(call, lambda: ssh.copy(call, inputs["connection"], inputs["source"], inputs["remotePath"]))
+        asyncio.run(ssh.copy(call, inputs["connection"], inputs["source"], inputs["remotePath"]))
 
 
 class Command(Provider):

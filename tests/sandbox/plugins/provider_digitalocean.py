@@ -7,7 +7,16 @@ from typing import ClassVar
 from tests.sandbox.plugins.base.framework import Field, Fields, Kind, Provider
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.base.server import main
-from tests.sandbox.plugins.digitalocean import account, domains, droplets, functions, network, spaces, volumes
+from tests.sandbox.plugins.digitalocean import (
+    account,
+    domains,
+    droplets,
+    functions,
+    monitoring,
+    network,
+    spaces,
+    volumes,
+)
 from tests.sandbox.plugins.digitalocean.session import Session
 
 
@@ -23,6 +32,8 @@ class DigitalOcean(Provider):
         "spacesSecretKey": Field(),
         "spacesEndpoint": Field(),
         "httpRetryMax": Field(Kind.INTEGER),
+        "httpRetryWaitMin": Field(Kind.NUMBER),
+        "httpRetryWaitMax": Field(Kind.NUMBER),
     }
     resources = (
         account.Project(),
@@ -33,6 +44,9 @@ class DigitalOcean(Provider):
         domains.DnsRecord(),
         domains.Domain(),
         droplets.Droplet(),
+        monitoring.MonitorAlert(),
+        monitoring.UptimeAlert(),
+        monitoring.UptimeCheck(),
         network.Firewall(),
         network.ReservedIp(),
         network.ReservedIpAssignment(),

@@ -7,7 +7,17 @@ from typing import ClassVar
 from tests.sandbox.plugins.base.framework import Field, Fields, Kind, Provider
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.base.server import main
-from tests.sandbox.plugins.gitlab import branches, ci, functions, groups, members, projects, settings, tokens
+from tests.sandbox.plugins.gitlab import (
+    branches,
+    ci,
+    container_protection,
+    functions,
+    groups,
+    members,
+    projects,
+    settings,
+    tokens,
+)
 from tests.sandbox.plugins.gitlab.session import Session
 
 
@@ -31,6 +41,8 @@ class GitLab(Provider):
         ci.ProjectRunnerEnablement(),
         ci.ProjectVariable(),
         ci.UserRunner(),
+        container_protection.ProjectContainerRepositoryProtection(),
+        container_protection.ProjectContainerTagProtection(),
         groups.Group(),
         members.ProjectMembership(),
         projects.Project(),

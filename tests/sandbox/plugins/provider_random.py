@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, Provider, Resource
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Provider, Resource
 from tests.sandbox.plugins.base.properties import Properties, Unknown
 from tests.sandbox.plugins.base.server import main
 
@@ -94,15 +94,27 @@ class RandomId(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         del call
         value = secrets.token_bytes(inputs["byteLength"])
-        prefix = inputs.get("prefix", "")
-        url = base64.urlsafe_b64encode(value).decode().rstrip("=")
-        outputs = {
+        return _in_base64(value), self._written(value, inputs.get("prefix", ""))
+
+    def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
+        del call
+        if state:
+            return identifier, state
+        prefix, _, url = identifier.rpartition(",")
+        try:
+            value = base64.b64decode(url + "=" * (-len(url) % 4), altchars=b"-_", validate=True)
+        except ValueError as error:
+            raise PluginError(f"Import Random ID Error: {error}") from error
+        given = {"prefix": prefix} if prefix else {}
+        return _in_base64(value), {"byteLength": len(value), **given, **self._written(value, prefix)}
+
+    def _written(self, value: bytes, prefix: str) -> Properties:
+        return {
             "b64Std": prefix + base64.b64encode(value).decode(),
-            "b64Url": prefix + url,
+            "b64Url": prefix + _in_base64(value),
             "dec": f"{prefix}{int.from_bytes(value, 'big')}",
             "hex": prefix + value.hex(),
         }
-        return url, outputs
 
 
 class RandomBytes(Resource):
@@ -146,6 +158,10 @@ class RandomInteger(Resource):
         del call
         result = inputs["min"] + secrets.randbelow(inputs["max"] - inputs["min"] + 1)
         return str(result), {"result": result}
+
+
+def _in_base64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
 
 
 def _at_least_one(inputs: Properties, name: str) -> Iterator[Failure]:

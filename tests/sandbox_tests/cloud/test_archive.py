@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.sandbox.agent.build import build as build_agent
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.cloud.archive.signing import Signer, publish
 from tests.sandbox.cloud.packages import create_packages_app
-from tests.sandbox.layout import GITLAB_PACKAGES_HOST, MIRROR_HOST
+from tests.sandbox.layout import GITLAB_PACKAGES_HOST, INSIGHTS_HOST, MIRROR_HOST
 
 
 def make_package(folder: Path, name: str, version: str) -> Path:
@@ -26,9 +27,10 @@ def make_package(folder: Path, name: str, version: str) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache with one package of GitLab's and an empty Debian mirror."""
+    """A cache with two packages of GitLab's and an empty Debian mirror."""
     mirror.make_keys(tmp_path)
-    mirror.publish_gitlab(make_package(tmp_path, "gitlab-ce", "19.3.0-ce.0"), "trixie", tmp_path)
+    packages = [make_package(tmp_path / v, "gitlab-ce", v) for v in ("19.2.1-ce.0", "19.3.0-ce.0")]
+    mirror.publish_gitlab(packages, "trixie", tmp_path)
     with Signer(mirror.folder(tmp_path) / "keys") as signer:
         publish(mirror.folder(tmp_path) / "debian", "trixie", "amd64", origin="Debian", signer=signer, key=mirror.KEY)
     return tmp_path
@@ -136,6 +138,15 @@ async def test_the_runners_archive_has_one_root_for_all_suites_and_keeps_older_v
     )
     assert "Candidate: 19.3.0-1" in offered
     assert "19.2.1-1" in offered
+
+
+async def test_the_agents_archive_has_one_suite_for_all_releases_and_a_key_of_its_own(cache: Path) -> None:
+    mirror.publish_agent(build_agent("3.18.14", cache / "built"), cache)
+    assert await status(cache, INSIGHTS_HOST, "/apt/do-agent/dists/main/InRelease") == 200
+    assert await status(cache, INSIGHTS_HOST, "/apt/do-agent/pool/main/do-agent_3.18.14_all.deb") == 200
+    assert await status(cache, INSIGHTS_HOST, "/sonar-agent.asc") == 200
+    assert await status(cache, MIRROR_HOST, "/sonar-agent.asc") == 404
+    assert mirror.agent_key(cache).read_bytes() != mirror.gitlab_key(cache).read_bytes()
 
 
 async def test_the_vendor_key_has_the_vendors_path_and_private_keys_are_not_served(cache: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
-        for sources in ("tests", "tools"):
+        for sources in ("components", "tests", "tools"):
             shutil.copytree(current().root / sources, root / sources, ignore=shutil.ignore_patterns("__pycache__"))
         self.layout.cache.mkdir()
         for shared in ("venv", "bin", "containers", "mirror"):
@@ -103,6 +105,19 @@ def test_starting_again_leaves_a_healthy_sandbox_alone(checkout: Checkout) -> No
     init = checkout.init()
     assert checkout.run("start").returncode == 0
     assert checkout.init() == init
+
+
+def test_a_port_for_a_browser_needs_a_sandbox_a_free_port_and_a_stack(checkout: Checkout) -> None:
+    none = checkout.run("open", instance="none")
+    assert (none.returncode, none.stderr) == (1, "error: no sandbox is running: start one with make up\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        busy = checkout.run("open", "--port", str(port))
+    assert busy.returncode == 1
+    assert busy.stderr == f"error: port {port} of 127.0.0.1 cannot be used: Address already in use\n"
+    empty = checkout.run("open")
+    assert (empty.returncode, empty.stdout) == (1, "")
+    assert re.fullmatch(r"error: .*stack.*\n", empty.stderr), empty.stderr
 
 
 def test_two_starts_at_once_make_one_sandbox(tmp_path: Path) -> None:

@@ -272,6 +272,40 @@ def test_a_token_without_the_scope_of_a_request_is_refused(cloud: EmulatedCloud)
     assert cloud.get("/v2/droplets")["droplets"] == []
 
 
+def test_records_are_created_and_deleted_with_the_scope_to_update_a_domain(cloud: EmulatedCloud) -> None:
+    cloud.client.domains.create(body={"name": "example.com"})
+    cloud.control.put("/account", json={"scopes": ["domain:update"]}).raise_for_status()
+    record = {"type": "A", "name": "www", "data": "203.0.113.7"}
+    number = cloud.client.domains.create_record("example.com", body=record)["domain_record"]["id"]
+    cloud.client.domains.delete_record("example.com", number)
+    assert cloud.refused("POST", "/v2/domains", {"name": "example.org"})[0] == 403
+    assert cloud.refused("DELETE", "/v2/domains/example.com")[0] == 403
+
+
+def test_the_control_panel_names_the_scopes_of_a_token_and_the_api_does_not(cloud: EmulatedCloud) -> None:
+    panel, path = {"Host": "cloud.digitalocean.com"}, "/v1/oauth/token/info"
+    assert cloud.http.get(path, headers=panel).json()["scopes"] == ["read", "write"]
+    cloud.control.put("/account", json={"scopes": ["vpc:read"], "tokens": {"dop_v1_reads": ["droplet:read"]}})
+    assert cloud.http.get(path, headers=panel).json()["scopes"] == ["vpc:read"]
+    reader = {"Authorization": "Bearer dop_v1_reads"}
+    assert cloud.http.get(path, headers=panel | reader).json()["scopes"] == ["droplet:read"]
+    assert cloud.http.get(path, headers=panel | {"Authorization": "Bearer dop_v1_other"}).status_code == 401
+    assert cloud.http.get(path).status_code == 404
+
+
+def test_further_tokens_have_scopes_of_their_own(cloud: EmulatedCloud) -> None:
+    cloud.control.put("/account", json={"tokens": {"dop_v1_reads": ["droplet:read"]}}).raise_for_status()
+    reader = {"Authorization": "Bearer dop_v1_reads"}
+    assert cloud.http.get("/v2/droplets", headers=reader).json()["droplets"] == []
+    refusal = cloud.http.post("/v2/droplets", headers=reader, json=DROPLET)
+    assert (refusal.status_code, refusal.json()["message"]) == (
+        403,
+        "You are not authorized to perform this operation.",
+    )
+    assert cloud.http.get("/v2/droplets", headers={"Authorization": "Bearer dop_v1_other"}).status_code == 401
+    assert cloud.droplet()["id"]
+
+
 @pytest.mark.parametrize("standing", [{"email_verified": False}, {"status": "locked"}])
 def test_an_account_that_is_not_in_good_standing_creates_nothing(
     cloud: EmulatedCloud, standing: dict[str, object]

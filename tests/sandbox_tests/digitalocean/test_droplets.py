@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sandbox.digitalocean.models import catalog
 from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud, public_key
 from tests.sandbox_tests.support.waiting import eventually
 
@@ -105,6 +107,26 @@ def test_the_droplet_limit_holds(tmp_path: Path) -> None:
         cloud.droplet()
         message = "creating this/these droplet(s) will exceed your droplet limit"
         assert cloud.refused("POST", "/v2/droplets", DROPLET) == (422, "unprocessable_entity", message)
+
+
+def test_an_image_that_is_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = tuple(dataclasses.replace(image, min_disk_size=50) for image in catalog.IMAGES)
+    monkeypatch.setattr(catalog, "IMAGES", large)
+    with EmulatedCloud(tmp_path) as cloud:
+        message = "Cannot create a droplet with a smaller disk (25GB) than the image (50GB)"
+        small = DROPLET | {"size": "s-1vcpu-1gb"}
+        assert cloud.refused("POST", "/v2/droplets", small) == (422, "unprocessable_entity", message)
+        assert cloud.droplet(size="s-1vcpu-2gb")["disk"] == 50
+
+
+def test_the_volume_limit_holds_and_none_is_none(tmp_path: Path) -> None:
+    with EmulatedCloud(tmp_path, volume_limit=1) as cloud:
+        volume(cloud)
+        assert cloud.get("/v2/account")["account"]["volume_limit"] == 1
+        body = {"name": "another", "region": "nyc3", "size_gigabytes": 10}
+        assert cloud.refused("POST", "/v2/volumes", body)[:2] == (403, "forbidden")
+        cloud.control.put("/account", json={"volume_limit": 0}).raise_for_status()
+        assert cloud.http.post("/v2/volumes", json=body).status_code == 201
 
 
 def test_several_droplets_can_be_created_and_destroyed_by_tag(cloud: EmulatedCloud) -> None:

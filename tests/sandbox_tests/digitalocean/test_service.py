@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from tests.sandbox.digitalocean import app
 from tests.sandbox.digitalocean.app import RateLimit
 from tests.sandbox.digitalocean.server import Tls, listen, serving
+from tests.sandbox.digitalocean.state.cloud import Config
 from tests.sandbox_tests.support.emulated_cloud import DROPLET, LOOPBACK, EmulatedCloud, public_key
 from tests.sandbox_tests.support.waiting import eventually
 
@@ -51,8 +52,30 @@ def test_more_requests_than_the_limit_are_refused(tmp_path: Path) -> None:
         assert cloud.refused("GET", "/v2/account")[:2] == (429, "too_many_requests")
 
 
+def test_more_requests_in_a_minute_than_the_limit_are_refused_with_the_time_to_wait(tmp_path: Path) -> None:
+    with EmulatedCloud(tmp_path, rate_limit=4, burst_limit=2) as cloud:
+        for _ in range(2):
+            assert "retry-after" not in cloud.http.get("/v2/account").raise_for_status().headers
+        answer = cloud.http.get("/v2/account")
+        assert (answer.status_code, answer.json()["message"]) == (429, "API Rate limit exceeded.")
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+        assert (answer.headers["ratelimit-limit"], answer.headers["ratelimit-remaining"]) == ("4", "2")
+    # The limit of the hour is reached as well: when there will be room again is in `ratelimit-reset`.
+    with EmulatedCloud(tmp_path, rate_limit=2, burst_limit=2) as cloud:
+        for _ in range(2):
+            cloud.http.get("/v2/account").raise_for_status()
+        answer = cloud.http.get("/v2/account")
+        assert (answer.status_code, answer.headers["ratelimit-remaining"]) == (429, "0")
+        assert "retry-after" not in answer.headers
+
+
+def test_the_limits_are_those_that_are_published() -> None:
+    published = Config(token="")
+    assert (published.rate_limit, published.burst_limit) == (5000, 250)
+
+
 def test_an_hour_of_requests_lasts_an_hour_also_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = RateLimit(1)
+    limit = RateLimit(1, 9)
     assert (limit.take(), limit.take()) == (True, False)
     now, clock = time.monotonic(), SimpleNamespace(time=lambda: 0.0, monotonic=time.monotonic)
     monkeypatch.setattr(app, "time", clock)
@@ -158,7 +181,35 @@ def test_a_fault_answers_with_its_status_the_requested_number_of_times(cloud: Em
     assert cloud.http.get("/v2/account").status_code == 200
     cloud.control.delete("/faults").raise_for_status()
     assert cloud.http.get("/v2/droplets").status_code == 200
-    assert cloud.control.post("/faults", json={"path": "/", "unknown": 1}).status_code == 422
+    for wrong in ({"unknown": 1}, {"status": 200}, {"delay": -1}, {"path": ""}):
+        assert cloud.control.post("/faults", json={"path": "/", **wrong}).status_code == 422
+
+
+def test_a_fault_can_say_when_to_ask_again_and_answer_with_a_page(cloud: EmulatedCloud) -> None:
+    for status in (429, 503):
+        cloud.add_fault({"path": "/v2/account", "status": status, "retry_after": 7})
+        answer = cloud.http.get("/v2/account")
+        assert (answer.status_code, answer.headers["retry-after"]) == (status, "7")
+        assert answer.json()["message"] == "injected fault"
+    cloud.add_fault({"path": "/v2/account", "status": 502, "page": True})
+    answer = cloud.http.get("/v2/account")
+    assert (answer.status_code, answer.headers["content-type"]) == (502, "text/html; charset=utf-8")
+    assert "<center><h1>502 Bad Gateway</h1></center>" in answer.text
+
+
+def test_a_fault_can_hit_after_the_request_was_carried_out(cloud: EmulatedCloud) -> None:
+    cloud.add_fault({"method": "POST", "path": "/v2/tags", "status": 503, "after": True})
+    assert cloud.http.post("/v2/tags", json={"name": "made"}).status_code == 503
+    assert [tag["name"] for tag in cloud.client.tags.list()["tags"]] == ["made"]
+    cloud.add_fault({"method": "POST", "path": "/v2/tags", "delay": 30, "after": True})
+    with pytest.raises(httpx.ReadTimeout):
+        cloud.http.post("/v2/tags", json={"name": "late"}, timeout=0.5)
+    assert [tag["name"] for tag in cloud.client.tags.list()["tags"]] == ["made", "late"]
+
+
+def test_a_fault_can_hit_a_query(cloud: EmulatedCloud) -> None:
+    cloud.add_fault({"path": "/v2/tags[?]page=2*", "status": 500})
+    assert [cloud.http.get(f"/v2/tags?page={page}").status_code for page in (1, 2, 2)] == [200, 500, 200]
 
 
 def test_a_fault_can_delay_and_cut_the_connection(cloud: EmulatedCloud) -> None:

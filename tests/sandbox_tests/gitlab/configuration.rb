@@ -11,6 +11,8 @@ begin
     values: config.values, deprecations: config.deprecations, external: config.external.to_s, registry: registry,
     letsencrypt: config.letsencrypt? || false, names: config.letsencrypt_names, certificate: config.certificate,
     redirects: config.redirects?,
+    tls: config.tls_directives('gitlab_rails'), hsts: config.hsts('gitlab_rails'),
+    registry_tls: config.tls_directives('registry'), registry_hsts: config.hsts('registry'),
     registry_certificate: registry && config.registry_certificate
   )
 rescue ConfigError => e

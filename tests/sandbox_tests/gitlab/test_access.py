@@ -15,11 +15,12 @@ import pytest
 from gitlab.exceptions import GitlabAuthenticationError, GitlabCreateError, GitlabGetError, GitlabUpdateError
 from gitlab.v4.objects import Project
 
-from tests.sandbox.gitlab.web.core import db, events, job_tokens, projects, variables
+from tests.sandbox.gitlab.web.core import db, events, projects, variables
 from tests.sandbox.gitlab.web.core.config import Config
 from tests.sandbox.gitlab.web.core.db import today
 from tests.sandbox.gitlab.web.core.events import Push
 from tests.sandbox_tests.support.gitlab_instance import Instance
+from tests.sandbox_tests.support.gitlab_projects import running_job
 
 SOON = (today() + timedelta(days=30)).isoformat()
 
@@ -43,41 +44,6 @@ def reads_code(project: Project, login: str, password: str) -> bool:
     url = project.http_url_to_repo.replace("://", f"://{login}:{password}@")
     run = subprocess.run(["git", "ls-remote", url], capture_output=True, check=False, env={"GIT_TERMINAL_PROMPT": "0"})
     return run.returncode == 0
-
-
-def running_job(instance: Instance, project: Project, user_id: int = 1) -> str:
-    """A job of the project that a runner has taken; its token."""
-    now = db.now()
-    with db.connect(instance.config.database) as connection:
-        pipeline = db.insert(
-            connection,
-            "ci_pipelines",
-            iid=1,
-            project_id=project.id,
-            user_id=user_id,
-            ref="main",
-            sha="0" * 40,
-            before_sha="0" * 40,
-            source="push",
-            status="running",
-            created_at=now,
-            updated_at=now,
-        )
-        job = db.insert(
-            connection,
-            "ci_jobs",
-            pipeline_id=pipeline,
-            project_id=project.id,
-            user_id=user_id,
-            name="build",
-            stage="build",
-            stage_index=0,
-            status="running",
-            options="{}",
-            timeout=3600,
-            created_at=now,
-        )
-        return job_tokens.issue(connection, instance.config, job)
 
 
 def test_a_variable_is_created_changed_and_removed(project: Project) -> None:
@@ -338,7 +304,8 @@ def test_a_job_pushes_code_only_if_its_project_allows_it(instance: Instance, pro
     assert push().returncode == 0
     events.forget(note)
     assert project.branches.get("made-by-job").name == "made-by-job"
-    assert seen == [], "a job starts no pipeline by pushing"
+    assert [one.by_job for one in seen] == [True], "a job starts no pipeline by pushing"
+    assert project.pipelines.list(get_all=True, ref="made-by-job") == []
 
 
 def test_a_job_token_does_not_open_the_api(instance: Instance, project: Project) -> None:

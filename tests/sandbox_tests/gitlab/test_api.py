@@ -203,7 +203,7 @@ def test_a_name_of_a_project_has_letters_dashes_spaces_and_emoji(client: gitlab.
 def test_a_branch_that_git_or_gitlab_refuses_cannot_be_committed_to(client: gitlab.Gitlab, branch: str) -> None:
     project = client.projects.create({"name": "demo"})
     action = {"action": "create", "file_path": "a", "content": "x"}
-    with pytest.raises(GitlabCreateError, match=r"hexadecimal branch name|is no name of a branch") as refusal:
+    with pytest.raises(GitlabCreateError, match=r"hexadecimal branch name|Branch name is invalid") as refusal:
         project.commits.create({"branch": branch, "commit_message": "m", "actions": [action]})
     assert refusal.value.response_code == 400
 

@@ -198,6 +198,28 @@ def test_a_backup_comes_back_with_its_data_database_secrets_and_blobs(server: Se
     assert order.index("stop puma") > order.index("reconfigure")
 
 
+def test_images_in_a_bucket_of_the_users_own_are_copied_from_it_and_come_back_to_it(
+    server: Server, spaces: tuple[str, Path]
+) -> None:
+    own = server.space.with_name(f"{server.space.name[:50]}-own")
+    layer = own / BLOB.format("bb", "b" * 64)
+    layer.parent.mkdir(parents=True)
+    layer.write_text("layer b")
+    settings = server.root / "etc/slipway/backup.env"
+    s3 = {"access_key": "key", "bucket": own.name, "endpoint": spaces[0], "region": "us-east-1",
+          "secret_key": "secret-of-the-space"}  # fmt: skip
+    lines = [line for line in settings.read_text().splitlines() if not line.startswith("REGISTRY_")]
+    settings.write_text("\n".join([*lines, *(f"REGISTRY_{name.upper()}='{value}'" for name, value in s3.items())]))
+    made = server.create()
+    assert json.loads(server.run("list").stdout)["backups"][0]["blobs"] == 1
+    layer.unlink()
+    done = server.restore(made)
+    assert done.returncode == 0, done.stderr
+    assert layer.read_text() == "layer b"
+    # The folder of the data volume is not the storage any more.
+    assert not server.blob("b").exists()
+
+
 def test_nothing_but_encrypted_content_is_in_the_space(server: Server) -> None:
     server.create()
     files = [path for path in server.space.rglob("*") if path.is_file()]

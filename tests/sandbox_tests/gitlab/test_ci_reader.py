@@ -100,6 +100,21 @@ def test_an_invalid_condition_is_refused(text: str) -> None:
         ("include: /none.yml\njob: {script: x}", "Local file `none.yml` does not exist!"),
         ("include: {project: a/b, file: c.yml}\njob: {script: x}", "supports only `local`"),
         ("job: {trigger: a/b}", "does not support: trigger"),
+        ("job: {script: x, id_tokens: {A: {aud: b}}}", "does not support: id_tokens"),
+        ("default: {id_tokens: {A: {aud: b}}}\njob: {script: x}", "does not support: id_tokens"),
+        ("job: {script: x, needs: [{job: y, project: a/b, ref: main}]}", "does not support: project, ref"),
+        ("include: {local: a.yml, inputs: {a: b}}\njob: {script: x}", "supports only `local`, not `inputs`"),
+        ("include: {local: a.yml, rules: [{changes: [b]}]}\njob: {script: x}", "not `changes`"),
+        ("job: {script: x, artifacts: {access: everybody}}", "access should be one of: none, developer, all"),
+        ("job: {script: x, artifacts: {access: none, public: false}}", "use only one of the following keys"),
+        ("job: {script: x, artifacts: {reports: {plan: a}}}", "artifacts:reports config contains unknown keys: plan"),
+        ("job: {script: x, rules: [{exists: {paths: [a], project: b}}]}", "contains unknown keys: project"),
+        (
+            "job: {script: x, rules: [{changes: {paths: [a], compare_to: gone}}]}",
+            "Failed to parse rule for job: rules:changes:compare_to is not a valid ref",
+        ),
+        ("workflow: {auto_cancel: {on_new_commit: all}}\njob: {script: x}", "on new commit must be one of"),
+        ("job: {script: x, when: manual, manual_confirmation: 1}", "manual confirmation should be a string"),
         ("job: {script: !reference [.a, script]}", '!reference [".a", "script"] could not be found'),
     ],
 )
@@ -274,3 +289,20 @@ def test_every_other_name_is_that_of_a_job(name: str) -> None:
 
 def test_of_two_jobs_of_one_name_the_last_one_counts() -> None:
     assert job("job: {script: [a]}\njob: {script: [b]}").options["script"] == ["b"]
+
+
+def test_changes_can_be_those_since_another_branch() -> None:
+    text = "job: {script: x, rules: [{changes: {paths: [src/*], compare_to: $BASE}}]}\nother: {script: x}"
+    since = {"main": ["src/a"], "next": ["docs/a"]}
+    assert names(text, settings={"BASE": "main"}, changes_since=since.get) == ["job", "other"]
+    assert names(text, settings={"BASE": "next"}, changes_since=since.get) == ["other"]
+
+
+def test_a_file_is_included_when_a_rule_of_it_holds() -> None:
+    text = "include: {local: more.yml, rules: [{exists: [Dockerfile]}, {if: $MORE == 'no', when: never}, {if: $MORE}]}"
+    files = {"more.yml": "more: {script: x}"}
+    job = "\njob: {script: x}"
+    assert names(text + job, files=files) == ["job"]
+    assert names(text + job, files={**files, "Dockerfile": "FROM x"}) == ["more", "job"]
+    assert names(text + job, files=files, settings={"MORE": "yes"}) == ["more", "job"]
+    assert names(text + job, files=files, settings={"MORE": "no"}) == ["job"]

@@ -15,15 +15,14 @@ from tests.sandbox_tests.support.gitlab_instance import Instance
 
 pytestmark = pytest.mark.new_instance
 
-#: In the place of the library that speaks TLS to the machine that it runs on.
-LIBRARY = """
+#: In the place of the library's function that speaks TLS to the machine that it runs on.
+PLAIN_HTTP = """
 gitlab_api() {
   local path=$1 body=$2
   shift 2
   curl --silent --header "PRIVATE-TOKEN: $API_TOKEN" --output "$body" --write-out '%{http_code}' \
     "$@" "$GITLAB_URL/api/v4/$path" || true
 }
-die_of_rejected_token() { die "rejected"; }
 """
 PIPELINE = "build:\n  script: [\"echo 'a $b'\"]\n"
 
@@ -36,7 +35,7 @@ def project(instance: Instance) -> Any:
 def run(instance: Instance, file: str, **values: str) -> subprocess.CompletedProcess[str]:
     """Run a script of the program as a machine does."""
     known = {"API_TOKEN": instance.token, "GITLAB_URL": instance.url, "LIMIT_SECONDS": "60", **values}
-    text = "\n".join([script("prelude.sh"), LIBRARY, script(file), "main </dev/null"])
+    text = "\n".join([script("prelude.sh"), script("gitlab.sh"), PLAIN_HTTP, script(file), "main </dev/null"])
     return subprocess.run(
         ["bash", "-s"], input=text, capture_output=True, text=True, check=False, env={**PATH, **known}
     )

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.sandbox.gitlab.web.ci.logs import render
-from tests.sandbox.gitlab.web.pages import ago
+from tests.sandbox.gitlab.web.formats import ago
 from tests.sandbox_tests.support.gitlab_instance import PASSWORD, Instance
 from tests.sandbox_tests.support.gitlab_projects import TUTORIAL, commit, make_runner, newest
 

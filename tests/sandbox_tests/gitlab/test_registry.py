@@ -87,6 +87,13 @@ def test_an_image_that_was_pushed_can_be_pulled(client: Client) -> None:
     assert client.http.get(f"/v2/{client.name}/blobs/{inner['layers'][0]['digest']}").content == LAYER
 
 
+def test_it_says_at_its_root_that_it_runs_and_nothing_about_itself(client: Client) -> None:
+    answer = httpx.get(f"{client.http.base_url}/")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["cache-control"] == "no-cache"
+    assert "gitlab-container-registry-version" not in answer.headers
+
+
 def test_a_manifest_whose_subject_is_unknown_is_refused(client: Client) -> None:
     subject = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{'0' * 64}", "size": 1}
     manifest = client.image(LAYER, subject=subject)

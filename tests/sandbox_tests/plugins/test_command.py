@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import signal
 import socket
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from tests.sandbox.plugins import ssh
 from tests.sandbox.plugins.base.framework import Call, PluginError
 from tests.sandbox.plugins.base.properties import Asset
 from tests.sandbox.plugins.provider_command import CopyToRemote, LocalCommand, RemoteCommand
@@ -173,9 +176,43 @@ def test_only_triggers_replace_the_resource() -> None:
     assert dict(RemoteCommand().differences(old, old)) == {}
 
 
-def test_an_operation_ends_at_its_timeout(server: SshServer) -> None:
-    with pytest.raises(PluginError, match=r"timeout after 0\.5 s"):
-        RemoteCommand().create(Log().call(timeout=0.5), {"connection": server.connection(), "create": "sleep 60"})
+def test_dials_and_local_commands_end_at_the_timeout_and_a_command_on_a_machine_does_not(server: SshServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    unreachable = server.connection(port=port, dialErrorLimit=-1)
+    for resource, inputs in (
+        (RemoteCommand(), {"connection": unreachable, "create": "true"}),
+        (LocalCommand(), {"create": "sleep 60"}),
+    ):
+        with pytest.raises(PluginError, match="context deadline exceeded"):
+            resource.create(Log().call(timeout=0.5), inputs)
+    running = {"connection": server.connection(), "create": "sleep 2; echo done"}
+    assert RemoteCommand().create(Log().call(timeout=1), running)[1]["stdout"] == "done"
+
+
+def test_a_silent_machine_is_asked_as_often_as_go_asks(server: SshServer) -> None:
+    opened = asyncio.run(ssh._socket(server.connection()))
+    with opened:
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [opened.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [15, 15, 9]
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+@pytest.mark.machines
+def test_a_command_whose_machine_disappears_fails_once_the_machine_has_not_answered() -> None:
+    program = [sys.executable, "-m", "tests.sandbox_tests.support.dead_connection"]
+    done = subprocess.run(
+        ["unshare", "--net", *program],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.stdout == (
+        "wait: remote command exited without exit status or exit signal: "
+        'running "echo started; sleep 600":\nstarted\n\n'
+    ), done.stderr
 
 
 def test_text_is_copied_and_parent_folders_are_created(server: SshServer, tmp_path: Path) -> None:
@@ -283,16 +320,17 @@ def test_the_engine_runs_updates_replaces_and_deletes_a_command(server: SshServe
     assert deleted.read_text() == "x\n" * 2
 
 
-def test_a_user_who_stops_the_engine_does_not_wait_for_the_command(server: SshServer, tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    settings = config(server, tmp_path, create=f"touch {started}; exec sleep 60")
+def test_a_user_who_stops_the_engine_waits_for_the_command_that_runs(server: SshServer, tmp_path: Path) -> None:
+    started, stopped = tmp_path / "started", tmp_path / "stopped"
+    settings = config(server, tmp_path, create=f"touch {started}; until [ -e {stopped} ]; do sleep 0.1; done")
     engine = Engine(tmp_path / "engine", "commands", settings)
     running = engine.start("up", "--yes", "--skip-preview")
+    assert running.stdout
     eventually(lambda: started.exists() or running.poll() is not None, 60)
     assert running.poll() is None
-    begin = time.monotonic()
     running.send_signal(signal.SIGINT)
-    output, _ = running.communicate(timeout=20)
-    assert time.monotonic() - begin < 10
-    assert "error: cancelled" in output
-    assert "command" not in engine.resources()
+    line = next(line for line in running.stdout if "Attempting to gracefully shut down" in line or "cancel" in line)
+    assert line
+    stopped.touch()
+    running.communicate(timeout=20)
+    assert "command" in engine.resources()

@@ -380,3 +380,58 @@ def test_the_engine_creates_refreshes_updates_and_destroys_a_whole_account(
     assert engine.changes()["replace"] == 3
     engine.destroy()
     assert set(cloud.exists()) <= {"tags"}
+
+
+_ALERTED: dict[str, Any] = {
+    "emails": ["sandbox@example.com"],
+    "slacks": [{"channel": "#ops", "url": "https://hooks.slack.com/x"}],
+}
+
+
+def test_checks_alerts_and_policies_are_created_read_without_a_difference_and_deleted(
+    cloud: EmulatedCloud, driver: ResourceDriver
+) -> None:
+    check, watched = driver.create("UptimeCheck", name="page", target="https://gitlab.test", regions=["us_east"])
+    down: dict[str, Any] = {
+        "name": "down",
+        "checkId": check,
+        "type": "down_global",
+        "period": "2m",
+        "notifications": [_ALERTED],
+    }
+    alert, condition = driver.create("UptimeAlert", **down)
+    disk: dict[str, Any] = {
+        "type": "v1/insights/droplet/disk_utilization_percent",
+        "description": "disk",
+        "compare": "GreaterThan",
+    }
+    policy, metric = driver.create("MonitorAlert", **disk, value=85, window="5m", tags=["t"], alerts=_ALERTED)
+    for kind, identifier, state in (
+        ("UptimeAlert", alert, condition),
+        ("UptimeCheck", check, watched),
+        ("MonitorAlert", policy, metric),
+    ):
+        _, there = driver.read(kind, identifier, state)
+        assert dict(driver.resource(kind).differences(there, state)) == {}
+    assert driver.update("UptimeAlert", alert, condition, period="5m")["period"] == "5m"
+    assert driver.update("UptimeCheck", check, watched, regions=["eu_west"])["regions"] == ["eu_west"]
+    assert driver.update("MonitorAlert", policy, metric, value=90)["value"] == 90
+    _, imported = driver.read("UptimeAlert", f"{check},{alert}")
+    assert imported["checkId"] == check
+    with pytest.raises(PluginError, match="joined with a comma"):
+        driver.read("UptimeAlert", alert)
+    driver.delete("UptimeAlert", alert, condition)
+    driver.delete("UptimeCheck", check, watched)
+    driver.delete("MonitorAlert", policy, metric)
+    assert not {"uptime_checks", "uptime_alerts", "alert_policies"} & cloud.exists().keys()
+
+
+def test_an_alert_without_anybody_to_notify_is_refused_by_the_service(driver: ResourceDriver) -> None:
+    body: dict[str, Any] = {
+        "type": "v1/insights/droplet/load_5",
+        "description": "load",
+        "compare": "GreaterThan",
+        "window": "5m",
+    }
+    with pytest.raises(PluginError, match="500 Server Error"):
+        driver.create("MonitorAlert", **body, value=4, tags=["t"], alerts={})

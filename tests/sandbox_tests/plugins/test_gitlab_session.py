@@ -13,7 +13,8 @@ import pulumi_gitlab
 import pytest
 import trustme
 
-from tests.sandbox.plugins.base.framework import PluginError
+from tests.sandbox.gitlab.web.faults import Fault
+from tests.sandbox.plugins.base.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.gitlab.names import camel
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
@@ -119,13 +120,34 @@ def test_a_rate_limited_request_is_retried(method: str) -> None:
     assert asked == [method.upper()] * 3
 
 
-def test_after_a_gateway_error_only_safe_requests_are_retried() -> None:
-    with answering(502, 503, 200, 502) as (address, asked):
-        session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False})
+def test_after_an_error_of_the_server_every_request_is_retried_as_often_as_configured() -> None:
+    with answering(502, 503, 200, 500, 200, 502, 503) as (address, asked):
+        session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False, "retries": 2})
         assert session.get("/anything") == {}
-        with pytest.raises(ApiError, match="POST /anything: 502"):
+        assert session.post("/anything", {"name": "x"}) == {}
+        session = Session({"token": "t", "baseUrl": address, "earlyAuthCheck": False, "retries": 1})
+        with pytest.raises(ApiError, match="POST /anything: 503"):
             session.post("/anything", {"name": "x"})
-    assert asked == ["GET", "GET", "GET", "POST"]
+    assert asked == ["GET"] * 3 + ["POST"] * 4
+
+
+def test_a_request_whose_connection_was_cut_is_not_retried(driver: ResourceDriver, instance: Instance) -> None:
+    instance.faults.add(Fault("/api/v4/projects", method="POST", drop=True, after=True))
+    with pytest.raises(PluginError, match="POST /projects: no answer"):
+        create_project(driver, name="lost-answer")
+    assert "lost-answer" in {one["path"] for one in instance.request("GET", "/projects")}
+
+
+def test_a_runner_that_cannot_be_read_back_is_recorded_with_its_secret_token(
+    driver: ResourceDriver, instance: Instance
+) -> None:
+    project, _ = create_project(driver)
+    instance.faults.add(Fault("/api/v4/runners/*", method="GET", drop=True))
+    with pytest.raises(PartlyMadeError) as failure:
+        driver.create("UserRunner", runnerType="project_type", projectId=int(project))
+    assert failure.value.outputs["token"].startswith("glrt-")
+    assert "token" in driver.resource("UserRunner").secret_outputs
+    assert driver.read("UserRunner", failure.value.identifier) is not None
 
 
 def test_a_private_authority_is_trusted_only_if_its_file_is_given(tmp_path: Path) -> None:

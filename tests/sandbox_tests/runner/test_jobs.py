@@ -20,6 +20,7 @@ from tests.sandbox.runner.program.payload import Image, Payload, Variable, Varia
 from tests.sandbox.runner.program.script import script
 from tests.sandbox.runner.program.sources import SourcesError, get_sources, inside
 from tests.sandbox.runner.program.trace import Masker
+from tests.sandbox.runner.program.volumes import Volumes, prefix_of
 
 
 def payload(**more: object) -> Payload:
@@ -301,3 +302,73 @@ def test_the_token_of_the_job_is_not_left_in_the_clone(tmp_path: Path, repositor
     config = (tmp_path / "x" / ".git" / "config").read_text()
     assert "https://127.0.0.1:1/root/hello.git" in config
     assert "glcbt-secret" not in config
+
+
+class VolumeEngine:
+    """An engine that remembers the volumes that it was asked for."""
+
+    def __init__(self) -> None:
+        self.volumes: dict[str, dict[str, str]] = {}
+
+    @property
+    def api(self) -> Any:
+        return self
+
+    def create_volume(self, name: str, labels: dict[str, str] | None = None) -> None:
+        self.volumes.setdefault(name, labels or {})
+
+
+def volumes_of(job: Payload) -> dict[str, dict[str, str]]:
+    engine = VolumeEngine()
+    table = {"docker": {"volumes": ["/cache", "/var/lib/docker", "/etc/ssl:/etc/ssl:ro"]}}
+    Volumes(cast(DockerClient, engine), table, "runner-x", {"managed": "true"}, protected=job.protected)
+    return engine.volumes
+
+
+def test_jobs_of_protected_refs_have_volumes_of_their_own() -> None:
+    protected = volumes_of(payload(git_info={"protected": True}))
+    other = volumes_of(payload(git_info={"protected": False}))
+    assert len(protected) == len(other) == 3, "the host's folder is no volume"
+    assert {name.removesuffix("-protected") for name in protected} == set(other)
+    assert all(name.endswith("-protected") for name in protected)
+    assert {labels["com.gitlab.gitlab-runner.protected"] for labels in protected.values()} == {"true"}
+
+
+def test_a_variable_of_the_job_does_not_make_its_volumes_those_of_protected_refs() -> None:
+    said = {"key": "CI_COMMIT_REF_PROTECTED", "value": "true"}
+    assert not payload(git_info={"protected": False}, variables=[said]).protected
+    # A server before 18.3 says nothing else; the first of two is GitLab's own.
+    assert payload(variables=[said]).protected
+    assert not payload(variables=[said | {"value": "false"}, said]).protected
+
+
+def test_a_cache_of_protected_refs_brings_their_volumes_with_it() -> None:
+    assert payload(git_info={"protected": False}, cache=[{"key": "deps-protected"}]).protected
+    assert not payload(git_info={"protected": False}, cache=[{"key": "deps-protected-non_protected"}]).protected
+
+
+def test_volumes_of_different_runners_machines_projects_and_slots_have_different_names() -> None:
+    names = {
+        prefix_of(token, machine, project, slot)
+        for token in ("glrt-abcdefghijkl-1", "glrt-abcdefghijkl-2")
+        for machine in ("s_1", "s_2")
+        for project in (1, 2)
+        for slot in (0, 1)
+    }
+    assert len(names) == 16
+
+
+def test_a_fallback_key_is_not_one_of_protected_refs(tmp_path: Path) -> None:
+    project, caches, said = tmp_path / "project", tmp_path / "caches", list[str]()
+    project.mkdir()
+    (project / "file").write_text("kept")
+    for key in ("deps-protected", "deps-non_protected"):
+        saving = payload(cache=[{"key": key, "paths": ["file"]}])
+        save_caches(saving, Variables([]), project, caches, said.append, success=True)
+    reading = payload(cache=[{"key": "other", "paths": ["file"]}])
+    for key, found in (("deps-protected", False), ("deps-protected. ", False), ("deps-non_protected", True)):
+        fresh = tmp_path / key.strip()
+        fresh.mkdir(exist_ok=True)
+        restore_caches(reading, Variables([Variable("CACHE_FALLBACK_KEY", key)]), fresh, caches, said.append)
+        assert (fresh / "file").exists() == found
+    assert 'WARNING: CACHE_FALLBACK_KEY "deps-protected" not allowed to end in "-protected"' in said

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import ssl
 import threading
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,16 +15,22 @@ from typing import Any, Self, TypeVar
 import httpx
 import trustme
 from pydo import Client
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from tests.sandbox.cloud.slack import create_slack_app
 from tests.sandbox.digitalocean.app import create_app
 from tests.sandbox.digitalocean.control import create_control_app
 from tests.sandbox.digitalocean.dns import DnsServer, static_zone
 from tests.sandbox.digitalocean.metadata import create_metadata_app
+from tests.sandbox.digitalocean.probe import Outside
 from tests.sandbox.digitalocean.server import Tls, listen, serving
+from tests.sandbox.digitalocean.state.backend import Grant
 from tests.sandbox.digitalocean.state.cloud import Config
 from tests.sandbox.digitalocean.state.memory_backend import MemoryBackend
 from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox.machines.spaces import Spaces
+from tests.sandbox.machines.spaces_front import create_spaces_front
+from tests.sandbox_tests.support.spaces_service import REGION, AbsoluteForm
 from tests.sandbox_tests.support.waiting import eventually
 
 T = TypeVar("T")
@@ -40,20 +47,47 @@ def public_key(number: int = 0) -> str:
     return ED25519.format(f"{number:043d}")
 
 
+class BackendWithSpaces(MemoryBackend):
+    """Knows no machines, but real buckets."""
+
+    def __init__(self, spaces: Spaces) -> None:
+        super().__init__()
+        self._spaces = spaces
+
+    async def put_spaces_key(self, access_key: str, secret_key: str, grants: Sequence[Grant]) -> None:
+        await super().put_spaces_key(access_key, secret_key, grants)
+        await self._spaces.put_key(access_key, secret_key, grants)
+
+    async def delete_spaces_key(self, access_key: str) -> None:
+        await super().delete_spaces_key(access_key)
+        await self._spaces.delete_key(access_key)
+
+    async def spaces_buckets(self) -> dict[str, str]:
+        return await self._spaces.buckets()
+
+    async def reset(self) -> None:
+        await super().reset()
+        await self._spaces.reset()
+
+
 class EmulatedCloud:
     """One account. Owns a thread with the services' event loop; the backend survives `restart`, as machines do.
 
     The API speaks TLS, without which its official client sends no token; `ca_certificate` is what its clients trust.
     """
 
-    def __init__(self, folder: Path, **config: Any) -> None:
+    def __init__(self, folder: Path, spaces: Spaces | None = None, **config: Any) -> None:
         self.token = f"dop_v1_{secrets.token_hex(32)}"
-        self.backend = MemoryBackend()
+        self._spaces = spaces
+        self.backend = MemoryBackend() if spaces is None else BackendWithSpaces(spaces)
         self._state = folder / "state.sqlite"
         self.ca_certificate = folder / "ca.crt"
         self._tls = Tls(folder / "test.crt", folder / "test.key")
         self._write_certificates()
-        self._config = Config(token=self.token, resolvers=("100.64.0.1",), **config)
+        # Without machines everything is so fast that tests would reach the limit of a minute.
+        self._config = Config(
+            token=self.token, **{"resolvers": ("100.64.0.1",), "burst_limit": 100_000, "minute_seconds": 0.05, **config}
+        )
 
     def __enter__(self) -> Self:
         self._start()
@@ -111,18 +145,21 @@ class EmulatedCloud:
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
         store = Store(self._state)
-        app = create_app(store, self.backend, self._config)
+        app = create_app(store, self.backend, self._config, Outside(str(self.ca_certificate)))
         dns = DnsServer(store, [static_zone("nyc3.digitaloceanspaces.com", SPACES), static_zone("api.test", API)])
-        apps: dict[str, Starlette] = {
+        apps: dict[str, ASGIApp] = {
             "api": app,
             "control": create_control_app(app),
+            "slack": create_slack_app(store),
             "metadata": create_metadata_app(app.state.cloud, lambda request: request.headers.get("x-peer", "")),
         }
+        if self._spaces is not None:
+            apps["spaces"] = AbsoluteForm(create_spaces_front(self._spaces, REGION, app.state.faults))
         self._urls = {}
         async with AsyncExitStack() as stack:
             for name, service in apps.items():
                 listener = listen(LOOPBACK, 0)
-                tls = self._tls if name == "api" else None
+                tls = self._tls if name in ("api", "slack") else None
                 self._urls[name] = f"{'https' if tls else 'http'}://{LOOPBACK}:{listener.getsockname()[1]}"
                 await stack.enter_async_context(serving(service, listener, tls))
             self.dns_port = await stack.enter_async_context(dns.serving(LOOPBACK, 0))
@@ -134,6 +171,16 @@ class EmulatedCloud:
     def url(self) -> str:
         """Where the API answers."""
         return self._urls["api"]
+
+    @property
+    def spaces_proxy(self) -> str:
+        """The HTTP proxy of clients of Spaces: see `SpacesService`."""
+        return self._urls["spaces"]
+
+    @property
+    def webhook(self) -> str:
+        """The address of a webhook of Slack."""
+        return f"{self._urls['slack']}/services/T1/B1/x1"
 
     def get(self, path: str) -> Any:
         """The body of what the API answers."""

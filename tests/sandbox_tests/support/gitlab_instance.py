@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.moments import clock_variables
 from tests.sandbox.gitlab.web.app import create_app
 from tests.sandbox.gitlab.web.core import db, tokens, users
 from tests.sandbox.gitlab.web.core.config import Config
+from tests.sandbox.gitlab.web.faults import Faults
 from tests.sandbox_tests.support.waiting import eventually
 
 PASSWORD = "kX9-vbq-Trz-72"  # noqa: S105 - of a user that lives as long as a test
@@ -38,7 +39,8 @@ class Instance:
     url: str
     config: Config
     directory: Path
-    token: str
+    token: str = field(repr=False)
+    faults: Faults
 
     def new_token(self, scopes: list[str], expires: date | None = None, username: str = "root") -> str:
         """A token, made beside the API."""
@@ -163,5 +165,6 @@ def running(directory: Path, registry_api: str = "http://127.0.0.1:1") -> Iterat
         _, token = tokens.create(
             connection, config.db_key_base, root, name="first", scopes=["api", "sudo"], expires=None
         )
-    with serving(create_app(config), sock):
-        yield Instance(url, config, directory, token)
+    faults = Faults()
+    with serving(create_app(config, faults), sock):
+        yield Instance(url, config, directory, token, faults)

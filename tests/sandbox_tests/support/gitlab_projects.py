@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import gitlab
+from gitlab.v4.objects import Project
 
+from tests.sandbox.gitlab.web.core import db, job_tokens
+from tests.sandbox_tests.support.gitlab_instance import Instance
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
 
 TUTORIAL = """
@@ -49,13 +52,15 @@ def make_project(client: gitlab.Gitlab, name: str = "hello", **more: Any) -> Any
 
 
 def commit(project: Any, files: dict[str, str], branch: str = "main", message: str = "Change") -> Any:
-    known = {entry["path"] for entry in project.repository_tree(recursive=True, get_all=True, ref="main")}
+    there = branch in {found.name for found in project.branches.list(get_all=True)}
+    tree = project.repository_tree(recursive=True, get_all=True, ref=branch if there else "main")
+    known = {entry["path"] for entry in tree}
     actions = [
         {"action": "update" if path in known else "create", "file_path": path, "content": content}
         for path, content in files.items()
     ]
     data = {"branch": branch, "commit_message": message, "actions": actions}
-    if branch not in {found.name for found in project.branches.list(get_all=True)}:
+    if not there:
         data["start_branch"] = "main"
     return project.commits.create(data)
 
@@ -73,3 +78,38 @@ def statuses(pipeline: Any) -> dict[str, str]:
 
 def newest(project: Any) -> Any:
     return project.pipelines.get(project.pipelines.list(per_page=1, get_all=False)[0].id)
+
+
+def running_job(instance: Instance, project: Project, user_id: int = 1) -> str:
+    """A job of the project that a runner has taken; its token."""
+    now = db.now()
+    with db.connect(instance.config.database) as connection:
+        pipeline = db.insert(
+            connection,
+            "ci_pipelines",
+            iid=1,
+            project_id=project.id,
+            user_id=user_id,
+            ref="main",
+            sha="0" * 40,
+            before_sha="0" * 40,
+            source="push",
+            status="running",
+            created_at=now,
+            updated_at=now,
+        )
+        job = db.insert(
+            connection,
+            "ci_jobs",
+            pipeline_id=pipeline,
+            project_id=project.id,
+            user_id=user_id,
+            name="build",
+            stage="build",
+            stage_index=0,
+            status="running",
+            options="{}",
+            timeout=3600,
+            created_at=now,
+        )
+        return job_tokens.issue(connection, instance.config, job)

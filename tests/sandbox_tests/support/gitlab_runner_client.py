@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -64,7 +64,7 @@ class Runner:
     """Somebody with the token of a runner."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     system_id: str = "s_0123456789ab"
     graceful: bool = True
 

@@ -80,9 +80,9 @@ class Engine:
         """Destroy without a preview."""
         return self.run("destroy", "--yes", "--skip-preview")
 
-    def changes(self) -> dict[str, int]:
+    def changes(self, *arguments: str) -> dict[str, int]:
         """What a preview would do, by kind of step."""
-        output = self.run("preview", "--json")
+        output = self.run("preview", "--json", *arguments)
         summary: dict[str, int] = json.loads(output[output.index("{\n") :])["changeSummary"]
         return summary
 
@@ -137,7 +137,7 @@ class ResourceDriver:
         resource = self.resource(kind)
         kept = {name: old[name] for name in resource.inputs if name in old}
         inputs = self.checked(kind, kept | changes)
-        outputs: Properties = old | inputs | resource.update(self.call(), identifier, old, inputs)
+        outputs: Properties = old | inputs | resource.complete_or_update(self.call(), identifier, old, inputs)
         return outputs
 
     def read(self, kind: str, identifier: str, state: Properties | None = None) -> Any:

@@ -51,11 +51,13 @@ class Signer:
     key: rsa.RSAPrivateKey
     certificate: bytes
 
-    def token(self, name: str, *actions: str, project: str = "", also: str = "") -> dict[str, str]:
+    def token(
+        self, name: str, *actions: str, project: str = "", also: str = "", meta: dict[str, Any] | None = None
+    ) -> dict[str, str]:
         """The header of a request that may do `actions` in a repository (and in `also`), and below it."""
-        meta = {"meta": {"project_path": project}} if project else {}
+        known = ({"project_path": project} if project else {}) | (meta or {})
         names = [part for each in (name, also) if each for part in (each, f"{each}/*")]
-        access = [{"type": "repository", "name": each, "actions": actions, **meta} for each in names]
+        access = [{"type": "repository", "name": each, "actions": actions, "meta": known} for each in names]
         now = int(time.time())
         claims = {"aud": "container_registry", "iss": "issuer", "sub": "", "nbf": now - 60, "exp": now + 600}
         # The distribution finds the certificate in the header, whatever the ID of its key.

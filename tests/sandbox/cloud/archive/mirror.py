@@ -24,6 +24,9 @@ PACKAGES_FILE = _HERE / "mirror-packages.txt"
 TRUST = "/usr/share/keyrings/debian-archive-keyring.gpg"
 KEY = "Debian mirror"
 GITLAB_KEY = "GitLab packages"
+AGENT_KEY = "DigitalOcean agent"
+#: The agent has one archive for all releases of all distributions.
+AGENT_SUITE = "main"
 
 _TEMPLATES = Environment(loader=FileSystemLoader(_HERE), undefined=StrictUndefined, autoescape=False)  # noqa: S701
 
@@ -41,6 +44,11 @@ def keyring(cache: Path) -> Path:
 def gitlab_key(cache: Path) -> Path:
     """The public key of GitLab's archive (armored); made by `make_keys`."""
     return folder(cache) / "gitlab.asc"
+
+
+def agent_key(cache: Path) -> Path:
+    """The public key of the metrics agent's archive (armored); made by `publish_agent`."""
+    return folder(cache) / "agent.asc"
 
 
 def make_keys(cache: Path) -> None:
@@ -85,9 +93,9 @@ def build(suite: str, cache: Path, progress: Say = say) -> Path:
     return root
 
 
-def publish_gitlab(package: Path, suite: str, cache: Path) -> None:
-    """Put a built package into the archive that machines know as packages.gitlab.com."""
-    _publish([package], folder(cache) / "gitlab" / suite, suite, cache)
+def publish_gitlab(packages: Sequence[Path], suite: str, cache: Path) -> None:
+    """Put the built packages of GitLab into the archive that machines know as packages.gitlab.com."""
+    _publish(packages, folder(cache) / "gitlab" / suite, suite, cache)
 
 
 def publish_runner(packages: Sequence[Path], suite: str, cache: Path) -> None:
@@ -95,7 +103,16 @@ def publish_runner(packages: Sequence[Path], suite: str, cache: Path) -> None:
     _publish(packages, folder(cache) / "gitlab-runner", suite, cache)
 
 
-def _publish(packages: Sequence[Path], root: Path, suite: str, cache: Path) -> None:
+def publish_agent(packages: Sequence[Path], cache: Path) -> None:
+    """Put the built package of the metrics agent into its own archive on repos.insights.digitalocean.com."""
+    with Signer(folder(cache) / "keys") as signer:
+        agent_key(cache).write_bytes(signer.public_key(AGENT_KEY, armored=True))
+    _publish(packages, folder(cache) / "do-agent", AGENT_SUITE, cache, vendor="DigitalOcean", key=AGENT_KEY)
+
+
+def _publish(
+    packages: Sequence[Path], root: Path, suite: str, cache: Path, *, vendor: str = "GitLab", key: str = GITLAB_KEY
+) -> None:
     pool = root / "pool" / suite
     pool.mkdir(parents=True, exist_ok=True)
     kept = {package: pool / package.name for package in packages}
@@ -105,7 +122,7 @@ def _publish(packages: Sequence[Path], root: Path, suite: str, cache: Path) -> N
     for made, copy in kept.items():
         shutil.copy2(made, copy)
     with Signer(folder(cache) / "keys") as signer:
-        publish(root, suite, _architecture(), origin="GitLab", signer=signer, key=GITLAB_KEY)
+        publish(root, suite, _architecture(), origin=vendor, signer=signer, key=key)
 
 
 def _download(suite: str, cache: Path, pool: Path) -> None:

@@ -8,6 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tests.sandbox import versions
+from tests.sandbox.agent.build import HERE as _AGENT
+from tests.sandbox.agent.build import build as build_agent
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.cloud.tools import containers, debian, engine, golang, nodejs, python_packages
 from tests.sandbox.gitlab.build import HERE as _GITLAB
@@ -34,7 +36,7 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
     mirror.make_keys(cache)
     # One line of work for the processor, two that mostly wait for the network and for disks.
     steps = [
-        lambda: _programs(layout, progress),
+        lambda: _programs(layout, progress, tests=tests),
         lambda: _packages(cache, images, progress),
         lambda: hub.build(cache, containers.build(cache, progress), progress),
         *([lambda: _for_tests(cache, progress)] if tests else []),
@@ -46,9 +48,11 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
             task.result()
 
 
-def _programs(layout: Layout, progress: Say) -> None:
+def _programs(layout: Layout, progress: Say, *, tests: bool) -> None:
     golang.build_versitygw(layout.cache, progress)
     engine.install(layout, Path(sys.executable), progress)
+    if tests:
+        golang.build_pulumi_yaml(layout.cache, progress)
 
 
 def _for_tests(cache: Path, progress: Say) -> None:
@@ -61,14 +65,17 @@ def _packages(cache: Path, images: tuple[str, ...], progress: Say) -> None:
         mirror.build(SUITES[slug], cache, progress)
         image = build_image(slug, cache, sparse(progress))
         progress(f"image {slug}: {image.stat().st_size // 2**20} MB")
-    gitlab = _package("gitlab-ce", versions.GITLAB, _GITLAB, cache, progress)
+    gitlabs = [
+        package for version in versions.GITLABS for package in _package("gitlab-ce", version, _GITLAB, cache, progress)
+    ]
     runners = [
         package
         for version in versions.GITLAB_RUNNERS
         for package in _package("gitlab-runner", version, _RUNNER, cache, progress)
     ]
+    mirror.publish_agent(_package("do-agent", versions.DO_AGENT, _AGENT, cache, progress), cache)
     for slug in images:
-        mirror.publish_gitlab(gitlab[0], SUITES[slug], cache)
+        mirror.publish_gitlab(gitlabs, SUITES[slug], cache)
         mirror.publish_runner(runners, SUITES[slug], cache)
 
 
@@ -84,6 +91,7 @@ def _package(name: str, version: str, sources: Path, cache: Path, progress: Say)
         progress(f"{name} {version}: cached")
         return kept
     progress(f"{name} {version}: building the package")
-    packages = build_runner(version, folder) if name == "gitlab-runner" else [build_gitlab(version, folder)]
+    builders = {"gitlab-runner": build_runner, "do-agent": build_agent}
+    packages = builders[name](version, folder) if name in builders else [build_gitlab(version, folder)]
     stamp.write_text("\n".join([digest.hexdigest(), *(package.name for package in packages)]) + "\n")
     return packages

@@ -15,6 +15,8 @@ from tools.progress import Say, ToolError, run, say
 
 PULUMI_MODULE = "github.com/pulumi/pulumi"
 PULUMI_VERSION_VARIABLE = f"{PULUMI_MODULE}/sdk/v3/go/common/version.Version"
+PULUMI_YAML = "pulumi-language-yaml"
+PULUMI_YAML_MODULE = "github.com/pulumi/pulumi-yaml"
 VERSITYGW_MODULE = "github.com/versity/versitygw"
 
 
@@ -50,24 +52,44 @@ def find_go(cache: Path, progress: Say = say) -> Path:
 
 def build_pulumi(cache: Path, progress: Say = say) -> None:
     """Build the Pulumi CLI into the cache's `bin`. Some three minutes on two cores, 1 GB of module cache."""
-    go = find_go(cache, progress)
     progress(f"pulumi {pulumi.VERSION}: building from its public Go modules, about 3 minutes on 2 cores")
-    folder = cache / "build" / "pulumi"
+    stamp = f"-X {PULUMI_VERSION_VARIABLE}=v{pulumi.VERSION}"
+    _build_with_pulumi("pulumi", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi", f"v{pulumi.VERSION}", stamp, cache)
+
+
+def build_pulumi_yaml(cache: Path, progress: Say = say) -> None:
+    """Build the language host for YAML into the cache's `bin`, unless it is there. Half a minute after the CLI."""
+    target, wanted = cache / "bin" / PULUMI_YAML, f"{versions.PULUMI_YAML} {pulumi.VERSION}"
+    stamp = cache / "build" / f"{PULUMI_YAML}.stamp"
+    if target.exists() and stamp.exists() and stamp.read_text() == wanted:
+        progress(f"{PULUMI_YAML} {versions.PULUMI_YAML}: cached")
+        return
+    progress(f"{PULUMI_YAML} {versions.PULUMI_YAML}: building from its public Go module")
+    variable = f"-X {PULUMI_YAML_MODULE}/pkg/version.Version={versions.PULUMI_YAML}"
+    package, version = f"{PULUMI_YAML_MODULE}/cmd/{PULUMI_YAML}", f"v{versions.PULUMI_YAML}"
+    _build_with_pulumi(PULUMI_YAML, package, version, variable, cache)
+    stamp.write_text(wanted)
+
+
+def _build_with_pulumi(name: str, package: str, version: str, stamp: str, cache: Path) -> None:
+    """Build a program that needs both modules of Pulumi's repository, which must have the same version.
+
+    Hence a module of our own that names both.
+    """
+    folder = cache / "build" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    log = cache / "logs" / "pulumi.log"
-    settings = environment(go)
-    # Two modules of one repository, which must have the same version: hence a module of our own that names both.
+    go = find_go(cache)
+    log, settings = cache / "logs" / f"{name}.log", environment(go)
     for words in (
-        ["mod", "init", "pulumi-cli"],
+        ["mod", "init", f"{name}-build"],
         ["get", f"{PULUMI_MODULE}/pkg/v3@v{pulumi.VERSION}", f"{PULUMI_MODULE}/sdk/v3@v{pulumi.VERSION}"],
-        ["get", "-tool", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi@v{pulumi.VERSION}"],
+        ["get", "-tool", f"{package}@{version}"],
     ):
-        run(f"pulumi: go {' '.join(words[:2])}", [go, *words], log, settings, folder)
-    stamp = f"-s -w -X {PULUMI_VERSION_VARIABLE}=v{pulumi.VERSION}"
-    words = ["build", "-trimpath", f"-ldflags={stamp}", "-o", "pulumi", f"{PULUMI_MODULE}/pkg/v3/cmd/pulumi"]
-    run("pulumi: compiling", [go, *words], log, settings, folder)
-    _into_bin(folder / "pulumi", cache)
+        run(f"{name}: go {' '.join(words[:2])}", [go, *words], log, settings, folder)
+    words = ["build", "-trimpath", f"-ldflags=-s -w {stamp}", "-o", name, package]
+    run(f"{name}: compiling", [go, *words], log, settings, folder)
+    _into_bin(folder / name, cache)
 
 
 def build_versitygw(cache: Path, progress: Say = say) -> None:

@@ -33,7 +33,10 @@ def command(cache: Path, package: str, script: str) -> list[str]:
 
 
 def install_programs(cache: Path, progress: Say = say) -> None:
-    """Have exactly what the lock file says, from the machine's own registries. No script of a package is run."""
+    """Have exactly what the lock file says, from the machine's own registries. No script of a package is run.
+
+    So what only a script could build is left out: packages name it as optional.
+    """
     target = cache / "npm"
     stamp = target / "stamp"
     wanted = hashlib.sha256(b"".join((PACKAGE / name).read_bytes() for name in _LOCKED)).hexdigest()
@@ -48,7 +51,7 @@ def install_programs(cache: Path, progress: Say = say) -> None:
     for name in _LOCKED:
         shutil.copy2(PACKAGE / name, target)
     npm = node(cache) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    words = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    words = ["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"]
     run("npm ci", [node(cache) / "bin" / "node", npm, *words], cache / "logs" / "npm.log", folder=target)
     stamp.write_text(wanted)
 

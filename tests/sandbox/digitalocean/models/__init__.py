@@ -6,6 +6,18 @@ from tests.sandbox.digitalocean.models.base import Record, now
 from tests.sandbox.digitalocean.models.catalog import Catalog, Image, Region, Size
 from tests.sandbox.digitalocean.models.domain import Domain, DomainRecord
 from tests.sandbox.digitalocean.models.droplet import Droplet
+from tests.sandbox.digitalocean.models.monitoring import (
+    AlertPolicy,
+    CheckState,
+    Incident,
+    Mail,
+    Notifications,
+    Outage,
+    SlackChannel,
+    SlackMessage,
+    UptimeAlert,
+    UptimeCheck,
+)
 from tests.sandbox.digitalocean.models.network import Firewall, FirewallRule, Lease, ReservedIp, RuleTarget, Vpc
 from tests.sandbox.digitalocean.models.project import Project, ProjectMember
 from tests.sandbox.digitalocean.models.volume import Volume
@@ -13,7 +25,9 @@ from tests.sandbox.digitalocean.models.volume import Volume
 __all__ = [
     "Account",
     "Action",
+    "AlertPolicy",
     "Catalog",
+    "CheckState",
     "Domain",
     "DomainRecord",
     "Droplet",
@@ -21,7 +35,11 @@ __all__ = [
     "FirewallRule",
     "Grant",
     "Image",
+    "Incident",
     "Lease",
+    "Mail",
+    "Notifications",
+    "Outage",
     "Project",
     "ProjectMember",
     "Record",
@@ -29,9 +47,13 @@ __all__ = [
     "ReservedIp",
     "RuleTarget",
     "Size",
+    "SlackChannel",
+    "SlackMessage",
     "SpacesKey",
     "SshKey",
     "Tag",
+    "UptimeAlert",
+    "UptimeCheck",
     "Volume",
     "Vpc",
     "now",

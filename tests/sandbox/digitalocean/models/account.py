@@ -12,16 +12,20 @@ from tests.sandbox.digitalocean.models.base import Record
 class Account(BaseModel):
     """What the service says about the account, and what its token may do.
 
-    `droplet_limit` None is the service's default. `scopes` None is a token with full access; otherwise each one allows
-    one kind of request, such as `droplet:create`.
+    A limit of None is the service's default. `scopes` None is a token with full access; otherwise each one allows
+    one kind of request, such as `droplet:create`. `tokens` are further tokens, each with its scopes.
+    `verified_emails` are addresses of further members of the team, who have confirmed them.
     """
 
     model_config = ConfigDict(extra="forbid")
     droplet_limit: int | None = None
+    volume_limit: int | None = None
     email_verified: bool = True
+    verified_emails: list[str] = Field(default_factory=list)
     status: Literal["active", "warning", "locked"] = "active"
     status_message: str = ""
     scopes: list[str] | None = None
+    tokens: dict[str, list[str]] = Field(default_factory=dict, repr=False)
 
 
 class SshKey(Record):

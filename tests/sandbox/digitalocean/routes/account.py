@@ -42,7 +42,7 @@ async def show_account(request: Request) -> Response:
     config, account = cloud.config, cloud.account
     uuid = owner_uuid(cloud)
     shown: dict[str, object] = {
-        "volume_limit": 100,
+        "volume_limit": cloud.volume_limit,
         "email": config.email,
         "name": "Sandbox",
         "uuid": uuid,

@@ -35,14 +35,20 @@ def cloud_of(request: Request) -> Cloud:
     return cloud
 
 
-async def body_of(request: Request, model: type[B]) -> B:
-    """The request's body. Raises BadRequest if it is no JSON object, Unprocessable if a field is wrong."""
+async def json_of(request: Request) -> dict[str, Any]:
+    """The request's body. Raises BadRequest if it is no JSON object."""
     try:
         content = json.loads(await request.body() or b"{}")
     except ValueError as error:
         raise BadRequest from error
     if not isinstance(content, dict):
         raise BadRequest
+    return content
+
+
+async def body_of(request: Request, model: type[B]) -> B:
+    """The request's body. Raises BadRequest if it is no JSON object, Unprocessable if a field is wrong."""
+    content = await json_of(request)
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -133,6 +133,11 @@ async def create_droplets(request: Request) -> Response:
         check_name(name)
     size, image = check_size(cloud, body.size), check_image(cloud, body.image)
     region = check_region(cloud, body.region, size)
+    if size.disk < image.min_disk_size:
+        # As seen in rancher/rancher#17795.
+        raise Unprocessable(
+            f"Cannot create a droplet with a smaller disk ({size.disk}GB) than the image ({image.min_disk_size}GB)"
+        )
     keys = _check_keys(cloud, body.ssh_keys)
     if len((body.user_data or "").encode()) > USER_DATA_LIMIT:
         raise Unprocessable("User data is too long (maximum is 64 KiB)")

@@ -32,6 +32,7 @@ from tests.sandbox.digitalocean.state.errors import (
     PendingEvent,
     Unprocessable,
     VolumeAttached,
+    VolumeLimit,
     VolumeNameTaken,
 )
 from tests.sandbox.digitalocean.state.projects import join_default_project
@@ -83,6 +84,9 @@ def _check(cloud: Cloud, body: NewVolume) -> tuple[str, int]:
         raise Unprocessable("filesystem_label is too long")
     if cloud.store.where(Volume, name=body.name, region=region.slug):
         raise VolumeNameTaken
+    # An account with a limit of 0 has none.
+    if 0 < cloud.volume_limit <= len(cloud.store.all(Volume)):
+        raise VolumeLimit
     return region.slug, body.size_gigabytes
 
 

@@ -28,16 +28,28 @@ class Config:
     images: tuple[str, ...] = ("debian-12-x64", "debian-13-x64")
     droplet_limit: int = 25
     reserved_ip_limit: int = 20
-    #: Requests an hour, as published.
+    volume_limit: int = 100
+    #: Requests an hour and a minute, as published.
     rate_limit: int = 5000
+    burst_limit: int = 250
     #: Slugs of regions that take no new resources at the moment, besides those that never do.
     closed_regions: tuple[str, ...] = ()
     #: Seconds after which Spaces knows a key that the API has returned; other parts of the service do not wait for it.
     spaces_key_seconds: float = 0
+    #: Seconds between two rounds of checks and metrics; in those of alerts, a minute is as long.
+    minute_seconds: float = 60
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
     #: Name servers that the metadata service announces to machines.
     resolvers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the agent of a machine has reported, by the names that alert policies have; `at` is a monotonic time."""
+
+    at: float
+    values: dict[str, float]
 
 
 class NetworkKeeper:
@@ -118,6 +130,8 @@ class Cloud:
     transitions: Transitions = field(init=False)
     network: NetworkKeeper = field(init=False)
     catalog: Catalog = field(init=False)
+    #: By droplet; a restart forgets them, and the next report comes within a minute.
+    metrics: dict[int, Metrics] = field(init=False, default_factory=dict)
     _tasks: dict[int, asyncio.Task[None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,6 +147,12 @@ class Cloud:
     @account.setter
     def account(self, account: Account) -> None:
         self.store.set_setting("account", account.model_dump())
+
+    @property
+    def volume_limit(self) -> int:
+        """How many volumes the account may have; 0 is no limit."""
+        limit = self.account.volume_limit
+        return self.config.volume_limit if limit is None else limit
 
     @property
     def droplet_limit(self) -> int:

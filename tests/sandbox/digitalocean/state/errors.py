@@ -168,6 +168,14 @@ class DropletLimit(Unprocessable):
     text = "creating this/these droplet(s) will exceed your droplet limit"
 
 
+class VolumeLimit(ApiError):
+    """The account has as many volumes as it may have. The status is known, the words are not."""
+
+    status = 403
+    id = "forbidden"
+    text = "creating this volume will exceed your volume limit"
+
+
 class SizeNotInRegion(Unprocessable):
     """The size exists, elsewhere."""
 

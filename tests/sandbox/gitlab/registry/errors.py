@@ -9,6 +9,7 @@ _KNOWN = {
     "DIGEST_INVALID": (400, "provided digest did not match uploaded content"),
     "INVALID_JSON_BODY": (400, "the body of the request is an invalid JSON"),
     "INVALID_QUERY_PARAMETER_VALUE": (400, "the value of a query parameter is invalid"),
+    "INVALID_TAG_PROTECTION_PATTERN": (400, "invalid tag protection pattern"),
     "MANIFEST_BLOB_UNKNOWN": (400, "blob unknown to registry"),
     "MANIFEST_INVALID": (400, "manifest invalid"),
     "MANIFEST_REFERENCED": (409, "manifest referenced by a manifest list"),
@@ -20,8 +21,11 @@ _KNOWN = {
     ),
     "NAME_INVALID": (400, "invalid repository name"),
     "NAME_UNKNOWN": (404, "repository name not known to registry"),
+    "PROTECTED_MANIFEST": (401, "insufficient permissions to delete protected manifest"),
+    "PROTECTED_TAG": (401, "insufficient permissions to push or delete protected tag"),
     "RENAME_CONFLICT": (409, "the base repository name is already taken"),
     "TAG_INVALID": (400, "manifest tag did not match URI"),
+    "TAG_PATTERN_COUNT": (400, "tag pattern count exceeds limit"),
     "UNSUPPORTED": (405, "The operation is unsupported."),
 }
 

@@ -20,7 +20,7 @@ from .errors import error
 from .metadata import Row
 from .proxy import Distribution
 from .storage import REPOSITORIES, Storage
-from .tokens import Tokens
+from .tokens import Access, Tokens, protected
 
 SHELF = "content"
 CREATED, ACCEPTED = 201, 202
@@ -114,6 +114,10 @@ class Images:
         refused = self._tokens.refusal(request, name, *_PUSH)
         if refused or self._read_only:
             return refused or error("UNSUPPORTED")
+        denied = protected(self._tokens.access(request), name, "push", request.path_params["reference"])
+        if denied:
+            await request.body()
+            return denied
         return await run_in_threadpool(self._put_manifest, request, name, await request.body())
 
     def _put_manifest(self, request: Request, name: str, body: bytes) -> Response:
@@ -142,14 +146,17 @@ class Images:
         refused = self._tokens.refusal(request, name, *_DELETE)
         if refused or self._read_only:
             return refused or error("UNSUPPORTED")
-        return await run_in_threadpool(self._delete_manifest, name, request.path_params["reference"])
+        access = self._tokens.access(request)
+        return await run_in_threadpool(self._delete_manifest, access, name, request.path_params["reference"])
 
-    def _delete_manifest(self, name: str, reference: str) -> Response:
+    def _delete_manifest(self, access: Access | None, name: str, reference: str) -> Response:
         with metadata.connect(self._database) as connection:
             repository = metadata.find_repository(connection, name)
             row = repository and metadata.find_manifest(connection, repository["id"], reference)
             if not repository or not row:
                 return error("MANIFEST_UNKNOWN", {"Reference": reference})
+            if denied := protected(access, name, "delete", reference):
+                return denied
             if not reference.startswith("sha256:"):
                 connection.execute(
                     "DELETE FROM tags WHERE repository_id = ? AND name = ?", (repository["id"], reference)

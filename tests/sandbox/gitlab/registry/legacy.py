@@ -13,7 +13,7 @@ from .documents import INDEXES, MANIFESTS, DocumentError, parse
 from .errors import error
 from .proxy import Distribution
 from .storage import REPOSITORIES, Storage
-from .tokens import Tokens
+from .tokens import Tokens, protected
 
 _OK, _MISSING, _ACCEPTED = 200, 404, 202
 _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -48,6 +48,9 @@ class _Legacy:
     async def put(self, request: Request) -> Response:
         """Take a manifest, unless its subject is unknown: only GitLab's registry checks that."""
         body = await request.body()
+        access, params = self._tokens.access(request), request.path_params
+        if denied := protected(access, params["name"], "push", params["reference"]):
+            return denied
         subject = _subject(body, request.headers.get("content-type"))
         if subject:
             path = f"/v2/{request.path_params['name']}/manifests/{subject}"
@@ -60,14 +63,17 @@ class _Legacy:
     async def delete(self, request: Request) -> Response:
         """Delete a manifest, or a single tag, which the distribution cannot."""
         name, reference = request.path_params["name"], request.path_params["reference"]
+        denied = protected(self._tokens.access(request), name, "delete", reference)
         if reference.startswith("sha256:"):
-            return await self._distribution.forward(request)
+            return denied or await self._distribution.forward(request)
         refused = self._tokens.refusal(request, name, "delete")
         if refused or self._read_only:
             return refused or error("UNSUPPORTED")
         folder = f"{REPOSITORIES}/{name}/_manifests/tags/{reference}"
         if self._storage.read(f"{folder}/current/link") is None:
             return error("MANIFEST_UNKNOWN", {"Tag": reference})
+        if denied:
+            return denied
         self._storage.remove(folder)
         return Response(status_code=_ACCEPTED)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import proxy
@@ -30,8 +31,8 @@ from .tokens import Tokens
 VERSION = "4.41.0-gitlab"
 
 
-class Headers:
-    """Adds what GitLab's registry says about itself to every answer."""
+class Front:
+    """Answers at `/` that it runs, and adds what GitLab's registry says about itself to every other answer."""
 
     def __init__(self, app: ASGIApp, *, database: bool) -> None:
         self._app = app
@@ -43,7 +44,10 @@ class Headers:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the headers."""
+        """Answer."""
+        if scope["type"] == "http" and scope["path"] == "/":
+            await Response(headers={"cache-control": "no-cache"})(scope, receive, send)
+            return
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,7 +68,7 @@ def create_app(config: Config, distribution: Distribution, storage: Storage, *, 
     tokens = Tokens(config.token)
     if not database:
         legacy = create_legacy_app(distribution, storage, tokens, read_only=config.read_only)
-        return Headers(legacy, database=False)
+        return Front(legacy, database=False)
     if config.notifies:
         raise ConfigurationError("notifications with the metadata database are not supported by this stand-in")
     file = open_database(config)
@@ -74,7 +78,7 @@ def create_app(config: Config, distribution: Distribution, storage: Storage, *, 
         lifespan=_collecting(Collector(file, storage, config.gc)),
     )
     app.router.redirect_slashes = False
-    return Headers(app, database=True)
+    return Front(app, database=True)
 
 
 def _collecting(collector: Collector) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .config import Token
+from .errors import error
+
+#: Of the patterns that a token may carry, and of each.
+_MOST_PATTERNS, _LONGEST_PATTERN = 5, 100
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,32 @@ class Access:
             for action in entry.get("actions") or []
         }
         return all(action in granted or "*" in granted for action in actions)
+
+    def denied(self, name: str, action: str) -> list[str]:
+        """Patterns of tags in a repository that may not be pushed or deleted; of several entries, those of the last."""
+        found: list[str] = []
+        for entry in self.entries:
+            patterns = (entry.get("meta") or {}).get("tag_deny_access_patterns")
+            if entry.get("name") == name and patterns is not None:
+                found = list(patterns.get(action) or [])
+        return found
+
+
+def protected(access: Access | None, name: str, action: str, reference: str) -> Response | None:
+    """The answer to a push or deletion that the token's patterns deny, or None. A digest has to be free of any."""
+    patterns = access.denied(name, action) if access else []
+    if reference.startswith("sha256:"):
+        # Deleting a manifest deletes its tags; pushing one by its digest gives it none.
+        return error("PROTECTED_MANIFEST") if patterns and action == "delete" else None
+    if len(patterns) > _MOST_PATTERNS:
+        return error("TAG_PATTERN_COUNT", f"tag pattern count exceeds {_MOST_PATTERNS}")
+    for pattern in patterns:
+        if len(pattern) > _LONGEST_PATTERN:
+            words = f'pattern "{pattern}" exceeds length limit of {_LONGEST_PATTERN}'
+            return error("INVALID_TAG_PROTECTION_PATTERN", words)
+        if re.search(pattern, reference):
+            return error("PROTECTED_TAG", f'tag "{reference}" is protected')
+    return None
 
 
 class Tokens:

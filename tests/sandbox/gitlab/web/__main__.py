@@ -1,37 +1,67 @@
-"""Commands of the application, for the package: `migrate`, `seeded`, `seed` (password on stdin), `psql`, `serve`."""
+"""Commands of the application, for the package: see `COMMANDS`. Those with an input read it from standard input."""
 
 from __future__ import annotations
 
 import socket
+import sqlite3
 import sys
+import threading
+from itertools import zip_longest
+from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from .app import create_app
-from .core import background_migrations, cleanup, db, users
+from .ci import scheduler
+from .core import background_migrations, cleanup, db, releases, users
 from .core.config import Config
 from .core.errors import ApiError
+from .faults import Faults, Shelf, create_fault_control
 
 
 def migrate(config: Config) -> None:
-    """Bring the database up to date. The exit code is 1 if a migration of the last version has not finished."""
-    for name in db.migrate(config.database):
-        print(f"== {name}: migrated")
-    with db.connect(config.database) as connection:
-        try:
-            background_migrations.upgrade(connection, config.version)
-        except background_migrations.UnfinishedError as error:
-            sys.exit(f"rake aborted!\nStandardError: An error has occurred, all later migrations canceled:\n\n{error}")
+    """Bring the database to the version of the package. The exit code is 1 if a migration fails."""
+    try:
+        for name in releases.migrate(config.database, config.version):
+            print(f"== {name}: migrated")
+    except releases.MigrationError as error:
+        sys.exit(f"rake aborted!\nStandardError: An error has occurred, all later migrations canceled:\n\n{error}")
 
 
 def psql(config: Config) -> None:
-    """Answer a query on standard input as `psql -tA` does: no header, one row a line, bars between columns."""
+    """Run a statement on standard input as `psql -tA` does: no header, one row a line, bars between columns."""
+    statement = sys.stdin.read()
     with db.connect(config.database) as connection:
-        background_migrations.advance(connection)
-    with db.connect(config.database) as connection:
-        connection.execute("PRAGMA query_only = ON")
-        for row in connection.execute(sys.stdin.read()):
+        try:
+            cursor = connection.execute(statement)
+        except sqlite3.Error as error:
+            sys.exit(f"ERROR:  {error}")
+        if cursor.description is None:
+            words = statement.split()
+            counted = words[0].upper() in ("UPDATE", "DELETE")
+            print(f"{words[0]} {cursor.rowcount}" if counted else " ".join(words[:2]))
+        for row in cursor:
             print("|".join("" if value is None else str(value) for value in row))
+
+
+def background_migrations_status(config: Config) -> None:
+    """Print all batched background migrations with their states."""
+    with db.connect(config.database) as connection:
+        print("\n".join(background_migrations.status_lines(connection)))
+
+
+def background_migrations_finalize(config: Config) -> None:
+    """Finish one migration; its class, table, column and arguments are on standard input, with commas between them."""
+    words = sys.stdin.read().strip().split(",", 3)
+    for name, value in zip_longest(("job_class_name", "table_name", "column_name", "job_arguments"), words):
+        if not value:
+            sys.exit(f"Must specify {name} as an argument")
+    try:
+        background_migrations.finalize(config.database, *words)
+    except background_migrations.UnfinishedError as error:
+        sys.exit(f"rake aborted!\n{error}")
+    print("Done.")
 
 
 def seeded(config: Config) -> None:
@@ -64,23 +94,51 @@ def seed(config: Config) -> None:
 
 
 def serve(config: Config) -> None:
-    """Serve on the socket that nginx uses, and on loopback."""
-    config.socket.unlink(missing_ok=True)
-    web = socket.socket(socket.AF_UNIX)
-    web.bind(str(config.socket))
-    config.socket.chmod(0o666)  # Who may reach it is decided by the directory that it is in.
+    """Serve on the socket that nginx uses, and on loopback; the control of faults on a socket of its own."""
+    # Who may reach it is decided by the directory that it is in.
+    web = listen_privately(config.socket)
+    config.socket.chmod(0o666)
+    control = listen_privately(config.faults_socket)
     local = socket.socket()
     local.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     local.bind(("127.0.0.1", config.puma_port))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(config), access_log=False, proxy_headers=False, server_header=False, ws="none")
-    )
-    cleaning = cleanup.start(config)
+    faults = Faults(Shelf(config.faults_file))
+    server, beside = _server(create_app(config, faults)), _server(create_fault_control(faults))
+    stopping = (cleanup.start(config), background_migrations.start(config.database), scheduler.watch(config))
+    thread = threading.Thread(target=beside.run, kwargs={"sockets": [control]})
+    thread.start()
     server.run(sockets=[web, local])
-    cleaning.set()
+    beside.should_exit = True
+    thread.join()
+    for event in stopping:
+        event.set()
 
 
-COMMANDS = {"migrate": migrate, "seeded": seeded, "seed": seed, "psql": psql, "serve": serve}
+def listen_privately(path: Path) -> socket.socket:
+    """A Unix socket for its owner and root; what a former process left is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    return listener
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    return uvicorn.Server(uvicorn.Config(app, access_log=False, proxy_headers=False, server_header=False, ws="none"))
+
+
+COMMANDS = {
+    one.__name__: one
+    for one in (
+        migrate,
+        seeded,
+        seed,
+        psql,
+        serve,
+        background_migrations_status,
+        background_migrations_finalize,
+    )
+}
 
 
 def main() -> None:

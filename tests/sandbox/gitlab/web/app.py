@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import api, git_http, health, jwt_auth, pages
+from . import api, git_http, graphql_api, health, jwt_auth, pages
 from .core.config import Config
 from .core.errors import ApiError
+from .faults import Fault, Faults, Gate
 
-NOT_FOUND, NOT_ALLOWED = 404, 405
+NOT_FOUND, NOT_ALLOWED, TOO_MANY = 404, 405, 429
+#: Makes nginx cut the connection of its client.
+CUT = 599
 
 
 async def _api_error(_: Request, error: Exception) -> Response:
@@ -50,10 +56,31 @@ class EncodedPaths:
         await self._app(scope, receive, send)
 
 
-def create_app(config: Config) -> ASGIApp:
-    """The application for one configuration."""
+def _injected(fault: Fault, scope: Scope) -> Response:
+    """An error as GitLab has it; to requests that are too many it says so in plain text."""
+    status = fault.status or 500
+    if status == TOO_MANY:
+        return PlainTextResponse("Retry later\n", status)
+    words = f"{status} {HTTPStatus(status).phrase}"
+    if not scope["path"].startswith("/api/"):
+        return PlainTextResponse(words, status)
+    return JSONResponse({"message": words}, status)
+
+
+class _BehindNginx(Gate):
+    """The gate; to lose an answer, the nginx in front of it has to cut the connection: see its configuration."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and "x-real-ip" in Headers(scope=scope):
+            scope["cut_status"] = CUT
+        await super().__call__(scope, receive, send)
+
+
+def create_app(config: Config, faults: Faults | None = None) -> ASGIApp:
+    """The application for one configuration, behind the gate where `faults` hit."""
     app = Starlette(
-        routes=[*health.routes, *jwt_auth.routes, *git_http.routes, *pages.routes, *api.routes],
+        routes=[*health.routes, *jwt_auth.routes, *git_http.routes, *pages.routes, *graphql_api.routes, *api.routes],
         exception_handlers={
             ApiError: _api_error,
             NOT_FOUND: _absent,
@@ -62,4 +89,4 @@ def create_app(config: Config) -> ASGIApp:
         },
     )
     app.state.config = config
-    return EncodedPaths(app)
+    return _BehindNginx(EncodedPaths(app), faults or Faults(), _injected)

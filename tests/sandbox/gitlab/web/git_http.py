@@ -229,7 +229,7 @@ def _rules_of(connection: db.Connection, admitted: Admitted, ref: str) -> dict[s
 def accept(config: Config, admitted: Admitted, told: str) -> None:
     """Tell of the refs that have moved.
 
-    Not when it was a job, so that pipelines do not start each other, nor a deploy token whose maker is gone.
+    Pipelines must not start each other: that a job has pushed is told. Not told is a deploy token whose maker is gone.
     """
     lines = told.splitlines()
     options = tuple(line.removeprefix("option ") for line in lines if line.startswith("option "))
@@ -244,8 +244,9 @@ def accept(config: Config, admitted: Admitted, told: str) -> None:
             if before == NO_COMMIT and ref.startswith(repositories.BRANCHES):
                 branch = ref.removeprefix(repositories.BRANCHES)
                 protection.settle_first_push(connection, config, project, branch)
-            if user_id is not None and credential.job is None:
-                push_accepted(connection, config, Push(project["id"], ref, before, after, user_id, options))
+            if user_id is not None:
+                by_job = credential.job is not None
+                push_accepted(connection, config, Push(project["id"], ref, before, after, user_id, options, by_job))
 
 
 def _path(request: Request) -> str:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .core import db, settings
+from .core import container_protection, db, settings
 from .core.config import Config
 from .core.credentials import DELETE, DENIED, IMAGES, Credential, basic, credential_of, rights
 from .core.registry_client import SERVICE, sign
@@ -40,6 +40,8 @@ def _answer(request: Request) -> Response:
         granted = [entry for entry in (grant(connection, credential, scope) for scope in asked) if entry]
         if not (credential.abilities & IMAGES) or not (credential.known or granted):
             return _error(403, "DENIED", "access forbidden")
+        if any(_push_forbidden(connection, credential, entry) for entry in granted):
+            return _error(403, "DENIED", "Pushing to protected repository path forbidden")
         minutes = int(settings.read(connection)["container_registry_token_expire_delay"])
     return JSONResponse(
         {"token": sign(config, config.registry, granted, credential.name, minutes, auth_type=credential.kind)}
@@ -61,7 +63,18 @@ def grant(connection: db.Connection, credential: Credential, scope: str) -> dict
         return None
     if "push" in allowed:
         remember(connection, project, name)
-    return {"type": kind, "name": name, "actions": allowed, "meta": {"project_path": project["full_path"].lower()}}
+    meta: dict[str, Any] = {"project_path": project["full_path"].lower()}
+    denied = container_protection.denied_tags(connection, project, credential.who, allowed)
+    if denied is not None:
+        meta["tag_deny_access_patterns"] = denied
+    return {"type": kind, "name": name, "actions": allowed, "meta": meta}
+
+
+def _push_forbidden(connection: db.Connection, credential: Credential, entry: dict[str, Any]) -> bool:
+    project = project_of(connection, entry["name"])
+    if project is None or not {"push", "*"} & set(entry["actions"]):
+        return False
+    return container_protection.push_forbidden(connection, project, credential.who, entry["name"])
 
 
 def project_of(connection: db.Connection, path: str) -> db.Row | None:

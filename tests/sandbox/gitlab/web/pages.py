@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,14 +22,15 @@ from starlette.staticfiles import StaticFiles
 
 from . import sessions
 from .ci import actions, logs, progress, runners, storage, views
-from .core import access, auth, db, projects, repositories, settings
+from .ci import pipelines as pipelining
+from .core import access, auth, db, projects, protection, repositories, settings
 from .core.config import Config
 from .core.registry_client import RegistryClient
+from .formats import ago, size, span
 
 HERE = Path(__file__).parent
 PAGE_SIZE = 50
 ABSENT = 404
-MINUTE, HOUR, DAY = 60, 3600, 86400
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'",
     "Referrer-Policy": "same-origin",
@@ -99,6 +100,10 @@ class Page:
         if row is None:
             raise self.absent()
         return row
+
+    def pipeline_of(self, job: db.Row) -> db.Row:
+        """The pipeline of a job."""
+        return pipelining.find(self.connection, job["pipeline_id"])
 
     def user(self) -> auth.Principal:
         """Who has signed in; refuses everybody else."""
@@ -196,6 +201,7 @@ def pipeline(page: Page) -> Response:
         stuck = runners.why_stuck(page.connection, job)
         shown = views.job(page.connection, page.config, job)
         shown["duration"] = shown["duration"] if job["started_at"] else None
+        shown["confirmation"] = json.loads(job["options"]).get("manual_confirmation")
         stages.setdefault(job["stage"], []).append({"failure_reason": None, **shown, "stuck": stuck})
     return page.render(
         "pipeline.html",
@@ -203,7 +209,7 @@ def pipeline(page: Page) -> Response:
         here="Pipelines",
         pipeline=_pipeline(page, found),
         stages=list(stages.items()),
-        may_write=level >= access.DEVELOPER,
+        may_write=_may_run(page, row, level, found),
         live=found["status"] not in progress.FINISHED,
     )
 
@@ -233,7 +239,8 @@ def job(page: Page) -> Response:
         stuck=runners.why_stuck(page.connection, found),
         has_log=bool(content),
         log=logs.render(content),
-        may_write=level >= access.DEVELOPER,
+        confirmation=json.loads(found["options"]).get("manual_confirmation"),
+        may_write=_may_run(page, row, level, page.pipeline_of(found)),
         live=found["status"] not in progress.FINISHED,
     )
 
@@ -247,8 +254,10 @@ def raw_log(page: Page) -> Response:
 
 def change_pipeline(page: Page) -> Response:
     """Run a pipeline again, or stop it."""
-    row, _ = page.project(access.DEVELOPER)
+    row, level = page.project(access.DEVELOPER)
     found, who = page.one("ci_pipelines", "pipeline", row), page.user()
+    if not _may_run(page, row, level, found):
+        raise page.absent()
     if page.request.path_params["action"] == "retry":
         actions.retry_pipeline(page.connection, found, who.user["id"])
     else:
@@ -258,8 +267,10 @@ def change_pipeline(page: Page) -> Response:
 
 def change_job(page: Page) -> Response:
     """Run a job (again), or stop it."""
-    row, _ = page.project(access.DEVELOPER)
+    row, level = page.project(access.DEVELOPER)
     found, who = page.one("ci_jobs", "job", row), page.user()
+    if not _may_run(page, row, level, page.pipeline_of(found)):
+        raise page.absent()
     action, identity = page.request.path_params["action"], found["id"]
     if action == "retry":
         identity = actions.retry_job(page.connection, found, who.user["id"])
@@ -326,44 +337,15 @@ def _repositories(page: Page, project: db.Row) -> list[dict[str, Any]]:
     return found
 
 
+def _may_run(page: Page, project: db.Row, level: int, pipeline: db.Row) -> bool:
+    who, ref = page.session.who, {"ref": pipeline["ref"], "tag": bool(pipeline["tag"])}
+    return who is not None and protection.may_run(page.connection, project, level, who.admin, **ref)
+
+
 def _pipeline(page: Page, row: db.Row) -> dict[str, Any]:
     commit = views.find_commit(page.config, row["project_id"], row["sha"])
     shown = views.pipeline(page.connection, page.config, row, full=True)
     return shown | {"title": commit.title if commit else ""}
-
-
-def ago(moment: str | None) -> Markup:
-    """How long ago something was, or its date; the exact time is in the tooltip."""
-    if not moment:
-        return Markup("never")
-    then = datetime.fromisoformat(moment).astimezone(UTC)
-    seconds = (datetime.now(UTC) - then).total_seconds()
-    words = f"{then:%-d %b %Y}" if seconds >= DAY else "just now"
-    for unit, name in ((HOUR, "hour"), (MINUTE, "minute")):
-        if unit <= seconds < DAY:
-            count = int(seconds // unit)
-            words = f"{count} {name}{'s' if count > 1 else ''} ago"
-            break
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        then.isoformat(timespec="seconds"), f"{then:%-d %b %Y, %H:%M:%S} UTC", words
-    )
-
-
-def span(seconds: float) -> str:
-    """A length of time."""
-    whole = round(seconds)
-    minutes, rest = divmod(whole, MINUTE)
-    return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
-
-
-def size(count: int) -> str:
-    """A number of bytes."""
-    number = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
 
 
 TEMPLATES = Environment(

@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -31,6 +32,21 @@ class PartlyMadeError(PluginError):
         super().__init__(reason)
         self.identifier = identifier
         self.outputs = outputs
+
+
+@contextmanager
+def made(identifier: str, outputs: Properties) -> Iterator[None]:
+    """What is done once a resource exists: if it fails, the engine still learns of the resource.
+
+    The official plugins set the ID before they go on, and what has an ID is recorded.
+
+    Raises:
+        PartlyMadeError: it failed.
+    """
+    try:
+        yield
+    except PluginError as error:
+        raise PartlyMadeError(identifier, outputs, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -268,6 +284,11 @@ class Resource(abc.ABC):
         """Change it in place. `old` is the state before: inputs and outputs. Returns the outputs."""
         del call, identifier, old
         raise PluginError(f"{self.full_name} cannot be changed in place: {', '.join(inputs)}")
+
+    def complete_or_update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:
+        """Update it. If nothing differs, the engine wants one completed that was partly made: it is read again."""
+        found = None if any(True for _ in self.differences(old, inputs)) else self.read(call, identifier, old)
+        return found[1] if found else self.update(call, identifier, old, inputs)
 
     def delete(self, call: Call, identifier: str, state: Properties) -> None:
         """Remove it; that it is gone already is no error."""

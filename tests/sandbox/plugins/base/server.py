@@ -249,7 +249,11 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             outputs = dict.fromkeys(resource.outputs, UNKNOWN) | inputs
             return provider_pb2.CreateResponse(properties=encode(outputs))
         with self._call(request) as call:
-            identifier, outputs = resource.create(call, inputs)
+            try:
+                identifier, outputs = resource.create(call, inputs)
+            except PartlyMadeError as error:
+                error.outputs = _hidden(resource, error.outputs)
+                raise
         return provider_pb2.CreateResponse(id=identifier, properties=_state(resource, inputs | outputs))
 
     @override
@@ -265,7 +269,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             outputs = kept | inputs | dict.fromkeys(resource.unknown_during(old, inputs), UNKNOWN)
             return provider_pb2.UpdateResponse(properties=encode(outputs))
         with self._call(request) as call:
-            outputs = resource.update(call, request.id, old, inputs)
+            outputs = resource.complete_or_update(call, request.id, old, inputs)
         return provider_pb2.UpdateResponse(properties=_state(resource, kept | inputs | outputs))
 
     @override
@@ -329,9 +333,13 @@ def _computed(resource: Resource) -> list[str]:
     return [name for name, spec in resource.inputs.items() if spec.computed]
 
 
-def _state(resource: Resource, outputs: Mapping[str, Any]) -> struct_pb2.Struct:
+def _hidden(resource: Resource, outputs: Mapping[str, Any]) -> Properties:
     hidden = resource.secret_outputs
-    return encode({name: Secret(v) if name in hidden and v is not None else v for name, v in outputs.items()})
+    return {name: Secret(v) if name in hidden and v is not None else v for name, v in outputs.items()}
+
+
+def _state(resource: Resource, outputs: Mapping[str, Any]) -> struct_pb2.Struct:
+    return encode(_hidden(resource, outputs))
 
 
 def _failures(failures: list[Failure]) -> list[provider_pb2.CheckFailure]:

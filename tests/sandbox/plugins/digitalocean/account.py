@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, Resource, made
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import ApiError, given, segment, session_of
 
@@ -25,7 +25,8 @@ class SshKey(Resource):
         body = {"name": inputs["name"], "public_key": inputs["publicKey"].strip()}
         key = session_of(call).post("/v2/account/keys", body)["ssh_key"]
         path = f"/v2/account/keys/{key['id']}"
-        call.wait_until(f"SSH key {key['id']}", lambda: session_of(call).find(path) is not None, timeout=120)
+        with made(str(key["id"]), inputs):
+            call.wait_until(f"SSH key {key['id']}", lambda: session_of(call).find(path) is not None, timeout=120)
         return str(key["id"]), {"fingerprint": key["fingerprint"]}
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
@@ -63,7 +64,8 @@ class Tag(Resource):
 
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         name = session_of(call).post("/v2/tags", {"name": inputs["name"]})["tag"]["name"]
-        return name, self._state(session_of(call).get(f"/v2/tags/{segment(name)}")["tag"])
+        with made(name, inputs):
+            return name, self._state(session_of(call).get(f"/v2/tags/{segment(name)}")["tag"])
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -179,14 +181,11 @@ class Project(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         session = session_of(call)
         identifier = session.post("/v2/projects", self._body(inputs))["project"]["id"]
-        try:
+        with made(identifier, {name: value for name, value in inputs.items() if name != "resources"}):
             _add(call, identifier, inputs.get("resources") or [])
             if inputs["isDefault"]:
                 session.request("PATCH", f"/v2/projects/{identifier}", {"is_default": True})
-        except PluginError as error:
-            made = {name: value for name, value in inputs.items() if name != "resources"}
-            raise PartlyMadeError(identifier, made, str(error)) from error
-        return identifier, self._state(call, session.get(f"/v2/projects/{identifier}")["project"])
+            return identifier, self._state(call, session.get(f"/v2/projects/{identifier}")["project"])
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -251,6 +250,8 @@ class ProjectResources(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         session_of(call).get(f"/v2/projects/{inputs['project']}")
         _add(call, inputs["project"], inputs["resources"])
+        with made(inputs["project"], inputs):
+            session_of(call).get(f"/v2/projects/{inputs['project']}")
         return inputs["project"], {}
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:

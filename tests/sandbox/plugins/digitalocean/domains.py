@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource, made
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import given, segment, session_of
 
@@ -36,7 +36,8 @@ class Domain(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         body = given(inputs, {"name": "name", "ipAddress": "ip_address"})
         name = session_of(call).post("/v2/domains", body)["domain"]["name"]
-        return name, self._state(session_of(call).get(f"/v2/domains/{segment(name)}")["domain"])
+        with made(name, inputs):
+            return name, self._state(session_of(call).get(f"/v2/domains/{segment(name)}")["domain"])
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -77,7 +78,8 @@ class DnsRecord(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         path = f"/v2/domains/{segment(inputs['domain'])}/records"
         record = session_of(call).post(path, given(inputs, _BODY))["domain_record"]
-        found = session_of(call).get(f"{path}/{record['id']}")["domain_record"]
+        with made(str(record["id"]), inputs):
+            found = session_of(call).get(f"{path}/{record['id']}")["domain_record"]
         return str(record["id"]), self._state(inputs["domain"], found)
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:

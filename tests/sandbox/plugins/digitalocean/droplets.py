@@ -12,9 +12,9 @@ from tests.sandbox.plugins.base.framework import (
     Field,
     Fields,
     Kind,
-    PartlyMadeError,
     PluginError,
     Resource,
+    made,
 )
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import Session, act, given, session_of, set_tags
@@ -95,11 +95,9 @@ class Droplet(Resource):
         body["ssh_keys"] = [_number_or_name(key) for key in inputs.get("sshKeys", [])]
         droplet = session_of(call).post("/v2/droplets", body)["droplet"]
         identifier = str(droplet["id"])
-        try:
+        with made(identifier, inputs | droplet_state(droplet)):
             call.wait_until(f"droplet {identifier} to become active", lambda: _ready(call, identifier), timeout=3600)
             return identifier, droplet_state(_get(call, identifier)) | _hashed(inputs)
-        except PluginError as error:
-            raise PartlyMadeError(identifier, inputs | droplet_state(droplet), str(error)) from error
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         found = session_of(call).find(f"/v2/droplets/{identifier}")

@@ -12,9 +12,9 @@ from tests.sandbox.plugins.base.framework import (
     Field,
     Fields,
     Kind,
-    PartlyMadeError,
     PluginError,
     Resource,
+    made,
 )
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import ApiError, given, session_of, wait_for_action_at
@@ -36,7 +36,8 @@ class Vpc(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         names = {"name": "name", "region": "region", "description": "description", "ipRange": "ip_range"}
         vpc = session_of(call).post("/v2/vpcs", given(inputs, names))["vpc"]
-        return vpc["id"], self._state(session_of(call).get(f"/v2/vpcs/{vpc['id']}")["vpc"])
+        with made(vpc["id"], inputs):
+            return vpc["id"], self._state(session_of(call).get(f"/v2/vpcs/{vpc['id']}")["vpc"])
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -125,7 +126,8 @@ class Firewall(Resource):
 
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         firewall = session_of(call).post("/v2/firewalls", self._body(inputs))["firewall"]
-        return firewall["id"], self._state(session_of(call).get(f"/v2/firewalls/{firewall['id']}")["firewall"])
+        with made(firewall["id"], inputs):
+            return firewall["id"], self._state(session_of(call).get(f"/v2/firewalls/{firewall['id']}")["firewall"])
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -210,6 +212,11 @@ def _act(call: Call, address: str, body: Properties) -> None:
     wait_for_action_at(call, f"{path}/{action['id']}")
 
 
+def _required(call: Call, address: str) -> None:
+    if _find_reserved(call, address) is None:
+        raise PluginError(f"reserved IP {address} is not found after it was made")
+
+
 def _find_reserved(call: Call, address: str) -> Properties | None:
     found: Properties | None = session_of(call).find(f"/v2/reserved_ips/{address}")
     return None if found is None else found["reserved_ip"]
@@ -230,11 +237,11 @@ class ReservedIp(Resource):
         address = session_of(call).post("/v2/reserved_ips", {"region": inputs["region"]})["reserved_ip"]["ip"]
         outputs = {"ipAddress": address, "reservedIpUrn": f"do:reservedip:{address}"}
         if inputs.get("dropletId"):
-            try:
+            with made(address, {"region": inputs["region"], **outputs}):
                 _assign(call, address, inputs["dropletId"])
-            except PluginError as error:
-                made = {"region": inputs["region"], **outputs}
-                raise PartlyMadeError(address, made, str(error)) from error
+        with made(address, inputs | outputs):
+            # A 404 here makes the official plugin forget the address.
+            _required(call, address)
         return address, outputs
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -37,6 +40,7 @@ class Session:
         endpoint = config.get("apiEndpoint") or os.environ.get("DIGITALOCEAN_API_URL")
         self._endpoint = (endpoint or "https://api.digitalocean.com").rstrip("/")
         self._retries = config.get("httpRetryMax", 4)
+        self._waits = config.get("httpRetryWaitMin", 1), config.get("httpRetryWaitMax", 30)
         self._access_id = config.get("spacesAccessId") or os.environ.get("SPACES_ACCESS_KEY_ID")
         self._secret_key = config.get("spacesSecretKey") or os.environ.get("SPACES_SECRET_ACCESS_KEY")
         template = config.get("spacesEndpoint") or os.environ.get("SPACES_ENDPOINT_URL")
@@ -54,11 +58,26 @@ class Session:
             self._token,
             endpoint=self._endpoint,
             connection_verify=trust_store(),
-            retry_total=self._retries,
-            retry_backoff_factor=0.5,
+            # See `_send`.
+            retry_total=0,
         )
 
     def _send(self, method: str, path: str, body: Any) -> Any:
+        """Send a request, and again after any trouble, as go-retryablehttp does in the official plugin.
+
+        A request whose answer was lost is sent again as well, whatever its method: it may be carried out twice.
+        """
+        for attempt in itertools.count():
+            response, failure = self._attempt(method, path, body)
+            if attempt == self._retries or not _worth_repeating(response, failure):
+                if failure is not None:
+                    raise PluginError(f"{method} {path}: {failure.message}") from failure
+                return response
+            time.sleep(_pause(response, attempt, *self._waits))
+        raise AssertionError("it counts without end")
+
+    def _attempt(self, method: str, path: str, body: Any) -> tuple[Any, Any]:
+        """The answer, or else the error without one."""
         with self._lock:
             # One thread at a time: these modules import each other, and another thread would find them half made.
             from azure.core.exceptions import AzureError  # noqa: PLC0415 - comes with pydo
@@ -68,9 +87,9 @@ class Session:
         # pydo's own methods are not used: many give the body of a 404 as if it were the answer.
         options = {"enforce_https": False} if self._endpoint.startswith("http://") else {}
         try:
-            return client.send_request(HttpRequest(method, self._endpoint + path, json=body), **options)
+            return client.send_request(HttpRequest(method, self._endpoint + path, json=body), **options), None
         except AzureError as error:
-            raise PluginError(f"{method} {path}: {error.message}") from error
+            return None, error
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """One request; the body of the answer, None if there is none.
@@ -152,8 +171,28 @@ class Session:
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 max_pool_connections=32,
+                # Three repetitions, as in the SDK that the official plugin has.
+                retries={"total_max_attempts": 4, "mode": "legacy"},
             ),
         )
+
+
+def _worth_repeating(response: Any, failure: Any) -> bool:
+    """Whether there was no answer, or one that says to come again; a wrong certificate stays wrong."""
+    if response is None:
+        return "certificate" not in str(failure).lower()
+    status = response.status_code
+    return bool(status == HTTPStatus.TOO_MANY_REQUESTS or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED))
+
+
+def _pause(response: Any, attempt: int, shortest: float, longest: float) -> float:
+    """Seconds to wait: as long as the answer says, else each time twice as long."""
+    says_when = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    if response is not None and response.status_code in says_when:
+        announced = response.headers.get("retry-after", "")
+        if announced.isdigit():
+            return float(announced)
+    return float(min(shortest * 2**attempt, longest))
 
 
 def segment(value: object) -> str:

@@ -13,9 +13,9 @@ from tests.sandbox.plugins.base.framework import (
     Field,
     Fields,
     Kind,
-    PartlyMadeError,
     PluginError,
     Resource,
+    made,
 )
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import session_of
@@ -102,15 +102,12 @@ class SpacesBucket(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         client, name = session_of(call).spaces(inputs["region"]), inputs["name"]
         _asking(f"creating bucket {name}", lambda: client.create_bucket(Bucket=name, ACL=inputs["acl"]))
-        call.wait_until(f"bucket {name}", lambda: _bucket_exists(client, name), timeout=300)
         outputs = self._names(name, inputs["region"])
-        try:
+        # Without the sub-resources, so that the next update sets them.
+        with made(name, {key: value for key, value in inputs.items() if key not in _SUBRESOURCES} | outputs):
+            call.wait_until(f"bucket {name}", lambda: _bucket_exists(client, name), timeout=300)
             _put_acl(client, name, inputs["acl"])
             self._apply(client, name, {}, inputs)
-        except PluginError as error:
-            # Without the sub-resources, so that the next update sets them.
-            made = {key: value for key, value in inputs.items() if key not in _SUBRESOURCES}
-            raise PartlyMadeError(name, made | outputs, str(error)) from error
         return name, outputs
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
@@ -125,8 +122,7 @@ class SpacesBucket(Resource):
         observed = {**self._names(name, region), **_versioning(client, name), **_lifecycle(client, name)}
         if state.get("corsRules"):
             observed["corsRules"] = _cors(client, name)
-        if not state:
-            observed |= {"acl": "private", "forceDestroy": False}
+        # The official plugin does not ask for the ACL: after an import, the next update sets it.
         return name, observed
 
     def update(self, call: Call, identifier: str, old: Properties, inputs: Properties) -> Properties:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PluginError, Resource, made
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.digitalocean.session import ApiError, act, given, session_of, set_tags
 
@@ -47,7 +47,8 @@ class Volume(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         body = given({**inputs, "name": inputs["name"].lower()}, _CREATE)
         volume = session_of(call).post("/v2/volumes", body)["volume"]
-        return volume["id"], self._state(session_of(call).get(f"/v2/volumes/{volume['id']}")["volume"])
+        with made(volume["id"], inputs):
+            return volume["id"], self._state(session_of(call).get(f"/v2/volumes/{volume['id']}")["volume"])
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         found = session_of(call).find(f"/v2/volumes/{identifier}")

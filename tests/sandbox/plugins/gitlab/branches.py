@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, PluginError, Resource, made
 from tests.sandbox.plugins.base.properties import Properties, Unknown
 from tests.sandbox.plugins.gitlab.names import ACCESS_LEVELS, camel, level_name
 from tests.sandbox.plugins.gitlab.session import ApiError, project_path, segment, session_of, split
@@ -38,8 +38,8 @@ class Branch(Resource):
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         project, name = inputs["project"], inputs["name"]
         body = {"branch": name, "ref": inputs["ref"]}
-        made = session_of(call).post(project_path(project, "repository/branches"), body)
-        return f"{project}:{name}", self._state(project, made)
+        branch = session_of(call).post(project_path(project, "repository/branches"), body)
+        return f"{project}:{name}", self._state(project, branch)
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -108,8 +108,8 @@ class BranchProtection(Resource):
             "merge_access_level": ACCESS_LEVELS[inputs["mergeAccessLevel"]],
             "allow_force_push": inputs["allowForcePush"],
         }
-        made = session.post(project_path(project, "protected_branches"), body)
-        return f"{project}:{branch}", self._state(project, made)
+        protection = session.post(project_path(project, "protected_branches"), body)
+        return f"{project}:{branch}", self._state(project, protection)
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -197,7 +197,9 @@ class RepositoryFile(Resource):
                 session_of(call).put(address, {**body, "last_commit_id": found["last_commit_id"]})
 
         self._commit(call, commit, path)
-        return f"{project}:{branch}:{path}", self._required(call, project, branch, path, inputs)
+        identifier = f"{project}:{branch}:{path}"
+        with made(identifier, inputs):
+            return identifier, self._required(call, project, branch, path, inputs)
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         project, branch, path = split(identifier, "project", "branch", "file path")

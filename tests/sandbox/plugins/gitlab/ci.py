@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, Resource
+from tests.sandbox.plugins.base.framework import Call, Failure, Field, Fields, Kind, Resource, made
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import from_api, or_none, to_api
 from tests.sandbox.plugins.gitlab.session import project_path, segment, session_of, split
@@ -45,8 +45,8 @@ class ProjectVariable(Resource):
         if inputs["hidden"]:
             # Hiding is only possible from the start, and goes with masking.
             body["masked_and_hidden"] = True
-        made = session_of(call).post(project_path(project, "variables"), body)
-        return f"{project}:{key}:{scope}", self._state(project, made)
+        variable = session_of(call).post(project_path(project, "variables"), body)
+        return f"{project}:{key}:{scope}", self._state(project, variable)
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         del state
@@ -135,9 +135,10 @@ class UserRunner(Resource):
 
     def create(self, call: Call, inputs: Properties) -> tuple[str, Properties]:
         session = session_of(call)
-        made = session.post("/user/runners", to_api(self._names, inputs))
-        identifier = str(made["id"])
-        return identifier, {**self._state(session.get(f"/runners/{identifier}")), "token": made["token"]}
+        runner = session.post("/user/runners", to_api(self._names, inputs))
+        identifier, token = str(runner["id"]), {"token": runner["token"]}
+        with made(identifier, {**inputs, **token}):
+            return identifier, {**self._state(session.get(f"/runners/{identifier}")), **token}
 
     def read(self, call: Call, identifier: str, state: Properties) -> tuple[str, Properties] | None:
         found = session_of(call).find(f"/runners/{segment(identifier)}")

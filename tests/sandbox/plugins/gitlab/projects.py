@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, PartlyMadeError, PluginError, Resource
+from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, Resource, made
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import camel, fields, from_api, or_none, own_names, to_api
 from tests.sandbox.plugins.gitlab.session import project_path, segment, session_of
@@ -193,10 +193,8 @@ class Project(Resource):
         first = {name: value for name, value in inputs.items() if name not in _ONLY_BY_CHANGE}
         project = session_of(call).post("/projects", self._body(first))
         identifier = str(project["id"])
-        try:
+        with made(identifier, {**inputs, **project_state(project)}):
             return identifier, self._complete(call, project, inputs)
-        except PluginError as error:
-            raise PartlyMadeError(identifier, {**inputs, **project_state(project)}, str(error)) from error
 
     def _complete(self, call: Call, project: Properties, inputs: Properties) -> Properties:
         path = project_path(project["id"])

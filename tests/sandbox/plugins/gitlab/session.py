@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from gitlab import Gitlab, GitlabError
 from requests import RequestException
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from tests.sandbox.plugins.base.framework import Call, PluginError
 from tests.sandbox.plugins.base.properties import Properties
@@ -64,6 +66,17 @@ class Session:
         client: Gitlab = self._clients.own
         return client
 
+    def _repeating(self) -> Retrying:
+        """What GitLab's own client does in the official plugin: it sends any request again that was too many or met an
+        error of the server, also one that changes something; but none that got no answer.
+        """
+        return Retrying(
+            retry=retry_if_exception(_worth_repeating),
+            stop=stop_after_attempt(self._retries + 1),
+            wait=_pause,
+            reraise=True,
+        )
+
     def _check_once(self) -> None:
         """The official plugin asks for the user while it is configured; this one before its first request."""
         with self._lock:
@@ -73,14 +86,14 @@ class Session:
 
     def _send(self, method: str, path: str, body: Any, query: Properties | None) -> Any:
         try:
-            response = self._client().http_request(
+            response = self._repeating()(
+                self._client().http_request,
                 method,
                 path,
                 query_data=query,
                 post_data=body,
-                # What reads may be sent again after any trouble, what changes only if it was not looked at.
-                retry_transient_errors=method == "get",
-                max_retries=min(self._retries, 5) if method == "get" else self._retries,
+                obey_rate_limit=False,
+                max_retries=0,
             )
         except GitlabError as error:
             message = str(error.error_message)
@@ -134,6 +147,17 @@ class Session:
             if error.code != 404:
                 raise
 
+    def graphql(self, query: str, variables: Properties) -> Properties:
+        """The answer to a GraphQL query: its data, and what is wrong with it, if anything.
+
+        Raises:
+            ApiError: the answer was an error.
+            PluginError: no answer.
+        """
+        url = f"{self._url.rstrip('/').removesuffix(_API)}/api/graphql"
+        answer: Properties = self.request("post", url, {"query": query, "variables": variables})
+        return answer
+
     def every(self, path: str, query: Properties | None = None) -> Iterator[Any]:
         """All items of a list, page by page."""
         page = 1
@@ -142,6 +166,16 @@ class Session:
             if len(items) < _PAGE:
                 return
             page += 1
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    status = error.response_code if isinstance(error, GitlabError) else None
+    return status is not None and (status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500)
+
+
+def _pause(attempt: RetryCallState) -> float:
+    """Seconds to wait: a little longer each time. `Retry-After` is not looked at."""
+    return 0.8 * attempt.attempt_number
 
 
 def session_of(call: Call) -> Session:

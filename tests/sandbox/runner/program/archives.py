@@ -181,7 +181,7 @@ def restore_caches(payload: Payload, variables: Variables, folder: Path, caches:
         if cache.get("policy") == "push":
             continue
         keys = [str(cache.get("key") or "default"), *map(str, cache.get("fallback_keys") or [])]
-        for key in map(variables.expand, keys):
+        for key in [*map(variables.expand, keys), *_fallback(variables, say)]:
             say(f"Checking cache for {key}...")
             file = _cache_file(caches, payload, key)
             if file.is_file():
@@ -190,6 +190,15 @@ def restore_caches(payload: Payload, variables: Variables, folder: Path, caches:
                 say("Successfully extracted cache")
                 break
             say("WARNING: file does not exist")
+
+
+def _fallback(variables: Variables, say: Say) -> list[str]:
+    """The key that a variable names. It must not be one of those that belong to protected refs."""
+    key = variables.get("CACHE_FALLBACK_KEY")
+    if key.rstrip(". ").endswith("-protected"):
+        say(f'WARNING: CACHE_FALLBACK_KEY "{key}" not allowed to end in "-protected"')
+        return []
+    return [key] if key else []
 
 
 def save_caches(payload: Payload, variables: Variables, folder: Path, caches: Path, say: Say, *, success: bool) -> None:

@@ -22,7 +22,7 @@ from .configuration import Table, short_token
 from .images import ImageError, Images, as_list, is_allowed
 from .payload import Image, Payload, Variables, image_of_service
 from .script import DETECT_SHELL
-from .volumes import Volumes
+from .volumes import Volumes, prefix_of
 
 Say = Callable[[str], None]
 SCRIPT = "/gitlab-runner-script"
@@ -34,13 +34,14 @@ MANAGED = "com.gitlab.gitlab-runner.managed"
 class Executor:
     """Volumes, services and the build container of one job; a context that removes all but the volumes."""
 
-    def __init__(self, runner: Table, payload: Payload, slot: int, say: Say) -> None:
+    def __init__(self, runner: Table, payload: Payload, slot: int, system_id: str, say: Say) -> None:
         self._settings: Table = runner.get("docker", {})
         self._runner, self._payload, self._say = runner, payload, say
         self._engine = docker.DockerClient(
             base_url=self._settings.get("host") or "unix:///var/run/docker.sock", timeout=ENGINE_PATIENCE
         )
         self.name = f"runner-{short_token(str(runner.get('token', '')))}-project-{payload.project_id}-concurrent-{slot}"
+        self._volumes = prefix_of(str(runner.get("token", "")), system_id, payload.project_id, slot)
         self._unique = f"{self.name}-{hashlib.sha256(secrets.token_bytes(8)).hexdigest()[:16]}"
         self._labels = {
             MANAGED: "true",
@@ -56,7 +57,9 @@ class Executor:
         self._build = ""
 
     def __enter__(self) -> Executor:
-        self.volumes = Volumes(self._engine, self._runner, self.name, {MANAGED: "true"})
+        self.volumes = Volumes(
+            self._engine, self._runner, self._volumes, self._labels, protected=self._payload.protected
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from .sources import SourcesError, get_sources, inside
 from .trace import GREEN, RED, YELLOW, Masker, Trace
 
 AFTER_SCRIPT_TIMEOUT = 300.0
+JOB_CLEANUP = "FF_ENABLE_JOB_CLEANUP"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Job:
 
     def _outcome(self) -> Outcome:
         try:
-            with Executor(self._runner, self._payload, self._slot, self._trace.line) as executor:
+            system_id = self._coordinator.system_id
+            with Executor(self._runner, self._payload, self._slot, system_id, self._trace.line) as executor:
                 return self._steps(executor)
         except ImageError as error:
             reason = "runner_configuration_error" if isinstance(error, PolicyError) else "image_pull_failure"
@@ -127,6 +130,14 @@ class Job:
         if self.stop.event.is_set():
             return self._stopped()
         self._folders(executor)
+        try:
+            return self._stages(executor)
+        finally:
+            with trace.section("cleanup_file_variables", "Cleaning up project directory and file based variables"):
+                self._clean_up(executor)
+
+    def _stages(self, executor: Executor) -> Outcome:
+        trace = self._trace
         with trace.section("get_sources", "Getting source from Git repository"):
             get_sources(self._payload, self._variables, self._folder, self._coordinator.tls_ca_file, trace.line)
             self._write_files(executor)
@@ -158,6 +169,20 @@ class Job:
             (folder / name).unlink(missing_ok=True)
             (folder / name).write_text(value)
             (folder / name).chmod(0o666)
+
+    def _clean_up(self, executor: Executor) -> None:
+        """Remove variables of kind `file`; with the feature flag also what the job leaves in the project's folder.
+
+        The real runner keeps what git knows; the clone is new for every job here.
+        """
+        builds = executor.volumes.host_folder(executor.volumes.builds_folder)
+        if builds is not None:
+            folder = inside(builds, f"{self._payload.project}.tmp")
+            for name in self._variables.file_values():
+                (folder / name).unlink(missing_ok=True)
+        flags = self._runner.get("feature_flags") or {}
+        if self._variables.flag(JOB_CLEANUP) or flags.get(JOB_CLEANUP):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _scripts(self, executor: Executor) -> Outcome:
         outcome = SUCCESS

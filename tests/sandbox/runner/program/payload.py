@@ -119,6 +119,16 @@ class Payload:
             information.get("project_full_path") or self._given("CI_PROJECT_PATH") or f"project-{self.project_id}"
         )
 
+    @property
+    def protected(self) -> bool:
+        """Whether the job's volumes are those of protected refs: because of its ref, or of one of its caches.
+
+        GitLab gives a maintainer's caches the suffix as well (`executors/docker/volume.go`).
+        """
+        said = self.git.get("protected")
+        ref = self._given("CI_COMMIT_REF_PROTECTED") == "true" if said is None else bool(said)
+        return ref or any(str(cache.get("key", "")).endswith("-protected") for cache in self.cache)
+
     def _given(self, name: str) -> str:
         return next((str(v.get("value", "")) for v in self.body.get("variables") or [] if v.get("key") == name), "")
 

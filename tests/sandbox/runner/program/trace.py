@@ -28,7 +28,7 @@ GREEN, YELLOW, RED, BOLD, RESET = "\x1b[32;1m", "\x1b[0;33m", "\x1b[31;1m", "\x1
 class Masker:
     """Replaces secrets in a stream. Holds back the end of what came in, for it may be the beginning of a secret."""
 
-    secrets: Sequence[str]
+    secrets: Sequence[str] = field(repr=False)
     prefixes: Sequence[str] = ()
     _held: bytes = field(default=b"", init=False)
 

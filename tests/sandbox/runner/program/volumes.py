@@ -18,10 +18,13 @@ class Volumes:
 
     An entry without a host's part becomes a volume that keeps its content for later jobs of the same project in the
     same slot; job and services of one job share it. The folder of builds is such a volume unless an entry holds it.
+    Jobs of protected refs have volumes of their own, so that no other job can leave anything for them there.
     """
 
-    def __init__(self, engine: docker.DockerClient, runner: Table, prefix: str, labels: dict[str, str]) -> None:
-        self._engine, self._prefix, self._labels = engine, prefix, labels
+    def __init__(
+        self, engine: docker.DockerClient, runner: Table, prefix: str, labels: dict[str, str], *, protected: bool
+    ) -> None:
+        self._engine, self._prefix, self._labels, self._protected = engine, prefix, labels, protected
         settings: Table = runner.get("docker", {})
         self.builds_folder = str(runner.get("builds_dir") or BUILDS)
         self.caches_folder = str(runner.get("cache_dir") or CACHE)
@@ -45,14 +48,20 @@ class Volumes:
         if ":" in entry:
             source = entry.partition(":")[0]
             if not source.startswith("/"):
-                self._make(source)
+                self._engine.api.create_volume(source)
             return entry
         name = f"{self._prefix}-cache-{hashlib.md5(entry.encode(), usedforsecurity=False).hexdigest()}"
-        self._make(name)
+        name += "-protected" if self._protected else ""
+        about = {"destination": entry, "protected": str(self._protected).lower(), "reusable": "true", "type": "cache"}
+        labels = {f"com.gitlab.gitlab-runner.{key}": value for key, value in about.items()}
+        self._engine.api.create_volume(name, labels=self._labels | labels)
         return f"{name}:{entry}:rw"
 
-    def _make(self, name: str) -> None:
-        self._engine.api.create_volume(name, labels=self._labels)
+
+def prefix_of(token: str, system_id: str, project_id: int, slot: int) -> str:
+    """What names of volumes begin with (`ProjectRealUniqueName` in the runner's `common/build.go`)."""
+    whole = f"{token}-{system_id}-{project_id}-{slot}"
+    return f"runner-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
 def _inside(entry: str) -> str:

@@ -1,4 +1,7 @@
-"""Artifacts: upload and download by runners, download by users."""
+"""Artifacts: upload and download by runners, download by users, and by jobs with their own token.
+
+Community Edition lets a job's token download; Enterprise Edition asks for a Premium license.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,21 @@ from starlette.routing import Route
 from ..ci import keywords, progress, storage
 from ..ci.documents import ConfigurationError
 from ..core import access, db, job_tokens, settings
+from ..core.auth import Principal
 from ..core.config import Config
 from ..core.errors import ApiError, forbidden, not_found
 from .call import Call, no_content, route
-from .lookup import find_job, find_project
+from .lookup import find_job, find_project, find_project_by_job
 from .protocol import owner
 
 MEBIBYTE = 1024 * 1024
+#: Least access for what a job left, by its `artifacts:access`; nobody has more than an owner.
+LEAST = {
+    "all": 0,
+    "developer": access.DEVELOPER,
+    "maintainer": access.MAINTAINER,
+    "none": access.OWNER + 1,
+}
 
 
 async def upload(request: Request) -> Response:
@@ -115,12 +126,22 @@ def delete(call: Call) -> Response:
 
 
 def _job(call: Call) -> db.Row:
-    project, _ = find_project(call, access.REPORTER)
-    return find_job(call, project)
+    project, who = find_project_by_job(call, access.REPORTER)
+    job = find_job(call, project)
+    _require_access(call, project, who, job)
+    return job
+
+
+def _require_access(call: Call, project: db.Row, who: Principal | None, job: db.Row) -> None:
+    """Refuse what `artifacts:access` refuses. It is of no concern to later jobs of the pipeline: they get all."""
+    said = json.loads(job["options"]).get("artifacts") or {}
+    wanted = said.get("access") or ("developer" if said.get("public") is False else "all")
+    if access.project_level(call.connection, who, project) < LEAST[wanted]:
+        raise forbidden()
 
 
 def _latest(call: Call) -> db.Row:
-    project, _ = find_project(call, access.REPORTER)
+    project, who = find_project_by_job(call, access.REPORTER)
     call.require("job")
     job = db.one(
         call.connection,
@@ -133,6 +154,7 @@ def _latest(call: Call) -> db.Row:
     )
     if job is None:
         raise not_found()
+    _require_access(call, project, who, job)
     return job
 
 

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -115,9 +116,9 @@ Handler = Callable[[Call], Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def created(body: Any) -> Response:
-    """201 with what was made."""
-    return JSONResponse(body, 201)
+def created(body: Any, background: BackgroundTask | None = None) -> Response:
+    """201 with what was made; `background` is done after the response was sent."""
+    return JSONResponse(body, 201, background=background)
 
 
 def accepted() -> Response:

@@ -11,7 +11,8 @@ from ..ci import actions, progress, storage, views
 from ..core import access, db, job_tokens
 from ..core.errors import forbidden, not_found, unauthorized
 from .call import Call, created, open_route, page, route
-from .lookup import find_building_project, find_job
+from .lookup import find_building_project, find_job, require_running
+from .pipelines import may_set_variables
 
 
 def listing(call: Call) -> Response:
@@ -41,7 +42,7 @@ def log(call: Call) -> Response:
 def cancel(call: Call) -> Response:
     """Stop a job."""
     call.user()
-    row = _find(call, access.DEVELOPER)
+    row = _changeable(call, access.DEVELOPER)
     actions.cancel_job(call.connection, row)
     return created(_again(call, row["id"]))
 
@@ -49,16 +50,18 @@ def cancel(call: Call) -> Response:
 def retry(call: Call) -> Response:
     """Run a job again that has ended."""
     who = call.user()
-    row = _find(call, access.DEVELOPER)
+    row = _changeable(call, access.DEVELOPER)
     return created(_again(call, actions.retry_job(call.connection, row, who.user["id"])))
 
 
 def play(call: Call) -> dict[str, Any]:
     """Start a job that waits for somebody to do so."""
     who = call.user()
-    row = _find(call, access.DEVELOPER)
+    row = _changeable(call, access.DEVELOPER)
     given = call.params.get("job_variables_attributes") or []
     if given:
+        if not may_set_variables(*find_building_project(call, access.DEVELOPER)):
+            raise forbidden()
         own = json.loads(row["variables"])
         own |= {str(entry["key"]): {"value": str(entry["value"]), "expand": True} for entry in given}
         call.connection.execute("UPDATE ci_jobs SET variables = ? WHERE id = ?", (json.dumps(own), row["id"]))
@@ -69,7 +72,7 @@ def play(call: Call) -> dict[str, Any]:
 def erase(call: Call) -> Response:
     """Remove log and artifacts of a job that has ended."""
     call.user()
-    row = _find(call, access.MAINTAINER)
+    row = _changeable(call, access.MAINTAINER)
     progress.lock(call.connection)
     if row["status"] not in progress.FINISHED or row["erased_at"]:
         raise forbidden("Job is not erasable!")
@@ -91,6 +94,15 @@ def itself(call: Call) -> dict[str, Any]:
 def _find(call: Call, least: int) -> db.Row:
     project, _ = find_building_project(call, least)
     return find_job(call, project)
+
+
+def _changeable(call: Call, least: int) -> db.Row:
+    project, level = find_building_project(call, least)
+    row = find_job(call, project)
+    pipeline = db.one(call.connection, "SELECT * FROM ci_pipelines WHERE id = ?", row["pipeline_id"])
+    if pipeline is not None:
+        require_running(call, project, level, pipeline)
+    return row
 
 
 def _present(call: Call, row: db.Row) -> dict[str, Any]:

@@ -5,8 +5,9 @@ Callers who may not see it get 404; those who may, but lack the access level, ge
 
 from __future__ import annotations
 
-from ..core import access, db, namespaces, projects
-from ..core.errors import forbidden, not_found
+from ..core import access, db, merge_requests, namespaces, projects, protection
+from ..core.auth import Principal
+from ..core.errors import ApiError, forbidden, not_found
 from .call import Call
 
 
@@ -38,6 +39,45 @@ def find_building_project(call: Call, least: int) -> tuple[db.Row, int]:
     if projects.options(project)["builds_access_level"] == "disabled":
         raise forbidden()
     return project, level
+
+
+def find_project_by_job(call: Call, least: int) -> tuple[db.Row, Principal | None]:
+    """The project, and who asks. Also a running job of the same project may, in the name of its user."""
+    job = call.job()
+    if job is None:
+        return find_project(call, least)[0], call.who
+    row = projects.find(call.connection, call.path("id"))
+    if row is None or row["id"] != job.project["id"]:
+        raise not_found("Project")
+    who = Principal(job.user, frozenset({"read_api"}))
+    access.require_level(access.project_level(call.connection, who, row), least, who, row, "Project")
+    return row, who
+
+
+def find_merge_request(call: Call, project: db.Row, who: Principal | None) -> db.Row:
+    """The merge request, for somebody who may see those of the project."""
+    least = access.REPORTER if project["visibility"] == "private" else 0
+    row = merge_requests.find(call.connection, project["id"], call.path("iid"))
+    if row is None:
+        raise record_not_found()
+    if projects.options(project)["merge_requests_access_level"] == "disabled":
+        raise forbidden()
+    if access.project_level(call.connection, who, project) < least:
+        raise forbidden()
+    return row
+
+
+def record_not_found() -> ApiError:
+    """There is no such record; GitLab writes it like this where the database says so."""
+    return ApiError(404, {"message": "404 Not found"})
+
+
+def require_running(call: Call, project: db.Row, level: int, pipeline: db.Row) -> None:
+    """Forbid changing what runs for a protected branch or tag to those who may not change that itself."""
+    admin = call.user().admin
+    ref, tag = pipeline["ref"], bool(pipeline["tag"])
+    if not protection.may_run(call.connection, project, level, admin, ref=ref, tag=tag):
+        raise forbidden()
 
 
 def find_job(call: Call, project: db.Row) -> db.Row:

@@ -11,7 +11,7 @@ from ..ci import actions, pipelines, progress, storage, views
 from ..core import access, db, events, projects, repositories
 from ..core.errors import ApiError, forbidden, missing, not_found
 from .call import Call, created, no_content, page, route
-from .lookup import find_building_project
+from .lookup import find_building_project, require_running
 
 STATUSES = (
     "created", "waiting_for_resource", "preparing", "pending", "running", "success", "failed", "canceled", "canceling",
@@ -83,7 +83,7 @@ def create(call: Call) -> Response:
     if sha is None:
         raise _refused("Reference not found")
     given = _variables(call)
-    if given and level < OVERRIDE[projects.options(project)["ci_pipeline_variables_minimum_override_role"]]:
+    if given and not may_set_variables(project, level):
         raise _refused("Insufficient permissions to set pipeline variables")
     start = pipelines.Start(project, who.user, f"{kind}{name}", sha, events.NO_COMMIT, "api", given)
     row, reason = pipelines.create(call.connection, call.config, start)
@@ -96,7 +96,7 @@ def create(call: Call) -> Response:
 def retry(call: Call) -> Response:
     """Run again what failed or was canceled in a pipeline, and what was left out because of it."""
     who = call.user()
-    row = _find(call, access.DEVELOPER)
+    row = _changeable(call)
     actions.retry_pipeline(call.connection, row, who.user["id"])
     return created(_full(call, pipelines.find(call.connection, row["id"])))
 
@@ -104,7 +104,7 @@ def retry(call: Call) -> Response:
 def cancel(call: Call) -> dict[str, Any]:
     """Stop all jobs of a pipeline."""
     call.user()
-    row = _find(call, access.DEVELOPER)
+    row = _changeable(call)
     actions.cancel_pipeline(call.connection, row)
     return _full(call, pipelines.find(call.connection, row["id"]))
 
@@ -142,6 +142,18 @@ def bridges(call: Call) -> Response:
     """Jobs that start other pipelines: there are none here."""
     _find(call, access.REPORTER)
     return page(call, [])
+
+
+def may_set_variables(project: db.Row, level: int) -> bool:
+    """Whether somebody with this access may give variables to a pipeline or a job that they start."""
+    return level >= OVERRIDE[projects.options(project)["ci_pipeline_variables_minimum_override_role"]]
+
+
+def _changeable(call: Call) -> db.Row:
+    row = _find(call, access.DEVELOPER)
+    project, level = find_building_project(call, access.DEVELOPER)
+    require_running(call, project, level, row)
+    return row
 
 
 def _find(call: Call, least: int) -> db.Row:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, commits, db, images, namespaces, projects, protection, repositories, settings
+from ..core import access, commits, db, images, namespaces, patterns, projects, protection, repositories, settings
 from ..core.auth import Principal
 from ..core.errors import ApiError, forbidden, missing, not_found, rejected
 from .call import Call, accepted, created, page, route
@@ -29,6 +29,8 @@ POLICY: dict[str, tuple[object, ...]] = {
     "older_than": (None, "7d", "14d", "30d", "60d", "90d"),
     "keep_n": (None, 1, 5, 10, 25, 50, 100),
 }
+#: `app/models/project.rb` and the columns of the policy.
+LONGEST_DESCRIPTION, LONGEST_PATTERN = 2000, 255
 
 
 def listing(call: Call) -> Response:
@@ -70,7 +72,7 @@ def create(call: Call) -> Response:
         path=path,
         full_path=full_path,
         name=name,
-        description=call.text("description"),
+        description=_description(call, None),
         visibility=call.choice("visibility", namespaces.VISIBILITIES, "private"),
         default_branch=call.text("default_branch"),
         options=json.dumps(_options(call)),
@@ -86,6 +88,8 @@ def create(call: Call) -> Response:
 def _begin(call: Call, who: Principal, row: db.Row) -> None:
     """Make the repository; with `initialize_with_readme` also its first commit, which starts no pipeline."""
     branch = row["default_branch"] or settings.read(call.connection)["default_branch_name"] or "main"
+    if not repositories.valid_ref(f"{repositories.BRANCHES}{branch}"):
+        raise rejected("base", "Failed to create repository")
     call.connection.execute("UPDATE projects SET default_branch = ? WHERE id = ?", (branch, row["id"]))
     repositories.remove(call.config, row["id"])  # Left by one that was not finished.
     repositories.ensure(call.config, row["id"], branch)
@@ -120,7 +124,7 @@ def update(call: Call) -> dict[str, Any]:
         "UPDATE projects SET name = ?, description = ?, visibility = ?, default_branch = ?, options = ? WHERE id = ?",
         (
             call.text("name", row["name"]),
-            call.text("description", row["description"]),
+            _description(call, row["description"]),
             call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]),
             branch,
             json.dumps(json.loads(row["options"]) | _options(call, json.loads(row["options"]))),
@@ -219,6 +223,13 @@ def _option(call: Call, name: str) -> Any:
     return call.words(name) if isinstance(default, list) else call.params[name]
 
 
+def _description(call: Call, default: str | None) -> str | None:
+    text = call.text("description", default)
+    if text is not None and len(text) > LONGEST_DESCRIPTION:
+        raise rejected("description", f"is too long (maximum is {LONGEST_DESCRIPTION} characters)")
+    return text
+
+
 def _policy(given: dict[str, Any]) -> dict[str, Any]:
     """The cleanup policy; the name of old and the name of today of the pattern are the same."""
     chosen: dict[str, Any] = {}
@@ -237,6 +248,14 @@ def _policy(given: dict[str, Any]) -> dict[str, Any]:
             raise rejected(f"container_expiration_policy.{name}", "is not included in the list")
     if chosen.get("enabled") and chosen.get("name_regex", ".*") in (None, ""):
         raise rejected("container_expiration_policy.name_regex", "can't be blank")
+    for name in ("name_regex", "name_regex_keep"):
+        text = str(chosen.get(name) or "")
+        if len(text) > LONGEST_PATTERN:
+            raise rejected(
+                f"container_expiration_policy.{name}", f"is too long (maximum is {LONGEST_PATTERN} characters)"
+            )
+        if chosen.get("enabled") and (wrong := patterns.problem(text)):
+            raise rejected(f"container_expiration_policy.{name}", f"not valid RE2 syntax: {wrong}")
     return chosen
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..ci import payload, progress, runners, storage
+from ..ci import environment_actions, merging, payload, progress, runners, storage
 from ..core import db, job_tokens, registration
 from ..core.auth import client_address
 from ..core.config import Config
@@ -112,6 +112,9 @@ def update_job(call: Call) -> Response:
             reason = "unknown_failure"
         call.connection.execute("UPDATE ci_jobs SET seen_at = ? WHERE id = ?", (db.now(), job["id"]))
         progress.finish(call.connection, job, state, reason, code)
+        environment_actions.follow_job(call.connection, call.config, job["id"])
+        merging.auto_cancel_on_failure(call.connection, job["pipeline_id"])
+        merging.follow_pipeline(call.connection, call.config, job["pipeline_id"])
         return _told(state, 200)
     call.connection.execute("UPDATE ci_jobs SET seen_at = ? WHERE id = ?", (db.now(), job["id"]))
     return _told(job["status"], 200)

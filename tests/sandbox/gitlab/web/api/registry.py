@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, db, projects
+from ..core import access, container_protection, db, projects
 from ..core.auth import Principal
 from ..core.cleanup import Policy, clean
 from ..core.config import Registry
@@ -40,8 +40,10 @@ def get(call: Call) -> dict[str, Any]:
 
 def delete(call: Call) -> Response:
     """Remove a repository with all its tags."""
-    _, row = _repository(call, access.MAINTAINER)
+    project, row = _repository(call, access.MAINTAINER)
     with _client(call, row) as client:
+        if client.tags() and not container_protection.may_delete_all(call.connection, project, _caller(call)):
+            raise forbidden()
         for tag in client.tags():
             client.delete_tag(tag)
     call.connection.execute("DELETE FROM container_repositories WHERE id = ?", (row["id"],))
@@ -67,7 +69,9 @@ def tag(call: Call) -> dict[str, Any]:
 
 def delete_tag(call: Call) -> Response:
     """Remove one tag."""
-    _, row = _repository(call, access.DEVELOPER)
+    project, row = _repository(call, access.DEVELOPER)
+    if not container_protection.may_delete_tag(call.connection, project, _caller(call), call.path("tag")):
+        raise forbidden()
     with _client(call, row) as client:
         if not client.delete_tag(call.path("tag")):
             raise not_found("Tag")
@@ -76,13 +80,21 @@ def delete_tag(call: Call) -> Response:
 
 def delete_tags(call: Call) -> Response:
     """Remove tags by pattern, as the cleanup policy does: never `latest`, nor the newest `keep_n`."""
-    _, row = _repository(call, access.MAINTAINER)
+    project, row = _repository(call, access.MAINTAINER)
     pattern = call.text("name_regex_delete") or call.text("name_regex")
     if not pattern:
         words = "name_regex_delete, name_regex are missing, at least one parameter must be provided"
         raise ApiError(400, {"error": words})
     policy = Policy(
-        pattern, call.text("name_regex_keep") or "", call.integer("keep_n", 0), _age(call.text("older_than"))
+        pattern,
+        call.text("name_regex_keep") or "",
+        call.integer("keep_n", 0),
+        _age(call.text("older_than")),
+        tuple(
+            (container_protection.denied_tags(call.connection, project, _caller(call), ["delete"]) or {}).get(
+                "delete", []
+            )
+        ),
     )
     try:
         with _client(call, row) as client:
@@ -115,6 +127,12 @@ def _project(call: Call, least: int) -> tuple[db.Row, int]:
     if projects.options(row)["container_registry_access_level"] == "disabled":
         raise not_found()
     return row, level
+
+
+def _caller(call: Call) -> Principal:
+    """The user, or the one in whose name a job asks."""
+    job = call.job()
+    return Principal(job.user, frozenset()) if job else call.user()
 
 
 def _project_of_job(call: Call, job: JobToken) -> db.Row:

@@ -99,7 +99,7 @@ def create_branch(call: Call) -> Response:
     name, start = call.text("branch") or "", call.text("ref") or ""
     if name in repositories.branches(call.config, project["id"]):
         raise ApiError(400, {"message": "Branch already exists"})
-    if not commits.check_name(call.config, project["id"], f"{repositories.BRANCHES}{name}"):
+    if not commits.check_name(f"{repositories.BRANCHES}{name}"):
         raise ApiError(400, {"message": "Branch name is invalid"})
     sha = repositories.resolve(call.config, project["id"], start)
     if sha is None:
@@ -148,7 +148,7 @@ def create_tag(call: Call) -> Response:
         raise ApiError(400, {"message": "You are not allowed to create this tag as it is protected."})
     if name in repositories.tags(call.config, project["id"]):
         raise ApiError(400, {"message": f"Tag {name} already exists"})
-    if not commits.check_name(call.config, project["id"], f"{repositories.TAGS}{name}"):
+    if not commits.check_name(f"{repositories.TAGS}{name}"):
         raise ApiError(400, {"message": "Tag name invalid"})
     sha = repositories.resolve(call.config, project["id"], start)
     if sha is None:

@@ -15,6 +15,8 @@ from .call import Call, created, no_content, page, route
 from .lookup import find_group, find_project
 
 SHORTEST_TIMEOUT = 600
+#: `app/models/ci/runner.rb`.
+LONGEST_TEXT, MOST_TAGS = 1024, 50
 STATES = ("online", "offline", "stale", "never_contacted", "active", "paused")
 
 
@@ -264,13 +266,19 @@ def attributes(call: Call, new: bool, locked: bool = True) -> dict[str, Any]:
     for name in ("description", "maintenance_note"):
         if new or name in call.params:
             values[name] = call.text(name)
+            if len(values[name] or "") > LONGEST_TEXT:
+                raise ApiError(400, {"message": {name: [f"is too long (maximum is {LONGEST_TEXT} characters)"]}})
     for name, default in (("paused", False), ("locked", new and locked), ("run_untagged", True)):
         if new or name in call.params:
             values[name] = int(bool(call.flag(name, default)))
     if "active" in call.params and "paused" not in call.params:
         values["paused"] = int(not call.flag("active"))
     if new or "tag_list" in call.params:
-        values["tags"] = json.dumps(sorted(dict.fromkeys(call.words("tag_list") or [])))
+        tags = sorted(dict.fromkeys(call.words("tag_list") or []))
+        if len(tags) > MOST_TAGS:
+            wrong = f"Too many tags specified. Please limit the number of tags to {MOST_TAGS}"
+            raise ApiError(400, {"message": {"tags_list": [wrong]}})
+        values["tags"] = json.dumps(tags)
     if new or "access_level" in call.params:
         values["access_level"] = call.choice("access_level", runners.LEVELS, "not_protected")
     if new or "maximum_timeout" in call.params:

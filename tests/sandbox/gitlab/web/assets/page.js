@@ -51,6 +51,8 @@ async function copy(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-copy]");
   if (button) copy(button);
+  const question = event.target.closest("button[data-confirm]")?.dataset.confirm;
+  if (question && !window.confirm(question)) event.preventDefault();
 });
 
 setTimeout(renew, INTERVAL);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core import db
 from ..core.errors import ApiError, forbidden
-from . import progress
+from . import deployments, progress
 
 
 def retry_pipeline(connection: db.Connection, pipeline: db.Row, user_id: int) -> None:
@@ -31,6 +31,8 @@ def retry_job(connection: db.Connection, job: db.Row, user_id: int) -> int:
     progress.lock(connection)
     if job["retried"] or job["status"] not in ("success", "failed", "canceled"):
         raise forbidden("Job is not retryable")
+    if deployments.outdated(connection, job):
+        raise forbidden()
     identity = progress.copy(connection, job, user_id=user_id)
     _revive_later(connection, job)
     progress.advance(connection, job["pipeline_id"])
@@ -42,6 +44,8 @@ def play_job(connection: db.Connection, job: db.Row, user_id: int) -> None:
     progress.lock(connection)
     if job["status"] not in ("manual", "scheduled"):
         raise ApiError(400, {"message": "400 Bad request - Unplayable Job"})
+    if deployments.outdated(connection, job):
+        raise forbidden()
     progress.enqueue(connection, job["id"], user_id)
     _revive_later(connection, job)
     progress.advance(connection, job["pipeline_id"])

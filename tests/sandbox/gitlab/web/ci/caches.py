@@ -25,13 +25,16 @@ def resolve_keys(caches: list[dict[str, Any]], read: Callable[[str], str | None]
     return found
 
 
-def for_runner(caches: list[dict[str, Any]], values: Mapping[str, str], protected: bool) -> list[dict[str, Any]]:
-    """Caches as a runner gets them. Protected branches have their own, so that no other branch can put things there."""
+def for_runner(caches: list[dict[str, Any]], values: Mapping[str, str], protected: bool | None) -> list[dict[str, Any]]:
+    """Caches as a runner gets them. Those of protected refs and of maintainers are `protected`: nobody else can put
+    things there (https://docs.gitlab.com/ci/caching/#cache-key-names). `None`: the project's caches are not separate.
+    """
     found = []
     for number, cache in enumerate(caches):
         text = expand(cache.get("key") or "default", values) or "default"
         key = f"{number}_{text}" if len(caches) > 1 and text == "default" else text
-        suffix = "" if cache.get("unprotect") else "-protected" if protected else "-non_protected"
+        suffix = "-protected" if protected and not cache.get("unprotect") else "-non_protected"
+        suffix = "" if protected is None else suffix
         found.append(
             {
                 "key": f"{key}{suffix}",

@@ -37,6 +37,8 @@ class Context:
     predefined: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
+    #: What has changed since a branch, tag or commit; nothing when there is none of that name.
+    changes_since: Callable[[str], list[str] | None] = lambda _: None
 
     def with_variables(self, variables: Mapping[str, str]) -> Context:
         """The same with more variables of the file."""
@@ -87,10 +89,13 @@ def expand_all(variables: Mapping[str, str]) -> dict[str, str]:
     return done
 
 
-def choose(rules: list[Document], context: Context) -> Document | None:
-    """The first rule that holds."""
+def choose(rules: list[Document], context: Context, name: str) -> Document | None:
+    """The first rule that holds. Raises `ConfigurationError` for one that cannot be decided, with whose rule it is."""
     known = context.known()
-    return next((rule for rule in rules if _holds(rule, context, known)), None)
+    try:
+        return next((rule for rule in rules if _holds(rule, context, known)), None)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"Failed to parse rule for {name}: {error}") from None
 
 
 def applies(job: Document, context: Context) -> bool:
@@ -105,13 +110,23 @@ def applies(job: Document, context: Context) -> bool:
 def _holds(rule: Document, context: Context, known: dict[str, str]) -> bool:
     if "if" in rule and not expressions.evaluate(str(rule["if"]), known):
         return False
-    if "changes" in rule and not _changed(keywords.paths("changes", rule["changes"]), context, known):
+    if "changes" in rule and not _rule_changed(rule["changes"], context, known):
         return False
     if "exists" in rule:
         patterns = [expand(path, known) for path in keywords.paths("exists", rule["exists"])]
         present = context.files.paths()
         return any(match_paths(pattern, present) for pattern in patterns)
     return True
+
+
+def _rule_changed(said: object, context: Context, known: dict[str, str]) -> bool:
+    patterns = keywords.paths("changes", said)
+    if not isinstance(said, dict) or "compare_to" not in said:
+        return _changed(patterns, context, known)
+    changed = context.changes_since(expand(str(said["compare_to"]), known))
+    if changed is None:
+        raise ConfigurationError("rules:changes:compare_to is not a valid ref")
+    return any(match_paths(expand(pattern, known), changed) for pattern in patterns)
 
 
 def _changed(patterns: list[str], context: Context, known: dict[str, str]) -> bool:
@@ -149,6 +164,8 @@ def _is_ref(entry: str, context: Context) -> bool:
         return context.tag
     if name in SOURCES:
         return context.source == SOURCES[name]
+    if context.source == "merge_request_event":
+        return False
     expression = expressions.pattern(name)
     if expression is not None:
         return expression.search(context.ref) is not None

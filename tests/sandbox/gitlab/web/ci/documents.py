@@ -144,15 +144,10 @@ def _included(entry: Any, files: Files, variables: dict[str, str]) -> list[str]:
         entry = {"remote" if "://" in entry else "local": entry}
     if not isinstance(entry, dict):
         raise ConfigurationError("include config should be an array of hashes or strings")
-    if "local" not in entry:
-        kind = ", ".join(sorted(set(entry) - {"rules"}))
+    kind = ", ".join(sorted(set(entry) - {"rules", "local"}))
+    if "local" not in entry or kind:
         raise ConfigurationError(f"include: this stand-in supports only `local`, not `{kind}`")
-    for rule in entry.get("rules", [{}]):
-        if "if" not in rule or expressions.evaluate(str(rule["if"]), variables):
-            if rule.get("when") == "never":
-                return []
-            break
-    else:
+    if not _wanted(entry.get("rules"), files, variables):
         return []
     path = re.sub(r"\$\{?(\w+)\}?", lambda match: variables.get(match[1], ""), str(entry["local"])).removeprefix("/")
     if not path.endswith((".yml", ".yaml")):
@@ -163,6 +158,27 @@ def _included(entry: Any, files: Files, variables: dict[str, str]) -> list[str]:
             raise ConfigurationError(f"Local file `{path}` does not exist!")
         return sorted(found)
     return [path]
+
+
+def _wanted(rules: Any, files: Files, variables: dict[str, str]) -> bool:
+    """Whether the first rule that holds, if there are any, includes the file."""
+    if rules is None:
+        return True
+    for rule in rules if isinstance(rules, list) else [rules]:
+        if not isinstance(rule, dict):
+            raise ConfigurationError("include:rules:rule config should be a hash")
+        unknown = ", ".join(sorted(set(rule) - {"if", "exists", "when"}))
+        if unknown:
+            raise ConfigurationError(
+                f"include:rules: this stand-in supports `if`, `exists` and `when`, not `{unknown}`"
+            )
+        if "if" in rule and not expressions.evaluate(str(rule["if"]), variables):
+            continue
+        present, wanted = files.paths() if "exists" in rule else [], rule.get("exists", [])
+        if "exists" in rule and not any(match_paths(str(pattern), present) for pattern in wanted):
+            continue
+        return bool(rule.get("when") != "never")
+    return False
 
 
 def _dereference(value: Any, document: Document) -> tuple[Any, bool]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..core import environments
 from . import expressions
 from .documents import ConfigurationError, Document
 
@@ -14,6 +15,7 @@ RESERVED = {"after_script", "before_script", "cache", "image", "include", "servi
 #: These are keywords, unless what they say is a job.
 SECTIONS = {"default", "workflow"}
 LONGEST_NAME = 255
+MAXIMUM_PATHS = 50
 DEFAULTS = {
     "after_script", "artifacts", "before_script", "cache", "hooks", "id_tokens", "image", "interruptible", "retry",
     "services", "tags", "timeout",
@@ -24,12 +26,23 @@ JOB = DEFAULTS | {
     "when",
 }  # fmt: skip
 #: There are such in GitLab; this stand-in does nothing for them, and says so rather than leave them out.
-NOT_SUPPORTED = {"trigger", "release", "secrets", "run", "identity", "inputs", "dast_configuration", "pages"}
+NOT_SUPPORTED = {
+    "trigger", "release", "secrets", "run", "identity", "inputs", "dast_configuration", "pages", "publish", "id_tokens",
+}  # fmt: skip
 RULE = {
     "if", "changes", "exists", "when", "allow_failure", "variables", "needs", "interruptible", "start_in",
     "auto_cancel",
 }  # fmt: skip
 WHENS = ("on_success", "on_failure", "always", "manual", "delayed", "never")
+AUTO_CANCEL = {"on_new_commit": ("conservative", "interruptible", "none"), "on_job_failure": ("none", "all")}
+ACCESSES = ("none", "developer", "all", "maintainer")
+REPORTS = {
+    "junit", "api_fuzzing", "codequality", "sast", "dependency_scanning", "container_scanning", "dast",
+    "cluster_image_scanning", "performance", "browser_performance", "load_performance", "license_scanning", "metrics",
+    "lsif", "dotenv", "terraform", "accessibility", "coverage_fuzzing", "coverage_report", "secret_detection",
+    "requirements", "requirements_v2", "cyclonedx", "annotations", "repository_xray", "sarif",
+}  # fmt: skip
+ACTIONS = ("start", "stop", "prepare", "verify", "access")
 RETRY_WHENS = (
     "always", "unknown_failure", "script_failure", "api_failure", "stuck_or_timeout_failure", "runner_system_failure",
     "runner_unsupported", "stale_schedule", "job_execution_timeout", "archived_failure", "unmet_prerequisites",
@@ -43,7 +56,7 @@ HASHES: dict[str, set[str]] = {
     },
     "cache": {"key", "paths", "untracked", "policy", "when", "unprotect", "fallback_keys"},
     "retry": {"max", "when", "exit_codes"},
-    "needs": {"job", "artifacts", "optional", "parallel"},
+    "needs": {"job", "artifacts", "optional"},
     "environment": {"name", "url", "action", "on_stop", "auto_stop_in", "deployment_tier", "kubernetes"},
     "allow_failure": {"exit_codes"},
     "variables": {"value", "description", "options", "expand"},
@@ -92,6 +105,8 @@ def check_job(name: str, job: Document) -> None:
         raise refuse(path, f"key may not be used with `rules`: {both}")
     if job.get("when", "on_success") not in WHENS:
         raise refuse(path, f"when should be one of: {', '.join(WHENS[:-1])}")
+    if "manual_confirmation" in job and not isinstance(job["manual_confirmation"], str):
+        raise refuse(path, "manual confirmation should be a string")
     if job.get("when") == "delayed" and "start_in" not in job:
         raise refuse(path, "start in should be a duration")
     for keyword, check in CHECKS.items():
@@ -194,12 +209,29 @@ def rules(path: str, value: Any) -> list[Document]:
         for key in ("changes", "exists"):
             if key in rule:
                 paths(f"{path}:rule:{key}", rule[key])
+        if "auto_cancel" in rule:
+            auto_cancel(f"{path}:rule:auto_cancel", rule["auto_cancel"])
     return flat
+
+
+def auto_cancel(path: str, value: Any) -> None:
+    """What makes a pipeline redundant."""
+    if not isinstance(value, dict):
+        raise refuse(path, "should be a hash")
+    check_keys(path, value, set(AUTO_CANCEL))
+    for key, allowed in AUTO_CANCEL.items():
+        if key in value and value[key] not in allowed:
+            raise refuse(path, f"{key.replace('_', ' ')} must be one of: {', '.join(allowed)}")
 
 
 def paths(path: str, value: Any) -> list[str]:
     """Paths: a list, or a hash with one."""
-    return strings(path, value.get("paths") if isinstance(value, dict) else value)
+    if isinstance(value, dict):
+        check_keys(path, value, {"paths", "compare_to"} if path.endswith("changes") else {"paths"})
+    found = strings(path, value.get("paths") if isinstance(value, dict) else value)
+    if len(found) > MAXIMUM_PATHS:
+        raise refuse(path, f"has too many entries (maximum {MAXIMUM_PATHS})")
+    return found
 
 
 def condition(path: str, value: Any) -> None:
@@ -219,6 +251,9 @@ def needs(path: str, value: Any) -> list[Document]:
         entry = {"job": item} if isinstance(item, str) else item
         if not isinstance(entry, dict):
             raise refuse(f"{path}:need", "has an unsupported type")
+        unsupported = sorted({"project", "pipeline", "ref", "parallel"} & set(entry))
+        if unsupported:
+            raise refuse(f"{path}:need", f"has keys that this stand-in does not support: {', '.join(unsupported)}")
         check_keys(f"{path}:need", entry, HASHES["needs"])
         if not isinstance(entry.get("job"), str):
             raise refuse(f"{path}:need", "job can't be blank")
@@ -276,8 +311,42 @@ def artifacts(path: str, value: Any) -> None:
             strings(f"{path}:{key}", value[key])
     if value.get("when", "on_success") not in ("on_success", "on_failure", "always"):
         raise refuse(path, "when should be one of: on_success, on_failure, always")
+    if "access" in value and "public" in value:
+        raise refuse(path, "please use only one of the following keys: public, access")
+    if value.get("access", "all") not in ACCESSES:
+        raise refuse(path, "access should be one of: none, developer, all, maintainer")
+    if not isinstance(value.get("reports") or {}, dict):
+        raise refuse(f"{path}:reports", "should be a hash")
+    check_keys(f"{path}:reports", value.get("reports") or {}, REPORTS)
     if "expire_in" in value and value["expire_in"] != "never":
         duration(f"{path}:expire_in", value["expire_in"])
+
+
+def environment(path: str, value: Any) -> None:
+    """Where a job deploys to."""
+    if not isinstance(value, dict | str):
+        raise refuse(path, "should be a hash or a string")
+    said = {"name": value} if isinstance(value, str) else value
+    check_keys(path, said, HASHES["environment"])
+    name = said.get("name")
+    if not name:
+        raise ConfigurationError(f"{path} name can't be blank")
+    if not isinstance(name, str) or not environments.NAME.match(name):
+        raise ConfigurationError(f"{path} name {environments.NAME_REFUSED}")
+    if said.get("action", "start") not in ACTIONS:
+        raise ConfigurationError(f"{path} action should be start, stop, prepare, verify, or access")
+    if said.get("deployment_tier", "other") not in environments.TIERS:
+        raise ConfigurationError(f"{path} deployment tier must be one of {', '.join(environments.TIERS)}")
+    if len(str(said.get("url") or "")) > LONGEST_NAME:
+        raise ConfigurationError(f"{path} url is too long (maximum is {LONGEST_NAME} characters)")
+    if said.get("auto_stop_in", "never") != "never":
+        duration(f"{path} auto stop in", said["auto_stop_in"])
+
+
+def resource_group(path: str, value: Any) -> None:
+    """What a job must have alone."""
+    if not isinstance(value, str) or not re.match(r"[a-zA-Z0-9_\-/${}.]{1,255}\Z", value):
+        raise refuse(path, "should be a string of letters, digits, '-', '_', '/', '$', '{', '}' and '.'")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -285,14 +354,6 @@ def as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
-
-
-def _hash(kind: str) -> Callable[[str, Any], None]:
-    def check(path: str, value: Any) -> None:
-        if isinstance(value, dict):
-            check_keys(path, value, HASHES[kind])
-
-    return check
 
 
 CHECKS: dict[str, Callable[[str, Any], object]] = {
@@ -312,5 +373,6 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "allow_failure": allow_failure,
     "cache": caches,
     "artifacts": artifacts,
-    "environment": _hash("environment"),
+    "environment": environment,
+    "resource_group": resource_group,
 }

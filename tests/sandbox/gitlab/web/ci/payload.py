@@ -6,10 +6,22 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from ..core import db, deploy_tokens, job_tokens, projects, repositories, users
+from ..core import (
+    access,
+    db,
+    deploy_tokens,
+    environments,
+    job_tokens,
+    merge_requests,
+    pipeline_schedules,
+    projects,
+    repositories,
+    users,
+)
 from ..core import variables as settings
+from ..core.auth import Principal
 from ..core.config import Config
-from . import caches, predefined, runners, storage
+from . import caches, predefined, progress, runners, storage
 from .conditions import expand_all
 
 FAILURE_REASONS = [
@@ -39,7 +51,7 @@ def build(connection: db.Connection, config: Config, job: db.Row, runner: db.Row
         "token": token,
         "allow_git_fetch": True,
         "job_info": _job_info(job, project, pipeline),
-        "git_info": _git_info(config, project, pipeline, token),
+        "git_info": _git_info(config, project, pipeline, token, values),
         "runner_info": {"timeout": timeout, "runner_session_url": None},
         "inputs": [],
         "variables": variables,
@@ -51,7 +63,7 @@ def build(connection: db.Connection, config: Config, job: db.Row, runner: db.Row
         "image": _image(image) if image else None,
         "services": [_service(entry) for entry in options["services"]],
         "artifacts": _artifacts(options.get("artifacts") or {}),
-        "cache": caches.for_runner(options["cache"], values, bool(pipeline["protected"])),
+        "cache": _caches(connection, project, pipeline, job, values),
         "credentials": _credentials(config, token),
         "dependencies": _dependencies(connection, job, options, token),
         "features": {
@@ -60,6 +72,20 @@ def build(connection: db.Connection, config: Config, job: db.Row, runner: db.Row
             "failure_reasons": FAILURE_REASONS,
         },
     }
+
+
+def _caches(
+    connection: db.Connection, project: db.Row, pipeline: db.Row, job: db.Row, values: dict[str, str]
+) -> Entries:
+    """Caches with the suffix of protected refs for those and for maintainers, unless the project shares them."""
+    found = json.loads(job["options"])["cache"]
+    if not projects.options(project)["ci_separated_caches"]:
+        return caches.for_runner(found, values, None)
+    protected = bool(pipeline["protected"])
+    if not protected and job["user_id"] is not None:
+        who = Principal(users.get(connection, job["user_id"]), frozenset())
+        protected = access.project_level(connection, who, project) >= access.MAINTAINER
+    return caches.for_runner(found, values, protected)
 
 
 def variables_of(connection: db.Connection, config: Config, job: db.Row, runner: db.Row, token: str) -> Entries:
@@ -74,7 +100,7 @@ def variables_of(connection: db.Connection, config: Config, job: db.Row, runner:
         **predefined.of_job(config, project, job),
         **predefined.of_server(config),
         **predefined.of_project(config, project),
-        **_of_commit(config, pipeline),
+        **_of_commit(connection, config, project, pipeline),
         **(predefined.of_user(users.get(connection, job["user_id"])) if job["user_id"] else {}),
         **_of_runner(runner),
         **({"CI_REGISTRY_USER": job_tokens.USERNAME} if config.registry else {}),
@@ -83,28 +109,40 @@ def variables_of(connection: db.Connection, config: Config, job: db.Row, runner:
     entries += [_hidden(key, value) for key, value in predefined.secret(config, project, token).items()]
     if (deploy := deploy_tokens.for_jobs(connection, config, project["id"])) is not None:
         entries += [_plain("CI_DEPLOY_USER", deploy[0]), _hidden("CI_DEPLOY_PASSWORD", deploy[1])]
-    entries += _of_environment(options)
+    environment = environments.get(connection, job["environment_id"]) if job["environment_id"] else None
+    entries += _of_environment(options, environment)
     entries += _written(job)
     entries += _dotenv(connection, job, options)
     entries += [
         _hidden(entry.key, entry.value) | {"masked": entry.masked, "file": entry.file, "raw": entry.raw}
-        for entry in settings.for_jobs(connection, config, project, bool(pipeline["protected"]))
+        for entry in settings.for_jobs(
+            connection, config, project, bool(pipeline["protected"]), environment["name"] if environment else None
+        )
     ]
+    schedule = pipeline["schedule_id"]
+    scheduled = pipeline_schedules.variables(connection, config, schedule) if schedule else []
     entries += [
         _hidden(entry["key"], str(entry["value"])) | {"masked": False, "file": entry.get("variable_type") == "file"}
-        for entry in json.loads(pipeline["variables"])
+        for entry in [*scheduled, *json.loads(pipeline["variables"])]
     ]
     return _expanded(entries)
 
 
-def _of_commit(config: Config, pipeline: db.Row) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _of_commit(connection: db.Connection, config: Config, project: db.Row, pipeline: db.Row) -> dict[str, str]:
+    found = {"CI_COMMIT_REF_PROTECTED": str(bool(pipeline["protected"])).lower()}
+    ref, whole = pipeline["ref"], pipeline["merge_request_id"] is None
+    if not whole:
+        row = merge_requests.get(connection, pipeline["merge_request_id"])
+        ref = row["source_branch"]
+        found |= predefined.of_merge_request(connection, config, project, row)
     commit = repositories.commit(config, pipeline["project_id"], pipeline["sha"])
     if commit is not None:
-        found = predefined.of_commit(
-            pipeline["ref"], bool(pipeline["tag"]), commit, before=pipeline["before_sha"], source=pipeline["source"]
-        )
-    return found | {"CI_COMMIT_REF_PROTECTED": str(bool(pipeline["protected"])).lower()}
+        before, source = pipeline["before_sha"], pipeline["source"]
+        found |= predefined.of_commit(ref, bool(pipeline["tag"]), commit, before=before, source=source, branch=whole)
+    if pipeline["schedule_id"] is not None:
+        schedule = pipeline_schedules.get(connection, pipeline["schedule_id"])
+        found["CI_PIPELINE_SCHEDULE_DESCRIPTION"] = schedule["description"]
+    return found | ({} if pipeline["tag"] else predefined.open_merge_requests(connection, project, ref))
 
 
 def _of_runner(runner: db.Row) -> dict[str, str]:
@@ -139,16 +177,19 @@ def _written(job: db.Row) -> Entries:
     ]
 
 
-def _of_environment(options: dict[str, Any]) -> Entries:
-    environment = options.get("environment")
-    if not environment:
+def _of_environment(options: dict[str, Any], environment: db.Row | None) -> Entries:
+    if environment is None:
         return []
+    said = options["environment"]
     found = {
-        "CI_ENVIRONMENT_NAME": str(environment.get("name", "")),
-        "CI_ENVIRONMENT_SLUG": predefined.slug(str(environment.get("name", "")))[:24],
-        "CI_ENVIRONMENT_ACTION": str(environment.get("action", "start")),
-        "CI_ENVIRONMENT_URL": str(environment.get("url", "")),
+        "CI_ENVIRONMENT_NAME": environment["name"],
+        "CI_ENVIRONMENT_SLUG": environment["slug"],
+        "CI_ENVIRONMENT_ID": str(environment["id"]),
+        "CI_ENVIRONMENT_TIER": environment["tier"],
+        "CI_ENVIRONMENT_ACTION": str(said.get("action", "start")),
     }
+    if url := said.get("url") or environment["external_url"]:
+        found["CI_ENVIRONMENT_URL"] = str(url)
     return [_plain(key, value) for key, value in found.items()]
 
 
@@ -184,6 +225,16 @@ def _dependencies(connection: db.Connection, job: db.Row, options: dict[str, Any
     return found
 
 
+def _lacks_artifacts(connection: db.Connection, job: db.Row) -> bool:
+    """Whether artifacts that the job should get were erased, or have expired."""
+    for other in sources(connection, job, json.loads(job["options"])):
+        query = "SELECT 1 FROM ci_artifacts WHERE job_id = ? AND file_type = 'archive'"
+        left = db.one(connection, query, other["id"]) is not None
+        if other["erased_at"] or (left and storage.artifact(connection, other["id"], "archive") is None):
+            return True
+    return False
+
+
 def _job_info(job: db.Row, project: db.Row, pipeline: db.Row) -> dict[str, Any]:
     waited = datetime.now(UTC) - datetime.fromisoformat(job["queued_at"] or job["created_at"])
     return {
@@ -203,10 +254,16 @@ def _job_info(job: db.Row, project: db.Row, pipeline: db.Row) -> dict[str, Any]:
     }
 
 
-def _git_info(config: Config, project: db.Row, pipeline: db.Row, token: str) -> dict[str, Any]:
+def _git_info(config: Config, project: db.Row, pipeline: db.Row, token: str, values: dict[str, str]) -> dict[str, Any]:
+    """What to fetch. Without a depth that is every branch and tag, with one only the commit and its own ref."""
     keep = f"refs/pipelines/{pipeline['id']}"
     ref = pipeline["ref"]
-    named = f"+refs/tags/{ref}:refs/tags/{ref}" if pipeline["tag"] else f"+refs/heads/{ref}:refs/remotes/origin/{ref}"
+    chosen = values.get("GIT_DEPTH", str(projects.options(project)["ci_default_git_depth"] or 0))
+    depth = int(chosen) if chosen.isdigit() else 0
+    named = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
+    if depth:
+        branch = [f"+refs/heads/{ref}:refs/remotes/origin/{ref}"] if pipeline["merge_request_id"] is None else []
+        named = [f"+refs/tags/{ref}:refs/tags/{ref}"] if pipeline["tag"] else branch
     return {
         "repo_url": predefined.secret(config, project, token)["CI_REPOSITORY_URL"],
         "repo_object_format": "sha1",
@@ -214,8 +271,8 @@ def _git_info(config: Config, project: db.Row, pipeline: db.Row, token: str) -> 
         "sha": pipeline["sha"],
         "before_sha": pipeline["before_sha"],
         "ref_type": "tag" if pipeline["tag"] else "branch",
-        "refspecs": [f"+{keep}:{keep}", named],
-        "depth": projects.options(project)["ci_default_git_depth"] or 0,
+        "refspecs": [f"+{keep}:{keep}", *named],
+        "depth": depth,
         "protected": bool(pipeline["protected"]),
     }
 
@@ -280,7 +337,7 @@ def _artifacts(entry: dict[str, Any]) -> Entries:
                     "when": "always",
                     "expire_in": entry.get("expire_in"),
                     "artifact_type": kind,
-                    "artifact_format": "gzip",
+                    "artifact_format": "raw" if kind in storage.RAW else "gzip",
                 }
             )
     return found
@@ -293,8 +350,14 @@ def _credentials(config: Config, token: str) -> Entries:
 
 
 def take(connection: db.Connection, config: Config, runner: db.Row, manager_id: int) -> dict[str, Any] | None:
-    """Give a runner the next job that it may have; nothing when there is none."""
+    """Give a runner the next job that it may have; nothing when there is none.
+
+    A job that needs artifacts which are gone fails instead.
+    """
     job = runners.next_job(connection, runner)
+    while job is not None and _lacks_artifacts(connection, job):
+        progress.finish(connection, job, "failed", "missing_dependency_failure")
+        job = runners.next_job(connection, runner)
     if job is None:
         return None
     timeout = min(job["timeout"], runner["maximum_timeout"] or job["timeout"])

@@ -46,3 +46,4 @@ class Plan:
     jobs: list[Job] = field(default_factory=list)
     reason: str | None = None
     name: str | None = None
+    auto_cancel: Document = field(default_factory=dict)

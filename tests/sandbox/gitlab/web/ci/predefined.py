@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from ..core import db, projects
+from ..core import db, merge_requests, projects, protection
 from ..core.config import Config
 from ..core.job_tokens import USERNAME
 from ..core.repositories import Commit
 
 SLUG_LENGTH = 63
+#: What jobs are told of the description of a merge request, in characters.
+DESCRIPTION_LENGTH = 2700
+#: Of merge requests in `CI_OPEN_MERGE_REQUESTS`.
+MAXIMUM_OPEN = 4
 
 
 def slug(text: str) -> str:
@@ -83,8 +87,11 @@ def config_path(project: db.Row) -> str:
     return str(projects.options(project)["ci_config_path"] or ".gitlab-ci.yml")
 
 
-def of_commit(ref: str, tag: bool, commit: Commit, *, before: str, source: str) -> dict[str, str]:
-    """What holds for a commit and the ref that it was pushed to."""
+def of_commit(ref: str, tag: bool, commit: Commit, *, before: str, source: str, branch: bool = True) -> dict[str, str]:
+    """What holds for a commit and the ref that it was pushed to. A merge request's pipeline is of no `branch`."""
+    of_ref = {"CI_COMMIT_BRANCH": ref} if branch else {}
+    if tag:
+        of_ref = {"CI_COMMIT_TAG": ref, "CI_COMMIT_TAG_MESSAGE": ""}
     description = commit.message.partition("\n")[2].strip("\n")
     return {
         "CI_PIPELINE_SOURCE": source,
@@ -93,13 +100,55 @@ def of_commit(ref: str, tag: bool, commit: Commit, *, before: str, source: str) 
         "CI_COMMIT_BEFORE_SHA": before,
         "CI_COMMIT_REF_NAME": ref,
         "CI_COMMIT_REF_SLUG": slug(ref),
-        **({"CI_COMMIT_TAG": ref, "CI_COMMIT_TAG_MESSAGE": ""} if tag else {"CI_COMMIT_BRANCH": ref}),
+        **of_ref,
         "CI_COMMIT_MESSAGE": commit.message.rstrip("\n"),
+        "CI_COMMIT_MESSAGE_IS_TRUNCATED": "false",
         "CI_COMMIT_TITLE": commit.title,
         "CI_COMMIT_DESCRIPTION": description,
         "CI_COMMIT_TIMESTAMP": commit.committed_at,
         "CI_COMMIT_AUTHOR": f"{commit.author_name} <{commit.author_email}>",
     }
+
+
+def of_merge_request(connection: db.Connection, config: Config, project: db.Row, row: db.Row) -> dict[str, str]:
+    """What holds for a merge request. Its branches have no sha here: only merged results (Premium) have."""
+    version = merge_requests.diff(connection, row)
+    options = merge_requests.options(row)
+    url = f"{config.external_url}/{project['full_path']}"
+    description = row["description"] or ""
+    found = {
+        "CI_MERGE_REQUEST_EVENT_TYPE": "detached",
+        "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": "",
+        "CI_MERGE_REQUEST_TARGET_BRANCH_SHA": "",
+        "CI_MERGE_REQUEST_ID": str(row["id"]),
+        "CI_MERGE_REQUEST_IID": str(row["iid"]),
+        "CI_MERGE_REQUEST_REF_PATH": merge_requests.ref_of(row),
+        "CI_MERGE_REQUEST_TITLE": row["title"],
+        "CI_MERGE_REQUEST_DRAFT": str(merge_requests.draft(row["title"])).lower(),
+        "CI_MERGE_REQUEST_DESCRIPTION": description[:DESCRIPTION_LENGTH],
+        "CI_MERGE_REQUEST_DESCRIPTION_IS_TRUNCATED": str(len(description) > DESCRIPTION_LENGTH).lower(),
+        "CI_MERGE_REQUEST_SQUASH_ON_MERGE": str(merge_requests.squashed(project, row)).lower(),
+    }
+    for side in ("source", "target"):
+        name = row[f"{side}_branch"]
+        found[f"CI_MERGE_REQUEST_{side.upper()}_BRANCH_NAME"] = name
+        fixed = bool(protection.branch_rules(connection, project["id"], name))
+        found[f"CI_MERGE_REQUEST_{side.upper()}_BRANCH_PROTECTED"] = str(fixed).lower()
+    for prefix in ("CI_MERGE_REQUEST_PROJECT", "CI_MERGE_REQUEST_SOURCE_PROJECT"):
+        found |= {f"{prefix}_ID": str(project["id"]), f"{prefix}_PATH": project["full_path"], f"{prefix}_URL": url}
+    if version is not None:
+        found["CI_MERGE_REQUEST_DIFF_ID"] = str(version["id"])
+        found["CI_MERGE_REQUEST_DIFF_BASE_SHA"] = version["base_sha"]
+    if options.get("labels"):
+        found["CI_MERGE_REQUEST_LABELS"] = ",".join(options["labels"])
+    return found
+
+
+def open_merge_requests(connection: db.Connection, project: db.Row, branch: str) -> dict[str, str]:
+    """The open merge requests that a branch is the source of, the last four."""
+    rows = merge_requests.opened(connection, project["id"], "source_branch", branch)[:MAXIMUM_OPEN]
+    names = ",".join(f"{project['full_path']}!{row['iid']}" for row in rows)
+    return {"CI_OPEN_MERGE_REQUESTS": names} if names else {}
 
 
 def of_user(user: db.Row) -> dict[str, str]:

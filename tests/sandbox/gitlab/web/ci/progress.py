@@ -1,6 +1,6 @@
 r"""How pipelines progress: which job may start, the status of a pipeline, what follows when a job ends.
 
-created -> pending -> running -> success | failed | canceled
+created -> (waiting_for_resource ->) pending -> running -> success | failed | canceled
          \-> manual, scheduled, skipped
 """
 
@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from ..core import db
+from ..core import db, environments
+from . import deployments, resources
 
 ACTIVE = ("pending", "running", "canceling")
 FINISHED = ("success", "failed", "canceled", "skipped")
@@ -55,6 +56,8 @@ def composite(jobs: Sequence[db.Row]) -> str:
             return state
     if "pending" in states:
         return "running" if states & {"success", "failed", "canceled"} else "pending"
+    if "waiting_for_resource" in states:
+        return "waiting_for_resource"
     if states & {"created"} and not states & {"manual", "scheduled"}:
         return "running"
     return next(state for state in ("manual", "scheduled", "failed", "canceled") if state in states)
@@ -70,7 +73,13 @@ def advance(connection: db.Connection, pipeline_id: int) -> None:
 
 
 def note(connection: db.Connection, pipeline_id: int) -> None:
-    """Write down what a pipeline comes to now."""
+    """Write down what a pipeline comes to now, and have those go on that waited for what its jobs had."""
+    _write_down(connection, pipeline_id)
+    for other in resources.assign(connection):
+        _write_down(connection, other)
+
+
+def _write_down(connection: db.Connection, pipeline_id: int) -> None:
     jobs = latest(connection, pipeline_id)
     status, now = composite(jobs), db.now()
     started = min((job["started_at"] for job in jobs if job["started_at"]), default=None)
@@ -105,7 +114,7 @@ def copy(connection: db.Connection, job: db.Row, attempt: int = 0, user_id: int 
     """A job in the place of one that has ended, waiting for a runner."""
     kept = (
         "pipeline_id", "project_id", "name", "stage", "stage_index", "run_when", "options", "variables", "tags",
-        "needs", "timeout",
+        "needs", "timeout", "environment_id", "resource_group",
     )  # fmt: skip
     options = json.loads(job["options"])
     identity = db.insert(
@@ -115,18 +124,21 @@ def copy(connection: db.Connection, job: db.Row, attempt: int = 0, user_id: int 
         allow_failure=0 if "allow_failure_exit_codes" in options else job["allow_failure"],
         user_id=user_id or job["user_id"],
         attempt=attempt,
-        status="pending",
-        queued_at=db.now(),
+        status="created",
         created_at=db.now(),
     )
     connection.execute("UPDATE ci_jobs SET retried = 1 WHERE id = ?", (job["id"],))
+    if job["environment_id"] is not None:
+        deployments.record(connection, identity, environments.get(connection, job["environment_id"]), options)
+    enqueue(connection, identity)
     return identity
 
 
 def enqueue(connection: db.Connection, job_id: int, user_id: int | None = None) -> None:
-    """Have a job wait for a runner."""
+    """Have a job wait for a runner, or first for the resource that it must have alone."""
     connection.execute(
-        "UPDATE ci_jobs SET status = 'pending', queued_at = ?, user_id = IFNULL(?, user_id) WHERE id = ?",
+        "UPDATE ci_jobs SET status = CASE WHEN resource_group IS NULL THEN 'pending' ELSE 'waiting_for_resource' END, "
+        "queued_at = ?, user_id = IFNULL(?, user_id) WHERE id = ?",
         (db.now(), user_id, job_id),
     )
 
@@ -151,7 +163,7 @@ def cancel(connection: db.Connection, job: db.Row) -> None:
 
 
 def sweep(connection: db.Connection) -> None:
-    """What time brings: delayed jobs begin to wait, jobs without a sign of life end."""
+    """What time brings: delayed jobs begin to wait, jobs without a sign of life end, what was removed frees others."""
     moment = datetime.now(UTC)
     touched = set()
     for job in connection.execute(
@@ -169,7 +181,7 @@ def sweep(connection: db.Connection) -> None:
             finish(connection, job, state, "stuck_or_timeout_failure")
         elif moment - _time(job["started_at"]) > timedelta(seconds=job["timeout"] + 600):
             finish(connection, job, "failed", "job_execution_timeout")
-    for pipeline_id in touched:
+    for pipeline_id in touched | resources.assign(connection):
         note(connection, pipeline_id)
 
 
@@ -178,8 +190,8 @@ def _advance_job(connection: db.Connection, job: db.Row, jobs: Sequence[db.Row])
     if any(not _settled(other) for other in before):
         return False
     status = composite(before) if before else "success"
-    if job["needs"] is not None and any(other["status"] == "skipped" for other in before):
-        status = "blocked"
+    if job["needs"] is not None and any(_effective(other) == "skipped" for other in before):
+        status = "blocked"  # A needed job has to have run, also one that somebody may start and did not.
     if status not in FITTING[job["run_when"]]:
         connection.execute("UPDATE ci_jobs SET status = 'skipped', finished_at = ? WHERE id = ?", (db.now(), job["id"]))
     elif job["run_when"] == "manual":
@@ -188,6 +200,11 @@ def _advance_job(connection: db.Connection, job: db.Row, jobs: Sequence[db.Row])
         due = datetime.now(UTC) + timedelta(seconds=json.loads(job["options"]).get("start_in", 0))
         connection.execute(
             "UPDATE ci_jobs SET status = 'scheduled', scheduled_at = ? WHERE id = ?", (due.isoformat(), job["id"])
+        )
+    elif deployments.outdated(connection, job):
+        connection.execute(
+            "UPDATE ci_jobs SET status = 'failed', failure_reason = ?, finished_at = ? WHERE id = ?",
+            (deployments.OUTDATED, db.now(), job["id"]),
         )
     else:
         enqueue(connection, job["id"])

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from . import keywords
-from .conditions import Context, applies, choose
+from .conditions import Context, applies, choose, expand
 from .documents import ConfigurationError, Document, load
 from .plans import Definition, Job, Plan
 
@@ -18,6 +18,11 @@ NO_JOBS = (
     "the pipeline."
 )
 MAXIMUM_NEEDS = 50
+#: Keywords that a job keeps as they are written.
+OPTIONS = (
+    "artifacts", "dependencies", "coverage", "interruptible", "resource_group", "hooks", "environment",
+    "manual_confirmation",
+)  # fmt: skip
 
 
 def parse(text: str, context: Context) -> Definition:
@@ -35,6 +40,7 @@ def parse(text: str, context: Context) -> Definition:
     workflow = _section(document, "workflow")
     keywords.check_keys("workflow", workflow, keywords.HASHES["workflow"])
     keywords.rules("workflow:rules", workflow.get("rules", []))
+    keywords.auto_cancel("workflow:auto_cancel", workflow.get("auto_cancel") or {})
     jobs: dict[str, Document] = {}
     for name in names:
         keywords.check_job(name, document[name])
@@ -49,12 +55,14 @@ def plan(definition: Definition, context: Context) -> Plan:
     """The jobs of a pipeline, or why there are none. Raises `ConfigurationError` for needs that are left out."""
     context = context.with_variables({key: entry["value"] for key, entry in definition.variables.items()})
     added: dict[str, Document] = {}
+    auto_cancel = definition.workflow.get("auto_cancel") or {}
     if (rules := definition.workflow.get("rules")) is not None:
-        rule = choose(keywords.rules("workflow:rules", rules), context)
+        rule = choose(keywords.rules("workflow:rules", rules), context, "workflow")
         if rule is None or rule.get("when") == "never":
             return Plan([], FILTERED)
         added = keywords.variables("workflow:rules:variables", rule.get("variables") or {})
         context = context.with_variables({key: entry["value"] for key, entry in added.items()})
+        auto_cancel = auto_cancel | (rule.get("auto_cancel") or {})
     jobs: list[Job] = []
     for name, entry in definition.jobs.items():
         found = _job(definition, name, entry, context, added)
@@ -66,7 +74,7 @@ def plan(definition: Definition, context: Context) -> Plan:
     if not [job for job in jobs if job.stage not in (FIRST, LAST)]:
         return Plan([], NO_JOBS)
     jobs.sort(key=lambda job: job.stage_index)
-    return Plan(jobs, None, context.expand(str(definition.workflow.get("name") or "")) or None)
+    return Plan(jobs, None, context.expand(str(definition.workflow.get("name") or "")) or None, auto_cancel)
 
 
 def _section(document: Document, name: str) -> Document:
@@ -77,6 +85,9 @@ def _section(document: Document, name: str) -> Document:
 
 def _defaults(document: Document) -> Document:
     default = _section(document, "default")
+    if unsupported := sorted(keywords.NOT_SUPPORTED & set(default)):
+        words = f"has keys that this stand-in does not support: {', '.join(unsupported)}"
+        raise keywords.refuse("default", words)
     keywords.check_keys("default", default, keywords.DEFAULTS)
     old = {
         key: document[key] for key in ("image", "services", "before_script", "after_script", "cache") if key in document
@@ -148,6 +159,25 @@ def _check_relations(definition: Definition, name: str, job: Document) -> None:
         if any(definition.stages.index(str(other.get("stage", "test"))) >= here for other in others) and not needed:
             raise ConfigurationError(f"{name} job: dependency {dependency} is not defined in prior stages")
     _check_cycles(definition, name, ())
+    _check_stop(definition, name, job)
+
+
+def _check_stop(definition: Definition, name: str, job: Document) -> None:
+    environment: Any = job.get("environment")
+    stop = environment.get("on_stop") if isinstance(environment, dict) else None
+    if not stop:
+        return
+    words, other = f"{name} job: on_stop job {stop}", definition.jobs.get(stop)
+    if other is None:
+        raise ConfigurationError(f"{words} is not defined")
+    theirs = other.get("environment")
+    if not theirs:
+        raise ConfigurationError(f"{words} does not have environment defined")
+    theirs = {"name": theirs} if isinstance(theirs, str) else theirs
+    if theirs.get("name") != environment["name"]:
+        raise ConfigurationError(f"{words} have different environment name")
+    if theirs.get("action") != "stop":
+        raise ConfigurationError(f"{words} needs to have action stop defined")
 
 
 def _check_cycles(definition: Definition, name: str, above: tuple[str, ...]) -> None:
@@ -176,7 +206,7 @@ def _job(definition: Definition, name: str, job: Document, context: Context, add
     own = context.with_variables({key: entry["value"] for key, entry in variables.items()})
     rule: Document = {}
     if job.get("rules") is not None:
-        chosen = choose(keywords.rules(f"jobs:{name}:rules", job["rules"]), own)
+        chosen = choose(keywords.rules(f"jobs:{name}:rules", job["rules"]), own, name)
         if chosen is None:
             return None
         rule = chosen
@@ -186,8 +216,10 @@ def _job(definition: Definition, name: str, job: Document, context: Context, add
     when = str(rule.get("when", job.get("when", "on_success")))
     if when == "never":
         return None
-    failure = rule.get("allow_failure", job.get("allow_failure", when == "manual" and not rule))
+    # Only of a job that says so itself, not in a rule: that one holds the pipeline up.
+    failure = rule.get("allow_failure", job.get("allow_failure", job.get("when") == "manual"))
     needs = rule.get("needs", job.get("needs"))
+    full = context.with_variables({key: entry["value"] for key, entry in variables.items()})
     stage = str(job.get("stage", "test"))
     return Job(
         name=name,
@@ -195,12 +227,24 @@ def _job(definition: Definition, name: str, job: Document, context: Context, add
         stage_index=definition.stages.index(stage),
         when=when,
         allow_failure=failure is True,
-        options=_options(name, job | {key: rule[key] for key in ("start_in", "interruptible") if key in rule}, failure),
+        options=_options(
+            name, job | {key: rule[key] for key in ("start_in", "interruptible") if key in rule}, failure, full
+        ),
         variables=variables,
-        tags=[own.expand(tag) for tag in keywords.as_list(job.get("tags"))],
+        tags=_tags(keywords.as_list(job.get("tags")), own),
         needs=None if needs is None else _needs(definition, keywords.needs(f"jobs:{name}:needs", needs)),
         timeout=keywords.duration(f"jobs:{name}:timeout", job["timeout"]) if "timeout" in job else None,
     )
+
+
+def _tags(written: list[str], context: Context) -> list[str]:
+    """The tags that a runner must have. Only variables that exist are put in; what is blank then is no tag.
+
+    `ExpandVariables.expand_existing` and `Gitlab::Ci::Tags::TagList`.
+    """
+    known = context.known()
+    tags = [expand(str(tag), known, keep=True).strip() for tag in written]
+    return list(dict.fromkeys(filter(None, tags)))
 
 
 def _needs(definition: Definition, needs: list[Document]) -> list[Document]:
@@ -211,13 +255,9 @@ def _needs(definition: Definition, needs: list[Document]) -> list[Document]:
     return found
 
 
-def _options(name: str, job: Document, failure: Any) -> Document:
+def _options(name: str, job: Document, failure: Any, context: Context) -> Document:
     path = f"jobs:{name}"
-    options: Document = {
-        key: job[key]
-        for key in ("artifacts", "dependencies", "coverage", "interruptible", "resource_group", "hooks", "environment")
-        if job.get(key) is not None
-    }
+    options: Document = {key: job[key] for key in OPTIONS if job.get(key) is not None}
     for key in ("before_script", "script", "after_script"):
         options[key] = keywords.script(f"{path}:{key}", job.get(key) or [])
     if job.get("image") is not None:
@@ -230,8 +270,11 @@ def _options(name: str, job: Document, failure: Any) -> Document:
         options["start_in"] = keywords.duration(f"{path}:start_in", job["start_in"])
     if isinstance(failure, dict):
         options["allow_failure_exit_codes"] = [int(code) for code in keywords.as_list(failure["exit_codes"])]
-    if isinstance(options.get("environment"), str):
-        options["environment"] = {"name": options["environment"]}
+    if (environment := options.get("environment")) is not None:
+        said = {"name": environment} if isinstance(environment, str) else dict(environment)
+        options["environment"] = said | {"name": context.expand(str(said["name"]))}
+    if (resource := options.get("resource_group")) is not None:
+        options["resource_group"] = context.expand(str(resource))
     return options
 
 

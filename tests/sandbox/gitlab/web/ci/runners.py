@@ -139,7 +139,7 @@ def next_job(connection: db.Connection, runner: db.Row) -> db.Row | None:
         "ON ci_pipelines.id = ci_jobs.pipeline_id WHERE ci_jobs.status = 'pending' ORDER BY ci_jobs.id"
     ).fetchall()
     for job in waiting:
-        if refusal(runner, job, bool(job["protected"])) is None and not _held(connection, job):
+        if refusal(runner, job, bool(job["protected"])) is None:
             project = projects.find(connection, str(job["project_id"]))
             if project is None or project["marked_for_deletion_on"] is not None:
                 continue
@@ -182,14 +182,3 @@ def _groups(connection: db.Connection, project: db.Row) -> set[int]:
         row = db.one(connection, "SELECT parent_id FROM namespaces WHERE id = ?", identity)
         identity = row["parent_id"] if row else None
     return found
-
-
-def _held(connection: db.Connection, job: db.Row) -> bool:
-    """Whether another job has the resource that this one is to have alone."""
-    resource = json.loads(job["options"]).get("resource_group")
-    if not resource:
-        return False
-    running = connection.execute(
-        "SELECT options FROM ci_jobs WHERE project_id = ? AND status IN ('running', 'canceling')", (job["project_id"],)
-    )
-    return any(json.loads(row["options"]).get("resource_group") == resource for row in running)

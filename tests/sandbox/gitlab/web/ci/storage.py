@@ -7,7 +7,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ..core import db
+from ..core import db, projects
 from ..core.config import Config
 
 #: Names of files of reports.
@@ -16,7 +16,17 @@ REPORTS = {
     "junit": "junit.xml",
     "codequality": "gl-code-quality-report.json",
     "metrics": "metrics.txt",
+    "terraform": "tfplan.json",
+    "accessibility": "gl-accessibility.json",
+    "annotations": "gl-annotations.json",
+    "cyclonedx": "gl-sbom.cdx.json",
 }
+#: Reports that are sent as they are; others are compressed.
+RAW = (
+    "accessibility", "codequality", "terraform", "performance", "browser_performance", "load_performance", "sast",
+    "dast", "dependency_scanning", "container_scanning", "cluster_image_scanning", "secret_detection", "requirements",
+    "requirements_v2", "license_scanning", "coverage_fuzzing", "api_fuzzing",
+)  # fmt: skip
 DOTENV_LIMIT = 50
 
 
@@ -63,9 +73,25 @@ def remove(config: Config, job_id: int) -> None:
 def artifact(connection: db.Connection, job_id: int, kind: str) -> db.Row | None:
     """What a job left of one kind, as long as it is kept."""
     row = db.one(connection, "SELECT * FROM ci_artifacts WHERE job_id = ? AND file_type = ?", job_id, kind)
-    if row is None or (row["expire_at"] and datetime.fromisoformat(row["expire_at"]) < datetime.now(UTC)):
-        return None
-    return row
+    expired = row is not None and row["expire_at"] and datetime.fromisoformat(row["expire_at"]) < datetime.now(UTC)
+    return row if not expired or _locked(connection, job_id) else None
+
+
+def _locked(connection: db.Connection, job_id: int) -> bool:
+    """Whether what a job left stays beyond its time: until a newer pipeline of its ref has gone well.
+
+    For projects with `keep_latest_artifact`, which is the default.
+    """
+    job = db.one(connection, "SELECT * FROM ci_jobs WHERE id = ?", job_id)
+    project = job and projects.find(connection, str(job["project_id"]))
+    if not job or not project or not projects.options(project)["keep_latest_artifact"]:
+        return False
+    query = (
+        "SELECT 1 FROM ci_pipelines AS own JOIN ci_pipelines AS newer ON newer.project_id = own.project_id AND "
+        "newer.ref = own.ref AND newer.tag = own.tag AND newer.id > own.id AND newer.status = 'success' "
+        "WHERE own.id = ?"
+    )
+    return db.one(connection, query, job["pipeline_id"]) is None
 
 
 def artifact_path(config: Config, row: db.Row) -> Path:

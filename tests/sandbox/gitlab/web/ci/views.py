@@ -11,6 +11,15 @@ from ..core import db, namespaces, projects, repositories, users
 from ..core.config import Config
 from . import runners, storage
 
+#: What a status is called where people read it.
+LABELS = {
+    "success": "passed",
+    "manual": "waiting for manual action",
+    "scheduled": "waiting for delayed job",
+    "waiting_for_resource": "waiting for resource",
+}
+TEXTS = {"manual": "Blocked", "scheduled": "Scheduled", "waiting_for_resource": "Waiting"}
+
 
 def seconds(start: str | None, end: str | None) -> float | None:
     """Time between two moments; until now when it has not ended."""
@@ -203,7 +212,7 @@ def runner_details(connection: db.Connection, config: Config, row: db.Row) -> di
     for identity in runners.project_ids(connection, row):
         found = projects.find(connection, str(identity))
         if found is not None:
-            shown["projects"].append(_project(connection, config, found))
+            shown["projects"].append(project(connection, config, found))
     group = db.one(connection, "SELECT * FROM namespaces WHERE id = ?", row["group_id"])
     if group is not None:
         brief = namespaces.brief(group, config.external_url)
@@ -229,7 +238,8 @@ def manager(row: db.Row) -> dict[str, Any]:
     }
 
 
-def _project(connection: db.Connection, config: Config, row: db.Row) -> dict[str, Any]:
+def project(connection: db.Connection, config: Config, row: db.Row) -> dict[str, Any]:
+    """A project inside of something else."""
     namespace = db.one(connection, "SELECT * FROM namespaces WHERE id = ?", row["namespace_id"])
     return {
         "id": row["id"],
@@ -258,10 +268,10 @@ def _busy(connection: db.Connection, row: db.Row) -> bool:
 
 
 def _detailed(status: str, path: str) -> dict[str, Any]:
-    label = {"success": "passed"}.get(status, status)
+    label = LABELS.get(status, status)
     return {
         "icon": f"status_{status}",
-        "text": label.capitalize(),
+        "text": TEXTS.get(status, label.capitalize()),
         "label": label,
         "group": status,
         "tooltip": label,

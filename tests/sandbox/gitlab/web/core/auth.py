@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -29,7 +29,7 @@ class Principal:
 
     user: db.Row
     scopes: frozenset[str]
-    token: db.Row | None = None
+    token: db.Row | None = field(default=None, repr=False)
 
     @property
     def admin(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from . import db, projects
+from . import container_protection, db, projects
 from .config import Config
 from .registry_client import RegistryClient
 
@@ -33,6 +33,8 @@ class Policy:
     keep: str = ""
     keep_n: int | None = None
     older_than: timedelta | None = None
+    #: Expressions of tags that rules protect from whoever runs it; they match anywhere in a name.
+    protected: tuple[str, ...] = ()
 
     def doomed(self, dates: Mapping[str, datetime | None], now: datetime) -> list[str]:
         """Names of the tags that go, of those of one repository; `latest` always stays.
@@ -42,6 +44,7 @@ class Policy:
         """
         delete, keep = (re.compile(rf"\A{pattern}\Z") for pattern in (self.delete, self.keep))
         names = [name for name in dates if name != "latest" and delete.search(name) and not keep.search(name)]
+        names = [name for name in names if not any(re.search(pattern, name) for pattern in self.protected)]
         newest = sorted(names, key=lambda name: dates[name] or now, reverse=True)
         left = newest[self.keep_n or 0 :]
         if self.older_than is None:
@@ -89,7 +92,9 @@ def _run_due(config: Config, now: datetime) -> Iterator[str]:
             options["container_expiration_policy"] = policy | {"next_run_at": following}
             update = "UPDATE projects SET options = ? WHERE id = ?"
             connection.execute(update, (json.dumps(options), row["id"]))
-            yield from _apply(connection, config, row, _policy(policy), now)
+            rules = container_protection.rules(connection, container_protection.TAG_RULES, row["id"])
+            protected = tuple(rule["pattern"] for rule in rules)
+            yield from _apply(connection, config, row, _policy(policy, protected), now)
 
 
 def _apply(connection: db.Connection, config: Config, row: db.Row, policy: Policy, now: datetime) -> Iterator[str]:
@@ -102,13 +107,14 @@ def _apply(connection: db.Connection, config: Config, row: db.Row, policy: Polic
                 yield f"{repository['path']}:{name}"
 
 
-def _policy(policy: Mapping[str, str | int | None]) -> Policy:
+def _policy(policy: Mapping[str, str | int | None], protected: tuple[str, ...]) -> Policy:
     older = policy["older_than"]
     return Policy(
         str(policy["name_regex"]),
         str(policy["name_regex_keep"] or ""),
         int(policy["keep_n"]) if policy["keep_n"] is not None else None,
         timedelta(days=int(str(older).removesuffix("d"))) if older else None,
+        protected,
     )
 
 

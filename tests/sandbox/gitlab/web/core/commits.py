@@ -88,21 +88,20 @@ def move(config: Config, project_id: int, ref: str, before: str | None, after: s
         raise ApiError(400, {"message": "Could not update ref. Please refresh and try again."}) from None
 
 
-def check_name(config: Config, project_id: int, ref: str) -> bool:
-    """Whether git takes this as a whole ref."""
-    try:
-        repositories.run(config, project_id, "check-ref-format", ref)
-    except repositories.GitError:
-        return False
+def check_name(ref: str) -> bool:
+    """Whether git takes this as a whole ref, and GitLab as one of a user's (`Gitlab::GitRefValidator`)."""
     name = ref.split("/", 2)[-1]
-    return not name.startswith(("-", *WHOLE_REFS)) and name != "HEAD"
+    if name.startswith(("-", *WHOLE_REFS)) or name == "HEAD":
+        return False
+    return repositories.valid_ref(ref)
 
 
 def _start(config: Config, project_id: int, branch: str, start: str | None) -> str | None:
     if HEXADECIMAL.fullmatch(branch):
         raise ApiError(400, {"message": HEXADECIMAL_REFUSED})
-    if not check_name(config, project_id, f"{repositories.BRANCHES}{branch}"):
-        raise ApiError(400, {"message": f"Your changes could not be committed: '{branch}' is no name of a branch"})
+    if not check_name(f"{repositories.BRANCHES}{branch}"):
+        words = f"Something went wrong when we tried to create '{branch}' for you: Branch name is invalid"
+        raise ApiError(400, {"message": words})
     if repositories.empty(config, project_id):
         return None
     sha = repositories.resolve(config, project_id, start) if start else None

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 DIRECTORY = Path("/var/opt/gitlab/gitlab-rails/etc")
+#: When GitLab looks at the schedules of pipelines, unless `gitlab.rb` says otherwise.
+SCHEDULE_WORKER_CRON = "3-59/10 * * * *"
 VERSION_FILE = Path("/opt/gitlab/embedded/version")
 
 
@@ -37,6 +40,8 @@ class Config:
     backup_path: Path
     backup_keep_time: int
     registry_path: Path
+    pipeline_schedule_worker_cron: str
+    time_zone: str
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
     registry_key: str = field(repr=False)
@@ -60,8 +65,20 @@ class Config:
             backup_path=Path(settings["backup_path"]),
             backup_keep_time=int(settings["backup_keep_time"]),
             registry_path=Path(settings["registry_path"]),
+            pipeline_schedule_worker_cron=settings.get("pipeline_schedule_worker_cron") or SCHEDULE_WORKER_CRON,
+            time_zone=_time_zone(settings.get("time_zone", "UTC")),
             **secrets,
         )
+
+    @property
+    def faults_socket(self) -> Path:
+        """Where tests inject faults, for root only: as GitLab's own user, nothing but this program runs."""
+        return self.socket.with_name("faults.socket")
+
+    @property
+    def faults_file(self) -> Path:
+        """The faults in force, which a restart keeps."""
+        return self.database.with_name("faults.json")
 
     def monitors(self, address: str) -> bool:
         """Whether health may be asked from this address."""
@@ -71,3 +88,11 @@ class Config:
             return False
         networks: list[IPv4Network | IPv6Network] = [ip_network(text, False) for text in self.monitoring_allowlist]
         return any(client in network for network in networks if network.version == client.version)
+
+
+def _time_zone(name: str) -> str:
+    """The name of a time zone. With any other, Rails does not start."""
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"Invalid Timezone: {name}") from error

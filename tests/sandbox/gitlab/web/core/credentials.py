@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -41,7 +41,7 @@ class Credential:
     """A user, a deploy token or a running job; anonymous if all three are missing."""
 
     who: Principal | None = None
-    deploy_token: db.Row | None = None
+    deploy_token: db.Row | None = field(default=None, repr=False)
     job: JobToken | None = None
 
     @property

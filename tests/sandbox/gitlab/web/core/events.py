@@ -23,6 +23,8 @@ class Push:
     user_id: int
     #: Of `git push --push-option`, such as `ci.skip` or `ci.variable=NAME=value`.
     options: tuple[str, ...] = ()
+    #: By a running job: it starts no pipeline.
+    by_job: bool = False
 
     @property
     def removed(self) -> bool:

@@ -53,6 +53,20 @@ def may_push(connection: db.Connection, project: db.Row, level: int, admin: bool
     return any(allows(rule["push_level"], level, admin) for rule in rules)
 
 
+def may_update(connection: db.Connection, project: db.Row, level: int, admin: bool, branch: str) -> bool:
+    """Whether somebody with this access may change a branch: by pushing to it, or by merging into it."""
+    if may_push(connection, project, level, admin, branch):
+        return True
+    return any(allows(rule["merge_level"], level, admin) for rule in branch_rules(connection, project["id"], branch))
+
+
+def may_run(connection: db.Connection, project: db.Row, level: int, admin: bool, *, ref: str, tag: bool) -> bool:
+    """Whether somebody with this access may start or stop what runs for a branch or tag: if they may change it."""
+    if tag:
+        return may_make_tag(connection, project, level, admin, ref)
+    return may_update(connection, project, level, admin, ref)
+
+
 def may_force(connection: db.Connection, project_id: int, branch: str) -> bool:
     """Whether history of a branch may be rewritten: all of its rules have to agree."""
     return all(rule["allow_force_push"] for rule in branch_rules(connection, project_id, branch))

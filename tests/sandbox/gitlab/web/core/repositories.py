@@ -88,6 +88,14 @@ def run(
     return ran.stdout
 
 
+def valid_ref(ref: str) -> bool:
+    """Whether git takes this as a whole ref."""
+    if "\0" in ref:
+        return False
+    command = ["/usr/bin/git", "check-ref-format", ref]
+    return subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT).returncode == 0
+
+
 def ensure(config: Config, project_id: int, default_branch: str = "main") -> None:
     """Make the repository of a project when there is none."""
     path = directory(config, project_id)

@@ -28,10 +28,13 @@ class Variable:
     file: bool = False
 
 
-def for_jobs(connection: db.Connection, config: Config, project: db.Row, ref_protected: bool) -> list[Variable]:
+def for_jobs(
+    connection: db.Connection, config: Config, project: db.Row, ref_protected: bool, environment: str | None = None
+) -> list[Variable]:
     """Variables for a job of a project, the weakest first: of the instance, of its groups from outside in, its own.
 
-    Protected ones only for a protected ref. A later one of the same name is meant to win.
+    Protected ones only for a protected ref, those with an environment's scope only for a job with that environment. A
+    later one of the same name is meant to win: of one owner, the one whose scope says most.
     """
     owners: list[tuple[str, int | None]] = [("project_id IS NULL AND namespace_id IS ?", None)]
     chain: list[int] = []
@@ -44,7 +47,9 @@ def for_jobs(connection: db.Connection, config: Config, project: db.Row, ref_pro
     found = []
     for condition, identity in owners:
         rows = connection.execute(f"SELECT * FROM variables WHERE {condition} ORDER BY id", (identity,))  # noqa: S608
-        found += [row for row in rows if ref_protected or not row["protected"]]
+        fitting = [row for row in rows if ref_protected or not row["protected"]]
+        ranked = [(_rank(row["environment_scope"], environment), row) for row in fitting]
+        found += [row for rank, row in sorted(ranked, key=lambda pair: pair[0]) if rank]
     return [
         Variable(
             key=row["key"],
@@ -54,8 +59,19 @@ def for_jobs(connection: db.Connection, config: Config, project: db.Row, ref_pro
             file=row["variable_type"] == "file",
         )
         for row in found
-        if row["environment_scope"] == "*"
     ]
+
+
+def _rank(scope: str, environment: str | None) -> int:
+    """How much a scope says of an environment: 0 when it is of another, 1 for all, then a pattern, then its name."""
+    if scope == "*":
+        return 1
+    if environment is None:
+        return 0
+    if scope == environment:
+        return 3
+    pattern = ".*".join(re.escape(part) for part in scope.split("*"))
+    return 2 if re.fullmatch(pattern, environment) else 0
 
 
 def check_key(key: str) -> None:

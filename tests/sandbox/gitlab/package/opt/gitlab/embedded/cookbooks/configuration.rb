@@ -13,6 +13,18 @@ class Configuration
   WWWROOT = '/var/opt/gitlab/nginx/www'
   MONITORING = ['127.0.0.0/8', '::1/128'].freeze
   DAY = 86_400
+  # Of every server of the package's nginx (omnibus-gitlab, cookbook nginx, nginx_helper.rb).
+  TLS = {
+    'ssl_ciphers' => 'ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:' \
+                     'ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:' \
+                     'DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384',
+    'ssl_protocols' => 'TLSv1.2 TLSv1.3',
+    'ssl_prefer_server_ciphers' => 'off',
+    'ssl_session_cache' => 'shared:SSL:10m',
+    'ssl_session_tickets' => 'off',
+    'ssl_session_timeout' => '1d'
+  }.freeze
+  HSTS_SECONDS = 63_072_000
 
   attr_reader :values, :deprecations, :external, :registry
 
@@ -76,6 +88,19 @@ class Configuration
   # Whether nginx itself speaks TLS: not so behind a proxy that does (`listen_https` false).
   def tls?
     https? && nginx_options['listen_https'] != false
+  end
+
+  # How a server of nginx (`gitlab_rails`, `registry`) speaks TLS: one directive a line.
+  def tls_directives(service)
+    options = TLS.merge(get(service, 'nginx', default: {}).slice(*TLS.keys))
+    options.map { |name, value| name == 'ssl_ciphers' ? "#{name} '#{value}';" : "#{name} #{value};" }
+  end
+
+  # The header that keeps browsers on HTTPS; nil if it is turned off.
+  def hsts(service)
+    seconds = get(service, 'nginx', 'hsts_max_age', default: HSTS_SECONDS).to_i
+    subdomains = get(service, 'nginx', 'hsts_include_subdomains') ? '; includeSubdomains' : ''
+    seconds.positive? ? "max-age=#{seconds}#{subdomains}" : nil
   end
 
   # What nginx listens on, without IPv6 where the kernel has none.

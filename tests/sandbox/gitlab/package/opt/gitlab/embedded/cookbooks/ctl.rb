@@ -16,6 +16,13 @@ class Ctl
     write-pgpass
   ].freeze
   SVDIR = { 'SVDIR' => Services::SERVICE }.freeze
+  SKIP_RECONFIGURE = '/etc/gitlab/skip-auto-reconfigure'
+  RECONFIGURE_FAILED = <<~TEXT
+    ===
+    There was an error running gitlab-ctl reconfigure. Please check the output above for more
+    details.
+    ===
+  TEXT
   USAGE = <<~TEXT
     gitlab-ctl: command (subcommand)   [stand-in package: see /opt/gitlab/version-manifest.txt]
     backup-etc | check-config | reconfigure | renew-le-certs | registry-database | registry-garbage-collect | show-config | upgrade
@@ -86,9 +93,10 @@ class Ctl
 
   def failed(message)
     puts
-    puts 'There was an error running gitlab-ctl reconfigure:'
+    # In red, as the package's exception handler has it.
+    puts "\e[31mThere was an error running gitlab-ctl reconfigure:\e[0m"
     puts
-    puts message
+    puts "\e[31m#{message}\e[0m"
     puts
     $stdout.flush
     1
@@ -114,15 +122,28 @@ class Ctl
     end
   end
 
+  # As in the real one, what a failed reconfigure leaves stopped stays so: the next upgrade starts what ran before it.
   def upgrade
-    return refuse('Found /etc/gitlab/skip-auto-reconfigure, exiting...', 0) if
-      File.exist?('/etc/gitlab/skip-auto-reconfigure')
     return refuse('It looks like GitLab has not been configured yet; skipping the upgrade script.', 0) if
       Services.enabled.empty?
+    return upgraded("Found #{SKIP_RECONFIGURE}, exiting...") if File.exist?(SKIP_RECONFIGURE)
 
+    running = Services.enabled.select { |name| Services.up?(name) }
+    puts 'Shutting down all GitLab services except those needed for migrations'
+    Services.enabled.each { |name| sv('stop', name) }
+    puts 'Reconfigure GitLab to apply migrations'
     code = reconfigure
-    puts code.zero? ? 'Upgrade complete!' : 'Reconfigure failed: see above, mend it, run gitlab-ctl reconfigure'
-    code
+    return refuse(RECONFIGURE_FAILED, code) unless code.zero?
+
+    puts 'Restarting previously running GitLab services'
+    (Services.enabled & running).each { |name| sv('start', name) }
+    upgraded
+  end
+
+  def upgraded(*notes)
+    puts(*notes, 'Upgrade complete! If your GitLab server is misbehaving try running', '  sudo gitlab-ctl restart',
+         'before anything else.')
+    0
   end
 
   def configuration

@@ -39,7 +39,7 @@ class Reconfigure
     Resources.recipe('runit::services') { start(web, registry) }
     Resources.recipe('letsencrypt::enable') { certificate } if @letsencrypt
     @notes = web.notes
-    Resources.file('/var/opt/gitlab/bootstrapped', '', mode: 0o600)
+    Resources.file(Services::BOOTSTRAPPED, '', mode: 0o600)
   end
 
   def start(*services)
@@ -102,7 +102,8 @@ class Reconfigure
 
   # A changed configuration restarts it. Certificates are not looked at: a running nginx keeps what it has loaded.
   def start_nginx
-    Services.enable('nginx', *Dir['/var/opt/gitlab/nginx/conf/**/*.conf'])
+    return unless Services.enable('nginx', *Dir['/var/opt/gitlab/nginx/conf/**/*.conf'])
+
     addresses = @config.listen_addresses
     host = addresses.include?('*') ? '127.0.0.1' : addresses.first.delete('[]')
     Resources.wait_for('nginx (see /var/log/gitlab/nginx/current)', 15) { Resources.listening?(nginx_port, host) }
@@ -112,7 +113,10 @@ class Reconfigure
     @config.redirects? ? @config.nginx_options['redirect_http_to_https_port'] : @config.listen_port
   end
 
+  # Without nginx nobody could validate a name.
   def certificate
+    return renewal unless Services.up?('nginx')
+
     Services.reload_nginx if LetsEncrypt.new(@config).ensure_certificate
     renewal
   end

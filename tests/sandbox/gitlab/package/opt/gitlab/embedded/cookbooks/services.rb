@@ -7,6 +7,7 @@ module Services
   SV = '/opt/gitlab/sv'
   SERVICE = '/opt/gitlab/service'
   LOGS = '/var/log/gitlab'
+  BOOTSTRAPPED = '/var/opt/gitlab/bootstrapped'
 
   module_function
 
@@ -16,8 +17,8 @@ module Services
     []
   end
 
-  # Scripts of a service, and the link that puts it under supervision. They hold the version of the package, so that an
-  # upgrade restarts all services. All are defined before the first is waited for: runsvdir looks for new ones only
+  # Scripts of a service, and the link that puts it under supervision. They hold the version of the package, so that
+  # services which run while another one is configured are restarted. All are defined before the first is waited for: runsvdir looks for new ones only
   # every five seconds.
   def define(name, template, values, log_owner: 'root', mode: 0o755)
     Resources.directory("#{SV}/#{name}/log")
@@ -26,22 +27,39 @@ module Services
                        mode: 0o755)
     Resources.file("#{LOGS}/#{name}/config", "s209715200\nn30\nt86400\n!gzip\n", owner: log_owner)
     Resources.template("#{SV}/#{name}/run", template, values.merge(version: version), mode:)
-    Resources.link("#{SERVICE}/#{name}", "#{SV}/#{name}")
+    fresh << name if Resources.link("#{SERVICE}/#{name}", "#{SV}/#{name}")
+  end
+
+  # Services that this reconfigure has put under supervision; they start by themselves.
+  def fresh
+    @fresh ||= []
+  end
+
+  def up?(name)
+    line, = Open3.capture2('sv', 'status', "#{SERVICE}/#{name}")
+    line.start_with?('run:')
   end
 
   def version
     File.read('/opt/gitlab/embedded/version').strip
   end
 
-  # Waits until a service is supervised and has it running; restarts it when one of the files that it read at its start
-  # is newer than that. So a reconfigure that was cut short is made good by the next one.
+  # Waits until a service is supervised, and restarts it when one of the files that it read at its start is newer than
+  # that. As in the real one, only the first reconfigure starts a service that somebody has stopped; it answers whether
+  # the service runs.
   def enable(name, *files)
     control = "#{SV}/#{name}/supervise/ok"
     Resources.wait_for("runit_service[#{name}] (is gitlab-runsvdir running?)", 30) { open?(control) }
+    unless fresh.include?(name) || up?(name) || !File.exist?(BOOTSTRAPPED)
+      Resources.did("runit_service[#{name}]", 'enable', false)
+      return false
+    end
+
     stale = newer?(["#{SV}/#{name}/run", *files], "#{SV}/#{name}/supervise/pid")
     action = stale ? 'restart' : 'start'
     Resources.run('sv', '-w', '60', action, "#{SERVICE}/#{name}", name: "runit_service[#{name}]")
     Resources.did("runit_service[#{name}]", action, stale)
+    true
   end
 
   def newer?(files, than)

@@ -97,8 +97,8 @@ class Settings
     instance_eval(File.read(path), path)
     self
   rescue SyntaxError => e
-    # The message of a syntax error quotes the line, which can hold a secret: only where it is goes out.
-    raise ConfigError, "#{path} is not valid Ruby, see line #{e.message[/:(\d+)/, 1]}"
+    # The message quotes the line, as it does in the real package: no secret is safe there.
+    raise ConfigError, e.message
   ensure
     ConfigMash.vivify = before
   end
@@ -123,9 +123,7 @@ class Settings
     refuse_removed(key)
     return scalar(key, args) if ConfigKeys::SCALARS.include?(key)
 
-    known = ConfigKeys::SECTIONS.key?(key) || ConfigKeys::TRANSLATED.key?(key)
-    raise ConfigError, "Encountered unsupported config key '#{key}' in /etc/gitlab/gitlab.rb.#{hint(key)}" unless known
-
+    refuse_unknown(key, args)
     @values[key] ||= ConfigMash.new
     return @values[key] if args.empty?
 
@@ -139,10 +137,11 @@ class Settings
     @values[key] = args.length == 1 ? ConfigMash.plain(args.first) : args
   end
 
-  def hint(key)
-    names = ConfigKeys::SECTIONS.keys + ConfigKeys::SCALARS
-    guess = DidYouMean::SpellChecker.new(dictionary: names).correct(key).first
-    guess ? " Did you mean '#{guess}'?" : ''
+  # In the words of Mixlib::Config in its strict mode, which the package turns on while it reads the file.
+  def refuse_unknown(key, args)
+    return if ConfigKeys::SECTIONS.key?(key) || ConfigKeys::TRANSLATED.key?(key)
+
+    raise ConfigError, "#{args.empty? ? 'Reading' : 'Cannot set'} unsupported config value #{key}."
   end
 
   def refuse_removed(key)

@@ -2,15 +2,17 @@
 
 require 'json'
 require 'securerandom'
+require 'yaml'
 require_relative 'resources'
 require_relative 'services'
+require_relative 'smtp'
 
 # The web application: its settings, its database with the first user in it, its service.
 class Web
   HOME = '/var/opt/gitlab/gitlab-rails'
   GIT_DATA = '/var/opt/gitlab/git-data'
   # What the application reads at its start.
-  FILES = ["#{HOME}/etc/gitlab.json", "#{HOME}/etc/secrets.json"].freeze
+  FILES = ["#{HOME}/etc/gitlab.json", "#{HOME}/etc/secrets.json", Smtp::FILE].freeze
   PASSWORD_FILE = '/etc/gitlab/initial_root_password'
   PYTHON = ['/usr/bin/python3', '-P', '-m', 'gitlab_web'].freeze
   ENVIRONMENT = { 'PYTHONPATH' => '/opt/gitlab/embedded/service/gitlab-rails', 'PYTHONDONTWRITEBYTECODE' => '1' }.freeze
@@ -28,12 +30,13 @@ class Web
     Resources.directory("#{HOME}/etc", owner: 'git', mode: 0o700)
     Resources.directory("#{HOME}/db", owner: 'git', mode: 0o700)
     Resources.directory("#{HOME}/sockets", owner: 'git', group: 'gitlab-www', mode: 0o750)
-    settings_file, secrets_file = FILES
+    settings_file, secrets_file, = FILES
     Resources.directory(GIT_DATA, owner: 'git', mode: 0o700)
     Resources.directory(backup_path, owner: 'git', mode: 0o700) unless
       @config.get('gitlab_rails', 'manage_backup_path') == false
     write_json(settings_file, settings)
     write_json(secrets_file, rails_secrets)
+    Smtp.new(@config).write
   end
 
   def database
@@ -69,8 +72,20 @@ class Web
       git_data: GIT_DATA, ssh_port: @config.get('gitlab_rails', 'gitlab_shell_ssh_port', default: 22),
       registry: @config.registry? ? registry : nil, backup_path:,
       backup_keep_time: @config.get('gitlab_rails', 'backup_keep_time', default: 0),
-      registry_path: @config.get('gitlab_rails', 'registry_path', default: "#{HOME}/shared/registry")
+      registry_path: @config.get('gitlab_rails', 'registry_path', default: "#{HOME}/shared/registry"),
+      time_zone: @config.get('gitlab_rails', 'time_zone', default: 'UTC'), email:,
+      pipeline_schedule_worker_cron: @config.get('gitlab_rails', 'pipeline_schedule_worker_cron', default: nil)
     }
+  end
+
+  def email
+    host = @config.external.host
+    defaults = { 'enabled' => true, 'from' => "gitlab@#{host}", 'display_name' => 'GitLab',
+                 'reply_to' => "noreply@#{host}", 'subject_suffix' => '' }
+    # gitlab.yml has them without quotes, and the application reads what YAML makes of that.
+    defaults.to_h do |key, default|
+      [key, YAML.safe_load("- #{@config.get('gitlab_rails', "gitlab_email_#{key}", default:)}").first]
+    end
   end
 
   def backup_path

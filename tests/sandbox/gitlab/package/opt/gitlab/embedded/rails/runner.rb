@@ -5,6 +5,9 @@
 
 require_relative 'models'
 require_relative 'deploy_tokens'
+require_relative 'background_migrations'
+
+autoload :Notify, File.join(__dir__, 'mailer.rb')
 
 usage = 'usage: gitlab-rails runner [-e production] <file | code | -> [arguments]'
 ARGV.shift # runner

@@ -1,0 +1,74 @@
+"""A stack whose state was lost takes over what is left: what the settings name, as far as its state has not got it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from components.backup import BACKUP
+from components.known_resources import KnownResources
+from components.registry_bucket import REGISTRY
+from components.settings import NEW, Settings, Storage
+from components.spaces import ExistingSpace
+
+#: Hexadecimal digits at the end of a bucket's name.
+_DIGITS: Final = 8
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What this update imports. Everything is None if nothing is named, or if the state has it already.
+
+    `projects` are IDs in GitLab by path.
+    """
+
+    volume: str | None = None
+    address: str | None = None
+    domain: str | None = None
+    registry: ExistingSpace | None = None
+    backup: ExistingSpace | None = None
+    projects: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Settings, known: KnownResources) -> Recovery:
+        """Read the settings; their names have been checked by `errors`."""
+        wanted = settings.recover
+        return cls(
+            volume=None if known.has("server-data") else wanted.volume,
+            address=None if known.has("server-address") else wanted.address,
+            domain=settings.domain if wanted.domain and not known.has("dns-domain") else None,
+            registry=_space(wanted.registry_bucket, settings.spaces_region, known, "registry-bucket"),
+            backup=_space(wanted.backup_bucket, settings.backups_region, known, "backup"),
+            projects={
+                path: number for path, number in wanted.projects.items() if not known.has(f"delivery-{path}-project")
+            },
+        )
+
+
+def errors(settings: Settings, prefix: str, known: KnownResources) -> Iterator[str]:
+    """Why what is named cannot be this stack's, or would not be the whole installation."""
+    wanted = settings.recover
+    named = ((REGISTRY, "registryBucket", wanted.registry_bucket), (BACKUP, "backupBucket", wanted.backup_bucket))
+    for purpose, key, bucket in named:
+        begin = f"{prefix}-{purpose}-"
+        if bucket not in {None, NEW} and (bucket or "")[:-_DIGITS] != begin:
+            yield (
+                f"recover.{key}: {bucket} is not a bucket of this stack; another one would lose it. The names of its "
+                f"own begin with {begin}, and make strays lists them"
+            )
+    has_images = settings.registry.storage is Storage.SPACES and not known.has("registry-bucket-bucket")
+    if wanted.volume and has_images and wanted.registry_bucket is None:
+        yield (
+            "recover.registryBucket: is not set, but recover.volume is; the registry would have a new Space, without "
+            f"the images of that GitLab. Set it to the name of the Space {prefix}-{REGISTRY}-… that make strays lists, "
+            f"or to {NEW} if it is gone"
+        )
+
+
+def _space(bucket: str | None, region: str, known: KnownResources, component: str) -> ExistingSpace | None:
+    if bucket is None or bucket == NEW or known.has(f"{component}-bucket"):
+        return None
+    digits = base64.urlsafe_b64encode(bytes.fromhex(bucket[-_DIGITS:])).decode().rstrip("=")
+    return ExistingSpace(f"{region},{bucket}", None if known.has(f"{component}-suffix") else digits)

@@ -1,0 +1,143 @@
+"""Alerts: who is notified, and of what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
+
+from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber
+from components.settings.strings import email_address, matching
+
+#: An incoming webhook: team, configuration and secret (api.slack.com/messaging/webhooks).
+_WEBHOOK: Final = re.compile(r"/services/[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]+")
+#: Where Slack takes them, for companies and for authorities.
+_SLACK_HOSTS: Final = ("hooks.slack.com", "hooks.slack-gov.com")
+
+Recipient = Annotated[
+    str,
+    AfterValidator(email_address("DigitalOcean would reject it, and no alert would be created")),
+]
+
+Channel = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"#?[a-z0-9][a-z0-9._-]{0,79}",
+            'is not the name of a channel; nobody would see the alerts. Use one such as "#ops", in quotes',
+        )
+    ),
+]
+
+
+#: From where DigitalOcean requests a target.
+CheckRegion = Literal["us_east", "us_west", "eu_west", "se_asia"]
+
+
+class Slack(Section):
+    """A channel of Slack, and the webhook that writes to it."""
+
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
+
+    channel: Channel = Field(description="The channel that is written to.", examples=["#ops"])
+    url: SecretStr = Field(
+        description="The address of an incoming webhook of Slack. Whoever has it can write to the channel."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_webhook(cls, value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            valid = parts.scheme == "https" and parts.netloc in _SLACK_HOSTS and not parts.query + parts.fragment
+        except ValueError:
+            valid = False
+        if not valid or not _WEBHOOK.fullmatch(parts.path):
+            message = (
+                "is not the address of an incoming webhook; no alert would reach Slack. Create a webhook for the "
+                "channel, and use its whole address: https://hooks.slack.com/services/…"
+            )
+            raise ValueError(message)
+        return value
+
+
+class Alerts(Section):
+    """Alerts by mail and in Slack. Without a recipient there are none."""
+
+    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
+
+    email: tuple[Recipient, ...] = Field(
+        default=(),
+        description="Who gets alerts by mail. DigitalOcean accepts verified addresses of members of its team only.",
+        examples=[["ops@example.com"]],
+    )
+    slack: Slack | None = Field(default=None, description="The channel of Slack that gets alerts.")
+    regions: tuple[CheckRegion, ...] = Field(
+        default=("us_east", "eu_west"),
+        description="The regions from which the sign-in page and the registry are requested. An alert fires once "
+        "none of them gets an answer.",
+    )
+    certificate_days: WholeNumber = Field(
+        default=14,
+        ge=1,
+        le=60,
+        description="An alert fires if the certificate is valid for fewer days. GitLab renews one of Let's Encrypt "
+        "30 days before it expires.",
+        json_schema_extra={"unit": "days"},
+    )
+
+    disk_percent: WholeNumber = Field(
+        default=85,
+        ge=1,
+        le=99,
+        description="An alert fires if the root disk of a machine, or the data volume, is fuller than this.",
+        json_schema_extra={"unit": "percent"},
+    )
+    memory_percent: WholeNumber = Field(
+        default=90,
+        ge=1,
+        le=99,
+        description="An alert fires if a machine uses more of its memory than this for 10 minutes.",
+        json_schema_extra={"unit": "percent"},
+    )
+    load_per_cpu: WholeNumber = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="An alert fires if the load of a machine, as an average of 15 minutes, is more than this for each "
+        "of its CPUs for 30 minutes.",
+    )
+
+    @field_validator("email")
+    @classmethod
+    def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len({address.lower() for address in value}) != len(value):
+            message = "has an address twice; it would get each alert twice. Remove one of them"
+            raise ValueError(message)
+        return value
+
+    @field_validator("regions")
+    @classmethod
+    def _are_regions(cls, value: tuple[CheckRegion, ...]) -> tuple[CheckRegion, ...]:
+        if not value:
+            message = "is empty; nothing would be checked. Give at least one, such as us_east"
+            raise ValueError(message)
+        if len(set(value)) != len(value):
+            message = "has a region twice; the second would have no effect. Remove it"
+            raise ValueError(message)
+        return value
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody is notified."""
+        return bool(self.email or self.slack)
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Conditions without anybody to notify."""
+        # The defaults themselves ask for nothing: `make new` writes them all.
+        if not self.enabled and self != Alerts():
+            message = "has neither email nor slack; nobody would be notified. Add one of them, or remove alerts"
+            yield Contradiction(("email", "slack"), message)

@@ -1,0 +1,1 @@
+"""Components of this project whose arguments any language of Pulumi can write."""

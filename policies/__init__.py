@@ -1,0 +1,1 @@
+"""Policies that Pulumi checks at preview: `pulumi preview --policy-pack policies`."""

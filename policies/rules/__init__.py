@@ -1,0 +1,1 @@
+"""One policy per module, as its `POLICY`."""

@@ -1,0 +1,1 @@
+../../components/build_pipeline.py

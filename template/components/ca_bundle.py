@@ -1,0 +1,1 @@
+../../components/ca_bundle.py

@@ -1,0 +1,1 @@
+../../components/delivery.py

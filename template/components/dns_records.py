@@ -1,0 +1,1 @@
+../../components/dns_records.py

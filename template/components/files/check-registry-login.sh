@@ -1,0 +1,1 @@
+../../../components/files/check-registry-login.sh

@@ -1,0 +1,1 @@
+../../../components/files/install-health-check.sh

@@ -1,0 +1,1 @@
+../../../components/files/install-host-key.sh

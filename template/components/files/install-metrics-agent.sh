@@ -1,0 +1,1 @@
+../../../components/files/install-metrics-agent.sh

@@ -1,0 +1,1 @@
+../../../../components/files/runner/job-firewall.sh

@@ -1,0 +1,1 @@
+../../../components/files/send-test-mail.rb

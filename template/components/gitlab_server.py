@@ -1,0 +1,1 @@
+../../components/gitlab_server.py

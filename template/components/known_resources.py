@@ -1,0 +1,1 @@
+../../components/known_resources.py

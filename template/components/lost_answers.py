@@ -1,0 +1,1 @@
+../../components/lost_answers.py

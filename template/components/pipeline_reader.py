@@ -1,0 +1,1 @@
+../../components/pipeline_reader.py

@@ -1,0 +1,1 @@
+../../components/public_access.py

@@ -1,0 +1,1 @@
+../../../components/settings/__init__.py

@@ -1,0 +1,1 @@
+../../../components/settings/certificate_pair.py

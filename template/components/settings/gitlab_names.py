@@ -1,0 +1,1 @@
+../../../components/settings/gitlab_names.py

@@ -1,0 +1,1 @@
+../../../components/settings/stack_file.py

@@ -1,0 +1,1 @@
+../../components/stack_readme.py

@@ -1,0 +1,1 @@
+../../components/token_scopes.py

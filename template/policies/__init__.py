@@ -1,0 +1,1 @@
+../../policies/__init__.py

@@ -1,0 +1,1 @@
+../../../policies/rules/__init__.py

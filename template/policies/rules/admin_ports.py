@@ -1,0 +1,1 @@
+../../../policies/rules/admin_ports.py

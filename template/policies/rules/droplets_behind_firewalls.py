@@ -1,0 +1,1 @@
+../../../policies/rules/droplets_behind_firewalls.py

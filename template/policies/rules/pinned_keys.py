@@ -1,0 +1,1 @@
+../../../policies/rules/pinned_keys.py

@@ -1,0 +1,1 @@
+../../../policies/rules/plain_secrets.py

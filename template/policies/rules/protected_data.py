@@ -1,0 +1,1 @@
+../../../policies/rules/protected_data.py

@@ -1,0 +1,1 @@
+../../../policies/rules/shared_runners.py

@@ -1,0 +1,486 @@
+"""`python -m tools status`: what it says of each part in each state, how it ends, and that no part hides another."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import gitlab
+import httpx
+import pytest
+
+from tests.unit.test_down import resource
+from tools import answers, drift, status, status_drift, status_parts
+from tools.answers import Answer, Health, Question
+from tools.clients import CheckError, Outputs
+from tools.drift import Part
+from tools.findings import Finding
+from tools.progress import ToolError
+from tools.state import StackState
+from tools.verify import Certificate
+
+URL, REGISTRY = "https://gitlab.example.test", "gitlab.example.test:5555"
+BUCKET = {"bucket": "images", "endpoint": "https://s3.test", "region": "r", "access_key": "A", "secret_key": "S"}
+VALUES: dict[str, Any] = {
+    "gitlab_url": URL,
+    "gitlab_version": "19.3.0-ce.0",
+    "gitlab_api_token": "glpat-of-a-test",
+    "gitlab_api_token_expires": "2999-01-01",
+    "registry": REGISTRY,
+    "registry_storage": BUCKET,
+    "server_address": "198.51.100.7",
+    "server_ssh_host_key": "ssh-ed25519 AAAA",
+    "server_ssh_private_key": "PRIVATE",
+    "server_ssh_user": "slipway",
+    "projects": [{"url": f"{URL}/root/hello", "docker_pull": "docker pull x"}],
+}
+COMMAND = "command:remote:Command"
+RUNNER = resource(
+    "gitlab:index/userRunner:UserRunner", "delivery-docker-registration", "7", outputs={"description": "docker"}
+)
+SERVER = resource("Droplet", "server-droplet", "11", outputs={"name": "slipway-test", "image": "debian-13-x64"})
+PACKAGE = {"stdin": "A=1\nPACKAGES_URL=https://packages.test/gitlab-ce\n"}
+PREPARED = {"stdin": "RUNNER_PACKAGES_URL=https://packages.test/runner\nRUNNER_VERSION=19.3.0-1\n"}
+
+
+def machine(name: str, address: str) -> dict[str, Any]:
+    values = {"name": f"slipway-test-{name}", "image": "debian-13-x64", "ipv4Address": address}
+    return resource("Droplet", f"{name}-droplet", address, outputs=values)
+
+
+def host_key(name: str) -> dict[str, Any]:
+    key = {"publicKeyOpenssh": "ssh-ed25519 BB\n"}
+    return resource("tls:index/privateKey:PrivateKey", f"{name}-host-keys-lasting", "k", outputs=key)
+
+
+RESOURCES = [
+    SERVER,
+    host_key("server"),
+    machine("delivery-docker-1", "203.0.113.3"),
+    host_key("delivery-docker-1"),
+    RUNNER,
+    resource(COMMAND, "gitlab-package", "c1", inputs=PACKAGE),
+    resource(COMMAND, "delivery-docker-1-preparation", "c2", inputs=PREPARED),
+]
+WRITTEN = "2026-11-27T21:00:00Z"
+
+
+def state(*resources: dict[str, Any], **more: Any) -> StackState:
+    deployment = {"manifest": {"time": WRITTEN}, "resources": [*RESOURCES, *resources], **more}
+    return StackState("test", {"deployment": deployment})
+
+
+class World:
+    """Everything that `status` asks, as it is when all is well. A test changes what it is about."""
+
+    def __init__(self) -> None:
+        self.api: dict[str, Any] = {
+            "/version": {"version": "19.3.0"},
+            "/user": {"id": 1, "username": "root"},
+            "/runners/7": {"id": 7, "status": "online", "paused": False},
+            "/runners/7/managers": [{"status": "online"}, {"status": "stale"}],
+            "/projects/root%2Fhello/pipelines/latest": pipeline("success"),
+        }
+        self.pages: dict[str, int | Exception] = {f"{URL}/users/sign_in": 200, f"https://{REGISTRY}/v2/": 401}
+        self.certificate: Certificate | Exception = Certificate("R12", 60.4)
+        self.ssh: dict[str, str | Exception] = {
+            "198.51.100.7": "/ 100000 20000\n/mnt/gitlab 53687091200 5368709120\n",
+            "203.0.113.3": "/ 100000 20000\n",
+        }
+        self.objects: list[list[dict[str, Any]]] = [[{"Key": "a", "Size": 2**30}], [{"Key": "b", "Size": 2**30}]]
+        self.packages = {"gitlab-ce": ["19.2.1-ce.0", "19.3.0-ce.0"], "gitlab-runner": ["19.3.0-1"]}
+
+
+def pipeline(status_: str) -> dict[str, Any]:
+    ended = (datetime.now(UTC) - timedelta(hours=5)).isoformat()
+    return {
+        "id": 9,
+        "status": status_,
+        "web_url": f"{URL}/root/hello/-/pipelines/9",
+        "sha": "abc",
+        "finished_at": ended,
+    }
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
+    """Plays every service; GitLab's API is a real server on this machine, so that its real client asks it."""
+    made = World()
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = made.api.get(self.path.removeprefix("/api/v4").partition("?")[0], 404)
+            code, body = (found, {"message": f"{found} refused"}) if isinstance(found, int) else (200, found)
+            text = json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(Outputs, "gitlab", lambda _, timeout: gitlab.Gitlab(address, timeout=timeout))
+    monkeypatch.setattr(Outputs, "ssh", lambda self, *_, **__: _found(made.ssh[self.address]))
+    monkeypatch.setattr(Outputs, "of_stack", lambda _: Outputs(VALUES))
+    monkeypatch.setattr(StackState, "of_stack", lambda _: state())
+    monkeypatch.setattr(status_parts, "httpx", _Pages(made))
+    monkeypatch.setattr(status_parts, "certificate_of", lambda *_: _found(made.certificate))
+    monkeypatch.setattr(status_parts, "objects_in", lambda *_, **__: iter(made.objects))
+    monkeypatch.setattr(status_parts, "fetch", lambda _: _index(made.packages))
+    monkeypatch.setattr(status_drift, "FOLDER", tmp_path)
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _found(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+class _Pages:
+    HTTPError = httpx.HTTPError
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def get(self, url: str, timeout: float) -> httpx.Response:
+        assert timeout > 0
+        return httpx.Response(_found(self._world.pages[url]))
+
+
+def _index(packages: dict[str, list[str]]) -> bytes:
+    entries = [f"Package: {name}\nVersion: {one}\n" for name, known in packages.items() for one in known]
+    return gzip.compress("\n".join(entries).encode())
+
+
+def asked(part: str, *resources: dict[str, Any], outputs: dict[str, Any] | None = None, **more: Any) -> Answer:
+    """What one part answers."""
+    question = Question(state(*resources, **more), Outputs({**VALUES, **(outputs or {})}), 5)
+    return answers.side_by_side({part: lambda: status.PARTS[part](question)}, 10)[part]
+
+
+def test_a_healthy_stack_is_described_in_one_line_for_each_part(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del world
+    assert status.status("test", as_json=False, within=60) == 0
+    first, *lines, last = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert first == f"{URL} and its registry {REGISTRY}"
+    assert last == "healthy"
+    texts = dict(line[3:].split(maxsplit=1) for line in lines)
+    assert texts.pop("GitLab").startswith("19.3.0, sign-in page in ")
+    assert texts == {
+        "Registry": "answers; 2.0 GiB in bucket images",
+        "Certificate": "60 days left, issued by R12",
+        "Disks": "slipway-test: / 20% of 97.7 KiB, /mnt/gitlab 10% of 50.0 GiB; "
+        "slipway-test-delivery-docker-1: / 20% of 97.7 KiB",
+        "Runners": "docker online",
+        "Pipelines": "root/hello: success 5 h ago",
+        "Backup": "none: the stack file has no backup.enabled",
+        "Versions": "GitLab 19.3.0-ce.0, GitLab Runner 19.3.0-1: the newest that can follow",
+        "Drift": "not compared since the last update: make drift",
+    }
+    assert all(line.startswith("✓  ") for line in lines)
+
+
+def test_as_json_it_is_one_document_with_the_values_of_each_part(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.api["/runners/7"]["status"] = "offline"
+    assert status.status("test", as_json=True, within=60) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["health"], document["healthy"], document["url"]) == ("failing", False, URL)
+    parts = {one["name"]: one for one in document["parts"]}
+    assert list(parts) == list(status.PARTS)
+    assert parts["Certificate"]["values"] == {"days": 60}
+    assert parts["Disks"]["values"]["slipway-test"]["/mnt/gitlab"] == {"bytes": 53687091200, "used": 5368709120}
+    assert parts["Runners"]["values"] == {"docker": {"status": "offline", "machines": 1, "online": 1}}
+    assert "glpat" not in json.dumps(document)
+    assert "PRIVATE" not in json.dumps(document)
+
+
+def test_a_part_that_fails_hides_no_other_and_is_named_at_the_end(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.ssh["198.51.100.7"] = CheckError("ssh failed: Connection timed out")
+    assert status.status("test", as_json=False, within=60) == 1
+    shown = capsys.readouterr().out
+    assert "?  Disks" in shown
+    assert (
+        "slipway-test: cannot be asked: ssh failed: Connection timed out; slipway-test-delivery-docker-1: / 20%"
+        in shown
+    )
+    assert shown.splitlines()[-1] == "nothing is failing; not known: Disks"
+    world.pages[f"https://{REGISTRY}/v2/"] = 502
+    assert status.status("test", as_json=False, within=60) == 2
+    assert capsys.readouterr().out.splitlines()[-1] == "failing: Registry"
+
+
+def test_a_part_that_never_answers_is_left_behind_when_the_time_is_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del world
+    never = threading.Event()
+
+    def wait(_: Question) -> Answer:
+        never.wait()
+        return Answer(Health.HEALTHY, "too late")
+
+    monkeypatch.setattr(status, "PARTS", {"GitLab": wait, "Drift": status.PARTS["Drift"]})
+    found = status.ask(state(), Outputs(VALUES), 0.5)
+    never.set()
+    assert found["GitLab"].health is Health.UNKNOWN
+    assert found["GitLab"].text.startswith("no answer within ")
+    assert found["Drift"].health is Health.HEALTHY
+
+
+@pytest.mark.parametrize(("used", "least"), [(0.0, 4.0), (2.0, 2.5), (30.0, 2.5)])
+def test_the_parts_get_what_pulumi_has_left_of_the_time_and_never_too_little(
+    used: float, least: float, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del world
+    given: list[float] = []
+
+    def note(_: StackState, __: Outputs, seconds: float) -> dict[str, Answer]:
+        given.append(seconds)
+        return {}
+
+    monkeypatch.setattr(status, "ask", note)
+    monkeypatch.setattr(status, "running_for", lambda: used)
+    assert status.status(None, as_json=True) == 0
+    assert least <= given[0] <= status.WITHIN
+
+
+REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
+Change = Callable[[World], None]
+
+
+def change(**given: Any) -> Change:
+    """Set attributes of the world, or add to its dictionaries."""
+
+    def apply(world: World) -> None:
+        for name, value in given.items():
+            present = getattr(world, name)
+            setattr(world, name, {**present, **value} if isinstance(present, dict) else value)
+
+    return apply
+
+
+FAILING, NOTICE, UNKNOWN = Health.FAILING, Health.NOTICE, Health.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("part", "how", "health", "words"),
+    [
+        ("GitLab", change(pages={f"{URL}/users/sign_in": REFUSED}), FAILING, "does not answer: [Errno 111] Connection"),
+        ("GitLab", change(pages={f"{URL}/users/sign_in": 502}), FAILING, "/users/sign_in answers 502"),
+        ("GitLab", change(api={"/version": 401}), FAILING, "the stack's API token is not accepted"),
+        ("GitLab", change(api={"/version": 500}), UNKNOWN, "cannot be asked: 500"),
+        ("Registry", change(pages={f"https://{REGISTRY}/v2/": REFUSED}), FAILING, f"{REGISTRY} does not answer"),
+        ("Registry", change(pages={f"https://{REGISTRY}/v2/": 200}), FAILING, "/v2/ answers 200, not 401"),
+        (
+            "Certificate",
+            change(certificate=Certificate("R12", 13.9)),
+            FAILING,
+            "13 days left, issued by R12, and it was",
+        ),
+        ("Certificate", change(certificate=ssl.SSLCertVerificationError("self-signed")), FAILING, "port 443: "),
+        ("Certificate", change(certificate=TimeoutError("timed out")), FAILING, "port 443: timed out"),
+        ("Disks", change(ssh={"203.0.113.3": "/ 100 80\n"}), NOTICE, "slipway-test-delivery-docker-1: / 80% of 100 B"),
+        ("Disks", change(ssh={"198.51.100.7": "/ 100 95\n/mnt/gitlab\n"}), FAILING, "not mounted at /mnt/gitlab"),
+        ("Disks", change(ssh={"198.51.100.7": "/ 100 20\n/mnt/gitlab 10 9\n"}), FAILING, "/mnt/gitlab 90% of 10 B"),
+        (
+            "Disks",
+            change(ssh={"203.0.113.3": subprocess.TimeoutExpired(["ssh", "-i", "/folder/x"], 2)}),
+            UNKNOWN,
+            "slipway-test-delivery-docker-1: no answer in time",
+        ),
+        ("Runners", change(api={"/runners/7": 404}), FAILING, "docker deleted in GitLab"),
+        ("Runners", change(api={"/runners/7": {"status": "online", "paused": True}}), FAILING, "docker paused"),
+        (
+            "Runners",
+            change(api={"/runners/7/managers": []}),
+            FAILING,
+            "docker online, 0 of 1 machines online: make logs",
+        ),
+        ("Runners", change(api={"/runners/7": 403}), UNKNOWN, "cannot be asked: 403"),
+        (
+            "Pipelines",
+            change(api={"/projects/root%2Fhello/pipelines/latest": pipeline("failed")}),
+            NOTICE,
+            "failed 5 h ago",
+        ),
+        ("Pipelines", change(api={"/projects/root%2Fhello/pipelines/latest": 404}), NOTICE, "root/hello: no pipeline"),
+        (
+            "Versions",
+            change(packages={"gitlab-ce": ["19.3.0-ce.0", "19.3.1-ce.0"]}),
+            NOTICE,
+            "can follow: GitLab 19.3.1",
+        ),
+        # 19.5 is a stop that an upgrade must not skip, and 19.2 is older than what runs.
+        (
+            "Versions",
+            change(packages={"gitlab-ce": ["19.6.0-ce.0", "19.5.2-ce.0"]}),
+            NOTICE,
+            "GitLab 19.5.2-ce.0 (inst",
+        ),
+        (
+            "Versions",
+            change(packages={"gitlab-runner": ["19.4.0-1"]}),
+            NOTICE,
+            "GitLab Runner 19.4.0-1 (installed: 19.3",
+        ),
+    ],
+)
+def test_each_state_of_a_part_is_told_from_the_others(
+    part: str, how: Change, health: Health, words: str, world: World
+) -> None:
+    how(world)
+    found = asked(part)
+    assert (found.health, words in found.text) == (health, True), found.text
+    assert "/folder" not in found.text
+
+
+def test_an_api_token_whose_date_has_passed_is_named(world: World) -> None:
+    del world
+    found = asked("GitLab", outputs={"gitlab_api_token_expires": "2020-01-01"})
+    assert (found.health, "the API token has ended (2020-01-01)" in found.text) == (Health.NOTICE, True)
+
+
+def test_a_registry_with_more_than_can_be_counted_in_time_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del world
+    clock = iter([0.0, 0.0, *(number * 1.0 for number in range(100))])
+    monkeypatch.setattr(status_parts, "time", type("Clock", (), {"monotonic": lambda: next(clock)}))
+    monkeypatch.setattr(status_parts, "objects_in", lambda *_, **__: ([{"Key": "x", "Size": 2**20}] for _ in range(99)))
+    found = asked("Registry")
+    assert found.text == "answers; more than 5.0 MiB in bucket images"
+    assert found.values["counted_whole"] is False
+
+
+def test_a_bucket_that_refuses_leaves_the_usage_unknown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del world
+
+    def refuse(*_: object, **__: object) -> Iterator[list[Any]]:
+        raise CheckError("AccessDenied")
+
+    monkeypatch.setattr(status_parts, "objects_in", refuse)
+    found = asked("Registry")
+    assert (found.health, found.text) == (Health.UNKNOWN, "answers; its usage is not known: AccessDenied")
+
+
+def test_images_on_the_servers_volume_are_counted_there(world: World) -> None:
+    world.ssh["198.51.100.7"] = "1048576\t/var/opt/gitlab/gitlab-rails/shared/registry\n"
+    assert asked("Registry", outputs={"registry_storage": None}).text == "answers; 1.0 MiB in the server's volume"
+
+
+@pytest.mark.parametrize(
+    ("hours", "health", "words"), [(5, Health.HEALTHY, "5 h old, 2 in all"), (27, Health.FAILING, "maxAgeHours is 26")]
+)
+def test_the_last_complete_backup_counts(hours: int, health: Health, words: str, world: World) -> None:
+    now = datetime.now(UTC)
+    keys = {"a/manifest.json.bin": hours, "b/manifest.json.bin": 99, "c/etc-gitlab.tar.bin": 1}
+    world.objects = [
+        [{"Key": f"p/backups/{key}", "LastModified": now - timedelta(hours=age)} for key, age in keys.items()]
+    ]
+    space = {**BUCKET, "prefix": "p", "max_age_hours": 26}
+    found = asked("Backup", outputs={"backup": space})
+    assert (found.health, words in found.text) == (health, True), found.text
+    world.objects = [[]]
+    assert asked("Backup", outputs={"backup": space}).text == "there is no complete backup; make one with: make backup"
+
+
+def test_an_interrupted_update_and_marked_steps_are_known_drift(world: World) -> None:
+    del world
+    pending = asked("Drift", pending_operations=[{"type": "creating"}])
+    assert (pending.health, "make repair" in pending.text) == (Health.FAILING, True)
+    marked = asked("Drift", resource(COMMAND, "gitlab-configuration", "c9", taint=True))
+    assert marked.text == "the next update repeats gitlab-configuration: make up"
+    assert marked.health is Health.FAILING
+
+
+def test_what_make_drift_has_found_is_known_until_the_state_is_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del world
+    found = [Finding("sign-up is on"), Finding("a file was changed"), Finding("not compared: x", is_unknown=True)]
+    monkeypatch.setattr(drift, "compare", lambda *_: [Part("GitLab", tuple(found))])
+    assert drift.drift("test", file=None, marks=False) == drift.DIFFERS
+    known = asked("Drift")
+    assert (known.health, known.text) == (
+        Health.FAILING, "sign-up is on, and 1 more; compared 0 min ago, make up puts it right"
+    )  # fmt: skip
+    assert asked("Drift", manifest={"time": "later"}).text.startswith("not compared since")
+    del found[:2]
+    drift.drift("test", file=None, marks=False)
+    assert (asked("Drift").health, "not everything could be compared" in asked("Drift").text) == (Health.NOTICE, True)
+    found.clear()
+    drift.drift("test", file=None, marks=False)
+    assert asked("Drift").text == "none, compared 0 min ago"
+
+
+def test_a_stack_without_projects_and_runners_is_healthy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del world
+    bare = [one for one in RESOURCES if "delivery" not in one["urn"]]
+    monkeypatch.setattr(StackState, "of_stack", lambda _: StackState("test", {"deployment": {"resources": bare}}))
+    monkeypatch.setattr(Outputs, "of_stack", lambda _: Outputs({**VALUES, "projects": []}))
+    assert status.status("test", as_json=True, within=60) == 0
+
+
+def test_a_stack_that_pulumi_cannot_read_is_an_error_in_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del world
+
+    def fail(_: str | None) -> Outputs:
+        raise CheckError("stack test is not deployed: run `pulumi up` first")
+
+    monkeypatch.setattr(Outputs, "of_stack", fail)
+    with pytest.raises(ToolError, match="is not deployed"):
+        status.status("test", as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 min"), (5999, "100 min"), (6000, "2 h"), (3600 * 71, "71 h"), (3600 * 72, "3 days")]
+)
+def test_ages_are_in_the_unit_that_people_would_use(seconds: float, words: str) -> None:
+    assert answers.age(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (2**42, "4.0 TiB"), (2**52, "4096.0 TiB")]
+)
+def test_sizes_are_in_the_unit_that_people_would_use(count: int, words: str) -> None:
+    assert answers.size(count) == words
+
+
+def test_a_gitlab_that_is_gone_is_named_by_the_first_cause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del world
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(Outputs, "gitlab", lambda _, timeout: gitlab.Gitlab(address, timeout=timeout))
+    found = asked("Runners")
+    assert (found.health, found.text) == (Health.UNKNOWN, "cannot be asked: [Errno 111] Connection refused")
+
+
+def test_a_long_reason_is_cut_and_on_one_line() -> None:
+    assert answers.reason_of(CheckError("a\n  b")) == "a b"
+    assert len(answers.reason_of(CheckError("<html>" * 200))) == 201
+    assert answers.reason_of(TimeoutError()) == "TimeoutError"

@@ -1,0 +1,55 @@
+"""GitLab in a browser: its address, whom to sign in as, and whether this machine trusts its certificate."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Iterator
+
+from tools.clients import FAILURES, Outputs
+from tools.progress import ToolError
+from tools.verify import certificate_of
+
+
+def browse(stack: str | None, *, show_password: bool) -> None:
+    """Print what is needed to sign in, and open the sign-in page if there is a desktop.
+
+    Raises:
+        ToolError: Pulumi cannot read the stack, or it was never deployed.
+    """
+    try:
+        outputs = Outputs.of_stack(stack)
+    except FAILURES as error:
+        raise ToolError(str(error)) from error
+    print("\n".join(["", f"  GitLab is at  {outputs.url}", "", *credentials(outputs, show_password=show_password), ""]))
+    print(f"  {trust(outputs)}\n", flush=True)
+    if has_desktop():
+        webbrowser.open(outputs.url)
+
+
+def credentials(outputs: Outputs, *, show_password: bool) -> Iterator[str]:
+    """Whom to sign in as. The password only on request: terminals keep what they have shown."""
+    yield f"  user          {outputs.user}"
+    shown = (
+        f"{outputs.password}  (unless it was changed in GitLab)" if show_password else "make open PASSWORD=1 shows it"
+    )
+    yield f"  password      {shown}"
+
+
+def trust(outputs: Outputs) -> str:
+    """What a browser on this machine will say about the certificate."""
+    try:
+        certificate = certificate_of(outputs.host, 443, 10)
+    except OSError as error:
+        return (
+            f"This machine does not accept its certificate, or does not reach it ({error}), and browsers will warn as "
+            "well. With certificate.caCertificate or certificate.acmeStaging, that authority has to be added to the "
+            "browser first."
+        )
+    return f"Its certificate is trusted here: {certificate}."
+
+
+def has_desktop() -> bool:
+    """Whether a browser can appear on this machine; one for terminals would take this one over."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,0 +1,41 @@
+"""The machines of a stack, each reached over SSH with its host key pinned to the one in the stack's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tools.clients import Outputs
+from tools.state import StackState
+
+#: The logical name of the server, without what its resources add to it.
+SERVER = "server"
+_HOST_KEY = "-host-keys-lasting"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine of the stack. `prefix` begins the logical names of its resources."""
+
+    prefix: str
+    name: str
+    address: str
+    host_key: str
+
+    def pinned(self, outputs: Outputs) -> Outputs:
+        """The stack's outputs with this machine in the place of the server, for connections to it."""
+        return Outputs({**outputs.values, "server_address": self.address, "server_ssh_host_key": self.host_key})
+
+
+def machines_of(state: StackState, outputs: Outputs) -> Iterator[Machine]:
+    """The server and the machines of the runners."""
+    keys = {
+        one.name.removesuffix(_HOST_KEY): str(one.values.get("publicKeyOpenssh", "")).strip()
+        for one in state.resources
+        if one.name.endswith(_HOST_KEY)
+    }
+    for droplet in state.of("Droplet"):
+        prefix = droplet.name.removesuffix("-droplet")
+        address = outputs.address if prefix == SERVER else str(droplet.values.get("ipv4Address"))
+        if not droplet.is_pending and prefix in keys:
+            yield Machine(prefix, str(droplet.values.get("name")), address, keys[prefix])

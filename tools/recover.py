@@ -1,0 +1,287 @@
+"""Come back with kept data and no state.
+
+What carries the stack's names in the account and is in no state is either data, which a new state takes over, or it can
+be created again, and is deleted: nobody has its secrets any more. Two updates follow. The first one brings GitLab back
+on its volume; then GitLab can be asked for the IDs of its projects, and the second one takes those over. The settings
+`recover` are passed on in a copy of the stack file, which itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from gitlab.exceptions import GitlabError
+from rich.console import Console
+from rich.prompt import Confirm
+
+from components.api import every, request
+from components.settings import DnsZone, Settings, Storage
+from tools import processes
+from tools.clients import FAILURES, CheckError, Outputs
+from tools.progress import ToolError, say
+from tools.restore import keys_from
+from tools.stack import stack_file
+from tools.stack_files import read_settings
+from tools.state import StackState, put_outputs, secret
+from tools.strays import Known, Stray, belongs, find, records_of
+
+#: Seconds that a droplet has to shut down.
+_SHUTDOWN: Final = 180
+_POLL: Final = 2
+#: What a new installation cannot have again, because only the state had it.
+_DIFFERS: Final = (
+    "the server's SSH host key, and the administrator's key: remove the old host key with ssh-keygen -R",
+    "the password of root in the output gitlab_admin_password: GitLab's own is still valid; set the new one there",
+    "the stack's API token and its Spaces keys",
+)
+
+
+#: The key that encrypts backups.
+_ENCRYPTION_KEY: Final = "::backup-encryption-key"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How to recover: the stack `file`, the reserved `address` that the server had, the output `backup` in `keys`.
+
+    With `new_space` the registry's Space is gone, and another one is created.
+    """
+
+    file: Path | None = None
+    address: str | None = None
+    keys: Path | None = None
+    new_space: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is left of a stack: `settings` of the section `recover`, and what is deleted because nothing needs it.
+
+    `addresses` point to nothing, so they may be anybody's. `unreadable` is a Space with backups whose key is not given.
+    """
+
+    settings: dict[str, Any]
+    kept: tuple[str, ...]
+    useless: tuple[Stray, ...]
+    addresses: tuple[str, ...] = field(default=())
+    unreadable: str | None = None
+
+
+def recover(stack: str, wish: Wish, *, confirmed: bool) -> int:
+    """Ask, take over what is left of a stack, and update it twice; 0 if it is the same installation again.
+
+    Raises:
+        ToolError: there is nothing to take over, it was declined, or an update failed; the message says how to go on.
+    """
+    path = wish.file or stack_file(stack)
+    settings = read_settings(stack, wish.file)
+    try:
+        keys = keys_from(wish.keys) if wish.keys else None
+    except CheckError as error:
+        raise ToolError(f"recover: {error}") from error
+    found = look(stack, settings, wish, keys)
+    state = StackState.of_stack(stack)
+    _require_loss(stack, settings, found, state)
+    _show(found)
+    if not (confirmed or Confirm.ask("Go on?", default=False)):
+        raise ToolError("nothing was changed")
+    for one in found.useless:
+        remove(one)
+    # An earlier run may have come so far that GitLab has its projects in the state.
+    if not _projects_in(state):
+        _update(stack, path, {"projects": None, "runners": None, "recover": found.settings or None})
+    if keys and settings.backup.enabled:
+        _put_key(stack, str(keys["encryption_key"]))
+    projects = dict(_project_ids(stack, settings))
+    _update(stack, path, {"recover": {"projects": projects} if projects else None})
+    say(f"recover: stack {stack} has its installation again. Check it with: make verify STACK={stack}")
+    print("What only the lost state had is new:", *(f"  {line}" for line in _DIFFERS), sep="\n")
+    return 0
+
+
+def _require_loss(stack: str, settings: Settings, found: Findings, state: StackState) -> None:
+    if "volume" in found.settings:
+        return
+    if not state.of("Volume"):
+        raise ToolError(
+            f"the account has no volume of stack {stack} in {settings.region} that no stack has; there is nothing to "
+            "recover. make strays lists what there is; make restore brings back a backup"
+        )
+    if {project.path for project in settings.projects if not project.imported} <= _projects_in(state):
+        raise ToolError(f"the state of stack {stack} has its data; nothing was changed. make up STACK={stack} goes on")
+
+
+def _projects_in(state: StackState) -> set[str]:
+    """The paths of the projects in the state."""
+    found = [one for one in state.resources if one.type == "gitlab:index/project:Project"]
+    return {one.name.removeprefix("delivery-").removesuffix("-project") for one in found}
+
+
+def _put_key(stack: str, key: str) -> None:
+    """Let the stack encrypt its backups with the key that it had: another one could not even list them."""
+    try:
+        put_outputs(["--stack", stack], _ENCRYPTION_KEY, {"result": secret(key)})
+    except (CheckError, ValueError) as error:
+        raise ToolError(f"the key of the backups could not be put into the state: {error}") from error
+
+
+def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | None = None) -> Findings:
+    """What the account has of a stack and no state has.
+
+    Raises:
+        ToolError: the account cannot be read, or does not have that address, the registry's Space, or the Space that
+            `keys` are for.
+    """
+    try:
+        known = Known.read(stack)
+        known = replace(known, regions=known.regions | {settings.spaces_region, settings.backups_region})
+        strays = [one for one in find(known) if is_ours(one, known.prefix, settings)]
+        taken: dict[str, Any] = {}
+        names = {f"{known.prefix}-data": "volume"}
+        for one in strays:
+            if key := names.get(one.name) if one.noun == "Volume" else _bucket_key(one, known.prefix, settings):
+                taken[key] = one.name if one.noun == "SpacesBucket" else one.identifier
+        useless = [one for one in strays if one.noun not in {"Volume", "SpacesBucket", "Snapshot"}]
+        if settings.dns.zone is DnsZone.CREATE and not known.has("Domain", settings.domain):
+            taken |= {"domain": True} if has_zone(settings.domain) else {}
+        if taken.get("domain") or settings.dns.zone is DnsZone.EXISTING:
+            useless += records_of(settings.domain, settings.hostname, known)
+        idle, own = addresses_of(settings.region, known)
+    except RuntimeError as error:
+        raise ToolError(str(error)) from error
+    if wish.address and wish.address not in {*idle, *own}:
+        raise ToolError(f"--address {wish.address}: is not a reserved address in {settings.region} that no stack has")
+    if chosen := wish.address or next(iter(own), None):
+        taken["address"] = chosen
+    if "volume" in taken and settings.registry.storage is Storage.SPACES:
+        if "registryBucket" not in taken and not wish.new_space:
+            raise ToolError(
+                f"there is no Space {known.prefix}-registry-… in {settings.spaces_region}, where the images of that "
+                "GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add --new-space"
+            )
+        taken.setdefault("registryBucket", "new")
+    unreadable = None if keys else taken.pop("backupBucket", None)
+    if keys and taken.get("backupBucket", keys["bucket"]) != keys["bucket"]:
+        raise ToolError(f"--keys: is for the Space {keys['bucket']}, and not for {taken['backupBucket']}")
+    kept = tuple(f"{key}: {'yes' if value is True else value}" for key, value in taken.items())
+    return Findings(taken, kept, tuple(useless), () if chosen else tuple(idle), unreadable)
+
+
+def is_ours(one: Stray, prefix: str, settings: Settings) -> bool:
+    """Whether the program would give it this name. What carries only a tag may have been made by anybody."""
+    if one.noun == "Droplet":
+        machines = [f"-{runner.name}-{number}" for runner in settings.runners for number in range(1, runner.count + 1)]
+        return one.name in {prefix, *(prefix + name for name in machines)}
+    return belongs(one.name, one.noun, prefix)
+
+
+def _bucket_key(one: Stray, prefix: str, settings: Settings) -> str | None:
+    if one.noun != "SpacesBucket":
+        return None
+    if one.name.startswith(f"{prefix}-registry-"):
+        return "registryBucket" if settings.registry.storage is Storage.SPACES else None
+    return "backupBucket" if settings.backup.enabled else None
+
+
+def has_zone(domain: str) -> bool:
+    """Whether the account has a zone."""
+    return any(one["name"] == domain for one in every("/v2/domains", "domains"))
+
+
+def addresses_of(region: str, known: Known) -> tuple[list[str], list[str]]:
+    """The reserved addresses that no stack has: those that point to nothing, and those of the stack's own droplet."""
+    idle, own = [], []
+    for one in every("/v2/reserved_ips", "reserved_ips"):
+        if one["region"]["slug"] != region or known.has("ReservedIp", one["ip"]):
+            continue
+        if one["droplet"] is None:
+            idle.append(str(one["ip"]))
+        elif one["droplet"]["name"] == known.prefix:
+            own.append(str(one["ip"]))
+    return idle, own
+
+
+def _show(found: Findings) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    console.print("Taken over:", *(f"  {line}" for line in found.kept), sep="\n", markup=False)
+    if found.addresses:
+        console.print(
+            f"The stack reserves another address. If one of {', '.join(found.addresses)}, which point to nothing, was "
+            "its own, answer no, and add --address to the command",
+            markup=False,
+        )
+    if found.unreadable:
+        console.print(
+            f"The stack has another Space for backups, because those in {found.unreadable} cannot be read without "
+            "their key. With a copy of the output backup, answer no, and add --keys FILE to the command",
+            markup=False,
+        )
+    if found.useless:
+        console.print("Deleted, because it holds no data and is created again:", markup=False)
+        for one in found.useless:
+            console.print(f"  {one.noun} {one.name} (ID {one.identifier})", markup=False)
+
+
+def remove(one: Stray) -> None:
+    """Delete it; a droplet is shut down first.
+
+    Raises:
+        ToolError: the API refuses.
+    """
+    try:
+        if one.noun == "Droplet":
+            _shut_down(one)
+        if one.remove is not None:
+            one.remove()
+    except RuntimeError as error:
+        raise ToolError(f"{one.noun} {one.name} could not be deleted: {error}. Run the same command again") from error
+    say(f"recover: deleted {one.noun} {one.name}")
+
+
+def _shut_down(droplet: Stray) -> None:
+    """In order, because a database may be running on its volume."""
+    path, deadline = f"/v2/droplets/{droplet.identifier}", time.monotonic() + _SHUTDOWN
+    if request(path)["droplet"]["status"] == "active":
+        request(f"{path}/actions", {"type": "shutdown"})
+    while request(path)["droplet"]["status"] == "active":
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"it has not shut down within {_SHUTDOWN} s; switch it off in the control panel")
+        time.sleep(_POLL)
+
+
+def _update(stack: str, file: Path, changes: Mapping[str, Any]) -> None:
+    """Run an update with a copy of the stack file, in which top-level settings are others; None removes one."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        content["config"].pop(f"slipway:{key}", None)
+        if value is not None:
+            content["config"][f"slipway:{key}"] = value
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / file.name
+        copy.write_text(yaml.safe_dump(content), encoding="utf-8")
+        command = ["pulumi", "up", "--stack", stack, "--config-file", str(copy), "--yes", "--skip-preview"]
+        if processes.run_attached(command, os.environ) != 0:
+            raise ToolError(
+                f"the update failed (see above). Nothing is lost: fix the cause, then run make recover STACK={stack} "
+                "again, which goes on where it stopped"
+            )
+
+
+def _project_ids(stack: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """The IDs of the projects of the stack file that GitLab has, by path."""
+    own = [project for project in settings.projects if not project.imported]
+    try:
+        client = Outputs.of_stack(stack).gitlab()
+        paths = {one.path_with_namespace.lower(): str(one.id) for one in client.projects.list(get_all=True)}
+    except (*FAILURES, GitlabError) as error:
+        raise ToolError(f"GitLab does not say which projects it has: {error}. Run the same command again") from error
+    for project in own:
+        if number := paths.get(f"{project.group or 'root'}/{project.path}".lower()):
+            yield project.path, number
