@@ -19,7 +19,7 @@ import pytest
 from components.rendering import render
 from tests.sandbox.layout import current
 from tests.sandbox_tests.support.packages import unpacked
-from tests.sandbox_tests.support.registry_service import free_port
+from tests.sandbox_tests.support.ports import free_port
 from tests.sandbox_tests.support.waiting import eventually
 
 FILES = Path(__file__).parents[3] / "components/files/backup"

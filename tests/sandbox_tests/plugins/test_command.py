@@ -20,6 +20,7 @@ from tests.sandbox.plugins import ssh
 from tests.sandbox.plugins.base.framework import Call, PluginError
 from tests.sandbox.plugins.base.properties import Asset
 from tests.sandbox.plugins.provider_command import CopyToRemote, LocalCommand, RemoteCommand
+from tests.sandbox_tests.support.ports import free_port
 from tests.sandbox_tests.support.pulumi_engine import Engine
 from tests.sandbox_tests.support.ssh_server import SshServer, ssh_server
 from tests.sandbox_tests.support.waiting import eventually
@@ -104,9 +105,7 @@ def test_the_limit_of_failed_dials_is_kept(server: SshServer) -> None:
 
 
 def test_a_machine_that_answers_late_is_reached(server: SshServer) -> None:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
+    port = free_port()
     late = SshServer()
     late.host_key, late.user_key, late.port = server.host_key, server.user_key, port
     results: list[dict[str, Any]] = []

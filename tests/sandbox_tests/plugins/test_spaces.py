@@ -18,6 +18,7 @@ from tests.sandbox import layout
 from tests.sandbox.plugins.base.framework import Call, Checker, PartlyMadeError, PluginError
 from tests.sandbox.plugins.digitalocean.session import Session
 from tests.sandbox.plugins.digitalocean.spaces import SpacesBucket, SpacesBucketObject, SpacesError
+from tests.sandbox_tests.support.ports import free_port
 
 ACCESS, SECRET = secrets.token_hex(10), secrets.token_hex(20)
 
@@ -30,8 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("spaces")
     for name in ("accounts", "buckets", "versions"):
         (folder / name).mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         str(layout.current().cache / "bin" / "versitygw"),
         *("--port", f"127.0.0.1:{port}", "--region", "nyc3", "--virtual-domain", "nyc3.spaces.test"),

@@ -14,7 +14,8 @@ import httpx
 import yaml
 
 from tests.sandbox.layout import current
-from tests.sandbox_tests.support.registry_service import distribution, free_port
+from tests.sandbox_tests.support.ports import free_port
+from tests.sandbox_tests.support.registry_service import distribution
 from tests.sandbox_tests.support.waiting import eventually
 
 #: These two do not read that a registry has no TLS.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from tests.sandbox.gitlab.registry.documents import OCI_INDEX, OCI_MANIFEST, dig
 from tests.sandbox.layout import current
 from tests.sandbox_tests.support.gitlab_instance import registry_key
 from tests.sandbox_tests.support.packages import unpacked
+from tests.sandbox_tests.support.ports import free_port
 from tests.sandbox_tests.support.waiting import eventually
 
 CONFIG_TYPE, LAYER_TYPE = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
@@ -84,13 +84,6 @@ def signer() -> Signer:
 def distribution() -> Path:
     """The Docker distribution."""
     return unpacked("docker-registry") / "usr/bin/docker-registry"
-
-
-def free_port() -> int:
-    """A port of loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Client:

@@ -23,6 +23,7 @@ from tests.sandbox.layout import SPACES_SUFFIX, Layout
 from tests.sandbox.machines import spaces, spaces_front
 from tests.sandbox.machines.spaces import Spaces, spaces_command, spaces_environment
 from tests.sandbox_tests.support import gitlab_instance
+from tests.sandbox_tests.support.ports import free_port
 
 REGION = "nyc3"
 
@@ -65,7 +66,7 @@ def s3_servers(folder: Path) -> Iterator[Spaces]:
     own.run.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         for ports in (spaces.SERVER_PORTS, spaces.GENERIC_PORTS):
-            patch.setitem(ports, REGION, _free_port())
+            patch.setitem(ports, REGION, free_port())
         for generic in (False, True):
             process = stack.enter_context(
                 subprocess.Popen(
@@ -98,12 +99,6 @@ class _Layout(Layout):
     def run(self) -> Path:
         """Sockets of this sandbox: below its folder."""
         return self.root / "run"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _await(port: int) -> None:
