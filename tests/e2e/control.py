@@ -34,6 +34,14 @@ class Control:
         """Requests for routes that the emulator does not implement."""
         return list(self._client.get("/gaps").raise_for_status().json())
 
+    def mail(self) -> list[dict[str, str]]:
+        """Headers and body of what the mail server has taken so far, oldest first."""
+        return list(self._client.get("/mail").raise_for_status().json())
+
+    def notifications(self) -> dict[str, list[dict[str, Any]]]:
+        """What alerts have sent so far, oldest first: `mail`, and messages in `slack`."""
+        return dict(self._client.get("/notifications").raise_for_status().json())
+
     def change_account(self, **account: Any) -> None:
         """Replace what the account is like: its limit, its standing, the scopes of its token."""
         self._client.put("/account", json=account).raise_for_status()

@@ -36,6 +36,13 @@ def world_readable_files_with(outputs: Outputs, value: str) -> list[str]:
     return found.splitlines()
 
 
+def readable_by_nobody(outputs: Outputs, files: list[str]) -> list[str]:
+    """Those of the files on the server that a user without any rights can read, for all the folders above them."""
+    tried = " ".join(shlex.quote(file) for file in files)
+    script = f'for file in {tried}; do if runuser -u nobody -- test -r "$file"; then echo "$file"; fi; done'
+    return outputs.ssh(f"sudo bash -c {shlex.quote(script)}").splitlines()
+
+
 def leaked(text: str, values: dict[str, str]) -> list[str]:
     """Names of the secrets that `text` contains."""
     return [name for name, value in values.items() if value in text]
