@@ -178,6 +178,8 @@ outputs |= {
     "monthly_cost": cost_output(cost),
     "gitlab_url": gitlab.url,
     "gitlab_version": gitlab.version,
+    # What the tools have to trust beside the public authorities.
+    "ca_certificate": config.certificate.trusted_roots,
     "gitlab_admin_user": ADMIN_USER,
     "gitlab_admin_password": gitlab.admin_password,
     "gitlab_api_token": gitlab.api_token,

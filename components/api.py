@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pkgutil
 import ssl
 import time
 import urllib.error
@@ -13,8 +12,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
+
+from components.trust import trust
 
 #: As the provider reads them.
 _TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
@@ -171,17 +171,3 @@ def every(path: str, root: str, ask: Callable[[str], Any] = request) -> Iterator
         if not ((answer.get("links") or {}).get("pages") or {}).get("next"):
             return
         page += 1
-
-
-def trust() -> ssl.SSLContext:
-    """Return what the system's Python trusts, or, if that is nothing, what the engine's protocol library brings along.
-
-    Python as python.org packages it for macOS trusts no authority until somebody runs its "Install Certificates".
-    """
-    context = ssl.create_default_context()
-    paths = ssl.get_default_verify_paths()
-    has_folder = bool(paths.capath and any(Path(paths.capath).iterdir()))
-    if not (paths.cafile or has_folder or context.get_ca_certs()):
-        authorities = pkgutil.get_data("grpc", "_cython/_credentials/roots.pem") or b""
-        context.load_verify_locations(cadata=authorities.decode())
-    return context

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 import tempfile
 from pathlib import Path
 from typing import Final
+
+from components.trust import bundle
 
 #: Relative, because it is recorded in the state: another checkout has the file at the same place once the program ran
 #: there. Providers run in the project's folder, as the program does.
@@ -23,9 +24,8 @@ def ca_bundle(ca_certificate: str | None) -> str | None:
     if not ca_certificate:
         return None
     file = _FOLDER / f"{hashlib.sha256(ca_certificate.encode()).hexdigest()[:12]}.pem"
-    own = [ssl.DER_cert_to_PEM_cert(one) for one in ssl.create_default_context().get_ca_certs(binary_form=True)]
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as new:
-        new.write("\n".join([ca_certificate.strip(), *own]))
+        new.write(bundle(ca_certificate))
     Path(new.name).replace(file)
     return file.as_posix()

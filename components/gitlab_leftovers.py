@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +25,12 @@ from urllib.parse import quote, urlencode
 
 import pulumi
 
-from components.api import send, trust
+from components.api import send
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
 from components.leftovers import import_command
 from components.lost_answers import may_be_repeated
+from components.trust import trust
 
 _PAGE: Final = 100
 #: GitLab, ContainerRegistry::Protection::TagRule
@@ -85,7 +85,7 @@ class GitLabApi:
         url = f"{self.url}/api/v4{path}"
         asked = urllib.request.Request(url, headers={"PRIVATE-TOKEN": self.token}, method=method)  # noqa: S310
         try:
-            body, headers = send(asked, self._trust())
+            body, headers = send(asked, trust(self.ca_certificate))
             return json.loads(body) if body else None, headers.get("X-Next-Page") or ""
         except urllib.error.HTTPError as error:
             if method == "DELETE" and error.code == HTTPStatus.NOT_FOUND:
@@ -93,12 +93,6 @@ class GitLabApi:
             raise RuntimeError(f"GitLab refused {method} {url}: {error.code} {error.reason}") from error
         except OSError as error:
             raise RuntimeError(f"GitLab did not respond to {method} {url}: {error}") from error
-
-    def _trust(self) -> ssl.SSLContext:
-        context = trust()
-        if self.ca_certificate:
-            context.load_verify_locations(cadata=self.ca_certificate)
-        return context
 
 
 #: Deletes what is in the way of an object with these inputs, and says whether there was anything. The third argument is

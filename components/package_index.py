@@ -33,9 +33,10 @@ class _Wanted:
 
 def missing_versions(reading: Reading, deployed: DeploymentState | None, known: KnownResources) -> Iterator[str]:
     """Errors for versions that are neither installed nor in their repository, as far as it can be reached."""
+    roots = reading.settings.certificate.trusted_roots if reading.has("certificate") else None
     for wanted in [*_gitlab(reading, deployed), *_runners(reading, known)]:
         try:
-            found = versions_in(fetch(index_of(wanted.url, wanted.release)), wanted.name)
+            found = versions_in(fetch(index_of(wanted.url, wanted.release), roots), wanted.name)
         except (OSError, EOFError, zlib.error, UnicodeDecodeError):
             continue
         if wanted.version not in found:

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Final
 
-from components.api import trust
+from components.trust import trust
 
 #: Of the images that the settings accept: the distribution and the name of its release.
 RELEASES: Final[Mapping[str, tuple[str, str]]] = {
@@ -26,14 +26,14 @@ def index_of(url: str, release: str) -> str:
     return f"{url}/dists/{release}/main/binary-{_ARCHITECTURE}/Packages.gz"
 
 
-def fetch(url: str) -> bytes:
-    """Return the content of a URL.
+def fetch(url: str, ca_certificate: str | None = None) -> bytes:
+    """Return the content of a URL; `ca_certificate` is trusted beside this machine's authorities.
 
     Raises:
         OSError: there is no answer, or the answer is an error.
     """
     # The settings accept https:// only.
-    with urllib.request.urlopen(url, timeout=_RESPONSE_SECONDS, context=trust()) as response:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=_RESPONSE_SECONDS, context=trust(ca_certificate)) as response:  # noqa: S310
         return bytes(response.read(_LARGEST_BYTES))
 
 

@@ -6,18 +6,15 @@ some months after that update, and an administrator can revoke it; then only an 
 
 from __future__ import annotations
 
-import json
 import os
-import ssl
-from pathlib import Path
-from typing import Any
 
 import httpx
 
+from components.trust import trust
 from tools import processes
 from tools.clients import CheckError, run
-from tools.environment import ROOT
 from tools.progress import ToolError, say
+from tools.state import StackState
 
 #: What the new token needs updated, and nothing else: its random part, the step that registers it, the number of that
 #: step's attempt, and the provider.
@@ -39,17 +36,17 @@ def renew(stack: str | None) -> None:
         ToolError: the token could not be replaced.
     """
     which = ["--stack", stack] if stack else []
-    resources = _resources(which)
-    providers = [one for urn, one in resources.items() if urn.endswith(TARGETS[-1])]
-    if not providers:
+    state = StackState.of_stack(stack)
+    known = [one for one in state.resources if not one.is_pending]
+    provider = next((one for one in known if one.urn.endswith(TARGETS[-1])), None)
+    if provider is None:
         return
-    inputs = providers[0].get("inputs", {})
-    answer = _accepts(str(inputs["baseUrl"]), _token(which), inputs.get("cacertFile"))
+    answer = _accepts(str(provider.values["baseUrl"]), _token(which), state.ca_certificate)
     if answer != "401":
         say(f"the API token: {'GitLab accepts it' if answer == '200' else f'GitLab cannot be asked ({answer})'}")
         return
     say("the API token: GitLab does not accept it any more; creating another one")
-    urns = [urn for urn in resources if urn.endswith(TARGETS)]
+    urns = [one.urn for one in known if one.urn.endswith(TARGETS)]
     digits = next(urn for urn in urns if urn.endswith(TARGETS[0]))
     targets = [option for urn in urns for option in ("--target", urn)]
     command = ["pulumi", "up", *which, "--yes", "--skip-preview", "--target-replace", digits, *targets]
@@ -60,15 +57,6 @@ def renew(stack: str | None) -> None:
         )
 
 
-def _resources(which: list[str]) -> dict[str, dict[str, Any]]:
-    try:
-        state = json.loads(run("pulumi", "stack", "export", *which))
-    except CheckError as error:
-        raise ToolError(str(error)) from error
-    found = (state.get("deployment") or {}).get("resources") or []
-    return {one["urn"]: one for one in found if not one.get("delete")}
-
-
 def _token(which: list[str]) -> str:
     try:
         return run("pulumi", "stack", "output", "gitlab_api_token", "--show-secrets", *which).strip()
@@ -77,12 +65,11 @@ def _token(which: list[str]) -> str:
         return ""
 
 
-def _accepts(url: str, token: str, ca_file: str | None) -> str:
+def _accepts(url: str, token: str, ca_certificate: str | None) -> str:
     """The status of a request with the token, or why there is none."""
-    file = ROOT / ca_file if ca_file else None
-    trust = ssl.create_default_context(cafile=str(file) if file and Path(file).is_file() else None)
+    headers = {"PRIVATE-TOKEN": token}
     try:
-        answer = httpx.get(f"{url}user", headers={"PRIVATE-TOKEN": token}, timeout=20, verify=trust)
+        answer = httpx.get(f"{url}user", headers=headers, timeout=20, verify=trust(ca_certificate))
     except httpx.HTTPError as error:
         return str(error) or type(error).__name__
     return str(answer.status_code)

@@ -7,6 +7,7 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 
+from components.trust import trust as machine_trust
 from tools.clients import FAILURES, Outputs
 from tools.progress import ToolError
 from tools.verify import certificate_of
@@ -40,12 +41,12 @@ def credentials(outputs: Outputs, *, show_password: bool) -> Iterator[str]:
 def trust(outputs: Outputs) -> str:
     """What a browser on this machine will say about the certificate."""
     try:
-        certificate = certificate_of(outputs.host, 443, 10)
+        certificate = certificate_of(outputs.host, 443, machine_trust(), 10)
     except OSError as error:
         return (
             f"This machine does not accept its certificate, or does not reach it ({error}), and browsers will warn as "
-            "well. With certificate.caCertificate or certificate.acmeStaging, that authority has to be added to the "
-            "browser first."
+            "well. With certificate.caCertificate or certificate.acmeStaging, add that authority to the browser first: "
+            "pulumi stack output ca_certificate prints it."
         )
     return f"Its certificate is trusted here: {certificate}."
 

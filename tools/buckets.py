@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from components.api import request
+from tools.trust import trusted_file
 
 _KEY = ("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY")
 #: Seconds until Spaces knows a key that the API has just created.
@@ -54,6 +55,7 @@ def _client(key: tuple[str, str], region: str) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=f"https://{region}.digitaloceanspaces.com",
+        verify=trusted_file(None, "AWS_CA_BUNDLE"),
         region_name=region,
         aws_access_key_id=key[0],
         aws_secret_access_key=key[1],

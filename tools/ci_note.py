@@ -12,6 +12,7 @@ from typing import Final
 import gitlab
 from gitlab.v4.objects import ProjectMergeRequest
 
+from tools.clients import gitlab_client
 from tools.progress import ToolError
 
 #: GitLab takes notes of up to 1,000,000 characters (`Note::MAX_NOTE_LENGTH`), and shows such a one slowly.
@@ -46,6 +47,7 @@ class Job:
     commit: str
     url: str
     token: str = field(repr=False)
+    ca_certificate: str | None = None
 
     @classmethod
     def here(cls, environment: Mapping[str, str] = os.environ) -> Job:
@@ -64,11 +66,14 @@ class Job:
             )
         api_url, project, merge_request, pipeline, commit = (environment[name] for name in names)
         url, token = environment["CI_JOB_URL"], environment[TOKEN]
-        return cls(api_url, project, merge_request, int(pipeline), commit, url, token)
+        # The runner passes on the authority that it was given for GitLab itself.
+        file = environment.get("CI_SERVER_TLS_CA_FILE")
+        roots = Path(file).read_text(encoding="utf-8") if file else None
+        return cls(api_url, project, merge_request, int(pipeline), commit, url, token, roots)
 
     def merge_request_of(self) -> ProjectMergeRequest:
         """The merge request, as the owner of the token for notes sees it."""
-        client = gitlab.Gitlab(self.api_url.removesuffix("/api/v4"), private_token=self.token, timeout=30)
+        client = gitlab_client(self.api_url.removesuffix("/api/v4"), self.token, ca_certificate=self.ca_certificate)
         return client.projects.get(self.project, lazy=True).mergerequests.get(self.merge_request)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import ssl
 import subprocess
 import tarfile
 import tempfile
@@ -21,6 +22,9 @@ import boto3
 import gitlab
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from components.trust import trust
+from tools.trust import trusted_file
 
 #: Where the images are without object storage.
 REGISTRY_FOLDER: Final = "/var/opt/gitlab/gitlab-rails/shared/registry"
@@ -154,13 +158,22 @@ class Outputs:
         return self.values.get("mail")
 
     @property
+    def ca_certificate(self) -> str | None:
+        """The stack's own certificate authorities, as PEM; None if only public ones issue its certificates."""
+        return self.values.get("ca_certificate")
+
+    def trust(self) -> ssl.SSLContext:
+        """What to verify the stack's servers with: this machine's authorities, and the stack's own."""
+        return trust(self.ca_certificate)
+
+    @property
     def projects(self) -> list[dict[str, str]]:
         """The outputs of each project of the stack."""
         return list(self.values.get("projects") or [])
 
     def gitlab(self, timeout: float = 30) -> gitlab.Gitlab:
         """A client of GitLab's API that uses the stack's token; `timeout` in seconds."""
-        return gitlab.Gitlab(self.url, private_token=self.api_token, timeout=timeout)
+        return gitlab_client(self.url, self.api_token, ca_certificate=self.ca_certificate, timeout=timeout)
 
     def ssh(self, command: str, stdin: str = "", timeout: float = 60) -> str:
         """Run a command on the server, over a connection pinned to the exported host key, and return its output."""
@@ -179,6 +192,15 @@ class Outputs:
                 *("-F", "none", "-i", str(identity), "-o", f"UserKnownHostsFile={known}", "-o", "IdentitiesOnly=yes"),
                 *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
             ]
+
+
+def gitlab_client(url: str, token: str, *, ca_certificate: str | None = None, timeout: float = 30) -> gitlab.Gitlab:
+    """A client of GitLab's API at `url`, the address of GitLab.
+
+    `ca_certificate` is PEM that it trusts beside this machine's authorities; `timeout` is in seconds.
+    """
+    trusted = trusted_file(ca_certificate, "REQUESTS_CA_BUNDLE")
+    return gitlab.Gitlab(url, private_token=token, ssl_verify=trusted, timeout=timeout)
 
 
 @dataclass(frozen=True)
@@ -348,16 +370,26 @@ def stored(outputs: Outputs) -> Stored:
         found = outputs.ssh(f"sudo find {REGISTRY_FOLDER} -type f -printf '%s %p\\n'").splitlines()
         sizes = {path: int(size) for size, path in (line.split(" ", 1) for line in found)}
         return _stored("the server's volume", sizes)
-    objects = [entry for page in objects_in(storage) for entry in page]
+    objects = [entry for page in objects_in(storage, ca_certificate=outputs.ca_certificate) for entry in page]
     return _stored(f"bucket {storage['bucket']}", {entry["Key"]: entry["Size"] for entry in objects})
 
 
-def objects_in(storage: Mapping[str, str], prefix: str = "", timeout: float = 30) -> Iterator[list[Any]]:
-    """The objects in a bucket whose keys begin with `prefix`, page by page, as S3 lists them."""
+def objects_in(
+    storage: Mapping[str, str], prefix: str = "", *, ca_certificate: str | None = None, timeout: float = 30
+) -> Iterator[list[Any]]:
+    """The objects in a bucket whose keys begin with `prefix`, page by page, as S3 lists them.
+
+    `ca_certificate` is PEM that is trusted beside this machine's authorities; `timeout` is in seconds.
+
+    Raises:
+        BotoCoreError: the storage does not answer.
+        ClientError: it refuses.
+    """
     # A session of its own: several threads may ask.
     client = boto3.Session().client(
         "s3",
         endpoint_url=storage["endpoint"],
+        verify=trusted_file(ca_certificate, "AWS_CA_BUNDLE"),
         region_name=storage["region"],
         aws_access_key_id=storage["access_key"],
         aws_secret_access_key=storage["secret_key"],

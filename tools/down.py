@@ -11,7 +11,6 @@ what is kept is listed, with its price.
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -20,9 +19,9 @@ from rich.prompt import Confirm
 
 from components.api import RefusedError, every
 from components.cost import price_of
+from components.trust import bundle
 from components.zone import records_of_others
 from tools import processes
-from tools.environment import ROOT
 from tools.progress import ToolError, say
 from tools.state import Resource, StackState
 
@@ -82,13 +81,10 @@ def trust_files(state: StackState) -> Iterator[None]:
 
     The provider does not start without it, although a destroy sends it no request. The next update writes the real one.
     """
-    inputs = [one.raw.get("inputs") or {} for one in state.resources if one.type == "pulumi:providers:gitlab"]
-    files = [ROOT / str(one["cacertFile"]) for one in inputs if one.get("cacertFile")]
-    missing = [file for file in files if not file.exists()]
-    roots = ssl.create_default_context().get_ca_certs(binary_form=True)
+    missing = [file for file in state.provider_files if not file.exists()]
     for file in missing:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(ssl.DER_cert_to_PEM_cert(root) for root in roots), encoding="utf-8")
+        file.write_text(bundle(state.ca_certificate), encoding="utf-8")
     try:
         yield
     finally:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from components.trust import trust
 from tools.clients import CheckError, Outputs
-from tools.environment import ROOT
 from tools.findings import Finding
 from tools.state import StackState
 
@@ -75,7 +73,7 @@ def _ask(state: StackState, outputs: Outputs, path: str) -> dict[str, Any] | Non
     url = f"https://{outputs.address}/api/v4/{path}"
     headers = {"PRIVATE-TOKEN": str(outputs.values["gitlab_api_token"]), "Host": outputs.host}
     try:
-        with httpx.Client(verify=_trust(state), timeout=_LIMIT_SECONDS) as client:
+        with httpx.Client(verify=trust(state.ca_certificate), timeout=_LIMIT_SECONDS) as client:
             answer = client.get(url, headers=headers, extensions={"sni_hostname": outputs.host})
     except httpx.HTTPError as error:
         raise CheckError(f"GitLab at {outputs.address} does not answer ({error or type(error).__name__})") from error
@@ -84,11 +82,3 @@ def _ask(state: StackState, outputs: Outputs, path: str) -> dict[str, Any] | Non
     if answer.status_code != httpx.codes.OK:
         raise CheckError(f"GitLab at {outputs.address} answers {answer.status_code} to /api/v4/{path}")
     return dict(answer.json())
-
-
-def _trust(state: StackState) -> ssl.SSLContext:
-    """What the provider trusts: the file of its own if it has one, else the system."""
-    inputs = [one.raw.get("inputs") or {} for one in state.resources if one.type == "pulumi:providers:gitlab"]
-    name = next((str(one["cacertFile"]) for one in inputs if one.get("cacertFile")), "")
-    file = ROOT / name
-    return ssl.create_default_context(cafile=str(file) if name and Path(file).is_file() else None)

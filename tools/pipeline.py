@@ -25,7 +25,7 @@ import yaml
 from gitlab.v4.objects import Project
 
 from tools import ci_note
-from tools.clients import CheckError, Outputs
+from tools.clients import CheckError, Outputs, gitlab_client
 from tools.progress import ToolError
 from tools.stack import stack_file
 from tools.stack_files import read_config
@@ -140,8 +140,8 @@ def project_at(url: str, stack: str, environment: Mapping[str, str]) -> Project:
             outputs = None
         if outputs is None or outputs.url != server:
             raise ToolError(f"GITLAB_TOKEN is not set: export a token of a maintainer of {path} with the scope api")
-        token = outputs.api_token
-    return gitlab.Gitlab(server, private_token=token, timeout=30).projects.get(path)
+        return outputs.gitlab().projects.get(path)
+    return gitlab_client(server, token).projects.get(path)
 
 
 def _passphrase(environment: Mapping[str, str]) -> str:

@@ -16,12 +16,13 @@ from typing import Final
 
 import httpx
 
+from components.trust import trust
 from tools.progress import Say, ToolError, heartbeat
 
 CLI_SERVER: Final = "https://get.pulumi.com/releases/sdk"
 GITHUB: Final = "https://github.com/pulumi"
 #: Seconds for a connection, and between two parts of an answer. Downloads are large, and servers may be slow.
-_CONNECT, _READ = 20.0, 60.0
+_TIMEOUT: Final = httpx.Timeout(60.0, connect=20.0)
 _SYSTEMS: Final = {"Linux": "linux", "Darwin": "darwin"}
 _MACHINES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 #: By their length in hexadecimal digits: most providers publish SHA-1, the CLI and `command` SHA-256.
@@ -125,7 +126,7 @@ def _download(release: Release, archive: Path, sums: Path, given: Path, progress
     try:
         with (
             heartbeat(release.name, progress),
-            httpx.Client(follow_redirects=True, timeout=httpx.Timeout(_READ, connect=_CONNECT)) as client,
+            httpx.Client(verify=trust(), follow_redirects=True, timeout=_TIMEOUT) as client,
         ):
             _fetch(client, url, sums)
             url = release.url

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from tools.clients import CheckError, run
+from tools.environment import ROOT
 from tools.progress import ToolError
 
 #: Begins the types of what is in the account.
@@ -97,6 +99,23 @@ class StackState:
     def resources(self) -> list[Resource]:
         """Everything that is in it."""
         return [Resource(one) for one in (self.raw.get("deployment") or {}).get("resources") or []]
+
+    @property
+    def ca_certificate(self) -> str | None:
+        """The stack's own certificate authorities, as PEM; None if only public ones issue its certificates.
+
+        They are an output. Before the first update that has it, what the `gitlab` provider reads is used, if this
+        checkout has that file.
+        """
+        if roots := next((one.values.get("ca_certificate") for one in self.resources if one.noun == "Stack"), None):
+            return str(roots)
+        return next((file.read_text(encoding="utf-8") for file in self.provider_files if file.is_file()), None)
+
+    @property
+    def provider_files(self) -> list[Path]:
+        """The files of trusted authorities that `gitlab` providers read: one, or one more while it is replaced."""
+        providers = [one.values for one in self.resources if one.type == "pulumi:providers:gitlab"]
+        return [ROOT / str(one["cacertFile"]) for one in providers if one.get("cacertFile")]
 
     @property
     def pending(self) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def gitlab_answers(question: Question) -> Answer:
     outputs = question.outputs
     began = time.monotonic()
     try:
-        page = httpx.get(f"{outputs.url}/users/sign_in", timeout=question.seconds)
+        page = httpx.get(f"{outputs.url}/users/sign_in", timeout=question.seconds, verify=outputs.trust())
     except httpx.HTTPError as error:
         return Answer(Health.FAILING, f"{outputs.url} does not answer: {reason_of(error)}")
     took = time.monotonic() - began
@@ -58,11 +58,11 @@ def registry_answers(question: Question) -> Answer:
     outputs = question.outputs
     deadline = time.monotonic() + question.seconds
     try:
-        status = httpx.get(f"https://{outputs.registry}/v2/", timeout=question.seconds).status_code
+        page = httpx.get(f"https://{outputs.registry}/v2/", timeout=question.seconds, verify=outputs.trust())
     except httpx.HTTPError as error:
         return Answer(Health.FAILING, f"{outputs.registry} does not answer: {reason_of(error)}")
-    if status != HTTPStatus.UNAUTHORIZED:
-        return Answer(Health.FAILING, f"{outputs.registry}/v2/ answers {status}, not 401 (a login)")
+    if page.status_code != HTTPStatus.UNAUTHORIZED:
+        return Answer(Health.FAILING, f"{outputs.registry}/v2/ answers {page.status_code}, not 401 (a login)")
     try:
         count, whole = _usage(outputs, deadline)
     except FAILURES as error:
@@ -79,7 +79,7 @@ def _usage(outputs: Outputs, deadline: float) -> tuple[int, bool]:
         said = outputs.ssh(f"sudo timeout {left:.1f} du --summarize --bytes {REGISTRY_FOLDER}", timeout=left)
         return int(said.split()[0]), True
     count = 0
-    for page in objects_in(outputs.storage, timeout=left):
+    for page in objects_in(outputs.storage, ca_certificate=outputs.ca_certificate, timeout=left):
         count += sum(int(one["Size"]) for one in page)
         # With time to spare for a page that takes longer.
         if time.monotonic() > deadline - left / 3:
@@ -88,12 +88,12 @@ def _usage(outputs: Outputs, deadline: float) -> tuple[int, bool]:
 
 
 def certificates_last(question: Question) -> Answer:
-    """The days that are left of the certificates of GitLab and of its registry, which this machine has to trust."""
+    """The days that are left of the certificates of GitLab and of its registry, which have to be trusted."""
     outputs = question.outputs
     found = {}
     for port in (443, outputs.registry_port):
         try:
-            found[port] = certificate_of(outputs.host, port, question.seconds / 2)
+            found[port] = certificate_of(outputs.host, port, outputs.trust(), question.seconds / 2)
         except OSError as error:
             return Answer(Health.FAILING, f"port {port}: {reason_of(error)}")
     days = int(min(one.days for one in found.values()))
@@ -203,7 +203,8 @@ def backup_is_young(question: Question) -> Answer:
     limit = space.get("max_age_hours")
     if not limit:
         return Answer(Health.HEALTHY, "none: the stack file has no backup.enabled", {"enabled": False})
-    pages = objects_in(space, f"{space['prefix']}/backups/", timeout=question.seconds)
+    ca_certificate, folder = question.outputs.ca_certificate, f"{space['prefix']}/backups/"
+    pages = objects_in(space, folder, ca_certificate=ca_certificate, timeout=question.seconds)
     # Names in the encrypted folder stay readable; the program that encrypts may add a suffix.
     manifests = [one for page in pages for one in page if re.search(r"/manifest\.json(\.bin)?$", one["Key"])]
     if not manifests:
@@ -235,7 +236,8 @@ def _newer_gitlab(question: Question) -> Iterator[tuple[str, str, str]]:
     )
     distribution, release = RELEASES[image]
     now = str(question.outputs.values["gitlab_version"])
-    known = versions_in(fetch(index_of(f"{url}/{distribution}/{release}", release)), "gitlab-ce")
+    packages = fetch(index_of(f"{url}/{distribution}/{release}", release), question.outputs.ca_certificate)
+    known = versions_in(packages, "gitlab-ce")
     # Only those that an update would accept: an upgrade stops on its way where GitLab requires it.
     yield "GitLab", now, _newest(now, [one for one in known if not upgrade_errors(now, one)])
 
@@ -252,7 +254,8 @@ def _newer_runners(question: Question) -> Iterator[tuple[str, str, str]]:
         if (now, url, release) in seen:
             continue
         seen.add((now, url, release))
-        known = versions_in(fetch(index_of(f"{url}/{distribution}", release)), "gitlab-runner")
+        packages = fetch(index_of(f"{url}/{distribution}", release), question.outputs.ca_certificate)
+        known = versions_in(packages, "gitlab-runner")
         yield "GitLab Runner", now, _newest(now, known)
 
 

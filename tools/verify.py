@@ -1,9 +1,9 @@
 """Measure, from outside, that an installation is what it should be.
 
 Reads the outputs of a stack and prints one line for each promise made to its user, measured at that moment. It knows
-nothing but those outputs and uses the clients that a user has: `dig`, `docker`, `ssh`, `curl`, and the client libraries
-of S3 and GitLab; for all ports, `nmap` as root. It changes nothing, except for one temporary project in GitLab, which
-it deletes again.
+nothing but those outputs and uses the clients that a user has: `dig`, `docker`, `ssh`, `curl`, and libraries for HTTP,
+S3 and GitLab; for all ports, `nmap` as root. It changes nothing, except for one temporary project in GitLab, which it
+deletes again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -49,6 +52,8 @@ class Result:
 
 Check = Callable[[Outputs], str]
 
+#: Within which the sign-in page has to answer.
+_PAGE_SECONDS: Final = 60
 #: The answer of the sample application at /hello/test.
 GREETING = "Hello, test!"
 
@@ -87,16 +92,21 @@ def _require_ports(found: set[int], outputs: Outputs) -> str:
 
 
 def tls_is_trusted(outputs: Outputs) -> str:
-    """Both ports present a certificate chain that this machine trusts, for the right name."""
-    lines = [f"{port}: {certificate_of(outputs.host, port)}" for port in (443, outputs.registry_port)]
+    """Both ports present a certificate chain that this machine or the stack trusts, for the right name."""
+    trust = outputs.trust()
+    lines = [f"{port}: {certificate_of(outputs.host, port, trust)}" for port in (443, outputs.registry_port)]
     return "; ".join(lines)
 
 
 def gitlab_is_ready(outputs: Outputs) -> str:
     """The sign-in page is served, and the API accepts the token of the stack."""
-    status = run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"{outputs.url}/users/sign_in")
-    if status != "200":
-        raise CheckError(f"{outputs.url}/users/sign_in answers {status}")
+    address = f"{outputs.url}/users/sign_in"
+    try:
+        status = httpx.get(address, verify=outputs.trust(), timeout=_PAGE_SECONDS).status_code
+    except httpx.HTTPError as error:
+        raise CheckError(f"{address} does not answer: {error or type(error).__name__}") from error
+    if status != HTTPStatus.OK:
+        raise CheckError(f"{address} answers {status}")
     client = outputs.gitlab()
     client.auth()
     version = client.version()[0]
@@ -216,7 +226,6 @@ MAIL_CHECKS: dict[str, Check] = {"Mail": mail_is_sent}
 #: What checks run besides Python.
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "DNS": ("dig",),
-    "GitLab": ("curl",),
     "Login": ("docker",),
     "Images": ("docker", "ssh"),
     "Released": ("docker", "curl"),
@@ -260,7 +269,7 @@ def _measure(name: str, check: Check, outputs: Outputs) -> Result:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate that this machine trusts, for the right name: who issued it, and the days until its end."""
+    """A trusted certificate for the right name: who issued it, and the days until its end."""
 
     issuer: str
     days: float
@@ -269,16 +278,15 @@ class Certificate:
         return f"issued by {self.issuer}, {self.days:.0f} days left"
 
 
-def certificate_of(host: str, port: int, timeout: float = 15) -> Certificate:
+def certificate_of(host: str, port: int, trust: ssl.SSLContext, timeout: float = 15) -> Certificate:
     """The certificate that a port presents.
 
     Raises:
-        OSError: this machine does not trust it, or nothing answers within `timeout` seconds.
+        OSError: `trust` does not accept it, or nothing answers within `timeout` seconds.
     """
-    context = ssl.create_default_context()
     with (
         socket.create_connection((host, port), timeout=timeout) as raw,
-        context.wrap_socket(raw, server_hostname=host) as tls,
+        trust.wrap_socket(raw, server_hostname=host) as tls,
     ):
         certificate = tls.getpeercert() or {}
     issuer = dict(pair for parts in certificate["issuer"] for pair in parts)  # type: ignore[misc]

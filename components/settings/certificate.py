@@ -50,7 +50,8 @@ class Certificate(Section):
     acme_staging: bool = Field(
         default=False,
         description="Whether to use Let's Encrypt's staging environment, for rehearsals: it has high rate limits, and "
-        "roots that only the machines of the stack then trust. Browsers and your own machine do not.",
+        "roots that only the machines of the stack and the tools, such as `make verify`, then trust. Browsers and your "
+        "own Docker do not.",
     )
     chain: Certificates | None = Field(
         default=None,
@@ -64,8 +65,9 @@ class Certificate(Section):
         default=None,
         # Its former name was `authority`, and stack files that use it stay valid.
         validation_alias=AliasChoices("caCertificate", "authority"),
-        description="The root certificate of a private certificate authority, as PEM, which the server, the runners "
-        "and the `gitlab` provider then trust. Needed if it issued the provided certificate or runs your ACME server.",
+        description="The root certificate of a private certificate authority, as PEM, which the server, the runners, "
+        "the `gitlab` provider and the tools, such as `make verify`, then trust. Needed if it issued the provided "
+        "certificate or runs your ACME server.",
     )
 
     @property

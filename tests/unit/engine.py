@@ -204,7 +204,7 @@ class RecordingEngine(mocks.Mocks):
             return {"account": answer or {"reserved_ip_limit": 3}}
         return {_LISTS[path.partition("?")[0]]: answer, "links": {}}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, _: str | None = None) -> bytes:
         """Answer the request for a list of packages."""
         if url not in self.packages:
             raise OSError(url)

@@ -77,7 +77,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gitlab: str) -> World
     # The real one waits for a signal, which a thread of the test process could take.
     monkeypatch.setattr(processes, "run_attached", lambda command, _: subprocess.run(command, check=False).returncode)
     monkeypatch.setenv("STATE", str(tmp_path / "state"))
-    resources = [{"urn": f"urn:pulumi:s::slipway::{target}"} for target in (*TARGETS, "other::gitlab-package")]
+    resources = [
+        {"urn": f"urn:pulumi:s::slipway::{target}", "type": target.rpartition("::")[0]}
+        for target in (*TARGETS, "other::gitlab-package")
+    ]
     resources[3]["inputs"] = {"baseUrl": gitlab}  # type: ignore[assignment]
     (tmp_path / "state").write_text(json.dumps({"deployment": {"resources": resources}}))
     return World(tmp_path / "state", monkeypatch)
@@ -107,7 +110,7 @@ def test_a_gitlab_that_does_not_respond_is_no_reason_to_stop(world: World, capsy
 
 
 def test_a_stack_without_anything_in_gitlab_needs_no_token(world: World) -> None:
-    for deployment in ("{}", '{"resources": [{"urn": "urn:pulumi:s::slipway::other::x"}]}'):
+    for deployment in ("{}", '{"resources": [{"urn": "urn:pulumi:s::slipway::other::x", "type": "other"}]}'):
         world.state.write_text(f'{{"deployment": {deployment}}}')
         assert (world.renew("expired"), world.commands) == (0, [])
 

@@ -198,7 +198,7 @@ def test_a_destroy_that_fails_twice_fails(world: World, code: int) -> None:
 def test_a_new_checkout_has_the_file_without_which_the_provider_does_not_start_and_only_then(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ROOT", world.folder)
+    monkeypatch.setattr("tools.state.ROOT", world.folder)
     provider = resource("pulumi:providers:gitlab", "gitlab", "p", inputs={"cacertFile": ".cache/ca/0bad.pem"})
     world.state(provider)
     file = world.folder / ".cache/ca/0bad.pem"

@@ -7,14 +7,11 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pulumi
 import pytest
-import trustme
 
-from components import api
 from components.shutdown import shut_down, shut_down_before_resize
 from tests.unit.engine import run_program
 from tests.unit.test_account import RUNNERS
@@ -113,19 +110,3 @@ def test_a_refusal_of_the_api_is_reported(service: type[Api]) -> None:
     service.refusals.append((403, "You are not authorized to perform this operation."))
     with pytest.raises(RuntimeError, match=r"refused POST /v2/droplets/4711/actions: 403 .*not authorized"):
         shut_down("4711", poll_seconds=0)
-
-
-def test_a_python_that_trusts_nothing_gets_the_authorities_of_the_protocol_library(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
-    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-    assert len(api.trust().get_ca_certs()) > 50
-
-
-def test_a_python_that_trusts_something_gets_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-    assert len(api.trust().get_ca_certs()) == 1

@@ -141,7 +141,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     monkeypatch.setattr(status_parts, "httpx", _Pages(made))
     monkeypatch.setattr(status_parts, "certificate_of", lambda *_: _found(made.certificate))
     monkeypatch.setattr(status_parts, "objects_in", lambda *_, **__: iter(made.objects))
-    monkeypatch.setattr(status_parts, "fetch", lambda _: _index(made.packages))
+    monkeypatch.setattr(status_parts, "fetch", lambda *_: _index(made.packages))
     monkeypatch.setattr(status_drift, "FOLDER", tmp_path)
     yield made
     server.shutdown()
@@ -161,8 +161,9 @@ class _Pages:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def get(self, url: str, timeout: float) -> httpx.Response:
+    def get(self, url: str, *, timeout: float, verify: ssl.SSLContext) -> httpx.Response:
         assert timeout > 0
+        assert verify.verify_mode is ssl.CERT_REQUIRED
         return httpx.Response(_found(self._world.pages[url]))
 
 

@@ -127,4 +127,4 @@ def test_every_check_that_needs_a_program_says_so() -> None:
     known = {**verify.CHECKS, **verify.PROJECT_CHECKS, **verify.BACKUP_CHECKS, **verify.MAIL_CHECKS}
     assert verify.PROGRAMS.keys() <= known.keys()
     # These use Python alone.
-    assert known.keys() - verify.PROGRAMS.keys() == {"Ports", "TLS", "Pipeline"}
+    assert known.keys() - verify.PROGRAMS.keys() == {"Ports", "TLS", "GitLab", "Pipeline"}
