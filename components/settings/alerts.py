@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
-from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber
+from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber, refuse_repeats
 from components.settings.strings import email_address, matching
 
 #: An incoming webhook: team, configuration and secret (api.slack.com/messaging/webhooks).
@@ -114,9 +114,7 @@ class Alerts(Section):
     @field_validator("email")
     @classmethod
     def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len({address.lower() for address in value}) != len(value):
-            message = "has an address twice; it would get each alert twice. Remove one of them"
-            raise ValueError(message)
+        refuse_repeats(value, "it would get each alert more than once", same=str.lower)
         return value
 
     @field_validator("regions")
@@ -125,9 +123,7 @@ class Alerts(Section):
         if not value:
             message = "is empty; nothing would be checked. Give at least one, such as us_east"
             raise ValueError(message)
-        if len(set(value)) != len(value):
-            message = "has a region twice; the second would have no effect. Remove it"
-            raise ValueError(message)
+        refuse_repeats(value)
         return value
 
     @property

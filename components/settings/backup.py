@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber
+from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber, refuse_repeats
 from components.settings.strings import Name, Region, matching
 
 _MINUTES_OF_A_DAY: Final = 24 * 60
@@ -70,9 +70,7 @@ class Backup(Section):
         if not value:
             message = 'is empty; no backup would ever start. Give at least one, such as "02:30"'
             raise ValueError(message)
-        if len(set(value)) != len(value):
-            message = "has a time twice; the second would have no effect. Remove it"
-            raise ValueError(message)
+        refuse_repeats(value)
         return value
 
     def contradictions(self) -> Iterator[Contradiction]:

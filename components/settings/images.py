@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
-from components.settings.section import PROMOTED, Contradiction, Section, refuse
+from components.settings.section import PROMOTED, Contradiction, Section, refuse, refuse_repeats
 from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
 
@@ -184,8 +184,7 @@ class BuildSettings(Section):
     @field_validator("platforms", "secrets")
     @classmethod
     def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = {one for one in value if value.count(one) > 1}
-        refuse(f"has {one} twice; one of them would have no effect. Remove it" for one in sorted(twice))
+        refuse_repeats(value)
         return value
 
     @property

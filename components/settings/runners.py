@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Final
@@ -10,8 +9,7 @@ from typing import Final
 from pydantic import ConfigDict, Field, field_validator
 
 from components import versions
-from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber, refuse
-from components.settings.shown import shown
+from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber, refuse_repeats
 from components.settings.strings import (
     SIGNING_KEY_URL,
     Fingerprint,
@@ -107,8 +105,7 @@ class RunnerSettings(Section):
     @field_validator("tags")
     @classmethod
     def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = [tag for tag, count in Counter(value).items() if count > 1]
-        refuse(f"has {shown(tag)} twice; GitLab would keep one of them. Remove the other one" for tag in twice)
+        refuse_repeats(value, "GitLab would keep one of them")
         return value
 
     def contradictions(self) -> Iterator[Contradiction]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
+
+from components.settings.shown import shown
 
 
 class Scope(StrEnum):
@@ -51,6 +54,28 @@ def refuse(messages: Iterable[str]) -> None:
     """
     if found := list(messages):
         raise SectionError(found)
+
+
+def refuse_repeats(
+    values: Sequence[str],
+    what_happens: str = "the second one would have no effect",
+    *,
+    same: Callable[[str], str] = str,
+) -> None:
+    """Refuse a list that has an entry more than once.
+
+    `what_happens` is the consequence of a second entry, for the message. Entries are alike if `same` returns the same
+    for them: `str.lower` ignores their case.
+
+    Raises:
+        SectionError: an entry is repeated; the message names each of them once, as it is written first.
+    """
+    first: dict[str, str] = {}
+    for one in values:
+        first.setdefault(same(one), one)
+    counts = Counter(same(one) for one in values)
+    twice = [first[key] for key, count in counts.items() if count > 1]
+    refuse(f"has {shown(one)} more than once; {what_happens}. Keep one of them" for one in twice)
 
 
 def whole_number(value: Any) -> Any:

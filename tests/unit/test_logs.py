@@ -13,7 +13,7 @@ import gitlab
 import pytest
 
 from tests.sandbox_tests.support.waiting import eventually
-from tests.unit.test_status import SERVER, VALUES, World, host_key, machine, state, world
+from tests.unit.status_world import SERVER, VALUES, World, host_key, machine, state, world
 from tools import logs as module
 from tools.clients import Outputs
 from tools.environment import ROOT

@@ -399,56 +399,6 @@ def test_a_stack_name_that_digitalocean_would_reject_is_rejected(stack: str) -> 
         load("slipway", stack, config, [], TOKEN)
 
 
-@pytest.mark.parametrize("image", ["ubuntu-24-04-x64", "debian-12-x64", "debian-13-x64"])
-def test_server_and_runners_take_the_images_that_gitlab_has_packages_for(image: str) -> None:
-    found = settings(server={"image": image}, projects=[{"path": "hello"}], runners=[{"image": image}])
-    assert found.server.image == found.runners[0].image == image
-
-
-@pytest.mark.parametrize("image", ["ubuntu-20-04-x64", "ubuntu-16-04-x64", "windows-2022", "fedora-40-x64", "", 0])
-def test_server_and_runners_refuse_every_other_image(image: object) -> None:
-    found = errors(server={"image": image}, projects=[{"path": "hello"}], runners=[{"image": image}])
-    assert sorted(line.split(":")[0] for line in found) == ["runners[0].image", "server.image"]
-
-
-@pytest.mark.parametrize("network", ["10.20.0.0/16", "172.31.64.0/24", "192.168.7.16/28"])
-def test_a_private_network_may_be_in_each_of_the_three_private_ranges(network: str) -> None:
-    assert str(settings(server={"vpcCidr": network}).server.vpc_cidr) == network
-
-
-@pytest.mark.parametrize("network", ["169.254.0.0/16", "127.0.0.0/16", "172.32.0.0/16", "192.0.2.0/24", "10.0.0.0/29"])
-def test_a_private_network_may_be_nowhere_else(network: str) -> None:
-    [line] = errors(server={"vpcCidr": network})
-    assert line.startswith("server.vpcCidr: ")
-
-
-def test_an_address_within_a_private_network_is_refused_with_the_network_that_is_meant() -> None:
-    [line] = errors(server={"vpcCidr": "10.20.0.5/24"})
-    assert line.endswith("Use 10.20.0.0/24")
-
-
-@pytest.mark.parametrize("builder", ["docker", "buildah"])
-@pytest.mark.parametrize("mirror", [None, "https://mirror.gcr.io", "https://mirror.gcr.io/", "https://m.example:5000"])
-def test_a_mirror_is_a_host_and_a_port(builder: str, mirror: str | None) -> None:
-    found = settings(projects=[{"path": "hello"}], runners=[{"builder": builder, "registryMirror": mirror}])
-    assert found.runners[0].registry_mirror == (mirror.rstrip("/") if mirror else None)
-
-
-@pytest.mark.parametrize("builder", ["docker", "buildah"])
-@pytest.mark.parametrize("rest", ["reader:example@m.example", "reader@m.example", "m.example/hub", "m.example?a=b", ""])
-def test_a_mirror_with_user_info_a_path_or_a_query_is_refused(builder: str, rest: str) -> None:
-    mirror = f"https://{rest}"
-    [line] = errors(projects=[{"path": "hello"}], runners=[{"builder": builder, "registryMirror": mirror}])
-    assert line.startswith("runners[0].registryMirror: ")
-    assert "reader:example" not in line
-
-
-@pytest.mark.parametrize("size", ["", "big", "S-4VCPU-8GB", "s 4", 0])
-def test_server_and_runners_refuse_what_is_not_a_size(size: object) -> None:
-    found = errors(server={"size": size}, projects=[{"path": "hello"}], runners=[{"size": size}])
-    assert sorted(line.split(":")[0] for line in found) == ["runners[0].size", "server.size"]
-
-
 @pytest.mark.parametrize("value", ["https://me:hunter2@example.com", "x glpat-0123456789abcdef", "dop_v1_0123456789"])
 def test_a_message_does_not_repeat_what_looks_like_a_secret(value: str) -> None:
     assert shown(value) == "what looks like a secret"
@@ -457,3 +407,23 @@ def test_a_message_does_not_repeat_what_looks_like_a_secret(value: str) -> None:
 def test_a_public_key_that_is_not_in_base64_is_refused() -> None:
     [line] = errors(server={"authorizedKeys": [f"ssh-ed25519 {'A' * 69}"]})
     assert line.startswith("server.authorizedKeys[0]: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alerts": {"email": ["ops@a.test", "OPS@a.test"]}}, "alerts.email: has ops@a.test more than once; it would "),
+        ({"alerts": {"email": ["o@a.test"], "regions": ["us_east"] * 3}}, "alerts.regions: has us_east more than once"),
+        ({"backup": {"times": ["02:30", "14:30", "02:30"]}}, "backup.times: has 02:30 more than once; the second one "),
+        ({"runners": [{"tags": ["a", "b", "a"]}]}, "runners[0].tags: has a more than once; GitLab would keep one of "),
+    ],
+)
+def test_an_entry_that_is_repeated_in_a_list_is_refused_by_its_name(changes: dict[str, Any], message: str) -> None:
+    [line] = errors(**{"projects": [{"path": "a"}], "runners": [{}], **changes})
+    assert line.startswith(message)
+
+
+def test_every_repeated_entry_is_named_once() -> None:
+    project = {"path": "a", "build": {"secrets": ["A", "B", "A", "C", "B", "A"]}}
+    found = errors(projects=[project], runners=[{}])
+    assert [line.partition(" more ")[0] for line in found] == [f"projects[0].build.secrets: has {one}" for one in "AB"]
