@@ -151,10 +151,14 @@ if config.projects:
             opts=pulumi.ResourceOptions(depends_on=[registry, access]),
         ),
     )
-    delivery_args = DeliveryArgs(site, connection, config.projects, config.runners, plan.known_ids, plan.moved_ids)
+    delivery_args = DeliveryArgs(
+        site, connection, config.projects, config.runners, plan.known_ids, plan.moved_ids, config.supply_chain
+    )
     delivery = Delivery("delivery", delivery_args, options)
     project_ids = delivery.project_ids()
     outputs["projects"] = delivery.as_output()
+    if delivery.signing_public_key is not None:
+        outputs["signing_public_key"] = delivery.signing_public_key
     machines |= {f"runner-{one}": runner.machines for one, runner in delivery.runners.items()}
 
 if config.alerts.enabled:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from components import versions
 from components.rendering import render
-from components.settings import Builder, ExtraStage, ImageSettings, ProjectSettings
+from components.settings import Builder, ExtraStage, ImageSettings, ProjectSettings, SupplyChain
 from components.settings.images import REFERENCE
+
+#: The exit code of a scan that has found something; Trivy's own errors are 1.
+FOUND: Final = 10
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,26 @@ class PipelineImage:
         return " ".join([*words, *([self.options] if self.options else [])])
 
     @property
+    def platforms(self) -> list[tuple[str, str]]:
+        """For each platform, the option of Trivy that chooses it, and what files about it have behind their names."""
+        name = f"-{self.settings.name}" if self.settings.name else ""
+        listed = self.settings.platforms
+        return [(f" --platform {one}", f"{name}-{one.replace('/', '-')}") for one in listed] or [("", name)]
+
+    @property
     def script(self) -> str:
         """Its tests, as one word of a command."""
         return shlex.quote("\n".join(self.settings.test.script))
 
 
 def pipeline_of(
-    settings: ProjectSettings, builder: Builder, registry_mirror: str | None, protected_tag: str | None
+    settings: ProjectSettings,
+    builder: Builder,
+    registry_mirror: str | None,
+    protected_tag: str | None,
+    supply_chain: SupplyChain,
 ) -> str:
-    """Return the text of a project's `.gitlab-ci.yml`."""
+    """Return the text of a project's `.gitlab-ci.yml`; `supply_chain` is the stack's."""
     return pipeline(
         builder,
         settings.extra_stages,
@@ -85,6 +100,7 @@ def pipeline_of(
         provenance=settings.provenance is not False,
         protected_tag=protected_tag,
         images=images_of(settings),
+        supply_chain=supply_chain.of(settings.supply_chain),
     )
 
 
@@ -107,6 +123,7 @@ def pipeline(
     provenance: bool = True,
     protected_tag: str | None = None,
     images: Sequence[PipelineImage] | None = None,
+    supply_chain: SupplyChain | None = None,
 ) -> str:
     """Return the text of `.gitlab-ci.yml`; without `images`, for those of the sample application."""
     images = [PipelineImage(ImageSettings(), is_sample=True)] if images is None else images
@@ -120,6 +137,10 @@ def pipeline(
         protected_tag=protected_tag,
         images=images,
         tested=[image for image in images if image.is_sample or image.settings.test.script],
+        chain=supply_chain or SupplyChain(),
+        trivy_image=versions.TRIVY_IMAGE,
+        cosign_image=versions.COSIGN_IMAGE,
+        found=FOUND,
     )
 
 

@@ -46,9 +46,9 @@ def pipeline_errors(reading: Reading) -> Iterator[str]:
     settings = reading.settings
     for place, project in enumerate(settings.projects):
         path = f"projects[{place}]"
-        if project.has_pipeline and reading.has("runners", path):
+        if project.has_pipeline and reading.has("runners", "supplyChain", path):
             tag = protected_tag_of(project, settings.runners)
-            text = pipeline_of(project, *builder_of(project, settings.runners), tag)
+            text = pipeline_of(project, *builder_of(project, settings.runners), tag, settings.supply_chain)
             for problem in problems(text):
                 yield (
                     f"{path}.extraStages: give a pipeline that GitLab would refuse, because {problem}; no job would "

@@ -19,8 +19,9 @@ from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, prepare_tag_rule, refuse_project, remove_variable
 from components.remote import run_script
 from components.rendering import render
-from components.settings import Builder, ProjectSettings
+from components.settings import Builder, ProjectSettings, SupplyChain
 from components.settings.gitlab_names import ref_slug
+from components.signing import SIGNING_KEY
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
 #: Of a new project, and what its cleanup policy keeps.
@@ -36,6 +37,8 @@ _ADMINISTRATOR: Final = "root"
 _PIPELINE_FILE: Final = ".gitlab-ci.yml"
 #: Where Buildah keeps layers of the protected default branch, beside the image; the pipeline's template has it, too.
 _PROTECTED_CACHE: Final = "/cache-protected"
+#: The tags that cosign gives to signatures and attestations, which the cleanup policy keeps.
+_SIGNATURES: Final = r"sha256-[0-9a-f]{64}\.(?:sig|att)"
 #: Access level, as GitLab's API names it.
 _MAINTAINER: Final = "maintainer"
 
@@ -46,7 +49,8 @@ class ProjectArgs:
 
     `protected_tag` is the tag of jobs of protected branches, if a runner takes no others.
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
-    kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace.
+    kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace. `supply_chain` is
+    the stack's, and `signing_key` the key of a project that signs with it.
     """
 
     gitlab: GitLabConnection
@@ -58,6 +62,8 @@ class ProjectArgs:
     keep_data: bool
     known_id: str | None
     moved_id: str | None
+    supply_chain: SupplyChain
+    signing_key: pulumi.Output[str] | None
 
 
 class Project(Component):
@@ -98,6 +104,10 @@ class Project(Component):
         if args.settings.protects_tags:
             self._protect_tags(project)
         self._set_variables(project)
+        if args.signing_key is not None:
+            self._set_variable(
+                project, SIGNING_KEY, args.signing_key, masked=True, protected=True, variable_type="file"
+            )
         token = self._deploy_token(project, "pull", "read_registry")
         # Clients ask the registry what it has before they push, which takes the right to read.
         pushes = args.settings.receive_images
@@ -145,7 +155,8 @@ class Project(Component):
 
     def _cleanup_policy(self) -> gitlab.ProjectContainerExpirationPolicyArgs:
         settings = self._args.settings
-        branch = ref_slug(settings.default_branch or _DEFAULT_BRANCH)
+        kept = ["latest", ref_slug(settings.default_branch or _DEFAULT_BRANCH), settings.keep_tags or _KEPT_TAGS]
+        kept += [_SIGNATURES] if self._args.signing_key is not None else []
         # Complete, because GitLab fills in whatever is missing, and every preview would show a difference.
         return gitlab.ProjectContainerExpirationPolicyArgs(
             enabled=settings.cleanup is not False,
@@ -154,7 +165,7 @@ class Project(Component):
             older_than="30d",
             name_regex_delete=".*",
             # GitLab puts no group around it: without one, what begins with `latest` would be kept as well.
-            name_regex_keep=f"(?:latest|{branch}|{settings.keep_tags or _KEPT_TAGS})",
+            name_regex_keep=f"(?:{'|'.join(kept)})",
         )
 
     def _unmanaged(self) -> list[str]:
@@ -230,24 +241,38 @@ class Project(Component):
             )
 
     def _set_variables(self, project: gitlab.Project) -> None:
-        for key, variable in self._args.settings.variables.items():
-            suffix = f"variable-{key}"
-            gitlab.ProjectVariable(
-                self.child_name(suffix),
-                project=project.id,
-                key=key,
-                description=self._args.mark,
-                value=pulumi.Output.secret(variable.value.get_secret_value()),
-                masked=variable.masked,
-                protected=variable.protected,
-                # A dollar sign in a value is not expanded.
-                raw=True,
-                opts=self.child_options(
-                    provider=self._args.gitlab.provider,
-                    deleted_with=self._owner(project),
-                    hooks=before_create(self, suffix, self._args.gitlab, self._args.mark, remove_variable),
-                ),
-            )
+        for key, one in self._args.settings.variables.items():
+            value = pulumi.Output.secret(one.value.get_secret_value())
+            self._set_variable(project, key, value, masked=one.masked, protected=one.protected)
+
+    def _set_variable(
+        self,
+        project: gitlab.Project,
+        key: str,
+        value: pulumi.Output[str],
+        *,
+        masked: bool,
+        protected: bool,
+        variable_type: str | None = None,
+    ) -> None:
+        suffix = f"variable-{key}"
+        gitlab.ProjectVariable(
+            self.child_name(suffix),
+            project=project.id,
+            key=key,
+            description=self._args.mark,
+            value=value,
+            masked=masked,
+            protected=protected,
+            variable_type=variable_type,
+            # A dollar sign in a value is not expanded.
+            raw=True,
+            opts=self.child_options(
+                provider=self._args.gitlab.provider,
+                deleted_with=self._owner(project),
+                hooks=before_create(self, suffix, self._args.gitlab, self._args.mark, remove_variable),
+            ),
+        )
 
     def _deploy_token(self, project: gitlab.Project, name: str, *scopes: str) -> gitlab.ProjectDeployToken:
         return gitlab.ProjectDeployToken(
@@ -362,7 +387,7 @@ class Project(Component):
 
     def _pipeline(self) -> str:
         args = self._args
-        return pipeline_of(args.settings, args.builder, args.registry_mirror, args.protected_tag)
+        return pipeline_of(args.settings, args.builder, args.registry_mirror, args.protected_tag, args.supply_chain)
 
 
 def sample_application() -> Mapping[str, str]:

@@ -40,6 +40,15 @@ DOCKER: Final = "29.8.1"
 # renovate: datasource=docker depName=quay.io/buildah/stable
 BUILDAH_IMAGE: Final = "quay.io/buildah/stable:v1.43.1"
 
+#: Trivy in jobs that scan, from Docker Hub, which the runners' mirror has. Flags are those of this release.
+# renovate: datasource=docker depName=aquasec/trivy
+TRIVY_IMAGE: Final = "aquasec/trivy:0.74.0"
+
+#: cosign in jobs that sign: the variant with a shell, which GitLab Runner needs. Held below 4, because signatures are
+#: of the older format, whose flags 3 deprecates (docs/decisions/0016-signatures-under-a-tag.md).
+# renovate: datasource=docker depName=ghcr.io/sigstore/cosign/cosign
+COSIGN_IMAGE: Final = "ghcr.io/sigstore/cosign/cosign:v3.1.2-dev"
+
 #: Node.js of the sample application: long-term support until 2028.
 # renovate: datasource=docker depName=node
 NODE: Final = "24"

@@ -39,7 +39,7 @@ WORKERS = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"
 WAITING = ("--numprocesses", "3", "--dist", "loadfile")
 
 #: What takes long, and runs in `make nightly` alone.
-NIGHTLY = ("tests/sandbox_tests/hub/test_go_repository.py",)
+NIGHTLY = ("tests/sandbox_tests/hub/test_go_repository.py", "tests/sandbox_tests/hub/test_supply_chain.py")
 #: The same of the end-to-end tests: upgrades of several stacks over five versions. The unit tier has each refusal.
 NIGHTLY_E2E = ("tests/e2e/test_upgrades.py",)
 

@@ -33,6 +33,7 @@ from components.settings.runners import AccessLevel, Builder, RunnerSettings, ta
 from components.settings.secrets import encrypted_config, hidden_lines, plain_secrets, without_secrets
 from components.settings.shown import shown
 from components.settings.stack_file import DnsZone, Removal, Settings
+from components.settings.supply_chain import SupplyChain
 from components.settings.validation import Validated, Validity, validate
 
 #: The folder of the program and of `Pulumi.yaml`.
@@ -63,6 +64,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Storage",
+    "SupplyChain",
     "load",
     "of_stack",
     "read",

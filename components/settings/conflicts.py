@@ -12,6 +12,7 @@ from components.settings.projects import ProjectSettings
 from components.settings.runners import AccessLevel, Builder, RunnerSettings, tag_of_protected_jobs
 from components.settings.shown import shown
 from components.settings.stack_file import Settings
+from components.settings.supply_chain import SupplyChain
 from components.settings.validation import Validity
 
 #: The namespace of a project without a group.
@@ -35,6 +36,8 @@ def conflicts_between(settings: Settings, validity: Validity) -> Iterator[str]:
     for place, project in places.projects:
         yield from _own_conflicts(place, project, places)
         yield from _branch_conflicts(place, project, places)
+        yield from _stage_conflicts(place, project, places)
+    yield from _idle_scan(places)
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,34 @@ def _branch_conflicts(place: str, project: ProjectSettings, places: _Places) -> 
         yield (
             f"{place}.defaultBranch: {branch} has no letter a to z and no digit for the tag of its "
             "images; every pipeline would fail. Choose another branch"
+        )
+
+
+def _stage_conflicts(place: str, project: ProjectSettings, places: _Places) -> Iterator[str]:
+    """Stages of the settings that have the name of one that `supplyChain` adds."""
+    if not places.has("supplyChain", *(f"{place}.{key}" for key in ("supplyChain", "extraStages", "images"))):
+        return
+    jobs = places.settings.supply_chain.of(project.supply_chain).jobs
+    names = {f"{job}:{image.name}" for image in project.images for job in jobs}
+    names |= {*jobs, *(["scan"] if "sbom" in jobs else [])}
+    for number, stage in enumerate(project.extra_stages):
+        if stage.name in names:
+            yield (
+                f"{place}.extraStages[{number}].name: {stage.name} is the name of a stage or job of supplyChain; one "
+                "of them would be lost. Rename the stage"
+            )
+
+
+def _idle_scan(places: _Places) -> Iterator[str]:
+    """Conditions of scans in a stack that has none."""
+    chain, default = places.settings.supply_chain, SupplyChain()
+    own = [f"{place}.supplyChain" for place, _ in places.projects]
+    scans = any(chain.of(project.supply_chain).scan != "off" for _, project in places.projects) or chain.scan != "off"
+    asked = (chain.severity, chain.ignore_unfixed) != (default.severity, default.ignore_unfixed)
+    if asked and not scans and places.has_list("projects") and places.has("supplyChain", *own):
+        yield (
+            "supplyChain: has severity or ignoreUnfixed, but scan is off; they would be ignored. Remove them, or set "
+            "scan to warn or block"
         )
 
 

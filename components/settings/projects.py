@@ -30,6 +30,7 @@ from components.settings.patterns import LONGEST_KEPT, LONGEST_PROTECTED, patter
 from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, refuse, whole_number
 from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
+from components.settings.supply_chain import ProjectSupplyChain
 
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
 _MASKABLE: Final = re.compile(r"\S{8,}")
@@ -38,7 +39,8 @@ _PREDEFINED: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI")
 #: What the jobs of the stack's pipeline rely on; a variable of the project would take precedence over it.
 _OF_THE_PIPELINE: Final = re.compile(
     r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
-    r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE|SLIPWAY_RUNNER_TAG"
+    r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
+    r"|SLIPWAY_(RUNNER_TAG|SIGNING_KEY)"
 )
 #: GitLab, Ci::Variable and Project.
 _LONGEST_VALUE: Final = 10_000
@@ -200,6 +202,11 @@ class ProjectSettings(Section):
         "and under the same digest, of what it was built from and how. Only Docker writes one.",
         json_schema_extra={"unset": "`true` with Docker; Buildah writes none"},
     )
+    supply_chain: ProjectSupplyChain | None = Field(
+        default=None,
+        description="What differs from the stack's `supplyChain` for this project.",
+        json_schema_extra={"unset": "nothing"},
+    )
     keep_images: Annotated[Literal[1, 5, 10, 25, 50, 100], BeforeValidator(whole_number)] | None = Field(
         default=None,
         description="How many images the cleanup policy keeps, in addition to `latest` and the default branch's image.",
@@ -329,14 +336,15 @@ class ProjectSettings(Section):
 
     def _image_contradictions(self) -> Iterator[Contradiction]:
         """Settings of images that others make meaningless or harmful."""
-        for key in ("build", "test", "images"):
-            if getattr(self, key) and not self.has_pipeline:
+        asked = {"build": self.build, "test": self.test, "images": self.images, "supplyChain": self.supply_chain}
+        for key in [key for key, section in asked.items() if section]:
+            if not self.has_pipeline:
                 yield Contradiction(
                     ("importId", "pipeline", key),
                     f"has {key}, but not the stack's pipeline, which it is about; it would be ignored. "
                     "Set pipeline to true, or remove it",
                 )
-            if key != "images" and getattr(self, key) and self.images:
+            if key in {"build", "test"} and self.images:
                 yield Contradiction(
                     ("images", key),
                     f"has {key} and images; which of them it is about would not be known. "

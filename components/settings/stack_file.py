@@ -28,6 +28,7 @@ from components.settings.section import ENVIRONMENT, Contradiction, Section, Who
 from components.settings.server import Server
 from components.settings.shown import shown
 from components.settings.strings import Region
+from components.settings.supply_chain import SupplyChain
 
 #: Common names of certificates have 64 characters at most (RFC 5280, ub-common-name).
 _LONGEST_NAME: Final = 64
@@ -153,6 +154,10 @@ class Settings(Section):
     )
     alerts: Alerts = Field(
         default=Alerts(), description="Alerts by mail and in Slack, which fire outside the stack's own machines."
+    )
+    supply_chain: SupplyChain = Field(
+        default=SupplyChain(),
+        description="What the stack's pipeline checks about images before their release, and attaches to them.",
     )
     projects: tuple[ProjectSettings, ...] = Field(default=(), description="Projects in GitLab.")
     runners: tuple[RunnerSettings, ...] = Field(default=(), description="Runners, each on its own machines.")

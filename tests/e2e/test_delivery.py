@@ -22,7 +22,7 @@ from gitlab.v4.objects import Project
 
 from components import versions
 from components.build_pipeline import pipeline_of as pipeline_text
-from components.settings import Builder, ProjectSettings
+from components.settings import Builder, ProjectSettings, SupplyChain
 from tests.e2e.control import Control
 from tests.e2e.creation_order import CreationOrder
 from tests.e2e.hosts import Host
@@ -284,7 +284,7 @@ def test_a_monorepo_with_two_images_is_green_on_its_first_push(delivery: Stack) 
     project.variables.create({"key": "LICENCE", "value": "example-of-a-value", "masked": True})
     files = {f"{name}/Dockerfile": (FILES / f"{name}.Dockerfile").read_text() for name in ("api", "web")}
     settings = ProjectSettings.model_validate(MONOREPO)
-    text = yaml.safe_load(pipeline_text(settings, Builder.DOCKER, None, None))
+    text = yaml.safe_load(pipeline_text(settings, Builder.DOCKER, None, None, SupplyChain()))
     del text["release"]["rules"]
     text["release"]["script"].append("docker buildx imagetools inspect $(cat image-api.txt)")
     actions = [{"action": "create", "file_path": path, "content": content} for path, content in files.items()]

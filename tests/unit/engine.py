@@ -423,7 +423,12 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
         },
         "ProjectDeployToken": {"token": f"gldt-{name}"},
         "RandomId": {"hex": "0badcafe"},
-        "PrivateKey": {"privateKeyOpenssh": f"PRIVATE {name}\n", "publicKeyOpenssh": f"ssh-ed25519 {name}\n"},
+        "PrivateKey": {
+            "privateKeyOpenssh": f"PRIVATE {name}\n",
+            "privateKeyPem": f"-----BEGIN EC {name}-----\nline\none\n-----END EC {name}-----\n",
+            "publicKeyOpenssh": f"ssh-ed25519 {name}\n",
+            "publicKeyPem": f"-----BEGIN PUBLIC KEY-----\n{name}\n-----END PUBLIC KEY-----\n",
+        },
     }
     return known.get(args.typ.rsplit(":", 1)[1], {})
 

@@ -119,6 +119,7 @@ def with_value(setting: Setting, value: Any) -> dict[str, Any]:
 def base(path: str) -> dict[str, Any]:
     """A valid stack file in which the setting at `path` has an effect and its section is there."""
     settings: dict[str, Any] = {**copy.deepcopy(REQUIRED), "server": {"authorizedKeys": []}, "dns": {}, "backup": {}}
+    settings["supplyChain"] = {"severity": ["HIGH"], "scan": "warn"}
     slack = {"channel": "#ops", "url": WEBHOOK}
     settings["alerts"] = {"email": ["ops@example.test"], "slack": slack, "regions": ["us_east"]}
     settings |= {"certificate": {}, "gitlab": {"packages": {}}, "registry": {}}
@@ -142,6 +143,8 @@ def base(path: str) -> dict[str, Any]:
     build = {"args": {"NAME": "1.2"}, "secrets": ["NPM_TOKEN"], "platforms": ["linux/amd64"]}
     if path.startswith(("projects[].build", "projects[].test")):
         settings["projects"][0] |= {"build": build, "test": {"script": ["true"]}}
+    if path.startswith("projects[].supplyChain"):
+        settings["projects"][0]["supplyChain"] = {"severity": ["HIGH"]}
     if path.startswith("projects[].images"):
         settings["projects"][0]["images"] = [{"name": "api", **build, "test": {"script": ["true"]}}]
     if path.startswith("registry.s3"):
@@ -191,7 +194,8 @@ def _of_kind(setting: Setting) -> Iterator[Any]:
         yield from ("maybe", "", " ", 2, 1.5, ["x"], {"zzz": "x"}, "truee", "$TRUE", "\U0001f680", "ja", -1)
     elif kind == "choice":
         # Whatever YAML makes of `on`, `no`, `0o17` and a date.
-        yield from ("", " ", "zzz", "ZZZ", ["x"], {"zzz": "x"}, True, False, "2001-01-01", "$HOME", "x" * 100_000, -1)
+        wrong = ("", " ", "zzz", "ZZZ", ["x"], {"zzz": "x"}, True, False, "2001-01-01", "$HOME", "x" * 100_000, -1)
+        yield from (one for one in wrong if one not in ACCEPTS.get(setting.path, []))
     elif kind == "number":
         yield from ("", " ", "x", 1.5, True, False, ["x"], {"zzz": "x"}, "1e3", "0x1F", "0o17", "1_0", "\u0663", "1,5")
         yield from (10**30, -(10**30), "9" * 5000, "-", "2001-01-01", ".inf", "5\n")

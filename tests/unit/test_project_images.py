@@ -11,7 +11,7 @@ import yaml
 
 from components import versions
 from components.build_pipeline import pipeline, pipeline_of
-from components.settings import Builder, ProjectSettings, SettingsError
+from components.settings import Builder, ProjectSettings, SettingsError, SupplyChain
 from tests.unit.delivered import delivered
 from tests.unit.delivered import pipeline as committed
 
@@ -81,7 +81,7 @@ class Job:
 def document(settings: dict[str, Any], builder: Builder = Builder.DOCKER) -> Any:
     """The pipeline of a project, as YAML has it."""
     project = ProjectSettings.model_validate({"path": "shop", **settings})
-    return yaml.safe_load(pipeline_of(project, builder, None, None))
+    return yaml.safe_load(pipeline_of(project, builder, None, None, SupplyChain()))
 
 
 def files(folder: Path, *paths: str) -> None:
@@ -96,7 +96,7 @@ def test_the_pipeline_of_the_sample_is_what_it_was_before_projects_had_images(bu
     kept = Path(__file__).with_name(f"sample.{builder}.gitlab-ci.yml").read_text(encoding="utf-8")
     kept = kept.replace("DOCKER_VERSION", versions.DOCKER).replace("BUILDAH_IMAGE", versions.BUILDAH_IMAGE)
     assert pipeline(builder, (), None) == kept
-    assert pipeline_of(ProjectSettings.model_validate({"path": "hello"}), builder, None, None) == kept
+    assert pipeline_of(ProjectSettings.model_validate({"path": "hello"}), builder, None, None, SupplyChain()) == kept
 
 
 def test_only_the_sample_is_tested_with_npm_unless_a_project_says_so() -> None:

@@ -161,6 +161,8 @@ class Registry:
     def __init__(self, directory: Path, storage: dict[str, Any]) -> None:
         self.directory, self.storage = directory, storage
         self.gc: dict[str, Any] = {}
+        #: Where clients get their tokens.
+        self.realm = "http://localhost/jwt/auth"
         self.url = f"http://127.0.0.1:{free_port()}"
         (directory / "data").mkdir(parents=True, exist_ok=True)
         (directory / "token.crt").write_bytes(signer().certificate)
@@ -168,7 +170,7 @@ class Registry:
     def write(self, database: object, name: str = "registry", *, read_only: bool = False) -> Path:
         """Write `config.yml` and the distribution's configuration as `gitlab-ctl reconfigure` does."""
         (self.directory / "data" / f"{name}.sqlite3").touch()
-        auth = {"realm": "http://localhost/jwt/auth", "service": "container_registry", "issuer": "issuer"}
+        auth = {"realm": self.realm, "service": "container_registry", "issuer": "issuer"}
         document: dict[str, Any] = {
             "version": 0.1,
             "log": {"level": "error"},

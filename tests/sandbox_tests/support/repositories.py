@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from components.build_pipeline import pipeline_of
-from components.settings import Builder, ProjectSettings
+from components.settings import Builder, ProjectSettings, SupplyChain
 from tests.sandbox_tests.support.buildah import Workshop
 from tests.sandbox_tests.support.official_images import MANIFEST
 
@@ -41,14 +41,15 @@ class Repository:
         self.path, self.place, self.folder = path, place, folder / path
         text = re.findall(r"^```yaml\n(.*?)^```", chapter(path), re.DOTALL | re.MULTILINE)[0]
         settings = ProjectSettings.model_validate(yaml.safe_load(text))
-        self.pipeline: dict[str, Any] = yaml.safe_load(pipeline_of(settings, Builder.BUILDAH, None, None))
+        written = pipeline_of(settings, Builder.BUILDAH, None, None, SupplyChain())
+        self.pipeline: dict[str, Any] = yaml.safe_load(written)
         dockerfiles = re.findall(r"^```dockerfile\n(.*?)^```", chapter(path), re.DOTALL | re.MULTILINE)
         files = SOURCES[path] | dict(zip(DOCKERFILES.get(path, ["Dockerfile"]), dockerfiles, strict=True))
         for name, content in files.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(content)
         self.remote = folder / "gitlab" / f"{path}.git"
-        self._create(folder, pipeline_of(settings, Builder.BUILDAH, None, None))
+        self._create(folder, written)
 
     def _create(self, folder: Path, pipeline: str) -> None:
         """What the stack has committed before the first push."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class GoProgram:
     """One program: the package it is made of, the version of its module, and how it is compiled.
 
     `modules` is a go.mod for a package whose own module states no requirements. `is_static_c` compiles its C code too,
-    and links it statically, so that the program runs on any Debian.
+    and links it statically, so that the program runs on any Debian. `experiment` is one of Go's that it needs.
     """
 
     name: str
@@ -37,6 +38,7 @@ class GoProgram:
     flags: tuple[str, ...] = ()
     modules: Path | None = None
     is_static_c: bool = False
+    experiment: str = ""
 
     def build_flags(self) -> list[str]:
         """The flags of `go build`."""
@@ -48,9 +50,8 @@ class GoProgram:
     def recipe(self) -> str:
         """Changes when the program would be built in another way."""
         modules = self.modules.read_text() if self.modules else ""
-        return hashlib.sha256(
-            "\0".join([self.package, self.version, modules, *self.build_flags()]).encode()
-        ).hexdigest()
+        parts = [self.package, self.version, modules, *self.build_flags(), *filter(None, [self.experiment])]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 PROGRAMS = (
@@ -96,15 +97,19 @@ def folder(cache: Path) -> Path:
 
 def build(cache: Path, progress: Say = say) -> Path:
     """Have all programs, and return their folder. About five minutes of two cores, 3 GB of module cache."""
-    target = folder(cache)
-    target.mkdir(parents=True, exist_ok=True)
-    missing = [program for program in PROGRAMS if not _is_built(program, target)]
-    if not missing:
+    if not provide(PROGRAMS, folder(cache), cache, progress):
         progress("docker, buildx, buildah: cached")
+    return folder(cache)
+
+
+def provide(programs: Sequence[GoProgram], target: Path, cache: Path, progress: Say = say) -> bool:
+    """Build those of the programs that the folder `target` lacks. Whether there were any."""
+    target.mkdir(parents=True, exist_ok=True)
+    missing = [program for program in programs if not _is_built(program, target)]
     for program in missing:
         progress(f"{program.name} {program.version}: building from its public Go modules")
         _build(program, target, cache)
-    return target
+    return bool(missing)
 
 
 def _is_built(program: GoProgram, target: Path) -> bool:
@@ -118,6 +123,7 @@ def _build(program: GoProgram, target: Path, cache: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     environment = golang.environment(go) | {"CGO_ENABLED": "1" if program.is_static_c else "0"}
+    environment |= {"GOEXPERIMENT": program.experiment} if program.experiment else {}
     if program.modules:
         shutil.copy2(program.modules, work / "go.mod")
     else:

@@ -1,0 +1,1 @@
+../../../components/settings/supply_chain.py
