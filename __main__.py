@@ -179,6 +179,7 @@ outputs |= {
     # Pulumi Cloud shows an output of this name as the page of the stack.
     "readme": stack_readme(pulumi.get_project(), pulumi.get_stack(), config),
     "mail": config.smtp.as_output() if config.smtp else None,
+    "sign_in_callbacks": config.sign_in_callbacks() or None,
     "monthly_cost": cost_output(cost),
     "gitlab_url": gitlab.url,
     "gitlab_version": gitlab.version,

@@ -183,6 +183,8 @@ def gitlab_rb(fqdn: str, settings: Settings) -> str:
         has_health_page=settings.alerts.enabled,
         time_zone=settings.time_zone,
         smtp=settings.smtp,
+        sign_in=settings.sign_in,
+        callbacks=settings.sign_in_callbacks(),
         extra_configuration=settings.gitlab.extra_configuration.rstrip(),
         has_secrets=bool(_secrets(settings)),
     )
@@ -194,7 +196,7 @@ def _secrets(settings: Settings) -> dict[str, str]:
     found = {name: one.get_secret_value() for name, one in settings.gitlab.extra_secrets.items()}
     if settings.smtp and settings.smtp.password:
         found["smtp.password"] = settings.smtp.password.get_secret_value()
-    return found
+    return found | {f"signIn.{one.name}": one.client_secret.get_secret_value() for one in settings.sign_in.oidc}
 
 
 def _secrets_json(settings: Settings) -> pulumi.Output[str]:

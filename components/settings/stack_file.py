@@ -27,6 +27,7 @@ from components.settings.runners import RunnerSettings
 from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber
 from components.settings.server import Server
 from components.settings.shown import shown
+from components.settings.sign_in import SignIn
 from components.settings.strings import Region
 from components.settings.supply_chain import SupplyChain
 
@@ -148,6 +149,9 @@ class Settings(Section):
         default=None,
         description="The mail server that GitLab sends through.",
     )
+    sign_in: SignIn = Field(
+        default=SignIn(), description="How people sign in, besides with a password of GitLab's own."
+    )
     registry: Registry = Field(default=Registry(), description="The container registry and its storage.")
     backup: Backup = Field(
         default=Backup(), description="Backups of GitLab, its registry and its configuration to a Space of their own."
@@ -243,6 +247,12 @@ class Settings(Section):
                 place = f"{section}.spacesRegion"
                 yield Contradiction(("region", f"{section}.{by}", place), message, place)
         yield from self._unused_buckets()
+        if self.sign_in.oidc and (found := re.search(r"\bomniauth_\w+", self.gitlab.extra_configuration)):
+            message = (
+                f"sets {found[0]}, and so does signIn.oidc; the line would silently override it. Remove the line, or "
+                "signIn"
+            )
+            yield Contradiction(("signIn", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
         if self.alerts.enabled and "custom_gitlab_server_config" in self.gitlab.extra_configuration:
             message = (
                 "sets custom_gitlab_server_config, where alerts has its page /-/slipway-health; it would be gone, "
@@ -287,6 +297,10 @@ class Settings(Section):
     def fqdn(self) -> str:
         """The host name of GitLab and its registry."""
         return f"{self.hostname}.{self.domain}"
+
+    def sign_in_callbacks(self) -> dict[str, str]:
+        """The URL that each provider of sign-in has to allow, by the provider's name."""
+        return {one.name: f"https://{self.fqdn}/users/auth/{one.name}/callback" for one in self.sign_in.oidc}
 
     @property
     def spaces_region(self) -> str:

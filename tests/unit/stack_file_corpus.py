@@ -138,6 +138,9 @@ def base(path: str) -> dict[str, Any]:
     if path.startswith("smtp"):
         mail = {"address": "smtp.example.com", "userName": "apikey", "password": "example-secret"}
         settings["smtp"] = {**mail, "from": "gitlab@example.com", "displayName": "GitLab"}
+    if path.startswith("signIn"):
+        provider = {"issuer": "https://login.example.com", "clientId": "gitlab", "clientSecret": "example-secret"}
+        settings["signIn"] = {"oidc": [{**provider, "scopes": ["openid", "email"]}]}
     if path.startswith("recover."):
         settings["recover"] = {"projects": {"NAME": "42"}}
     build = {"args": {"NAME": "1.2"}, "secrets": ["NPM_TOKEN"], "platforms": ["linux/amd64"]}

@@ -72,6 +72,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
         "s3",
         "backup",
         "recover",
+        "signIn",
         "smtp",
         "build",
         "test",

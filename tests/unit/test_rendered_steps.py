@@ -25,6 +25,7 @@ SECRETS = (
         "the-variable-s-value",
         "the-imap-password",
         "the-smtp-password",
+        "the-client-secret",
         CERTIFICATE["privateKey"].splitlines()[1],
     ),
     *("password-gitlab-admin-password", "glpat-password-gitlab-api-token-digits", "glrt-", "gldt-", "PRIVATE "),
@@ -44,6 +45,11 @@ def engine(encrypted: None) -> RecordingEngine:
             "userName": "apikey",
             "password": "the-smtp-password",
             "from": "gitlab@example.com",
+        },
+        signIn={
+            "oidc": [
+                {"issuer": "https://login.example.com", "clientId": "gitlab", "clientSecret": "the-client-secret"},
+            ]
         },
         gitlab={
             "extraConfiguration": "gitlab_rails['incoming_email_password'] = secrets['IMAP']",

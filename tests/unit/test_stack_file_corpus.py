@@ -17,7 +17,7 @@ from tests.unit.stack_file_corpus import ACCEPTS, WRONG, Case, all_settings, bas
 
 TOKEN = {"DIGITALOCEAN_TOKEN": "dop_v1_of_a_unit_test"}
 #: The sections with secrets, which are encrypted.
-ENCRYPTED = [f"slipway:{key}" for key in ("alerts", "certificate", "gitlab", "registry", "smtp", "projects")]
+ENCRYPTED = [f"slipway:{key}" for key in ("alerts", "certificate", "gitlab", "registry", "signIn", "smtp", "projects")]
 #: Key path, what is wrong, what would happen, what to do.
 SENTENCE = re.compile(r"(?P<path>\S+?|\w+\[\".*?\"\]): (?P<wrong>\S.+?); (?P<otherwise>\S.+?)\. (?P<advice>\S.*)")
 #: With values of up to 80 characters and lists of all keys, regions or choices.
@@ -147,6 +147,7 @@ DEPENDENT = [
     {"backup.maxAgeHours", "backup.times", "backup.times[0]"},
     {"certificate.source", "certificate.chain", "certificate.privateKey"},
     {"smtp.address", "smtp.port", "smtp.portUnblocked", "smtp.security", "smtp.userName", "smtp.password", "smtp.from"},
+    {"signIn.oidc", "signIn.oidc[0]", "signIn.newUsers"},
     {"gitlab.extraConfiguration", "gitlab.extraSecrets", "gitlab.extraSecrets.NAME"},
 ]
 

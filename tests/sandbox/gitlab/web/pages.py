@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from . import sessions
+from . import sessions, single_sign_on
 from .ci import actions, logs, progress, runners, storage, views
 from .ci import pipelines as pipelining
 from .core import access, auth, db, projects, protection, repositories, settings
@@ -31,6 +31,11 @@ from .formats import ago, size, span
 HERE = Path(__file__).parent
 PAGE_SIZE = 50
 ABSENT = 404
+#: GitLab's words for a user whom an administrator has not approved yet.
+PENDING = (
+    "Your account is pending approval from your GitLab administrator and hence blocked. Please contact your GitLab "
+    "administrator if you think this is an error."
+)
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'",
     "Referrer-Policy": "same-origin",
@@ -136,7 +141,61 @@ def home(page: Page) -> Response:
 
 def sign_in(page: Page) -> Response:
     """Says what this is, and asks who comes."""
-    return page.render("sign_in.html")
+    return _sign_in_page(page)
+
+
+def _sign_in_page(page: Page, status: int = 200, **values: Any) -> Response:
+    found = single_sign_on.providers(page.config)
+    answer = page.render("sign_in.html", status, providers=found, **values)
+    if found:
+        # A browser applies `form-action` to what a form is redirected to as well.
+        answer.headers["Content-Security-Policy"] = SAFE["Content-Security-Policy"].partition("; form-action")[0]
+    return answer
+
+
+def to_provider(page: Page) -> Response:
+    """Send the visitor to a provider of sign-in."""
+    provider = _provider(page)
+    try:
+        address, cookie = single_sign_on.begin(page.config, provider)
+    except single_sign_on.SignInError as refusal:
+        return _sign_in_page(page, 422, refusal=str(refusal))
+    answer = RedirectResponse(address, 302)
+    secure = page.config.external_url.startswith("https:")
+    answer.set_cookie(
+        single_sign_on.COOKIE,
+        cookie,
+        max_age=single_sign_on.PATIENCE,
+        path="/users/auth",
+        secure=secure,
+        httponly=True,
+        samesite="lax",
+    )
+    return answer
+
+
+def from_provider(page: Page) -> Response:
+    """Sign in whom the provider names."""
+    provider, cookie = _provider(page), page.request.cookies.get(single_sign_on.COOKIE, "")
+    query = dict(page.request.query_params)
+    try:
+        user = single_sign_on.finish(page.connection, page.config, provider, cookie, query)
+    except single_sign_on.SignInError as refusal:
+        return _sign_in_page(page, 422, refusal=str(refusal))
+    if user["state"] != "active":
+        return _sign_in_page(page, 403, refusal=PENDING)
+    answer = RedirectResponse(f"{page.config.external_url}/", 302)
+    sessions.set_cookie(page.connection, answer, page.config, sessions.cookie_of(page.connection, page.config, user))
+    answer.delete_cookie(single_sign_on.COOKIE, path="/users/auth")
+    return answer
+
+
+def _provider(page: Page) -> single_sign_on.Provider:
+    name = page.request.path_params["provider"]
+    for one in single_sign_on.providers(page.config):
+        if one.name == name:
+            return one
+    raise HTTPException(ABSENT)
 
 
 def sign_up(page: Page) -> Response:
@@ -151,7 +210,7 @@ def signed_in(page: Page) -> Response:
     login, password = page.form.get("login", ""), page.form.get("password", "")
     cookie = sessions.sign_in(page.connection, page.config, login, password)
     if cookie is None:
-        return page.render("sign_in.html", 422, wrong=True)
+        return _sign_in_page(page, 422, wrong=True)
     answer = RedirectResponse(f"{page.config.external_url}/", 303)
     sessions.set_cookie(page.connection, answer, page.config, cookie)
     return answer
@@ -371,7 +430,7 @@ def _run(handler: Handler, request: Request, form: dict[str, str]) -> Response:
     config: Config = request.app.state.config
     with db.connect(config.database) as connection:
         session = sessions.read(connection, config, request)
-        open_to_all = handler is signed_in
+        open_to_all = handler in {signed_in, to_provider}
         if request.method == "POST" and not open_to_all and not session.check(form.get("authenticity_token", "")):
             raise HTTPException(422)
         page = Page(request, config, connection, session, form)
@@ -400,6 +459,8 @@ routes = [
     *pages("/", GET=home),
     *pages("/users/sign_in", GET=sign_in, POST=signed_in),
     *pages("/users/sign_up", GET=sign_up),
+    *pages("/users/auth/{provider}", POST=to_provider),
+    *pages("/users/auth/{provider}/callback", GET=from_provider),
     *pages("/users/sign_out", POST=signed_out),
     Route("/assets/{name}", asset, methods=["GET"]),
     *pages("/admin/runners", GET=all_runners),

@@ -52,10 +52,12 @@ def sign_in(connection: db.Connection, config: Config, login: str, password: str
     if not settings.read(connection)["password_authentication_enabled_for_web"]:
         return None
     who = auth.by_password(connection, login, password)
-    if who is None:
-        return None
+    return None if who is None else cookie_of(connection, config, users.get(connection, who.user["id"]))
+
+
+def cookie_of(connection: db.Connection, config: Config, user: db.Row) -> str:
+    """The cookie of a user whose word is good."""
     delay = int(settings.read(connection)["session_expire_delay"]) * MINUTE
-    user = users.get(connection, who.user["id"])
     claims = {"sub": str(user["id"]), "exp": int(time.time()) + delay, "word": secrets.token_urlsafe(24)}
     return jwt.encode(claims, _key(config), ALGORITHM)
 

@@ -80,6 +80,16 @@ def update(call: Call) -> dict[str, Any]:
     return users.present(users.get(call.connection, row["id"]), call.config.external_url, full=True)
 
 
+def approve(call: Call) -> Response:
+    """Let in a user who waits for it; for administrators."""
+    call.admin()
+    row = find(call)
+    if row["state"] != "blocked_pending_approval":
+        raise ApiError(409, {"message": "The user you are trying to approve is not pending approval"})
+    call.connection.execute("UPDATE users SET state = 'active' WHERE id = ?", (row["id"],))
+    return created({"message": "Success"})
+
+
 def delete(call: Call) -> Response:
     """Remove a user and what is theirs; for administrators."""
     who = call.admin()
@@ -102,4 +112,5 @@ routes = [
     *route("/user", GET=current),
     *route("/users", GET=listing, POST=create),
     *route("/users/{id:int}", GET=get, PUT=update, DELETE=delete),
+    *route("/users/{id:int}/approve", POST=approve),
 ]

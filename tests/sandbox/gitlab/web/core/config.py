@@ -42,6 +42,7 @@ class Config:
     registry_path: Path
     pipeline_schedule_worker_cron: str
     time_zone: str
+    omniauth: dict[str, Any] = field(repr=False, hash=False)
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
     registry_key: str = field(repr=False)
@@ -67,6 +68,7 @@ class Config:
             registry_path=Path(settings["registry_path"]),
             pipeline_schedule_worker_cron=settings.get("pipeline_schedule_worker_cron") or SCHEDULE_WORKER_CRON,
             time_zone=_time_zone(settings.get("time_zone", "UTC")),
+            omniauth=settings.get("omniauth", {}),
             **secrets,
         )
 

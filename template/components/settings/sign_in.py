@@ -1,0 +1,1 @@
+../../../components/settings/sign_in.py
