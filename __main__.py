@@ -36,6 +36,7 @@ from components.public_access import PublicAccess, PublicAccessArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import RegistryConfiguration, RegistryConfigurationArgs
 from components.remote import Machine
+from components.signing import SigningKey
 from components.site import Site
 from components.stack_readme import stack_readme
 from components.state import DeploymentPlan, DeploymentState, conflicts
@@ -134,6 +135,11 @@ if plan.has_backups:
     backups.append(Backup("backup", backup_args, options))
     outputs["backup"] = backups[0].output
 
+signing_key = None
+if plan.has_signing_key:
+    signing = SigningKey("signing", options, keep=config.keep_data)
+    signing_key, outputs["signing_public_key"] = signing.private_key, signing.public_key
+
 if config.projects:
     connection = GitLabConnection(
         url=gitlab.url,
@@ -152,13 +158,18 @@ if config.projects:
         ),
     )
     delivery_args = DeliveryArgs(
-        site, connection, config.projects, config.runners, plan.known_ids, plan.moved_ids, config.supply_chain
+        site=site,
+        gitlab=connection,
+        projects=config.projects,
+        runners=config.runners,
+        known_ids=plan.known_ids,
+        moved_ids=plan.moved_ids,
+        supply_chain=config.supply_chain,
+        signing_key=signing_key,
     )
     delivery = Delivery("delivery", delivery_args, options)
     project_ids = delivery.project_ids()
     outputs["projects"] = delivery.as_output()
-    if delivery.signing_public_key is not None:
-        outputs["signing_public_key"] = delivery.signing_public_key
     machines |= {f"runner-{one}": runner.machines for one, runner in delivery.runners.items()}
 
 if config.alerts.enabled:

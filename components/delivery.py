@@ -17,7 +17,6 @@ from components.remote import run_script
 from components.rendering import script
 from components.runner import Runner, RunnerArgs
 from components.settings import Builder, ProjectSettings, RunnerSettings, SupplyChain, tag_of_protected_jobs
-from components.signing import SigningKey
 from components.site import Site
 
 
@@ -26,7 +25,7 @@ class DeliveryArgs:
     """Inputs of `Delivery`.
 
     `known_ids` are the IDs, by path, of projects that an earlier update created and kept; `moved_ids` those of projects
-    whose group in the settings is not the one of the last update.
+    whose group in the settings is not the one of the last update. `signing_key` is the key of projects that sign.
     """
 
     site: Site
@@ -36,6 +35,7 @@ class DeliveryArgs:
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
     supply_chain: SupplyChain
+    signing_key: pulumi.Output[str] | None
 
 
 def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
@@ -55,25 +55,19 @@ def protected_tag_of(project: ProjectSettings, runners: Sequence[RunnerSettings]
 class Delivery(Component):
     """All projects and all runners, and which runner builds for which project.
 
-    Owns that assignment, the key of signatures if a project signs its images, and ensures that deploy tokens keep the
-    values that others know: on kept data, a token takes over the value of its predecessor. A runner is created in the
-    first project that uses it, and locked to it if no other project does. When that project leaves the stack, the
-    runner is registered again in the next one, on the same machines.
+    Owns that assignment, and ensures that deploy tokens keep the values that others know: on kept data, a token takes
+    over the value of its predecessor. A runner is created in the first project that uses it, and locked to it if no
+    other project does. When that project leaves the stack, the runner is registered again in the next one, on the same
+    machines.
     """
 
     projects: Mapping[str, Project]
     runners: Mapping[str, Runner]
-    #: What verifies the images of projects that sign them; none if no project does.
-    signing_public_key: pulumi.Output[str] | None
 
     def __init__(self, name: str, args: DeliveryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare projects and runners."""
         super().__init__("Delivery", name, opts)
         self._args = args
-        signs = any(self._signs(settings) for settings in args.projects)
-        name_of_key, keep = self.child_name("signing-key"), args.site.keep_data
-        self._signing_key = SigningKey(name_of_key, self.child_options(), keep=keep) if signs else None
-        self.signing_public_key = self._signing_key.public_key if self._signing_key else None
         self.projects = {settings.path: self._project(settings) for settings in args.projects}
         self.runners = {settings.name: self._runner(settings) for settings in args.runners}
         for settings in args.projects:
@@ -121,7 +115,7 @@ class Delivery(Component):
             # Those of a repository that has several; the first is in the command.
             **({"images": images} if settings.images else {}),
             "docker_pull": pull if settings.has_pipeline else None,
-            **({"cosign_verify": _verification(latest)} if self._signs(settings) else {}),
+            **({"cosign_verify": _verification(latest)} if settings.signs(self._args.supply_chain) else {}),
             "docker_run": run if settings.has_pipeline and settings.is_built_as_the_sample else None,
             "deploy_username": project.deploy_username,
             "deploy_token": self._value_of(project.deploy_token_id),
@@ -131,9 +125,6 @@ class Delivery(Component):
                 else {}
             ),
         }
-
-    def _signs(self, settings: ProjectSettings) -> bool:
-        return settings.has_pipeline and self._args.supply_chain.of(settings.supply_chain).sign
 
     def _project(self, settings: ProjectSettings) -> Project:
         args = self._args
@@ -151,7 +142,7 @@ class Delivery(Component):
                 known_id=args.known_ids.get(settings.path),
                 moved_id=args.moved_ids.get(settings.path),
                 supply_chain=args.supply_chain,
-                signing_key=self._signing_key.private_key if self._signing_key and self._signs(settings) else None,
+                signing_key=args.signing_key if settings.signs(self._args.supply_chain) else None,
             ),
             self.child_options(),
         )

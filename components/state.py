@@ -28,7 +28,8 @@ class DeploymentState:
     `protected` are the paths of imported projects whose default branch the stack protects; None if the program that
     deployed it always did. `groups` are the groups of the projects that it created, by path; empty for the
     administrator's namespace. `volume_gb` is the size of the data volume, 0 if it was not recorded. `leaves_domain`
-    says whether a domain that the stack created stays when it leaves the stack.
+    says whether a domain that the stack created stays when it leaves the stack, and `has_signing_key` whether it has
+    the key of signatures.
     """
 
     gitlab_version: str
@@ -50,6 +51,7 @@ class DeploymentState:
     groups: Mapping[str, str] = field(default_factory=dict)
     volume_gb: int = 0
     leaves_domain: bool = False
+    has_signing_key: bool = False
 
     @classmethod
     def read(cls) -> Self | None:
@@ -80,6 +82,9 @@ class DeploymentState:
         del values["address"], values["fqdn"], values["monthly_cost"]
         values["adopted"] = values.pop("imported")
         values["slugs"] = list(self.slugs)
+        if not self.has_signing_key:
+            # Of a stack that has never signed, the output is what it was.
+            del values["has_signing_key"]
         return values
 
 
@@ -87,9 +92,10 @@ class DeploymentState:
 class DeploymentPlan:
     """What an update deploys. Protected data stays in the graph, even if the settings no longer ask for it.
 
-    `has_domain`, `has_bucket` and `has_backups` say whether the stack owns them; a domain that the settings call
-    `existing` stays in the graph, too, in order to be left behind with all records of others. `known_ids` are
-    the IDs of kept projects by path, and `moved_ids` those of projects whose group is not the deployed one.
+    `has_domain`, `has_bucket`, `has_backups` and `has_signing_key` say whether the stack owns them; a domain that the
+    settings call `existing` stays in the graph, too, in order to be left behind with all records of others.
+    `known_ids` are the IDs of kept projects by path, and `moved_ids` those of projects whose group is not the deployed
+    one.
     """
 
     settings: Settings
@@ -98,6 +104,7 @@ class DeploymentPlan:
     spaces_region: str
     has_backups: bool
     backups_region: str
+    has_signing_key: bool
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
 
@@ -123,6 +130,7 @@ class DeploymentPlan:
             spaces_region=protected.spaces_region if protected and protected.has_bucket else settings.spaces_region,
             has_backups=settings.backup.enabled or (protected is not None and protected.has_backups),
             backups_region=protected.backups_region if protected and protected.has_backups else settings.backups_region,
+            has_signing_key=settings.signs or (protected is not None and protected.has_signing_key),
             known_ids={**(protected.projects if protected else {}), **(recovered or {})},
             moved_ids=_moved_ids(deployed, settings) if deployed else {},
         )
@@ -146,6 +154,7 @@ class DeploymentPlan:
             protected=[one.path for one in settings.projects if one.imported and one.protects_default_branch],
             volume_gb=settings.server.volume_size_gb,
             leaves_domain=settings.dns.zone is DnsZone.EXISTING,
+            has_signing_key=self.has_signing_key,
             groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
         ).as_output()
 

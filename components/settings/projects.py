@@ -30,7 +30,7 @@ from components.settings.patterns import LONGEST_KEPT, LONGEST_PROTECTED, patter
 from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, refuse, whole_number
 from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
-from components.settings.supply_chain import ProjectSupplyChain
+from components.settings.supply_chain import ProjectSupplyChain, SupplyChain
 
 #: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
 _MASKABLE: Final = re.compile(r"\S{8,}")
@@ -424,3 +424,7 @@ class ProjectSettings(Section):
     def has_pipeline(self) -> bool:
         """Whether the stack declares its pipeline."""
         return self.pipeline if self.pipeline is not None else not self.imported
+
+    def signs(self, supply_chain: SupplyChain) -> bool:
+        """Whether the stack's pipeline signs what it releases, with the stack's `supply_chain`."""
+        return self.has_pipeline and supply_chain.of(self.supply_chain).sign

@@ -313,6 +313,11 @@ class Settings(Section):
         return self.backup.spaces_region or self.region
 
     @property
+    def signs(self) -> bool:
+        """Whether a project signs what it releases."""
+        return any(project.signs(self.supply_chain) for project in self.projects)
+
+    @property
     def slugs(self) -> list[str]:
         """The sizes and images of all machines."""
         machines = [(self.server.size, self.server.image), *((one.size, one.image) for one in self.runners)]

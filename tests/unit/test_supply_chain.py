@@ -16,12 +16,13 @@ from components.pipeline_reader import problems
 from components.settings import Builder, ProjectSettings, SettingsError, SupplyChain
 from tests.unit.delivered import delivered, pipeline
 from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
+from tests.unit.test_state import KEPT, after
 
 BUILDERS = pytest.mark.parametrize("builder", list(Builder))
 ALL = {"scan": "block", "sbom": True, "sign": True}
 FLAGS = yaml.safe_load(Path(__file__).with_name("tool_flags.yaml").read_text())
 VARIABLE = "delivery-hello-variable-SLIPWAY_SIGNING_KEY"
-KEY = "delivery-signing-key-pair"
+KEY = "signing-pair"
 
 
 def text(chain: dict[str, Any], builder: Builder = Builder.DOCKER, **project: Any) -> str:
@@ -184,6 +185,18 @@ def test_the_key_is_one_of_the_kind_that_cosign_makes_and_kept_with_the_data(sig
     assert pair.request.retainOnDelete
     thrown_away = delivered(supplyChain=ALL, removal="everything").named(KEY)
     assert not thrown_away.request.retainOnDelete
+
+
+def test_a_kept_key_stays_when_nothing_is_signed_any_more(signed: RecordingEngine) -> None:
+    # Otherwise the engine would refuse to delete what is protected.
+    deployed = signed.exports["deployed"]
+    assert deployed["has_signing_key"] is True
+    assert "has_signing_key" not in delivered().exports["deployed"], "nothing changes for others"
+    later = after({**KEPT, "has_signing_key": True})
+    assert later.named(KEY).request.protect
+    assert "BEGIN" in later.exports["signing_public_key"]
+    thrown_away = after({**KEPT, "kept": False, "has_signing_key": True}, removal="everything")
+    assert [one for one in thrown_away.custom if one.name == KEY] == []
 
 
 def test_only_projects_that_sign_get_the_key() -> None:
