@@ -13,7 +13,7 @@ import yaml
 
 from components import versions
 from components.build_pipeline import pipeline
-from components.settings import Builder, ExtraStage
+from components.settings import Builder, ExtraStage, SupplyChain
 from tests.sandbox.cloud.tools import nodejs
 from tests.sandbox.gitlab.web.ci import reader
 from tests.sandbox.gitlab.web.ci.conditions import Context
@@ -46,6 +46,8 @@ PRIVILEGED = {
     "mirrored": [f"--registry-mirror={MIRROR}"],
     "extended": [f"--registry-mirror={MIRROR}"],
 }
+#: With all that goes around a release.
+GUARDED = SupplyChain.model_validate({"scan": "warn", "sbom": True, "sign": True})
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -136,6 +138,26 @@ def test_extra_stages_come_last_and_choose_their_branches_themselves(repository:
     assert on_topic.schedule[3:] == [("deploy", "deploy", NEVER), ("report", "report", ON_SUCCESS)]
     assert on_main.whole["stages"] == [".pre", *THREE, "deploy", "report", ".post"]
     assert list(repository.read(KINDS["plain"]).jobs) == THREE
+
+
+@pytest.mark.parametrize("builder", list(Builder))
+def test_scan_and_signature_are_around_the_release(repository: Repository, builder: Builder) -> None:
+    text = pipeline(builder, [DEPLOY], MIRROR, supply_chain=GUARDED)
+    on_main, on_topic = (repository.read(text, branch) for branch in ("main", "topic"))
+    assert on_main.schedule == [
+        ("build", "build", ON_SUCCESS),
+        ("test", "test", ON_SUCCESS),
+        ("scan", "scan", ON_SUCCESS),
+        ("sbom", "scan", ON_SUCCESS),
+        ("release", "release", ON_SUCCESS),
+        ("sign", "sign", ON_SUCCESS),
+        ("deploy", "deploy", ON_SUCCESS),
+    ]
+    assert {name for name, _, when in on_topic.schedule if when == NEVER} == {"release", "sign", "deploy"}
+    assert [name for name, job in on_main.jobs.items() if job["allow_failure"]] == ["scan"]
+    for name in ("scan", "sbom", "sign"):
+        assert on_main.whole[name]["services"] == []
+        assert on_main.whole[name]["image"]["entrypoint"] == [""]
 
 
 @pytest.mark.parametrize("kind", PRIVILEGED)

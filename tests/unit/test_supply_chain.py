@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,36 @@ def test_no_credential_is_an_argument_of_a_program() -> None:
             if "SLIPWAY_SIGNING_KEY" in line:
                 # Built into every shell.
                 assert line.startswith(("if [ ", "printf "))
+
+
+@pytest.mark.parametrize(("job", "tool"), [("scan", "trivy"), ("sbom", "trivy"), ("sign", "cosign")])
+def test_a_job_logs_in_and_no_variable_of_the_project_redirects_its_tool(tmp_path: Path, job: str, tool: str) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / tool
+    program.write_text('#!/bin/sh\necho "$0 $*" >>"$HOME/calls"\ncat >>"$HOME/input"\nenv >"$HOME/environment"\n')
+    program.chmod(0o755)
+    variables = {
+        "CI_JOB_TOKEN": "example-of-a-job-token",
+        "CI_REGISTRY": "registry.example.test:5555",
+        "CI_SERVER_TLS_CA_FILE": "/builds/hello.tmp/CI_SERVER_TLS_CA_FILE",
+        "DOCKER_AUTH_CONFIG": '{"auths": {"mirror.example.test": {}}}',
+        "DOCKER_CONFIG": "/elsewhere",
+        "TRIVY_SERVER": "https://elsewhere.example.test",
+        "COSIGN_REPOSITORY": "elsewhere.example.test/signatures",
+        "SIGSTORE_ID_TOKEN": "example",
+    }
+    script = "set -e\n" + "\n".join(document(ALL)[job]["before_script"])
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path), **variables}
+    subprocess.run(["sh", "-c", script], env=environment, check=True)
+    assert "example-of-a-job-token" not in (tmp_path / "calls").read_text()
+    assert (tmp_path / "input").read_text() == "example-of-a-job-token\n"
+    # Before the login adds its own; nobody else can list the folder.
+    assert json.loads((tmp_path / ".docker/config.json").read_text()) == {"auths": {"mirror.example.test": {}}}
+    assert (tmp_path / ".docker").stat().st_mode & 0o777 == 0o700
+    names = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
+    gone = {"trivy": {"TRIVY_SERVER"}, "cosign": {"COSIGN_REPOSITORY", "SIGSTORE_ID_TOKEN"}}[tool]
+    assert not names.keys() & {"DOCKER_CONFIG", "DOCKER_AUTH_CONFIG", *gone}
+    assert names["SSL_CERT_DIR"] == "/etc/ssl/certs:/builds/hello.tmp"
 
 
 def test_no_public_log_gets_an_entry_and_no_service_is_asked() -> None:
