@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 import pulumi
@@ -288,6 +289,10 @@ def _offered(sizes: Sequence[Size], region: str) -> str:
     return f"{region} offers, for example, {', '.join(size.slug for size in cheapest)}"
 
 
+def _read_image(slug: str, options: pulumi.InvokeOptions) -> digitalocean.GetImageResult:
+    return digitalocean.get_image(slug=slug, opts=options)
+
+
 def _image_errors(survey: _Survey, machines: Sequence[Machines], sizes: Sequence[Size], region: str) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
     for slug in dict.fromkeys(one.image for one in machines):
@@ -296,7 +301,7 @@ def _image_errors(survey: _Survey, machines: Sequence[Machines], sizes: Sequence
         image = survey.ask(
             f"image {slug}",
             "image:read",
-            lambda options, slug=slug: digitalocean.get_image(slug=slug, opts=options),  # type: ignore[misc]
+            partial(_read_image, slug),
             absent="not found",
         )
         if image is None and len(survey.errors) == before:

@@ -16,12 +16,11 @@ from components.remote import Machine, run_script
 from components.rendering import script
 from components.settings import Alerts as Settings
 
-#: An update restarts GitLab, for two minutes or so; a check is made once a minute.
+#: Longer than an update keeps GitLab from answering, which is about two minutes. Checks run once a minute.
 _PERIOD: Final = "5m"
-
-#: An update in the second half of the token's life renews it: then there are as many days left, and more.
+#: Updates renew the token when half of its life is left. Only a stack that nobody updates for months gets here.
 _TOKEN_DAYS: Final = 30
-#: Of the installer that DigitalOcean publishes.
+#: The archive that the installer of DigitalOcean uses.
 _AGENT_PACKAGES: Final = "https://repos.insights.digitalocean.com"
 
 
@@ -32,7 +31,7 @@ class AlertsArgs:
     `machines` are those of each group, of which `server` is one. `backup_hours` is how old the last backup may be, None
     without backups; `token_expires` is the date on which the stack's API token expires.
 
-    Nothing is checked before everything in `ready` exists: a target that is not there yet would be reported.
+    Nothing is checked before everything in `ready` exists: a target that is not there yet would fire an alert.
     """
 
     prefix: str
@@ -48,12 +47,12 @@ class AlertsArgs:
 class Alerts(Component):
     """Uptime checks and alert policies.
 
-    Owns a check of the sign-in page and one of the registry, with an alert each for when it answers no region, and an
-    alert for the certificate, which both have in common. On the server, owns a timer that checks what nobody can see
-    from outside: the data volume, the last backup, the stack's token; and a check of the page that says whether all is
-    well, so that people hear of it in the same way. For each group of machines, owns alert policies on disk,
-    memory and load, and on each machine DigitalOcean's metrics agent. DigitalOcean makes the checks and compares the
-    metrics, so they need nothing that could be down together with GitLab.
+    Owns a check of the sign-in page and one of the registry, each with an alert that fires when no region gets an
+    answer, and an alert for the certificate that both share. On the server, owns a timer that checks what cannot be
+    seen from outside: the data volume, the last backup, the stack's token. It also owns a check of the page with the
+    result, so that a problem there fires an alert as well. For each group of machines, owns alert policies on disk,
+    memory and load, and on each machine DigitalOcean's metrics agent. DigitalOcean runs the checks and compares the
+    metrics, so an alert needs nothing that could be down together with GitLab.
 
     The agent is installed over SSH: `monitoring` of an existing droplet cannot be changed, so it would replace it.
     Refuses to own the recipients: DigitalOcean accepts only addresses that members of its team have verified.
@@ -69,8 +68,8 @@ class Alerts(Component):
         registry = self._check("registry", pulumi.Output.concat("https://", args.registry, "/"))
         self._alert("sign-in-down", sign_in, "GitLab does not answer")
         self._alert("registry-down", registry, "the registry does not answer")
-        self._install_health_check()
-        health = self._check("health", pulumi.Output.concat(url, "/-/slipway-health"))
+        installed = self._install_health_check()
+        health = self._check("health", pulumi.Output.concat(url, "/-/slipway-health"), after=[installed])
         self._alert("unhealthy", health, "the server has a problem: sudo slipway-health on it says which")
         days = args.settings.certificate_days
         self._alert("certificate", sign_in, f"the certificate expires in less than {days} days", days=days)
@@ -101,7 +100,9 @@ class Alerts(Component):
             delete="systemctl disable --now slipway-health.timer; rm -rf /run/slipway-health /etc/slipway/health.env",
         )
 
-    def _check(self, suffix: str, target: pulumi.Input[str]) -> digitalocean.UptimeCheck:
+    def _check(
+        self, suffix: str, target: pulumi.Input[str], after: Sequence[pulumi.Resource] = ()
+    ) -> digitalocean.UptimeCheck:
         return digitalocean.UptimeCheck(
             self.child_name(suffix),
             name=f"{self._args.prefix}-{suffix}",
@@ -109,7 +110,9 @@ class Alerts(Component):
             target=target,
             regions=list(self._args.settings.regions),
             enabled=True,
-            opts=self.child_options(depends_on=self._args.ready, hooks=once(UPTIME_CHECK, self.child_name(suffix))),
+            opts=self.child_options(
+                depends_on=[*self._args.ready, *after], hooks=once(UPTIME_CHECK, self.child_name(suffix))
+            ),
         )
 
     def _alert(

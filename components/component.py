@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 
@@ -37,7 +38,7 @@ class Component(pulumi.ComponentResource):
         deleted_with: pulumi.Resource | None = None,
         keep: bool = False,
         retain: bool = False,
-        **extra: object,
+        **extra: Any,
     ) -> pulumi.ResourceOptions:
         """Return the options of a child: this component as its parent, and the options given here.
 
@@ -51,5 +52,5 @@ class Component(pulumi.ComponentResource):
             deleted_with=deleted_with,
             protect=True if keep else None,
             retain_on_delete=True if keep or retain else None,
-            **extra,  # type: ignore[arg-type]
+            **extra,
         )

@@ -229,6 +229,7 @@ def read_while_written(function: str, arguments: Mapping[str, Any]) -> Mapping[s
     while True:
         try:
             return dict(pulumi.runtime.invoke(function, dict(arguments)).value)
+        # The SDK raises plain exceptions for whatever the engine reports.
         except Exception as error:
             if "failed to load checkpoint: EOF" not in str(error) or time.monotonic() > deadline:
                 raise

@@ -8,8 +8,7 @@ import webbrowser
 from collections.abc import Iterator
 
 from components.trust import trust as machine_trust
-from tools.clients import FAILURES, Outputs
-from tools.progress import ToolError
+from tools.clients import Outputs, outputs_of
 from tools.verify import certificate_of
 
 
@@ -19,10 +18,7 @@ def browse(stack: str | None, *, show_password: bool) -> None:
     Raises:
         ToolError: Pulumi cannot read the stack, or it was never deployed.
     """
-    try:
-        outputs = Outputs.of_stack(stack)
-    except FAILURES as error:
-        raise ToolError(str(error)) from error
+    outputs = outputs_of(stack)
     print("\n".join(["", f"  GitLab is at  {outputs.url}", "", *credentials(outputs, show_password=show_password), ""]))
     print(f"  {trust(outputs)}\n", flush=True)
     if has_desktop():

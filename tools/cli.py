@@ -85,7 +85,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     within: Annotated[float, typer.Option(min=1, help="Seconds for all of it; more where the network is slow.")] = 5,
 ) -> None:
-    """Say how an installation is, in seconds; exits with 2 if a part is failing, with 1 if one cannot be asked."""
+    """Print the state of an installation in seconds; exits with 2 if a part fails, with 1 if one cannot be asked."""
     from tools import status as module  # noqa: PLC0415
 
     raise typer.Exit(module.status(stack, as_json=as_json, within=within))
@@ -96,7 +96,7 @@ def browse(
     stack: STACK = None,
     password: Annotated[bool, typer.Option("--password", help="Print the administrator's password as well.")] = False,
 ) -> None:
-    """Open GitLab in the browser, and say whom to sign in as."""
+    """Open GitLab in the browser, and print the user to sign in as."""
     from tools import browse as module  # noqa: PLC0415
 
     module.browse(stack, show_password=password)
@@ -107,7 +107,7 @@ def summary(
     stack: STACK = None,
     arguments: Annotated[str, typer.Option(help="What make commands for this stack need, such as STACK=dev.")] = "",
 ) -> None:
-    """Say what there is now, where to look at it, and what to type next."""
+    """Print what there is now, where to look at it, and what to type next."""
     from tools import summary as module  # noqa: PLC0415
 
     module.summary(stack, arguments)
@@ -134,7 +134,7 @@ def demo(
     """Commit a change, watch its pipeline, and run the image that it releases."""
     from tools import demo as module  # noqa: PLC0415
 
-    raise typer.Exit(module.demo(stack, confirmed=yes))
+    module.demo(stack, confirmed=yes)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from components.trust import trust
+from tools.progress import ToolError
 from tools.trust import trusted_file
 
 #: Where the images are without object storage.
@@ -192,6 +193,18 @@ class Outputs:
                 *("-F", "none", "-i", str(identity), "-o", f"UserKnownHostsFile={known}", "-o", "IdentitiesOnly=yes"),
                 *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
             ]
+
+
+def outputs_of(stack: str | None) -> Outputs:
+    """The outputs of a stack, or of the selected one, for a command that is of no use without them.
+
+    Raises:
+        ToolError: Pulumi cannot read them, or the stack has not been deployed.
+    """
+    try:
+        return Outputs.of_stack(stack)
+    except FAILURES as error:
+        raise ToolError(str(error)) from error
 
 
 def gitlab_client(url: str, token: str, *, ca_certificate: str | None = None, timeout: float = 30) -> gitlab.Gitlab:

@@ -17,9 +17,10 @@ from gitlab.v4.objects import Project, ProjectPipeline, ProjectPipelineJob
 from rich.console import Console
 from rich.prompt import Confirm
 
-from tools.clients import FAILURES, CheckError, Outputs
+from tools.clients import FAILURES, CheckError, Outputs, outputs_of
 from tools.job_log import JobLog
 from tools.pipelines import ENDED, commit, project_of, started
+from tools.progress import ToolError
 from tools.verify import GREETING, released
 
 #: The file that the demo changes. It is in the image, so that there is something to build.
@@ -136,11 +137,14 @@ def demonstrate(outputs: Outputs, console: Console, *, confirmed: bool) -> None:
     console.print(answer, style="bold green", highlight=False)
 
 
-def demo(stack: str | None, *, confirmed: bool) -> int:
-    """Run the demo on a stack, or on the selected one; 0 if it succeeds, else 1, with one line that says why."""
+def demo(stack: str | None, *, confirmed: bool) -> None:
+    """Run the demo on a stack, or on the selected one.
+
+    Raises:
+        ToolError: it did not succeed.
+    """
+    outputs = outputs_of(stack)
     try:
-        demonstrate(Outputs.of_stack(stack), Console(soft_wrap=True), confirmed=confirmed)
+        demonstrate(outputs, Console(soft_wrap=True), confirmed=confirmed)
     except FAILURES as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-        return 1
-    return 0
+        raise ToolError(str(error)) from error

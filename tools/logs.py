@@ -50,7 +50,7 @@ class Wish:
 
 
 def logs(stack: str | None, wish: Wish) -> int:
-    """Print logs; returns 1 if those of a machine cannot be read.
+    """Print logs; returns 0, or 1 if those of a machine cannot be read.
 
     Raises:
         ToolError: the stack has no such part, or Pulumi or GitLab cannot be asked.

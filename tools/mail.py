@@ -7,30 +7,32 @@ import shlex
 import subprocess
 
 from components.rendering import script
-from tools.clients import CheckError, Outputs
+from tools.clients import CheckError, Outputs, try_run
 
-#: Rails takes up to two minutes to start, and a server that does not respond half a minute more.
+#: Rails takes up to two minutes to start, and gives up on a mail server that does not respond after half a minute.
 _SECONDS = 240
 
 
 def mail_is_sent(outputs: Outputs) -> str:
-    """GitLab sends a mail with its own settings, and the mail server accepts it. Delivery is not checked."""
+    """GitLab sends a mail with its own settings, and the mail server accepts it. Delivery is not checked.
+
+    Raises:
+        CheckError: the mail server did not accept it, or GitLab did not answer in time.
+    """
     mail = outputs.mail or {}
     subject = f"Test mail of {outputs.host}"
     body = f"<p>GitLab at {outputs.url} can send mail. This one has the number {secrets.token_hex(4)}.</p>"
     command = shlex.join(["sudo", "gitlab-rails", "runner", "-", mail["test_recipient"], subject, body])
     with outputs.ssh_files() as options:
-        done = subprocess.run(
-            ["ssh", *options, f"{outputs.ssh_user}@{outputs.address}", command],
-            input=script("send-test-mail.rb"),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-        )
+        login = (*options, f"{outputs.ssh_user}@{outputs.address}")
+        try:
+            done = try_run("ssh", *login, command, stdin=script("send-test-mail.rb"), timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            # The message of the error is the command line.
+            raise CheckError(f"{mail['server']}: no answer within {_SECONDS} s") from None
     if done.returncode != 0:
-        raise CheckError(f"{mail['server']} did not take a mail: {_reason(done.stderr)}")
-    return f"{mail['server']} took a mail from {mail['from']} to {mail['test_recipient']}"
+        raise CheckError(f"{mail['server']} did not accept the test mail: {_reason(done.stderr)}")
+    return f"{mail['server']} accepted a mail from {mail['from']} to {mail['test_recipient']}"
 
 
 def _reason(stderr: str) -> str:

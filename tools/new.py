@@ -160,7 +160,7 @@ def _filled_in(template: str, kept: Mapping[str, Any], values: Mapping[str, Any]
             continue
         written = f"{_yaml({f'{PROJECT}:{key}': value})}"
         block = rf"(?m)^  {PROJECT}:{key}:.*\n(?:^    .*\n|^  - .*\n)*"
-        template, count = re.subn(block, lambda _, text=written: text, template)  # type: ignore[misc]
+        template, count = re.subn(block, written.replace("\\", r"\\"), template)
         if not count:
             template = template.replace("config:\n", f"config:\n{written}", 1)
     lines = [line for line in template.splitlines(keepends=True) if not line.startswith("# Fill in: ")]

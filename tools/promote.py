@@ -102,6 +102,7 @@ def _apply(
                 raise ToolError(f"{unchanged[0]} was updated after it was verified; run the command again")
             _git("commit", "--quiet", "--message", message, "--", str(file))
         except BaseException:
+            # Ctrl-C as well.
             file.write_bytes(before)
             raise
         say(f"{target}: recorded as commit {_git('rev-parse', '--short', 'HEAD')}; applying the plan")

@@ -159,7 +159,7 @@ def _moment(text: str) -> datetime.datetime:
 def _is_older(one: Stray, born: datetime.datetime | None) -> bool:
     """Whether it was there before this stack; `make strays` and `make recover` name it then."""
     created = one.values.get("createdAt")
-    return bool(created and born) and _moment(str(created)) < born - _CLOCKS  # type: ignore[operator]
+    return bool(created) and born is not None and _moment(str(created)) < born - _CLOCKS
 
 
 def _is_untouched(one: Stray, settings: Settings, state: StackState) -> bool:

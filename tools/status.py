@@ -1,6 +1,6 @@
-"""How an installation is, in seconds: every part is asked at the same time, and none waits for another.
+"""The state of an installation, in seconds: every part is asked at the same time, and none waits for another.
 
-`make verify` proves that everything works, by using it; this asks. It changes nothing, and works on any stack.
+`make verify` proves that everything works, by using it; this only asks. It changes nothing, and works on any stack.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from rich.console import Console
@@ -55,11 +56,13 @@ def ask(state: StackState, outputs: Outputs, seconds: float) -> dict[str, Answer
     """Ask every part, all at once, within so many seconds."""
     # A part gives up by itself shortly before nobody waits for it any more, and says why.
     question = Question(state, outputs, seconds * 0.75)
-    return side_by_side({name: (lambda part=part: part(question)) for name, part in PARTS.items()}, seconds)  # type: ignore[misc]
+    return side_by_side({name: partial(part, question) for name, part in PARTS.items()}, seconds)
 
 
 def status(stack: str | None, *, as_json: bool, within: float = WITHIN) -> int:
-    """Print how a stack is; 0 if it is healthy, 2 if something is failing, 1 if nothing is but a part cannot be asked.
+    """Print the state of a stack, as text or as JSON.
+
+    Returns 0 if it is healthy, 2 if a part is failing, and 1 if none is, but one cannot be asked.
 
     All of it takes about `within` seconds, whatever answers or not.
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -108,7 +109,7 @@ def disks_have_space(question: Question) -> Answer:
     """How full the disks of all machines are."""
     machines = list(machines_of(question.state, question.outputs))
     answers = side_by_side(
-        {one.name: lambda one=one: _disks(one, question) for one in machines},  # type: ignore[misc]
+        {one.name: partial(_disks, one, question) for one in machines},
         question.seconds,
     )
     text = "; ".join(f"{name}: {answer.text}" for name, answer in answers.items())
@@ -175,7 +176,7 @@ def pipelines_ended(question: Question) -> Answer:
         return Answer(Health.HEALTHY, "no project with a pipeline in this stack")
     paths = [one["url"].removeprefix(f"{question.outputs.url}/") for one in projects]
     answers = side_by_side(
-        {path: lambda path=path: _pipeline(path, question) for path in paths},  # type: ignore[misc]
+        {path: partial(_pipeline, path, question) for path in paths},
         question.seconds,
     )
     text = "; ".join(f"{path}: {answer.text}" for path, answer in answers.items())

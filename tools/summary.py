@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from tools.clients import FAILURES, Outputs
-from tools.progress import ToolError
+from tools.clients import Outputs, outputs_of
 
 #: Columns of what comes first in a line.
 _NOUN, _COMMAND = 10, 14
@@ -20,10 +19,7 @@ def summary(stack: str | None, arguments: str) -> None:
     Raises:
         ToolError: Pulumi cannot read the stack, or it was never deployed.
     """
-    try:
-        outputs = Outputs.of_stack(stack)
-    except FAILURES as error:
-        raise ToolError(str(error)) from error
+    outputs = outputs_of(stack)
     console = Console(highlight=False, soft_wrap=True)
     width = max(_COMMAND, *(len(_command(name, arguments)) + 2 for name, _ in _next(outputs)))
     console.print("\nYour GitLab is up, and every check holds.", style="bold green")

@@ -31,6 +31,7 @@ from tools.clients import (
     CheckError,
     Docker,
     Outputs,
+    outputs_of,
     run,
     stored,
     temporary_project,
@@ -295,17 +296,16 @@ def certificate_of(host: str, port: int, trust: ssl.SSLContext, timeout: float =
 
 
 def verify(stack: str | None, *, available: bool = False, all_ports: bool = False) -> int:
-    """Print the table for a stack, or for the selected one; 0 if everything holds, else 1.
+    """Print the table for a stack, or for the selected one; returns 0 if everything holds, else 1.
 
     With `available`, checks whose programs cannot be run here are left out, and named. With `all_ports`, all 65535
     ports are scanned, which needs root.
+
+    Raises:
+        ToolError: Pulumi cannot read the stack, or it was never deployed.
     """
     console = Console(width=None if sys.stdout.isatty() else 150)
-    try:
-        outputs = Outputs.of_stack(stack)
-    except FAILURES as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-        return 1
+    outputs = outputs_of(stack)
     table = Table("", "Check", "Measured", "s", title=f"{outputs.url} and its registry {outputs.registry}")
     checks = checks_of(outputs, all_ports=all_ports)
     left_out = {name: missing for name in checks if available and (missing := missing_programs(name))}

@@ -12,9 +12,9 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validat
 from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber, refuse_repeats
 from components.settings.strings import email_address, matching
 
-#: An incoming webhook: team, configuration and secret (api.slack.com/messaging/webhooks).
+#: The path of an incoming webhook: team, configuration and secret (api.slack.com/messaging/webhooks).
 _WEBHOOK: Final = re.compile(r"/services/[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]+")
-#: Where Slack takes them, for companies and for authorities.
+#: The hosts of webhooks: Slack, and GovSlack.
 _SLACK_HOSTS: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 
 Recipient = Annotated[
@@ -33,7 +33,7 @@ Channel = Annotated[
 ]
 
 
-#: From where DigitalOcean requests a target.
+#: The regions from which DigitalOcean can request a target.
 CheckRegion = Literal["us_east", "us_west", "eu_west", "se_asia"]
 
 

@@ -127,7 +127,7 @@ class TestSettings(Section):
     )
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A stage for commands that there are none of."""
+        """A stage for tests without tests that run in it."""
         if self.target is not None and not self.script:
             message = "has a target, but no script; nothing would be tested. Add the commands, or remove target"
             yield Contradiction(("script", "target"), message)

@@ -156,7 +156,7 @@ class Smtp(Section):
         }
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A port that nothing gets out of, half a login, and passwords in plain text."""
+        """A port that DigitalOcean blocks, half a login, and a password in plain text."""
         if self.port in _BLOCKED_PORTS and not self.port_unblocked:
             message = (
                 f"{self.port} is blocked by DigitalOcean on all droplets; every mail would time out. Use 2525 or "

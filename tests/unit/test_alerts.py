@@ -49,6 +49,8 @@ def test_the_sign_in_page_and_the_registry_are_requested_from_the_regions(engine
 def test_nothing_is_checked_before_the_public_can_reach_it(engine: RecordingEngine) -> None:
     for check in engine.of_type(":UptimeCheck"):
         assert {"public-access-firewall", "registry-login"} <= check.depends_on
+    # Its page is the result of the server's own checks.
+    assert "alerts-server-health" in engine.named("alerts-health").depends_on
 
 
 def test_each_condition_notifies_everybody(engine: RecordingEngine) -> None:

@@ -49,6 +49,21 @@ def test_an_image_is_copied_by_its_digest_with_everything_in_its_index(calls: Pa
     assert "password of" not in calls.read_text()
 
 
+def test_a_password_that_was_changed_in_gitlab_is_no_obstacle(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the stack's API token logs in."""
+    program = tmp_path / "docker"
+    text = program.read_text().replace("#!/bin/sh\n", '#!/bin/sh\n[ "$1" != login ] || exec grep -q ^glpat-\n', 1)
+    program.write_text(text)
+    given = Outputs.of_stack
+    monkeypatch.setattr(
+        Outputs, "of_stack", lambda stack: Outputs({**given(stack).values, "gitlab_api_token": f"glpat-{stack}"})
+    )
+    assert images.copy_image("staging", "production", "root/hello:latest") == DIGEST
+    assert calls.exists()
+
+
 def test_a_copy_with_another_digest_is_reported(calls: Path) -> None:
     calls.with_name("copy").write_text(INDEX + "\n")
     with pytest.raises(ToolError, match=f"not {DIGEST}; do not deploy it"):

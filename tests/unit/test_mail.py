@@ -39,6 +39,17 @@ def server(monkeypatch: pytest.MonkeyPatch, status: int, stderr: str = "") -> li
     return seen
 
 
+def test_a_gitlab_that_does_not_answer_in_time_is_an_error_without_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wait(command: tuple[str, ...], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 240)
+
+    monkeypatch.setattr(subprocess, "run", wait)
+    with pytest.raises(CheckError, match=r"^smtp\.example\.com:2525: no answer within 240 s$"):
+        mail.mail_is_sent(OUTPUTS)
+
+
 def test_a_stack_that_sends_mail_has_a_check_of_it_and_no_other_has() -> None:
     assert "Mail" in verify.checks_of(OUTPUTS)
     assert "Mail" not in verify.checks_of(Outputs({**OUTPUTS.values, "mail": None}))
@@ -47,7 +58,7 @@ def test_a_stack_that_sends_mail_has_a_check_of_it_and_no_other_has() -> None:
 def test_gitlab_itself_sends_the_test_mail_to_the_recipient(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = server(monkeypatch, 0, NOISE)
     measured = mail.mail_is_sent(OUTPUTS)
-    assert measured == "smtp.example.com:2525 took a mail from gitlab@example.com to ops@example.com"
+    assert measured == "smtp.example.com:2525 accepted a mail from gitlab@example.com to ops@example.com"
     assert seen[0].startswith("sudo gitlab-rails runner - ops@example.com 'Test mail of gitlab.example.com' '<p>")
     assert "Notify.test_email(*ARGV).deliver_now" in seen[1]
 
@@ -67,7 +78,7 @@ def test_a_mail_that_is_not_taken_fails_the_check_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, stderr: str, reason: str
 ) -> None:
     server(monkeypatch, 1, stderr)
-    with pytest.raises(CheckError, match=f"smtp.example.com:2525 did not take a mail: .*{reason}"):
+    with pytest.raises(CheckError, match=f"smtp.example.com:2525 did not accept the test mail: .*{reason}"):
         mail.mail_is_sent(OUTPUTS)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox_tests.support.waiting import eventually
-from tools import clients, demo, environment, progress, verify
+from tools import cli, clients, demo, environment, progress, verify
 from tools.environment import ROOT
+from tools.progress import ToolError
 
 
 def program(output: str) -> bytes:
@@ -95,24 +96,22 @@ def test_a_client_that_is_not_installed_is_named() -> None:
 
 @pytest.mark.parametrize("command", [verify.verify, partial(demo.demo, confirmed=True)])
 def test_a_stack_that_was_never_deployed_is_an_error_in_one_line(
-    command: Callable[[str], int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path / "pulumi", program("{}"))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert command("production") == 1
-    assert capsys.readouterr().err == "error: stack production is not deployed: run `pulumi up` first\n"
+    with pytest.raises(ToolError, match=r"^stack production is not deployed: run `pulumi up` first$"):
+        command("production")
 
 
 def test_a_stack_that_pulumi_does_not_know_is_an_error_with_its_last_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path / "pulumi", b"#!/bin/sh\necho \"error: no stack named 'production' found\" >&2\nexit 1\n")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert verify.verify("production") == 1
-    assert capsys.readouterr().err == "error: pulumi failed: error: no stack named 'production' found\n"
+    monkeypatch.setattr(sys, "argv", ["tools", "verify", "--stack", "production"])
+    with pytest.raises(SystemExit, match=r"^error: pulumi failed: error: no stack named 'production' found$"):
+        cli.main()
 
 
 def test_an_interrupt_is_left_to_the_command_that_runs(tmp_path: Path) -> None:
