@@ -12,6 +12,7 @@ import httpx
 
 from components.trust import trust
 from tools import processes
+from tools.answers import reason_of
 from tools.clients import CheckError, run
 from tools.progress import ToolError, say
 from tools.state import StackState
@@ -71,5 +72,5 @@ def _accepts(url: str, token: str, ca_certificate: str | None) -> str:
     try:
         answer = httpx.get(f"{url}user", headers=headers, timeout=20, verify=trust(ca_certificate))
     except httpx.HTTPError as error:
-        return str(error) or type(error).__name__
+        return reason_of(error)
     return str(answer.status_code)

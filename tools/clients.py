@@ -212,7 +212,7 @@ def gitlab_client(url: str, token: str, *, ca_certificate: str | None = None, ti
 
     `ca_certificate` is PEM that it trusts beside this machine's authorities; `timeout` is in seconds.
     """
-    trusted = trusted_file(ca_certificate, "REQUESTS_CA_BUNDLE")
+    trusted = trusted_file(ca_certificate, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     return gitlab.Gitlab(url, private_token=token, ssl_verify=trusted, timeout=timeout)
 
 

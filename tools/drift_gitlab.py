@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from components.trust import trust
+from tools.answers import reason_of
 from tools.clients import CheckError, Outputs
 from tools.findings import Finding
 from tools.state import StackState
@@ -76,7 +77,7 @@ def _ask(state: StackState, outputs: Outputs, path: str) -> dict[str, Any] | Non
         with httpx.Client(verify=trust(state.ca_certificate), timeout=_LIMIT_SECONDS) as client:
             answer = client.get(url, headers=headers, extensions={"sni_hostname": outputs.host})
     except httpx.HTTPError as error:
-        raise CheckError(f"GitLab at {outputs.address} does not answer ({error or type(error).__name__})") from error
+        raise CheckError(f"GitLab at {outputs.address} does not answer ({reason_of(error)})") from error
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         return None
     if answer.status_code != httpx.codes.OK:

@@ -14,15 +14,17 @@ from tools.environment import ROOT
 _FOLDER: Final = ROOT / ".cache/ca"
 
 
-def trusted_file(ca_certificate: str | None, variable: str) -> str:
+def trusted_file(ca_certificate: str | None, *variables: str) -> str:
     """Return the path of a file with this machine's authorities and, beside them, `ca_certificate`, which is PEM.
 
-    Without one, the file that the user has named in the environment for this library, in `variable`, is used instead.
+    Without one, a file that the user has named for the library is used instead, in one of the environment variables
+    `variables`: the first that is set.
 
     Raises:
         OSError: the file cannot be written.
     """
-    if not ca_certificate and (named := os.environ.get(variable)):
+    named = next(filter(None, map(os.environ.get, variables)), None)
+    if named and not ca_certificate:
         return named
     text = bundle(ca_certificate)
     file = _FOLDER / f"trusted-{hashlib.sha256(text.encode()).hexdigest()[:12]}.pem"

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools import ports
+from tools.answers import reason_of
 from tools.backup import list_backups
 from tools.clients import (
     FAILURES,
@@ -105,7 +106,7 @@ def gitlab_is_ready(outputs: Outputs) -> str:
     try:
         status = httpx.get(address, verify=outputs.trust(), timeout=_PAGE_SECONDS).status_code
     except httpx.HTTPError as error:
-        raise CheckError(f"{address} does not answer: {error or type(error).__name__}") from error
+        raise CheckError(f"{address} does not answer: {reason_of(error)}") from error
     if status != HTTPStatus.OK:
         raise CheckError(f"{address} answers {status}")
     client = outputs.gitlab()

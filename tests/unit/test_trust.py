@@ -196,8 +196,9 @@ def test_the_machines_authorities_stay_trusted_beside_the_stacks(monkeypatch: py
     machine = {*ssl.create_default_context().get_ca_certs(binary_form=True)}
     found = trust(root()).get_ca_certs(binary_form=True)
     assert {*found} == machine | {ssl.PEM_cert_to_DER_cert(root())}
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/the/users/own.pem")
-    assert trusted_file(None, "REQUESTS_CA_BUNDLE") == "/the/users/own.pem"
+    assert trusted_file(None, "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE") == "/the/users/own.pem"
     file = Path(trusted_file(root(), "REQUESTS_CA_BUNDLE"))
     assert file.is_relative_to(ROOT / ".cache")
     assert {*ssl.create_default_context(cafile=str(file)).get_ca_certs(binary_form=True)} == {*found}

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from tools import ports, verify
@@ -54,6 +55,21 @@ def test_an_open_port_that_should_be_closed_is_reported(opened: set[int], monkey
     accepting(monkeypatch, opened)
     with pytest.raises(CheckError, match=re.escape(f"open ports: {sorted(opened)}, expected")):
         verify.ports_are_closed(OUTPUTS)
+
+
+def test_a_page_that_is_not_served_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = Outputs({**OUTPUTS.values, "gitlab_url": "https://gitlab.example.com"})
+
+    def wait(*_: object, **__: object) -> None:
+        # This one comes without a text.
+        raise httpx.ReadTimeout("")
+
+    monkeypatch.setattr(httpx, "get", wait)
+    with pytest.raises(CheckError, match=r"^https://gitlab\.example\.com/users/sign_in does not answer: ReadTimeout$"):
+        verify.gitlab_is_ready(outputs)
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(502))
+    with pytest.raises(CheckError, match=r"sign_in answers 502$"):
+        verify.gitlab_is_ready(outputs)
 
 
 @pytest.mark.parametrize("status", ["success", "failed"])
