@@ -5,7 +5,7 @@
 # PLUGINS=official runs the sandbox with Pulumi's own provider plugins. Other stacks use no others.
 #
 # Works with GNU make 3.81 and bash 3.2, which macOS has: no .ONESHELL, and .SHELLFLAGS has no effect there.
-STACK ?= $(if $(TO),$(TO),sandbox)
+STACK ?= $(or $(if $(filter rollback,$(MAKECMDGOALS)),,$(TO)),sandbox)
 PLUGINS ?= own
 ARGS ?=
 
@@ -14,7 +14,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help new up preview refresh verify status open logs demo backup backups restore bench screenshots down recreate drift strays test nightly faults
-.PHONY: docs lock shell pulumi ready prepared env diff promote revert image pipeline recover repair
+.PHONY: docs lock shell pulumi ready prepared env diff promote revert image pipeline recover repair rollback
 
 PYTHON := .cache/venv/bin/python
 POLICIES := --policy-pack policies
@@ -109,6 +109,9 @@ ifeq ($(STACK),sandbox)
 endif
 	$(SAY) 'demo: stack $(STACK)'
 	@$(RUN) python -m tools demo --stack $(STACK) $(YES) $(ARGS)
+
+rollback: prepared ## deploy again what ran before: make rollback PROJECT=hello ENVIRONMENT=production [TO=pipeline or digest]
+	@$(RUN) python -m tools rollback --stack $(STACK) --project '$(PROJECT)' --environment '$(ENVIRONMENT)' $(if $(TO),--to '$(TO)')
 
 backup: prepared ## back up GitLab, its registry and its configuration now
 	$(SAY) 'backup: stack $(STACK)'

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import versions
-from components.rendering import render
-from components.settings import Builder, ExtraStage, ImageSettings, ProjectSettings, SupplyChain
+from components.rendering import render, script
+from components.settings import (
+    Builder,
+    EnvironmentSettings,
+    ExtraStage,
+    ImageSettings,
+    ProjectSettings,
+    SupplyChain,
+)
+from components.settings.deployment import STAGE
 from components.settings.images import REFERENCE
 
 #: The exit code of a scan that has found something; Trivy's own errors are 1.
@@ -84,6 +92,36 @@ class PipelineImage:
         return shlex.quote("\n".join(self.settings.test.script))
 
 
+@dataclass(frozen=True)
+class PipelineEnvironment:
+    """One environment, as the template of its deploy job needs it. `project` is the path of the project."""
+
+    settings: EnvironmentSettings
+    project: str
+
+    @property
+    def job(self) -> str:
+        """The name of its job."""
+        return f"{STAGE}:{self.settings.name}"
+
+    @property
+    def values(self) -> list[str]:
+        """What the scripts of the job need to know: assignments in a shell."""
+        one, check = self.settings, self.settings.health_check
+        reference = PipelineImage(ImageSettings.model_construct(name=one.image)).reference
+        values = {
+            "CONTAINER": f"{self.project}-{one.slug}".lower(),
+            "REFERENCE": reference,
+            "PUBLISH": " ".join(one.publish),
+            "VARIABLES": " ".join(one.variables),
+            "HEALTH_PATH": check.path or "",
+            "HEALTH_PORT": str(one.check_port or ""),
+            "HEALTH_COMMAND": check.command or "",
+            "HEALTH_SECONDS": str(check.timeout_seconds),
+        }
+        return [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+
+
 def pipeline_of(
     settings: ProjectSettings,
     builder: Builder,
@@ -101,6 +139,7 @@ def pipeline_of(
         protected_tag=protected_tag,
         images=images_of(settings),
         supply_chain=supply_chain.of(settings.supply_chain),
+        environments=[PipelineEnvironment(one, settings.path) for one in settings.deploy],
     )
 
 
@@ -124,6 +163,7 @@ def pipeline(
     protected_tag: str | None = None,
     images: Sequence[PipelineImage] | None = None,
     supply_chain: SupplyChain | None = None,
+    environments: Sequence[PipelineEnvironment] = (),
 ) -> str:
     """Return the text of `.gitlab-ci.yml`; without `images`, for those of the sample application."""
     images = [PipelineImage(ImageSettings(), is_sample=True)] if images is None else images
@@ -136,6 +176,9 @@ def pipeline(
         provenance=provenance,
         protected_tag=protected_tag,
         images=images,
+        environments=environments,
+        deploy_script=script("deploy/job.sh"),
+        machine_script=script("deploy/machine.sh"),
         tested=[image for image in images if image.is_sample or image.settings.test.script],
         chain=supply_chain or SupplyChain(),
         trivy_image=versions.TRIVY_IMAGE,

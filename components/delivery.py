@@ -52,6 +52,18 @@ def protected_tag_of(project: ProjectSettings, runners: Sequence[RunnerSettings]
     return tag_of_protected_jobs([runner for runner in runners if runner.name in project.runners])
 
 
+def _environments_output(settings: ProjectSettings, project: Project) -> dict[str, dict[str, Any]]:
+    """Of each environment, where it is, and the line for `authorized_keys` if the stack has generated its key."""
+    return {
+        one.name: {
+            "host": one.host,
+            "user": one.user,
+            "authorized_key": project.environments[one.name].authorized_key,
+        }
+        for one in settings.deploy
+    }
+
+
 class Delivery(Component):
     """All projects and all runners, and which runner builds for which project.
 
@@ -70,9 +82,11 @@ class Delivery(Component):
         self._args = args
         self.projects = {settings.path: self._project(settings) for settings in args.projects}
         self.runners = {settings.name: self._runner(settings) for settings in args.runners}
-        for settings in args.projects:
-            self.projects[settings.path].commit_pipeline([self.runners[name] for name in settings.runners])
         self._deploy_tokens = self._keep_deploy_tokens()
+        for settings in args.projects:
+            project = self.projects[settings.path]
+            project.declare_environments(self._value_of(project.deploy_token_id))
+            project.commit_pipeline([self.runners[name] for name in settings.runners])
         self.register_outputs({"projects": sorted(self.projects)})
 
     def as_output(self) -> list[dict[str, Any]]:
@@ -119,6 +133,7 @@ class Delivery(Component):
             "docker_run": run if settings.has_pipeline and settings.is_built_as_the_sample else None,
             "deploy_username": project.deploy_username,
             "deploy_token": self._value_of(project.deploy_token_id),
+            **({"environments": _environments_output(settings, project)} if settings.deploy else {}),
             **(
                 {"push_username": project.push_username, "push_token": self._value_of(project.push_token_id)}
                 if project.push_token_id

@@ -161,8 +161,9 @@ def remove_variable(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: s
     if own is not None:
         return False
     path, key = f"/projects/{_segment(inputs['project'])}/variables", inputs["key"]
+    scope = inputs.get("environmentScope") or "*"
     for found in api.every(path):
-        if found["key"] != key or found["environment_scope"] != "*":
+        if found["key"] != key or found["environment_scope"] != scope:
             continue
         if found.get("description") != mark:
             raise RuntimeError(
@@ -170,7 +171,7 @@ def remove_variable(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: s
                 "would refuse a second one. Delete it in GitLab under Settings > CI/CD > Variables, or remove it from "
                 "the stack file"
             )
-        api.delete(f"{path}/{_segment(key)}?{urlencode({'filter[environment_scope]': '*'})}")
+        api.delete(f"{path}/{_segment(key)}?{urlencode({'filter[environment_scope]': scope})}")
         return True
     return False
 

@@ -15,8 +15,10 @@ from pydantic.alias_generators import to_camel
 from components import gitlab_leftovers, versions
 from components.build_pipeline import pipeline_of
 from components.component import Component
+from components.environment import Environment, EnvironmentArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, prepare_tag_rule, refuse_project, remove_variable
+from components.project_checks import ADMINISTRATOR, PIPELINE_FILE, group_id, require_pipeline, require_same_root
 from components.remote import run_script
 from components.rendering import render
 from components.settings import Builder, ProjectSettings, SupplyChain
@@ -32,9 +34,6 @@ _KEPT_TAGS: Final = "v?[0-9]+[.][0-9].*"
 _PROPERTIES: Final = tuple(
     to_camel(name) for name, one in vars(gitlab.ProjectArgs).items() if isinstance(one, property)
 )
-#: The namespace of a project without a group.
-_ADMINISTRATOR: Final = "root"
-_PIPELINE_FILE: Final = ".gitlab-ci.yml"
 #: Where Buildah keeps layers of the protected default branch, beside the image; the pipeline's template has it, too.
 _PROTECTED_CACHE: Final = "/cache-protected"
 #: The tags that cosign gives to signatures and attestations, which the cleanup policy keeps.
@@ -71,8 +70,8 @@ class Project(Component):
 
     Owns the project, the protection of its default branch and of the tags that it releases, its variables, a deploy
     token that can only pull images, one that can push them if the settings ask for it, the sample application if they
-    ask for that, and the pipeline. The application is committed once and belongs to its developers from then on; the
-    pipeline is kept as declared. Files stay when they leave the stack.
+    ask for that, its environments, and the pipeline. The application is committed once and belongs to its developers
+    from then on; the pipeline is kept as declared. Files stay when they leave the stack.
 
     An imported project keeps what the settings do not set, and is never deleted: when it leaves the stack it loses the
     variables and the deploy token that the stack created, and keeps everything else. Refuses to own runners and
@@ -86,6 +85,8 @@ class Project(Component):
     deploy_token_id: pulumi.Output[str]
     push_username: pulumi.Output[str] | None
     push_token_id: pulumi.Output[str] | None
+    #: By name; see `declare_environments`.
+    environments: dict[str, Environment]
 
     def __init__(self, name: str, args: ProjectArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the project without its pipeline, which `commit_pipeline` adds.
@@ -122,6 +123,7 @@ class Project(Component):
         self.deploy_token_id = token.id
         self.push_username = push.username if push else None
         self.push_token_id = push.id if push else None
+        self.environments = {}
         self.register_outputs({"url": self.url, "image": self.image})
 
     def _project(self) -> gitlab.Project:
@@ -193,11 +195,11 @@ class Project(Component):
             configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
             # A search, because a lookup by name ends the program with a traceback if there is no such group.
             found = gitlab.get_groups_output(search=configured.apply(lambda _: group), opts=opts)
-            namespace = found.apply(lambda answer: _group_id(group, answer))
+            namespace = found.apply(lambda answer: group_id(group, answer))
         if moved_id is None:
             return namespace if group is not None else None
         now = gitlab.get_project_output(id=moved_id, opts=opts).path_with_namespace
-        checked = now.apply(lambda path: _require_same_root(path, group or _ADMINISTRATOR))
+        checked = now.apply(lambda path: require_same_root(path, group or ADMINISTRATOR))
         return pulumi.Output.all(namespace, checked).apply(lambda both: both[0])
 
     def _protect_branch(self, project: gitlab.Project) -> None:
@@ -291,10 +293,29 @@ class Project(Component):
             ),
         )
 
+    def declare_environments(self, registry_token: pulumi.Output[str]) -> None:
+        """Declare the environments of the settings; `registry_token` is the value of the deploy token that pulls."""
+        for settings in self._args.settings.deploy:
+            self.environments[settings.name] = Environment(
+                self.child_name(f"environment-{settings.slug}"),
+                EnvironmentArgs(
+                    gitlab=self._args.gitlab,
+                    settings=settings,
+                    project=self._args.settings.path,
+                    project_id=self.project_id,
+                    registry_user=self.deploy_username,
+                    registry_token=registry_token,
+                    mark=self._args.mark,
+                    owner=self._owner(self._resource),
+                ),
+                self.child_options(),
+            )
+
     def commit_pipeline(self, runners: Sequence[pulumi.Resource]) -> None:
         """Commit the pipeline's file, if the settings ask for it and the branch does not have it already.
 
-        Its commit starts the pipeline, so it waits until `runners` can take its jobs with their present configuration.
+        Its commit starts the pipeline, so it waits until `runners` can take its jobs with their present configuration,
+        and deploy jobs have their variables.
         """
         if self._args.settings.has_pipeline:
             # A `gitlab.RepositoryFile` commits again whenever it is created, even if nothing is different.
@@ -306,14 +327,14 @@ class Project(Component):
                 libraries=["gitlab.sh"],
                 values={
                     "BRANCH": self._branch_of_the_pipeline(),
-                    "FILE": _PIPELINE_FILE,
+                    "FILE": PIPELINE_FILE,
                     "GITLAB_URL": self._args.gitlab.url,
                     "PIPELINE": self._pipeline(),
                     "PROJECT_ID": self._resource.id,
                 },
                 secrets={"API_TOKEN": self._args.gitlab.api_token},
                 timeout_seconds=300,
-                depends_on=[*self._seeded, *runners, *self._protect_cache()],
+                depends_on=[*self._seeded, *runners, *self._protect_cache(), *self.environments.values()],
             )
 
     def _protect_cache(self) -> list[pulumi.Resource]:
@@ -345,7 +366,7 @@ class Project(Component):
         if not self._args.settings.imported:
             return self._branch
         found = pulumi.Output.all(project.archived, project.container_registry_access_level, project.ci_config_path)
-        checked = found.apply(lambda values: _require_pipeline(path, *values))
+        checked = found.apply(lambda values: require_pipeline(path, *values))
         return pulumi.Output.all(self._branch, checked).apply(lambda both: str(both[0]))
 
     def _commit_sample(self, project: gitlab.Project) -> list[pulumi.Resource]:
@@ -394,44 +415,6 @@ def sample_application() -> Mapping[str, str]:
     """Return the files of the sample application by their paths, in the order in which they are committed."""
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(_APPLICATION.iterdir()) if path.is_file()}
     return {**files, "Dockerfile": render("Dockerfile.j2", node_version=versions.NODE)}
-
-
-def _require_pipeline(path: str, archived: bool | None, registry: str | None, file: str | None) -> None:
-    """Raise an error if a project that existed before the stack is set up so that its pipeline could not succeed."""
-    problem = None
-    if archived:
-        problem = "is archived; GitLab would reject the commit. Unarchive it in GitLab"
-    elif registry == "disabled":
-        problem = "has no container registry; its images could not be pushed. Turn the registry on in GitLab"
-    elif file not in (None, "", _PIPELINE_FILE):
-        problem = f"has its pipeline in {file}; GitLab would ignore the stack's. Clear that setting in GitLab"
-    if problem:
-        message = f"Project {path} {problem}, or set pipeline to false"
-        raise pulumi.RunError(message)
-
-
-def _require_same_root(now: str, namespace: str) -> None:
-    """Raise an error if a project would move to another top-level namespace, where its images could not follow."""
-    old, new = now.partition("/")[0], namespace.partition("/")[0]
-    if old.lower() != new.lower():
-        message = (
-            f"Project {now} cannot move to {namespace}; GitLab moves a project with images only within its top-level "
-            f"namespace, which is {old}. Set its group back; or delete its images, transfer it in GitLab under "
-            "Settings > General > Advanced, and run pulumi refresh before the next update"
-        )
-        raise pulumi.RunError(message)
-
-
-def _group_id(group: str, answer: gitlab.GetGroupsResult) -> int | None:
-    """The ID of a group among those that a search has found; GitLab ignores the case of paths."""
-    for found in answer.groups:
-        if found.full_path.lower() == group.lower():
-            return found.group_id
-    message = (
-        f"GitLab has no group {group}; the project cannot be created in it. "
-        "Create the group first, or use its full path as its URL shows it"
-    )
-    raise pulumi.RunError(message)
 
 
 def _action(path: str, content: str) -> dict[str, str]:

@@ -128,6 +128,19 @@ def logs(
 
 
 @app.command()
+def rollback(
+    project: Annotated[str, typer.Option(help="The project, by its path.")],
+    environment: Annotated[str, typer.Option(help="The environment, by its name.")],
+    stack: STACK = None,
+    to: Annotated[str | None, typer.Option(help="A pipeline's ID or a digest; by default what ran before.")] = None,
+) -> None:
+    """Deploy again what an environment ran earlier, by the job that deployed it."""
+    from tools import rollback as module  # noqa: PLC0415
+
+    raise typer.Exit(module.rollback(stack, module.Wish(project, environment, to or None)))
+
+
+@app.command()
 def demo(
     stack: STACK = None, yes: Annotated[bool, typer.Option("--yes", help="Commit without asking.")] = False
 ) -> None:

@@ -23,6 +23,7 @@ from components.settings.backup import Backup
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
+from components.settings.deployment import EnvironmentSettings
 from components.settings.errors import SettingsError
 from components.settings.gitlab import Packages
 from components.settings.images import ImageSettings
@@ -53,6 +54,7 @@ __all__ = [
     "Certificate",
     "CertificateSource",
     "DnsZone",
+    "EnvironmentSettings",
     "ExtraStage",
     "ImageSettings",
     "Packages",

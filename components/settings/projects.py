@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from components.settings.deployment import EnvironmentSettings, deploy_contradictions, different_environments
 from components.settings.gitlab_names import Branch, Group, ProjectPath, StageName
 from components.settings.images import (
     NATIVE_PLATFORM,
@@ -40,7 +41,7 @@ _PREDEFINED: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI")
 _OF_THE_PIPELINE: Final = re.compile(
     r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
     r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
-    r"|SLIPWAY_(RUNNER_TAG|SIGNING_KEY)"
+    r"|SLIPWAY_(RUNNER_TAG|SIGNING_KEY|DEPLOY_\w+)"
 )
 #: GitLab, Ci::Variable and Project.
 _LONGEST_VALUE: Final = 10_000
@@ -244,6 +245,11 @@ class ProjectSettings(Section):
     extra_stages: tuple[ExtraStage, ...] = Field(
         default=(), description="Stages of the pipeline after build, test and release."
     )
+    deploy: tuple[EnvironmentSettings, ...] = Field(
+        default=(),
+        description="Where the stack's pipeline deploys what it has released from the default branch.",
+        json_schema_extra={**ENVIRONMENT, "unset": "nowhere"},
+    )
     receive_images: bool = Field(
         default=False,
         description="Whether the stack creates a deploy token that can push images to this project and nothing else, "
@@ -280,6 +286,12 @@ class ProjectSettings(Section):
             for name in names
             if names[name] > 1
         )
+        return value
+
+    @field_validator("deploy")
+    @classmethod
+    def _are_different_environments(cls, value: tuple[EnvironmentSettings, ...]) -> tuple[EnvironmentSettings, ...]:
+        refuse(different_environments(value))
         return value
 
     @field_validator("extra_stages")
@@ -326,6 +338,7 @@ class ProjectSettings(Section):
                 "Set pipeline to true, or remove it",
             )
         yield from self._image_contradictions()
+        yield from deploy_contradictions(self)
         for key in self.variables if self.has_pipeline else ():
             if _OF_THE_PIPELINE.fullmatch(key):
                 yield Contradiction(

@@ -39,20 +39,29 @@ _PUBLIC_KEY: Final = re.compile(
 
 def _public_key(value: str) -> str:
     found = _PUBLIC_KEY.fullmatch(value)
-    fields = _fields(found["blob"]) if found else []
-    if not found or len(fields) < _LEAST_FIELDS or fields[0] != found["kind"].encode():
+    if not found or not is_public_key(value):
         message = (
             "is not an OpenSSH public key, or not the whole of one; nobody could log in with it. "
             "Paste one line of a .pub file"
         )
         raise ValueError(message)
-    if found["kind"] == "ssh-rsa" and (bits := int.from_bytes(fields[-1]).bit_length()) < _LEAST_RSA_BITS:
+    if (
+        found["kind"] == "ssh-rsa"
+        and (bits := int.from_bytes(_fields(found["blob"])[-1]).bit_length()) < _LEAST_RSA_BITS
+    ):
         message = (
             f"is an RSA key of {bits} bits; somebody could compute its private half, and log in. "
             f"Use one of {_LEAST_RSA_BITS} bits or more, or of another kind: ssh-keygen -t ed25519"
         )
         raise ValueError(message)
     return value
+
+
+def is_public_key(value: str) -> bool:
+    """Whether a text is a whole public key of OpenSSH, of whatever size."""
+    found = _PUBLIC_KEY.fullmatch(value)
+    fields = _fields(found["blob"]) if found else []
+    return found is not None and len(fields) >= _LEAST_FIELDS and fields[0] == found["kind"].encode()
 
 
 def _fields(blob: str) -> list[bytes]:

@@ -44,16 +44,17 @@ class Host:
         Raises:
             CheckError: the script failed.
         """
-        with self._login() as login:
+        with self.login() as login:
             return run("ssh", *login, "sudo bash -seuo pipefail", stdin=script, timeout=timeout)
 
     def forwarded(self, address: str) -> subprocess.CompletedProcess[str]:
         """Try to reach an address, `host:port`, through the machine."""
-        with self._login() as login:
+        with self.login() as login:
             return try_run("ssh", "-W", address, *login)
 
     @contextmanager
-    def _login(self) -> Iterator[list[str]]:
+    def login(self) -> Iterator[list[str]]:
+        """The words of `ssh` that lead to the machine, until the end of the block."""
         with tempfile.TemporaryDirectory() as folder:
             identity, known = Path(folder, "id"), Path(folder, "known_hosts")
             identity.touch(mode=0o600)

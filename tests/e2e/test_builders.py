@@ -1,4 +1,4 @@
-"""Builds without privileged mode: two machines run Buildah and share the jobs of one runner.
+"""Builds without privileged mode: two machines run Buildah and share the jobs of one runner. Then a deployment.
 
 The tests run in order and build on each other: each leaves the project in the state that the next one needs.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ from typing import Any
 
 import pytest
 import yaml
-from gitlab.v4.objects import Project
+from gitlab.v4.objects import Project, ProjectJob, ProjectPipeline
 
 from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
+from tests.e2e.target import Target, target
 from tools import verify
+from tools.clients import try_run
+from tools.environment import ROOT
 from tools.pipelines import (
+    ENDED,
     commit,
     image_tested,
     jobs_of,
@@ -32,19 +37,37 @@ from tools.pipelines import (
 )
 
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
+JOB = "deploy:production"
 #: Runs until a branch named `go` exists.
 HELD = 'until git ls-remote --exit-code "$CI_REPOSITORY_URL" refs/heads/go; do sleep 1; done'
 
 
 @pytest.fixture(scope="module")
-def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """The machine that the project is deployed to. It boots while the stack is created."""
+    with target("target", tmp_path_factory.mktemp("target")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def builders(tmp_path_factory: pytest.TempPathFactory, machine: Target) -> Iterator[Stack]:
     """A stack whose project is built on two machines without privileged mode; destroyed at the end."""
+    environment = {
+        "name": "production",
+        "url": f"http://{machine.host.address}",
+        "host": machine.host.address,
+        "user": machine.host.user,
+        "hostKey": machine.host.host_key,
+        "publish": ["80:3000"],
+        "healthCheck": {"path": "/healthz", "timeoutSeconds": 5},
+    }
     made = Stack.create(
         "builders",
         tmp_path_factory.mktemp("builders"),
         SANDBOX,
         domain="builders.test",
         registry={"storage": "filesystem"},
+        projects=[{"path": "hello", "deploy": [environment]}],
         runners=[{**RUNNER, "builder": "buildah", "count": 2}],
     )
     yield made
@@ -85,6 +108,36 @@ def test_a_project_is_built_tested_and_released_without_privileged_mode(builders
     assert image_tested(project, last_pipeline(project)) == f"{outputs.projects[0]['image']}@{latest(outputs)}"
     found = {repository.path for repository in project.repositories.list(get_all=True)}
     assert found == {"root/hello", "root/hello/cache-protected"}
+
+
+def test_a_release_is_deployed_by_its_digest_once_the_machine_knows_the_key(builders: Stack, machine: Target) -> None:
+    outputs = builders.outputs()
+    project, described = project_of(outputs), outputs.values["projects"][0]["environments"]["production"]
+    pipeline = last_pipeline(project)
+    assert (pipeline.status, jobs_of(pipeline)[JOB]) == ("success", "manual")
+    machine.ready()
+    refused = played(project, pipeline)
+    assert described["authorized_key"].rpartition(" ")[0] in refused.trace().decode()
+    machine.host.sudo(f"echo '{described['authorized_key']}' >>~deploy/.ssh/authorized_keys")
+    deployed = played(project, pipeline)
+    assert deployed.status == "success", deployed.trace().decode()
+    assert machine.container() == image_tested(project, pipeline)
+    assert machine.page("/hello/test") == "Hello, test!"
+    # No login stays on the machine.
+    assert machine.host.sudo("ls -A ~deploy/.docker 2>/dev/null || true") == ""
+
+
+def played(project: Project, pipeline: ProjectPipeline) -> ProjectJob:
+    """Start the deploy job as one click in GitLab does, whether it waits or has ended, and wait for its end."""
+    [listed] = [job for job in pipeline.jobs.list(get_all=True) if job.name == JOB]
+    job = project.jobs.get(listed.id)
+    if job.status == "manual":
+        job.play()
+        number = job.id
+    else:
+        number = job.retry()["id"]
+    until(lambda: project.jobs.get(number).status in ENDED, f"the end of {JOB}")
+    return project.jobs.get(number)
 
 
 def test_no_machine_has_a_privileged_runner_configuration(builders: Stack) -> None:
@@ -139,7 +192,7 @@ def test_a_failing_test_without_privileged_mode_blocks_the_release(builders: Sta
         project.variables.create({"key": key, "value": value})
     source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
     broken = pipeline_of(project, commit(project, "main", "greeting.js", source.replace("Hello, ", "Good-bye, ")))
-    assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped"}
+    assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped", JOB: "skipped"}
     for key in given:
         project.variables.delete(key)
     assert latest(outputs) == released
@@ -165,6 +218,31 @@ def test_switching_the_builder_updates_pipeline_and_configuration_and_fails_no_j
     [configured] = tomllib.loads(machines_of(builders)[0].sudo("cat /etc/gitlab-runner/config.toml"))["runners"]
     assert configured["docker"]["privileged"] is True
     pipeline = last_pipeline(project_of(builders.outputs()))
-    assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success"}
+    assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success", JOB: "manual"}
     assert failed_jobs(project_of(builders.outputs())) == failed_before
     builders.up("--expect-no-changes")
+
+
+def test_a_broken_release_is_stopped_by_its_health_check_and_one_command_goes_back(
+    builders: Stack, machine: Target
+) -> None:
+    project = project_of(builders.outputs())
+    first = machine.container()
+    second = last_pipeline(project)
+    assert played(project, second).status == "success"
+    assert machine.container() == image_tested(project, second) != first
+
+    dockerfile = base64.b64decode(project.files.get("Dockerfile", ref="main").content).decode()
+    silent = commit(project, "main", "Dockerfile", f'{dockerfile}\nCMD ["sleep", "infinity"]\n')
+    broken = played(project, pipeline_of(project, silent))
+    assert broken.status == "failed"
+    assert "its health check failed for 5 seconds" in broken.trace().decode()
+    assert machine.container() == image_tested(project, second)
+    assert machine.page("/hello/test") == "Hello, test!"
+
+    words = ("rollback", "--stack", builders.name, "--project", "hello", "--environment", "production")
+    back = try_run(sys.executable, "-m", "tools", *words, cwd=ROOT, timeout=300)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert back.stdout.splitlines()[-1] == f"production runs {first} again"
+    assert machine.container() == first
+    assert machine.page("/hello/test") == "Hello, test!"

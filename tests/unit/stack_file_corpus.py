@@ -150,6 +150,10 @@ def base(path: str) -> dict[str, Any]:
         settings["projects"][0]["supplyChain"] = {"severity": ["HIGH"]}
     if path.startswith("projects[].images"):
         settings["projects"][0]["images"] = [{"name": "api", **build, "test": {"script": ["true"]}}]
+    if path.startswith("projects[].deploy"):
+        target: dict[str, Any] = {"name": "production", "host": "203.0.113.7", "user": "deploy", "hostKey": PUBLIC_KEY}
+        target |= {"publish": ["80:3000"], "variables": ["NAME"], "healthCheck": {"path": "/"}}
+        settings["projects"][0] |= {"deploy": [target], "extraStages": [{"name": "announce", "script": ["true"]}]}
     if path.startswith("registry.s3"):
         bucket = {"bucket": "images", "region": "eu-central-1", "accessKey": "a-key", "secretKey": "example-secret"}
         settings["registry"] = {"storage": "s3", "s3": bucket}

@@ -67,6 +67,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
         "server",
         "certificate",
         "gitlab",
+        "healthCheck",
         "packages",
         "registry",
         "s3",

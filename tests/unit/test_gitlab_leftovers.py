@@ -90,6 +90,14 @@ def test_a_variable_that_the_stack_left_is_deleted_also_from_a_later_page(api: G
     assert GitLab.deleted == ["/projects/12/variables/KEY"]
 
 
+def test_of_variables_with_one_key_only_that_of_the_same_environment_is_deleted(api: GitLabApi) -> None:
+    GitLab.things["/projects/12/variables"] = [variable("KEY", None), variable("KEY", scope="production")]
+    wanted = {"project": "12", "key": "KEY", "environmentScope": "staging"}
+    assert not remove_variable(api, wanted, MARK)
+    assert remove_variable(api, {**wanted, "environmentScope": "production"}, MARK)
+    assert GitLab.deleted == ["/projects/12/variables/KEY"]
+
+
 def test_a_variable_of_somebody_else_is_refused_and_stays(api: GitLabApi) -> None:
     for description in (None, "", mark_of("slipway-staging")):
         GitLab.things["/projects/12/variables"] = [variable("KEY", description)]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.build_pipeline import pipeline
-from components.settings import Builder
+from components.build_pipeline import pipeline, pipeline_of
+from components.settings import Builder, ProjectSettings, SupplyChain
+from tests.unit.stack_file_corpus import PUBLIC_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 SHEBANG = re.compile(rb"#! ?/\S*?(?:\benv +)?\b(ba|da)?sh\b")
@@ -69,6 +70,14 @@ def test_shellcheck_finds_nothing_in_the_jobs_of_the_generated_pipeline(builder:
     for job in ("build", "test", "release"):
         lines = ["#!/bin/sh", *text["default"]["before_script"], *text[job]["script"]]
         assert findings("\n".join(lines)) == "", job
+
+
+def test_shellcheck_finds_nothing_in_a_deploy_job() -> None:
+    environment = {"name": "staging", "host": "203.0.113.7", "user": "deploy", "hostKey": PUBLIC_KEY}
+    deploy = [{**environment, "healthCheck": {"command": "it's"}, "variables": ["A", "B"]}]
+    settings = ProjectSettings.model_validate({"path": "hello", "deploy": deploy})
+    job = yaml.safe_load(pipeline_of(settings, Builder.DOCKER, None, None, SupplyChain()))["deploy:staging"]
+    assert findings("\n".join(["#!/bin/sh", *job["before_script"], *job["script"]])) == ""
 
 
 def test_shell_files_are_found_in_every_part_of_the_repository_whatever_their_names() -> None:

@@ -1,0 +1,1 @@
+../../components/project_checks.py

@@ -1,0 +1,63 @@
+"""The recipe for deployments: its settings are accepted, its commands exist, and what it prints is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.delivered import delivered, pipeline
+from tests.unit.engine import ROOT
+
+RECIPE = (ROOT / "docs/recipes/deploy.md").read_text(encoding="utf-8")
+[SETTINGS] = re.findall(r"^```yaml\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE)
+COMMANDS = [
+    line for block in re.findall(r"^```sh\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
+]
+
+
+def test_the_settings_of_the_recipe_deploy_to_staging_at_once_and_to_production_by_hand() -> None:
+    document = pipeline(delivered(yaml.safe_load(SETTINGS)))
+    assert document["stages"][-1] == "deploy"
+    assert "when" not in document["deploy:staging"]["rules"][0]
+    assert document["deploy:production"]["rules"][0]["when"] == "manual"
+
+
+def test_the_line_for_authorized_keys_is_printed_of_every_environment() -> None:
+    projects = delivered(yaml.safe_load(SETTINGS)).exports["projects"]
+    [query] = [found[1] for line in COMMANDS if (found := re.search(r"jq -r '(.+)'", line))]
+    jq = shutil.which("jq")
+    if jq is None:
+        pytest.skip("jq is not installed")
+    # A project without environments is no obstacle.
+    values: list[Any] = [*projects, {"url": "https://gitlab.example.test/root/other"}]
+    done = subprocess.run([jq, "-r", query], input=json.dumps(values), capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["restrict", "restrict"]
+
+
+def test_the_machines_host_key_is_printed_as_the_settings_have_it() -> None:
+    [line] = [one for one in COMMANDS if one.startswith("cut ")]
+    words = line.replace("/etc/ssh/ssh_host_ed25519_key.pub", "-").replace("' '", '" "')
+    done = subprocess.run(
+        ["sh", "-c", words], input="ssh-ed25519 AAAA root@www\n", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "ssh-ed25519 AAAA\n"
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])
+def test_the_way_back_of_the_recipe_calls_the_tool_with_all_that_it_names(command: str) -> None:
+    done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    [called] = [line for line in done.stdout.splitlines() if " rollback " in line]
+    assert "--stack production --project 'hello' --environment 'production'" in called
+    assert ("--to '1234'" in called) is ("TO=" in command)
+
+
+def test_without_a_stack_the_way_back_is_that_of_the_sandbox_wherever_it_leads() -> None:
+    words = ["make", "rollback", "PROJECT=hello", "ENVIRONMENT=staging", "TO=1234", "--dry-run"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "rollback --stack sandbox" in done.stdout
