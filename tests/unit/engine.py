@@ -34,14 +34,7 @@ REQUIRED = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"]}
 ENVELOPE = "4dabf18193072939515e22adb298388d"
 
 #: Sections with secrets, which have to be encrypted.
-ENCRYPTED = [
-    "slipway:alerts",
-    "slipway:certificate",
-    "slipway:gitlab",
-    "slipway:registry",
-    "slipway:signIn",
-    "slipway:smtp",
-]
+ENCRYPTED = [f"slipway:{key}" for key in ("alerts", "certificate", "gitlab", "registry", "signIn", "smtp")]
 
 _STACK = "pulumi:pulumi:Stack"
 #: The lists of the API that the program reads itself: their paths, and their names in the answers.

@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 import httpx
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from . import sessions, single_sign_on
+from . import sessions
 from .ci import actions, logs, progress, runners, storage, views
-from .ci import pipelines as pipelining
-from .core import access, auth, db, projects, protection, repositories, settings
+from .core import access, db, projects, protection, repositories
 from .core.config import Config
 from .core.registry_client import RegistryClient
-from .formats import ago, size, span
+from .page import ABSENT, HERE, SAFE, Page
+from .sign_in_pages import from_provider, sign_in, sign_up, signed_in, signed_out, to_provider
 
-HERE = Path(__file__).parent
 PAGE_SIZE = 50
-ABSENT = 404
-#: GitLab's words for a user whom an administrator has not approved yet.
-PENDING = (
-    "Your account is pending approval from your GitLab administrator and hence blocked. Please contact your GitLab "
-    "administrator if you think this is an error."
-)
-SAFE = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 
 
 class _ProjectPath(Convertor[str]):
@@ -66,67 +49,6 @@ register_url_convertor("project", _ProjectPath())
 register_url_convertor("action", _Action())
 
 
-@dataclass(frozen=True)
-class Page:
-    """One request for a page: who looks, and what the form says if there is one."""
-
-    request: Request
-    config: Config
-    connection: db.Connection
-    session: sessions.Session
-    form: dict[str, str]
-
-    def render(self, template: str, status: int = 200, **values: Any) -> Response:
-        """A page. `live` ones are fetched again as long as they are."""
-        word = Markup('<input type="hidden" name="authenticity_token" value="{}">').format(self.session.form_word)
-        text = TEMPLATES.get_template(template).render(
-            config=self.config, session=self.session, form_word=lambda: word, **values
-        )
-        return HTMLResponse(text, status, headers=SAFE)
-
-    def project(self, least: int = access.REPORTER) -> tuple[db.Row, int]:
-        """The project of the address; refuses as if there were none."""
-        row = projects.find(self.connection, unquote(self.request.path_params["project"]))
-        level = access.project_level(self.connection, self.session.who, row) if row else 0
-        if row is None or not access.visible(self.session.who, row, level):
-            raise self.absent()
-        if level < least and not (least <= access.REPORTER and row["visibility"] != "private"):
-            raise self.absent()
-        return row, level
-
-    def one(self, table: str, name: str, project: db.Row) -> db.Row:
-        """A row of a project, by the number in the address."""
-        row = db.one(
-            self.connection,
-            f"SELECT * FROM {table} WHERE id = ? AND project_id = ?",  # noqa: S608 - of the program's own
-            self.request.path_params[name],
-            project["id"],
-        )
-        if row is None:
-            raise self.absent()
-        return row
-
-    def pipeline_of(self, job: db.Row) -> db.Row:
-        """The pipeline of a job."""
-        return pipelining.find(self.connection, job["pipeline_id"])
-
-    def user(self) -> auth.Principal:
-        """Who has signed in; refuses everybody else."""
-        if self.session.who is None:
-            raise self.absent()
-        return self.session.who
-
-    def back(self, path: str) -> Response:
-        """To a page, after a form."""
-        return RedirectResponse(f"{self.config.external_url}/{path}", 303)
-
-    def absent(self) -> HTTPException:
-        """Not there, or not for this visitor; who has not signed in may try that first."""
-        if self.session.who is None:
-            return HTTPException(302, headers={"Location": f"{self.config.external_url}/users/sign_in"})
-        return HTTPException(ABSENT)
-
-
 def home(page: Page) -> Response:
     """Projects that the visitor can see; those who are nobody sign in first."""
     if page.session.who is None:
@@ -137,90 +59,6 @@ def home(page: Page) -> Response:
         for row, _ in projects.visible(page.connection, page.session.who)
     ]
     return page.render("dashboard.html", rows=rows, live=True)
-
-
-def sign_in(page: Page) -> Response:
-    """Says what this is, and asks who comes."""
-    return _sign_in_page(page)
-
-
-def _sign_in_page(page: Page, status: int = 200, **values: Any) -> Response:
-    found = single_sign_on.providers(page.config)
-    answer = page.render("sign_in.html", status, providers=found, **values)
-    if found:
-        # A browser applies `form-action` to what a form is redirected to as well.
-        answer.headers["Content-Security-Policy"] = SAFE["Content-Security-Policy"].partition("; form-action")[0]
-    return answer
-
-
-def to_provider(page: Page) -> Response:
-    """Send the visitor to a provider of sign-in."""
-    provider = _provider(page)
-    try:
-        address, cookie = single_sign_on.begin(page.config, provider)
-    except single_sign_on.SignInError as refusal:
-        return _sign_in_page(page, 422, refusal=str(refusal))
-    answer = RedirectResponse(address, 302)
-    secure = page.config.external_url.startswith("https:")
-    answer.set_cookie(
-        single_sign_on.COOKIE,
-        cookie,
-        max_age=single_sign_on.PATIENCE,
-        path="/users/auth",
-        secure=secure,
-        httponly=True,
-        samesite="lax",
-    )
-    return answer
-
-
-def from_provider(page: Page) -> Response:
-    """Sign in whom the provider names."""
-    provider, cookie = _provider(page), page.request.cookies.get(single_sign_on.COOKIE, "")
-    query = dict(page.request.query_params)
-    try:
-        user = single_sign_on.finish(page.connection, page.config, provider, cookie, query)
-    except single_sign_on.SignInError as refusal:
-        return _sign_in_page(page, 422, refusal=str(refusal))
-    if user["state"] != "active":
-        return _sign_in_page(page, 403, refusal=PENDING)
-    answer = RedirectResponse(f"{page.config.external_url}/", 302)
-    sessions.set_cookie(page.connection, answer, page.config, sessions.cookie_of(page.connection, page.config, user))
-    answer.delete_cookie(single_sign_on.COOKIE, path="/users/auth")
-    return answer
-
-
-def _provider(page: Page) -> single_sign_on.Provider:
-    name = page.request.path_params["provider"]
-    for one in single_sign_on.providers(page.config):
-        if one.name == name:
-            return one
-    raise HTTPException(ABSENT)
-
-
-def sign_up(page: Page) -> Response:
-    """For those who have no account, for as long as they may make one."""
-    if not settings.read(page.connection)["signup_enabled"]:
-        return RedirectResponse(f"{page.config.external_url}/users/sign_in", 302)
-    return page.render("sign_up.html")
-
-
-def signed_in(page: Page) -> Response:
-    """Take name and password."""
-    login, password = page.form.get("login", ""), page.form.get("password", "")
-    cookie = sessions.sign_in(page.connection, page.config, login, password)
-    if cookie is None:
-        return _sign_in_page(page, 422, wrong=True)
-    answer = RedirectResponse(f"{page.config.external_url}/", 303)
-    sessions.set_cookie(page.connection, answer, page.config, cookie)
-    return answer
-
-
-def signed_out(page: Page) -> Response:
-    """Forget who came."""
-    answer = RedirectResponse(f"{page.config.external_url}/users/sign_in", 303)
-    sessions.set_cookie(page.connection, answer, page.config, "")
-    return answer
 
 
 def project(page: Page) -> Response:
@@ -406,11 +244,6 @@ def _pipeline(page: Page, row: db.Row) -> dict[str, Any]:
     shown = views.pipeline(page.connection, page.config, row, full=True)
     return shown | {"title": commit.title if commit else ""}
 
-
-TEMPLATES = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
-)
-TEMPLATES.filters |= {"ago": ago, "span": span, "size": size, "local": lambda url: urlsplit(url).path}
 
 Handler = Callable[[Page], Response]
 
