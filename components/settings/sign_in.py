@@ -88,7 +88,7 @@ Claim = Annotated[
 
 
 class NewUsers(StrEnum):
-    """What happens to a person whom the provider knows and GitLab does not."""
+    """What happens when somebody without an account signs in for the first time."""
 
     APPROVAL = "approval"
     ACTIVE = "active"
@@ -154,8 +154,8 @@ class SignIn(Section):
     oidc: tuple[OidcProvider, ...] = Field(default=(), description="Providers of OpenID Connect.")
     new_users: NewUsers = Field(
         default=NewUsers.APPROVAL,
-        description="What happens to a person whom a provider knows and GitLab does not: `approval` makes an account "
-        "that an administrator has to approve, `active` one that can be used at once, `none` makes none.",
+        description="What happens when somebody without an account signs in for the first time: `approval` creates an "
+        "account that an administrator has to approve, `active` one that can be used at once, `none` creates none.",
     )
 
     @field_validator("oidc")
@@ -170,7 +170,7 @@ class SignIn(Section):
         return value
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A rule for new users whom nobody could bring."""
+        """A rule for new users, although no provider could bring any."""
         if self.new_users is not NewUsers.APPROVAL and not self.oidc:
             message = "is set without signIn.oidc; it would have no effect. Add a provider, or remove it"
             yield Contradiction(("oidc", "newUsers"), message, "newUsers")
