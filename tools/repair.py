@@ -76,6 +76,7 @@ def repair(stack: str, *, file: Path | None = None, confirmed: bool) -> int:
     Raises:
         ToolError: the state or the account cannot be read, or something cannot be taken over or deleted.
     """
+    drop_empty_attributes()
     state = StackState.of_stack(stack)
     found = list(look(stack, state, file, confirmed=confirmed)) if _has_begun(state) else []
     if found and not _agreed(stack, found, confirmed=confirmed):
@@ -90,6 +91,22 @@ def repair(stack: str, *, file: Path | None = None, confirmed: bool) -> int:
     if not (found or state.pending):
         say(f"repair: no update of stack {stack} has left anything")
     return 0
+
+
+def drop_empty_attributes() -> None:
+    """Remove what a kill has left of the attributes of files in a folder with states: with it, no command works.
+
+    The library that Pulumi keeps files with (`gocloud.dev/blob/fileblob`) writes them beside each file, not in one go,
+    and does without a file that is not there. So nothing is lost, not even for a command that is just writing it.
+    """
+    scheme, _, folder = os.environ.get("PULUMI_BACKEND_URL", "").partition("://")
+    if scheme != "file":
+        return
+    kept = Path(folder).expanduser() / ".pulumi"
+    for file in (one for part in ("stacks", "locks") for one in (kept / part).rglob("*.attrs")):
+        if not file.stat().st_size:
+            say(f"repair: an update was killed while it wrote {file.with_suffix('').name}, which is whole; going on")
+            file.unlink(missing_ok=True)
 
 
 def _has_begun(state: StackState) -> bool:

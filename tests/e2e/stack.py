@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -56,3 +60,19 @@ class Stack(tools.stack.Stack):
         return subprocess.Popen(
             self.command(words), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+
+    def kill(self, command: subprocess.Popen[str]) -> None:
+        """Kill a command of `start`, and clear its lock.
+
+        Pulumi writes the attributes of the state beside it, and not in one go: a kill at that moment leaves an empty
+        file, with which no command works. Then the documented command removes it.
+        """
+        command.send_signal(signal.SIGKILL)
+        command.communicate()
+        folder = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
+        attributes = folder / ".pulumi" / "stacks" / "slipway" / f"{self.name}.json.attrs"
+        if attributes.exists() and not attributes.stat().st_size:
+            page = (ROOT / "docs/troubleshooting.md").read_text()
+            [remove] = re.findall(r"`(rm \.pulumi/stacks/.+?)`", page)
+            subprocess.run(shlex.split(remove.replace("STACK", self.name)), cwd=folder, check=True)
+        self.run("cancel", "--yes", settings_file=False)

@@ -280,11 +280,9 @@ def test_an_up_that_was_killed_is_completed_by_the_next_one(stack: Stack) -> Non
     engine = stack.start("up", "--yes", "--skip-preview")
     assert engine.stdout
     updating = next((line for line in engine.stdout if "registry-storage" in line and "updating" in line), None)
-    engine.send_signal(signal.SIGKILL)
-    engine.communicate()
+    stack.kill(engine)
     assert updating is not None
     assert engine.returncode == -signal.SIGKILL
-    stack.run("cancel", "--yes", settings_file=False)
     stack.up()
     assert_verified(stack.outputs())
     assert_space_comes_back(stack.outputs())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,9 +175,7 @@ def test_a_destroy_ends_with_a_busy_runner_a_full_bucket_a_server_that_is_off_an
     # A destroy that is killed has deleted things without recording it.
     engine = stack.start("destroy", "--yes", "--skip-preview")
     until(lambda: not api.droplets.list(name="slipway-teardown")["droplets"], "the server is deleted")
-    engine.send_signal(signal.SIGKILL)
-    engine.communicate()
-    stack.run("cancel", "--yes", settings_file=False)
+    stack.kill(engine)
     # The lines of the page about environments, without `make`.
     page = (ROOT / "docs/environments.md").read_text()
     lines = re.findall(r"(?m)^pulumi ((?:destroy|refresh --target) .+)$", page)
@@ -195,9 +192,7 @@ def test_an_update_that_was_killed_leaves_a_droplet_that_is_named_and_removed(
 ) -> None:
     engine = stack.start("up", "--yes", "--skip-preview")
     until(lambda: api.droplets.list(name="slipway-teardown")["droplets"], "the server is being created", 120)
-    engine.send_signal(signal.SIGKILL)
-    engine.communicate()
-    stack.run("cancel", "--yes", settings_file=False)
+    stack.kill(engine)
     [orphan] = api.droplets.list(name="slipway-teardown")["droplets"]
     refused = down(stack)
     assert refused.returncode == 1

@@ -205,3 +205,18 @@ def test_an_import_that_fails_says_how_to_go_on(world: World, monkeypatch: pytes
     monkeypatch.setattr(processes, "run_attached", lambda *_: 1)
     with pytest.raises(ToolError, match="make repair STACK=test again"):
         world.repair()
+
+
+def test_only_empty_attributes_in_a_folder_with_states_are_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / ".pulumi" / "stacks" / "slipway"
+    folder.mkdir(parents=True)
+    for name, content in {"a.json": "{}", "a.json.attrs": "", "b.json": "", "b.json.attrs": "{}"}.items():
+        (folder / name).write_text(content)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://bucket")
+    module.drop_empty_attributes()
+    assert len(list(folder.iterdir())) == 4
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
+    module.drop_empty_attributes()
+    assert sorted(file.name for file in folder.iterdir()) == ["a.json", "b.json", "b.json.attrs"]

@@ -126,6 +126,27 @@ def test_an_empty_lock_and_an_empty_state_are_put_right_by_the_documented_comman
     assert not lock.exists()
 
 
+def test_empty_attributes_of_the_state_are_removed_by_the_repair_and_by_the_documented_command(
+    account: EmulatedCloud, tmp_path: Path
+) -> None:
+    engine = ProgramEngine(tmp_path / "engine", account)
+    attributes = engine.state.with_name("test.json.attrs")
+    whole = engine.state.read_text()
+    [command] = re.findall(r"`(rm \.pulumi/.+?)`", (ROOT / "docs" / "troubleshooting.md").read_text())
+    words = shlex.split(command.replace("STACK", "test"))
+
+    attributes.write_text("")
+    assert "failed to load checkpoint: EOF" in engine.run("cancel", "--yes", "test", fails=True)
+    said = engine.tool("repair", "--stack", "test", "--config-file", str(engine.file))
+    assert "an update was killed while it wrote test.json, which is whole" in said
+    engine.run("cancel", "--yes", "test")
+
+    attributes.write_text("")
+    subprocess.run(words, cwd=tmp_path / "engine" / "backend", check=True)
+    engine.run("cancel", "--yes", "test")
+    assert engine.state.read_text() == whole
+
+
 def test_what_plain_pulumi_was_killed_at_is_cleared_by_the_documented_command(
     account: EmulatedCloud, tmp_path: Path
 ) -> None:
