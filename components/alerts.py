@@ -1,4 +1,4 @@
-"""Alerts: what DigitalOcean watches from outside, and whom it notifies."""
+"""Alerts: what DigitalOcean watches from outside, and who is notified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GitLab in a browser: its address, whom to sign in as, and whether this machine trusts its certificate."""
+"""GitLab in a browser: its address, the user to sign in as, and whether this machine trusts its certificate."""
 
 from __future__ import annotations
 

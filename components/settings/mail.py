@@ -148,7 +148,7 @@ class Smtp(Section):
         return value
 
     def as_output(self) -> dict[str, str]:
-        """Where mail goes and from whom, and who gets the test mail; for `pulumi.export`."""
+        """The mail server, the sender, and who gets the test mail; for `pulumi.export`."""
         return {
             "server": f"{self.address}:{self.port}",
             "from": self.sender,
