@@ -1,0 +1,318 @@
+"""An installation: all components of an environment, and how they depend on each other."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pulumi
+import pulumi_command as command
+import pulumi_digitalocean as digitalocean
+import pulumi_gitlab
+import pulumi_random as random
+import pulumi_tls as tls
+
+from components.account import Account, read_account
+from components.alerts import Alerts, AlertsArgs
+from components.backup import Backup, BackupArgs
+from components.ca_bundle import ca_bundle
+from components.cost import as_output as cost_output
+from components.cost import cost_report, monthly_cost
+from components.delivery import Delivery, DeliveryArgs
+from components.dns_records import DnsRecords, DnsRecordsArgs
+from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
+from components.gitlab_connection import GitLabConnection
+from components.gitlab_server import GitLabServer, GitLabServerArgs
+from components.keys import AdminKey
+from components.known_resources import StateReader
+from components.lost_answers import SSH_KEY, once
+from components.network import Network, NetworkArgs
+from components.object_storage import ObjectStorage
+from components.pipeline_reader import pipeline_errors
+from components.public_access import PublicAccess, PublicAccessArgs
+from components.registry_bucket import RegistryBucket, RegistryBucketArgs
+from components.registry_configuration import RegistryConfiguration, RegistryConfigurationArgs
+from components.remote import Machine
+from components.settings import Reading, Settings, Storage
+from components.signing import SigningKey
+from components.site import Site
+from components.stack_readme import stack_readme
+from components.state import DeploymentPlan, DeploymentState, conflicts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An installation before anything of it is registered, except the providers. Plain data, not a component.
+
+    `prefix` begins the names of everything in the cloud; `options` have the providers of all components; `cost` are US
+    dollars per month by item.
+    """
+
+    prefix: str
+    settings: Settings
+    has_spaces_key: bool
+    account: Account
+    deployment: DeploymentPlan
+    cost: Mapping[str, float]
+    cloud: digitalocean.Provider
+    options: pulumi.ResourceOptions
+
+    @classmethod
+    def read(cls, reading: Reading, deployed: DeploymentState | None, parent: pulumi.Resource | None = None) -> Self:
+        """Check all that can be refused. `deployed` is what the last update has left; `parent` is that of everything.
+
+        Raises:
+            SettingsError: with every reason why the installation cannot be what the settings say.
+        """
+        prefix = f"{pulumi.get_project()}-{pulumi.get_stack()}"
+        # Every resource has one of these providers, or one that is created further down. An API token in the
+        # environment stays there: it is neither in the program nor in the state. One in the stack file is in both,
+        # encrypted.
+        state = StateReader()
+        token = pulumi.Config("digitalocean").get_secret("token")
+        below = pulumi.ResourceOptions(parent=parent)
+        hooks = pulumi.ResourceOptions(parent=parent, hooks=state.hooks())
+        cloud = digitalocean.Provider("digitalocean", token=token, opts=hooks)
+        account = read_account(reading, deployed, prefix, cloud, state)
+        refused = [] if reading.errors else conflicts(deployed, reading.settings)
+        config = reading.complete([*refused, *account.errors, *pipeline_errors(reading)])
+        deployment = DeploymentPlan.after(deployed, config, account.recovery.projects)
+        cost = monthly_cost(config, account.prices, has_bucket=deployment.has_bucket or deployment.has_backups)
+        if pulumi.runtime.is_dry_run():
+            pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
+        others = [
+            command.Provider("command", opts=below),
+            random.Provider("random", opts=below),
+            tls.Provider("tls", opts=below),
+        ]
+        options = pulumi.ResourceOptions(parent=parent, providers=[cloud, *others])
+        return cls(prefix, config, reading.has_spaces_key, account, deployment, cost, cloud, options)
+
+
+class Installation:
+    """GitLab, its registry and everything under them. Plain data, not a component.
+
+    Owns which components there are and what each is told of the others. `outputs` are for the stack.
+    """
+
+    outputs: Mapping[str, Any]
+
+    def __init__(self, plan: Plan) -> None:
+        """Declare everything that is planned."""
+        self._plan = plan
+        self._site = self._declare_site()
+        self._server = self._declare_server()
+        names = DnsRecords(
+            "dns",
+            DnsRecordsArgs(
+                plan.settings, self._server.address, plan.deployment.has_domain, plan.account.recovery.domain
+            ),
+            plan.options,
+        )
+        self._fqdn = names.fqdn
+        self._gitlab = self._declare_gitlab()
+        self._access = self._declare_public_access()
+        self._storage = self._declare_storage()
+        self._registry = self._declare_registry()
+        self._backup = self._declare_backup() if plan.deployment.has_backups else None
+        self._signing = None
+        if plan.deployment.has_signing_key:
+            self._signing = SigningKey("signing", plan.options, keep=plan.settings.keep_data)
+        self._delivery = self._declare_delivery() if plan.settings.projects else None
+        if plan.settings.alerts.enabled:
+            self._declare_alerts()
+        self.outputs = self._of_parts() | self._of_the_whole()
+
+    @property
+    def _runners(self) -> Mapping[str, Sequence[Machine]]:
+        runners = self._delivery.runners if self._delivery else {}
+        return {f"runner-{name}": runner.machines for name, runner in runners.items()}
+
+    def _declare_site(self) -> Site:
+        plan, config = self._plan, self._plan.settings
+        admin_key = AdminKey("admin-key", plan.options, keep=config.keep_data)
+        network_args = NetworkArgs(
+            plan.prefix, config.region, plan.account.vpc, config.server.vpc_cidr, config.admin_cidrs
+        )
+        return Site(
+            prefix=plan.prefix,
+            region=config.region,
+            network=Network("network", network_args, plan.options),
+            admin_key=admin_key,
+            ssh_key=digitalocean.SshKey(
+                "ssh-key",
+                name=f"{plan.prefix}-admin",
+                public_key=admin_key.public_key,
+                opts=pulumi.ResourceOptions(
+                    parent=plan.options.parent, provider=plan.cloud, hooks=once(SSH_KEY, "ssh-key")
+                ),
+            ),
+            authorized_keys=config.server.authorized_keys,
+            keep_data=config.keep_data,
+        )
+
+    def _declare_server(self) -> GitLabServer:
+        config, recovery = self._plan.settings, self._plan.account.recovery
+        public_ports = (80, 443, config.registry.port)
+        args = GitLabServerArgs(self._site, config.server, config.fqdn, public_ports, recovery.volume, recovery.address)
+        return GitLabServer("server", args, self._plan.options)
+
+    def _declare_gitlab(self) -> GitLab:
+        args = GitLabArgs(
+            machine=self._server.machine,
+            fqdn=self._fqdn,
+            address=self._server.address,
+            settings=self._plan.settings,
+            today=datetime.datetime.now(tz=datetime.UTC).date(),
+        )
+        return GitLab("gitlab", args, self._plan.options)
+
+    def _declare_public_access(self) -> PublicAccess:
+        plan = self._plan
+        args = PublicAccessArgs(
+            plan.prefix,
+            self._server.machine.droplet,
+            plan.settings.registry.port,
+            closed_until=[self._gitlab.sign_up_off],
+        )
+        return PublicAccess("public-access", args, plan.options)
+
+    def _declare_storage(self) -> ObjectStorage | None:
+        plan, registry = self._plan, self._plan.settings.registry
+        storage = ObjectStorage.from_settings(registry.s3) if registry.s3 else None
+        if plan.deployment.has_bucket:
+            args = RegistryBucketArgs(
+                plan.prefix,
+                plan.deployment.spaces_region,
+                plan.settings.keep_data,
+                plan.has_spaces_key,
+                plan.account.recovery.registry,
+            )
+            bucket = RegistryBucket("registry-bucket", args, plan.options)
+            if registry.storage is Storage.SPACES:
+                storage = bucket.storage
+        return storage
+
+    def _declare_registry(self) -> RegistryConfiguration:
+        registry = self._plan.settings.registry
+        args = RegistryConfigurationArgs(
+            machine=self._server.machine,
+            fqdn=self._fqdn,
+            port=registry.port,
+            public_ports=self._server.public_ports,
+            storage=self._storage,
+            keep_untagged=registry.keep_untagged,
+            admin_user=ADMIN_USER,
+            api_token=self._gitlab.api_token,
+            gitlab_ready=self._gitlab.ready,
+        )
+        return RegistryConfiguration("registry", args, self._plan.options)
+
+    def _declare_backup(self) -> Backup:
+        plan = self._plan
+        args = BackupArgs(
+            prefix=plan.prefix,
+            region=plan.deployment.backups_region,
+            keep_data=plan.settings.keep_data,
+            own_key=plan.has_spaces_key,
+            settings=plan.settings.backup,
+            machine=self._server.machine,
+            fqdn=self._fqdn,
+            storage=self._storage,
+            ready=[self._registry],
+            existing=plan.account.recovery.backup,
+        )
+        return Backup("backup", args, plan.options)
+
+    def _declare_delivery(self) -> Delivery:
+        plan, config = self._plan, self._plan.settings
+        args = DeliveryArgs(
+            site=self._site,
+            gitlab=self._connection(),
+            projects=config.projects,
+            runners=config.runners,
+            known_ids=plan.deployment.known_ids,
+            moved_ids=plan.deployment.moved_ids,
+            supply_chain=config.supply_chain,
+            signing_key=self._signing.private_key if self._signing else None,
+        )
+        return Delivery("delivery", args, plan.options)
+
+    def _connection(self) -> GitLabConnection:
+        roots = self._plan.settings.certificate.trusted_roots
+        return GitLabConnection(
+            url=self._gitlab.url,
+            api_token=self._gitlab.api_token,
+            server=self._server.machine,
+            registry=self._registry.address,
+            ca_certificate=roots,
+            # Configuring the registry restarts GitLab, and the public ports open last: no request is made before.
+            provider=pulumi_gitlab.Provider(
+                "gitlab",
+                base_url=pulumi.Output.concat(self._gitlab.url, "/api/v4/"),
+                token=self._gitlab.api_token,
+                cacert_file=ca_bundle(roots),
+                early_auth_check=False,
+                opts=pulumi.ResourceOptions(
+                    parent=self._plan.options.parent, depends_on=[self._registry, self._access]
+                ),
+            ),
+        )
+
+    def _declare_alerts(self) -> None:
+        plan, backup = self._plan, self._plan.settings.backup
+        args = AlertsArgs(
+            prefix=plan.prefix,
+            settings=plan.settings.alerts,
+            url=self._gitlab.url,
+            registry=self._registry.address,
+            machines={"server": [self._server.machine], **self._runners},
+            backup_hours=backup.max_age_hours if backup.enabled else None,
+            token_expires=self._gitlab.api_token_expires,
+            ready=[self._registry, self._access, *([self._backup] if self._backup else [])],
+        )
+        Alerts("alerts", args, plan.options)
+
+    def _of_parts(self) -> dict[str, Any]:
+        """Outputs of what some installations do not have."""
+        outputs: dict[str, Any] = {}
+        if self._backup:
+            outputs["backup"] = self._backup.output
+        if self._signing:
+            outputs["signing_public_key"] = self._signing.public_key
+        if self._delivery:
+            outputs["projects"] = self._delivery.as_output()
+        return outputs
+
+    def _of_the_whole(self) -> dict[str, Any]:
+        plan, config, gitlab, server = self._plan, self._plan.settings, self._gitlab, self._server
+        no_projects = pulumi.Output.from_input(dict[str, str]())
+        project_ids = self._delivery.project_ids() if self._delivery else no_projects
+        return {
+            "deployed": pulumi.Output.all(gitlab.version, project_ids).apply(
+                lambda both: plan.deployment.completed(*both)
+            ),
+            # Pulumi Cloud shows an output of this name as the page of the stack.
+            "readme": stack_readme(pulumi.get_project(), pulumi.get_stack(), config),
+            "mail": config.smtp.as_output() if config.smtp else None,
+            "sign_in_callbacks": config.sign_in_callbacks() or None,
+            "monthly_cost": cost_output(plan.cost),
+            "gitlab_url": gitlab.url,
+            "gitlab_version": gitlab.version,
+            # What the tools have to trust beside the public authorities.
+            "ca_certificate": config.certificate.trusted_roots,
+            "gitlab_admin_user": ADMIN_USER,
+            "gitlab_admin_password": gitlab.admin_password,
+            "gitlab_api_token": gitlab.api_token,
+            # From then on, `refresh` and `destroy` work only after the next `up`.
+            "gitlab_api_token_expires": gitlab.api_token_expires,
+            "registry": self._registry.address,
+            "docker_login": self._registry.login_line,
+            "registry_storage": self._storage.as_output() if self._storage else None,
+            "server_address": server.address,
+            "server_ssh_user": server.machine.user,
+            "server_ssh_private_key": self._site.admin_key.private_key,
+            "server_ssh_host_key": server.host_public_key,
+        }
