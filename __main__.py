@@ -6,5 +6,5 @@ from components.installation import Installation, Plan
 from components.state import DeploymentState
 
 # Everything that can be refused is refused here, in one report and before any resource is registered.
-plan = Plan.read(settings.of_stack(), DeploymentState.read())
+plan = Plan.read(settings.of_stack(), lambda *_: DeploymentState.of_stack())
 export(Installation(plan).outputs)

@@ -7,6 +7,19 @@ from typing import Any
 
 import pulumi
 
+#: The types of components above those of the installation.
+_ABOVE: list[str] = []
+
+
+def place_below(*types: str) -> None:
+    """Note that the components of the installation are below others; those of the program are below the stack alone."""
+    _ABOVE[:] = types
+
+
+def ancestry() -> str:
+    """Return how the URNs of the installation's components begin, after the project: empty in the program."""
+    return "".join(f"{type_}$" for type_ in _ABOVE)
+
 
 class Component(pulumi.ComponentResource):
     """A component whose children are named after it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -41,6 +41,9 @@ from components.site import Site
 from components.stack_readme import stack_readme
 from components.state import DeploymentPlan, DeploymentState, conflicts
 
+#: How what the last update has left is read, if there was one, once the provider for DigitalOcean is declared.
+DeployedReader = Callable[[StateReader, digitalocean.Provider], DeploymentState | None]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,8 +63,10 @@ class Plan:
     options: pulumi.ResourceOptions
 
     @classmethod
-    def read(cls, reading: Reading, deployed: DeploymentState | None, parent: pulumi.Resource | None = None) -> Self:
-        """Check all that can be refused. `deployed` is what the last update has left; `parent` is that of everything.
+    def read(
+        cls, reading: Reading, read_deployed: DeployedReader, parent: pulumi.ComponentResource | None = None
+    ) -> Self:
+        """Check all that can be refused. `parent` is that of everything; without one it is the stack.
 
         Raises:
             SettingsError: with every reason why the installation cannot be what the settings say.
@@ -75,6 +80,7 @@ class Plan:
         below = pulumi.ResourceOptions(parent=parent)
         hooks = pulumi.ResourceOptions(parent=parent, hooks=state.hooks())
         cloud = digitalocean.Provider("digitalocean", token=token, opts=hooks)
+        deployed = read_deployed(state, cloud)
         account = read_account(reading, deployed, prefix, cloud, state)
         refused = [] if reading.errors else conflicts(deployed, reading.settings)
         config = reading.complete([*refused, *account.errors, *pipeline_errors(reading)])

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import pulumi
 
 from components import api
+from components.component import ancestry
 from components.cost import IDLE_ADDRESS
 from components.known_resources import KnownResources
 from components.settings import Recover
@@ -327,7 +328,7 @@ def import_command(
     """
     stack, project = place
     package = type_.partition(":")[0]
-    urn = f"urn:pulumi:{stack}::{project}::"
+    urn = f"urn:pulumi:{stack}::{project}::{ancestry()}"
     below = f"--parent 'parent={urn}{parent[0]}::{parent[1]}' " if parent else ""
     return (
         f"pulumi import --stack {stack} --generate-code=false --protect=false {type_} {name} {identifier} "

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import pulumi
 
 from components import api
+from components.component import ancestry
 from components.cost import IDLE_ADDRESS
 from components.leftovers import PLACES, import_command
 
@@ -170,7 +171,8 @@ def once_in_spaces(name: str) -> pulumi.ResourceHookBinding:
 def _import_of_bucket(urn: str, inputs: Inputs) -> str:
     """The command that imports it, with the provider that has a key for it."""
     types, name = urn.split("::")[2:4]
-    (component, own), parent = types.split("$"), name.removesuffix("-bucket")
+    component, own = types.removeprefix(ancestry()).split("$")
+    parent = name.removesuffix("-bucket")
     return import_command(
         (pulumi.get_stack(), pulumi.get_project()),
         own,

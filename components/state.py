@@ -54,7 +54,7 @@ class DeploymentState:
     has_signing_key: bool = False
 
     @classmethod
-    def read(cls) -> Self | None:
+    def of_stack(cls) -> Self | None:
         """Return the state that this stack has exported; None before its first successful update.
 
         The engine reads the stack's outputs itself, without a `StackReference`: that would be a resource, with a copy
@@ -63,7 +63,11 @@ class DeploymentState:
         stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
         found = read_while_written("pulumi:pulumi:readStackOutputs", {"name": stack})["outputs"]
         # An update of some targets alone leaves outputs that are not known.
-        outputs = {key: value for key, value in found.items() if not isinstance(value, Unknown)}
+        return cls.of_outputs({key: value for key, value in found.items() if not isinstance(value, Unknown)})
+
+    @classmethod
+    def of_outputs(cls, outputs: Mapping[str, Any]) -> Self | None:
+        """Return the state that is among these outputs of an installation; None if there is none."""
         exported: Mapping[str, Any] | None = outputs.get("deployed")
         if not exported:
             return None
@@ -77,7 +81,7 @@ class DeploymentState:
         return cls(imported=values.pop("adopted", {}), **values)
 
     def as_output(self) -> dict[str, Any]:
-        """Return the state for `pulumi.export`, as `read` takes it."""
+        """Return the state for `pulumi.export`, as `of_stack` takes it."""
         values = asdict(self)
         del values["address"], values["fqdn"], values["monthly_cost"]
         values["adopted"] = values.pop("imported")

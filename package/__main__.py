@@ -10,6 +10,7 @@ from pulumi.provider import main
 
 from package.provider import Provider
 from package.registry_bucket import RegistryBucket
+from package.slipway import Slipway
 
 if __name__ == "__main__":
-    main(Provider([RegistryBucket], "slipway"), sys.argv[1:])
+    main(Provider([RegistryBucket, Slipway], "slipway"), sys.argv[1:])

@@ -68,6 +68,7 @@ __all__ = [
     "Storage",
     "SupplyChain",
     "load",
+    "of_program",
     "of_stack",
     "read",
     "tag_of_protected_jobs",
@@ -116,13 +117,17 @@ class Reading:
 
 def of_stack() -> Reading:
     """The settings of the stack that the program runs for, and the errors in them."""
-    config = dict(pulumi.runtime.config.CONFIG.get())
-    encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
     project, stack = pulumi.get_project(), pulumi.get_stack()
+    return of_program(dict(pulumi.runtime.config.CONFIG.get()), encrypted_config(_ROOT, project, stack))
+
+
+def of_program(config: Mapping[str, str], stack_file: Mapping[str, Any] | None = None) -> Reading:
+    """The settings in a configuration of the stack that a program runs for. The arguments are those of `read`."""
+    encrypted = {key for key in config if pulumi.runtime.is_config_secret(key)}
     if token := config.get(_TOKEN_KEY):
         # As in Pulumi's providers, the stack's own wins. Requests of the program itself take it from there.
         os.environ["DIGITALOCEAN_TOKEN"] = token
-    return read(project, stack, config, encrypted, stack_file=encrypted_config(_ROOT, project, stack))
+    return read(pulumi.get_project(), pulumi.get_stack(), config, encrypted, stack_file=stack_file)
 
 
 def load(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from components.api import every
-from components.leftovers import PLACES
+from components.component import place_below
+from components.leftovers import PLACES, import_command
 from components.settings import SettingsError
 from tests.unit.engine import ROOT, RecordingEngine, run_program
 from tests.unit.test_account import RUNNERS
@@ -132,6 +133,18 @@ def test_what_an_interrupted_update_left_is_named_with_the_line_that_imports_it(
             f"\npulumi import --stack test --generate-code=false --protect=false {one.type} {one.name} {identifier} "
             f"--parent 'parent=urn:pulumi:test::slipway::{one.parent_type}::{one.parent}' --provider 'provider={CLOUD}'"
         ) in line
+
+
+def test_the_line_has_the_component_that_the_whole_installation_is_in() -> None:
+    place, (stack, parent) = PLACES["volume"], ("test", ("slipway:index:GitLabServer", "server"))
+    place_below("slipway:index:Slipway")
+    try:
+        line = import_command((stack, "shop"), place.type, place.name, "4711", parent)
+    finally:
+        place_below()
+    above = "urn:pulumi:test::shop::slipway:index:Slipway$"
+    assert f"parent={above}slipway:index:GitLabServer::server'" in line
+    assert f"provider={above}pulumi:providers:digitalocean::digitalocean'" in line
 
 
 def test_an_ssh_key_is_recognised_by_its_public_key_whatever_its_name() -> None:

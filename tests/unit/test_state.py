@@ -214,18 +214,18 @@ def test_a_project_that_was_moved_by_hand_is_left_where_it_is() -> None:
 def test_outputs_that_an_update_of_some_targets_left_unknown_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     outputs: dict[str, Any] = {"deployed": KEPT, "server_address": UNKNOWN, "gitlab_url": UNKNOWN}
     monkeypatch.setattr(pulumi.runtime, "invoke", lambda *_: Mock(value={"outputs": outputs}))
-    found = DeploymentState.read()
+    found = DeploymentState.of_stack()
     assert found
     assert (found.address, found.fqdn) == ("", "")
     outputs["deployed"] = UNKNOWN
-    assert DeploymentState.read() is None
+    assert DeploymentState.of_stack() is None
 
 
 def test_a_state_file_that_is_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     unfinished = RuntimeError("reading stack outputs: failed to load checkpoint: EOF")
     asked = Mock(side_effect=[unfinished, unfinished, ANSWER])
     monkeypatch.setattr(pulumi.runtime, "invoke", asked)
-    found = DeploymentState.read()
+    found = DeploymentState.of_stack()
     assert found
     assert found.as_output() == KEPT
     assert asked.call_count == 3
@@ -235,7 +235,7 @@ def test_a_state_that_cannot_be_read_is_an_error_at_once(monkeypatch: pytest.Mon
     asked = Mock(side_effect=RuntimeError("incorrect passphrase"))
     monkeypatch.setattr(pulumi.runtime, "invoke", asked)
     with pytest.raises(RuntimeError, match="incorrect passphrase"):
-        DeploymentState.read()
+        DeploymentState.of_stack()
     assert asked.call_count == 1
 
 

@@ -97,6 +97,11 @@ class Engine:
         found = exported["deployment"].get("resources", [])
         return {item["urn"].rpartition("::")[2]: item for item in found if not _is_internal(item["type"])}
 
+    def urns(self) -> list[str]:
+        """The URNs of everything in the state."""
+        found = json.loads(self.run("stack", "export"))["deployment"].get("resources", [])
+        return [str(item["urn"]) for item in found]
+
 
 class ResourceDriver:
     """Calls the resources of a provider as the engine does, without the engine."""

@@ -1,8 +1,4 @@
-"""The whole program, as it is, with machines that are not there and a GitLab that is somewhere else.
-
-Steps on machines go to the SSH server of the test, as scripts that print what the program reads. `WHOLE_PROGRAM` is
-JSON: where the program, that server and GitLab are.
-"""
+"""The whole program, as it is, without machines: see `without_machines.py`."""
 
 from __future__ import annotations
 
@@ -11,50 +7,10 @@ import os
 import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
-import pulumi
-from pulumi_command.remote import ConnectionArgs
-
-known: dict[str, Any] = json.loads(os.environ["WHOLE_PROGRAM"])
-repository = Path(known["repository"])
+repository = Path(json.loads(os.environ["WHOLE_PROGRAM"])["repository"])
 sys.path.insert(0, str(repository))
 
-from components import gitlab, remote, spaces  # noqa: E402 - a program finds only what is in its own folder
-from components.rendering import script  # noqa: E402
+import tests.sandbox_tests.support.programs.without_machines  # noqa: E402, F401 - a program finds its own folder only
 
-STEPS = repository / "tests/sandbox_tests/support/programs/steps"
-
-
-class GitLab(gitlab.GitLab):
-    """GitLab, once its steps have run, is the one of the test."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.url = self.api_token_expires.apply(lambda _: str(known["gitlab"]))
-        self.api_token = pulumi.Output.secret(self.api_token.apply(lambda _: str(known["token"])))
-
-
-def connection(self: remote.Machine) -> ConnectionArgs:
-    """The way to the server of the test."""
-    return ConnectionArgs(
-        host="127.0.0.1",
-        port=known["port"],
-        user=self.user,
-        private_key=known["key"],
-        host_key=known["hostKey"],
-        dial_error_limit=3,
-    )
-
-
-def step(name: str) -> str:
-    """What runs in the place of a script; libraries are left out."""
-    own = STEPS / name
-    return script(name) if name == "prelude.sh" else (own if own.exists() else STEPS / "other.sh").read_text()
-
-
-gitlab.GitLab = GitLab  # type: ignore[misc]
-remote.Machine.connection = connection  # type: ignore[method-assign]
-remote.script = step  # type: ignore[attr-defined]
-spaces._KEY_SPREADS_SECONDS = 0  # type: ignore[misc]
 runpy.run_path(str(repository / "__main__.py"), run_name="__main__")
