@@ -27,8 +27,8 @@ def arguments_of(model: type[BaseModel]) -> Any:
 
 
 def type_name(model: type[BaseModel]) -> str:
-    """Return the name of the type of a section."""
-    return f"{model.__name__.removesuffix('Settings')}Args"
+    """Return the name of the type of a section. SDKs add `Args` to it."""
+    return model.__name__.removesuffix("Settings") or model.__name__
 
 
 def descriptions_of(model: type[BaseModel]) -> Iterator[tuple[str, Mapping[str, str]]]:

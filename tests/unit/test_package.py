@@ -33,11 +33,11 @@ def test_the_arguments_are_the_settings_with_their_descriptions(schema: Any) -> 
 
 
 def test_arguments_are_plain_and_typed(schema: Any) -> None:
-    server = schema["types"]["slipway:index:ServerArgs"]["properties"]
+    server = schema["types"]["slipway:index:Server"]["properties"]
     assert server["volumeSizeGb"] | {"description": ""} == {"type": "integer", "plain": True, "description": ""}
     projects = arguments(schema)["projects"]
-    assert projects["items"]["$ref"] == "#/types/slipway:index:ProjectArgs"
-    visibility = schema["types"]["slipway:index:ProjectArgs"]["properties"]["visibility"]
+    assert projects["items"]["$ref"] == "#/types/slipway:index:Project"
+    visibility = schema["types"]["slipway:index:Project"]["properties"]["visibility"]
     assert visibility["type"] == "string"
 
 

@@ -15,6 +15,7 @@ from tests.sandbox.layout import SPACES_SUFFIX
 from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
 from tests.sandbox_tests.support.pulumi_engine import Engine
 from tests.sandbox_tests.support.spaces_service import s3_servers
+from tests.sandbox_tests.support.typescript import TypeScriptProgram, of_document
 from tests.sandbox_tests.support.whole_program import SETTINGS, World, world
 from tools.environment import ROOT
 
@@ -162,3 +163,12 @@ def test_a_misspelt_argument_is_refused_with_the_known_ones(services: World) -> 
     assert "sise" in output
     assert "size" in output
     assert "Traceback" not in output
+
+
+def test_a_typescript_program_declares_what_the_yaml_program_declares(services: World) -> None:
+    whole = Whole(services)
+    expected = whole.engine.changes()
+    program = TypeScriptProgram(whole.engine, WITHOUT_MACHINES, of_document(RECIPE.read_text(), **SETTINGS))
+    assert program.changes("preview") == expected
+    mistaken = program.compile(of_document(RECIPE.read_text(), server={"sise": "s-4vcpu-8gb"}))
+    assert "does not exist in type 'ServerArgs'" in mistaken
