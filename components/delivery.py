@@ -16,7 +16,14 @@ from components.project import Project, ProjectArgs
 from components.remote import run_script
 from components.rendering import script
 from components.runner import Runner, RunnerArgs
-from components.settings import Builder, ProjectSettings, RunnerSettings, SupplyChain, tag_of_protected_jobs
+from components.settings import (
+    Builder,
+    Notifications,
+    ProjectSettings,
+    RunnerSettings,
+    SupplyChain,
+    tag_of_protected_jobs,
+)
 from components.site import Site
 
 
@@ -36,6 +43,7 @@ class DeliveryArgs:
     moved_ids: Mapping[str, str]
     supply_chain: SupplyChain
     signing_key: pulumi.Output[str] | None
+    notifications: Notifications | None
 
 
 def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
@@ -157,6 +165,7 @@ class Delivery(Component):
                 known_id=args.known_ids.get(settings.path),
                 moved_id=args.moved_ids.get(settings.path),
                 supply_chain=args.supply_chain,
+                notifications=settings.notify or args.notifications,
                 signing_key=args.signing_key if settings.signs(self._args.supply_chain) else None,
             ),
             self.child_options(),

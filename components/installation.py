@@ -242,6 +242,7 @@ class Installation:
             known_ids=plan.deployment.known_ids,
             moved_ids=plan.deployment.moved_ids,
             supply_chain=config.supply_chain,
+            notifications=config.alerts.pipelines,
             signing_key=self._signing.private_key if self._signing else None,
         )
         return Delivery("delivery", args, plan.options)

@@ -18,10 +18,12 @@ from components.component import Component
 from components.environment import Environment, EnvironmentArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, prepare_tag_rule, refuse_project, remove_variable
+from components.notifications import Notifications as PipelineNotifications
+from components.notifications import NotificationsArgs
 from components.project_checks import ADMINISTRATOR, PIPELINE_FILE, group_id, require_pipeline, require_same_root
 from components.remote import run_script
 from components.rendering import render
-from components.settings import Builder, ProjectSettings, SupplyChain
+from components.settings import Builder, Notifications, ProjectSettings, SupplyChain
 from components.settings.gitlab_names import ref_slug
 from components.signing import SIGNING_KEY
 
@@ -49,7 +51,7 @@ class ProjectArgs:
     `protected_tag` is the tag of jobs of protected branches, if a runner takes no others.
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
     kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace. `supply_chain` is
-    the stack's, and `signing_key` the key of a project that signs with it.
+    the stack's, `signing_key` the key of a project that signs with it, and `notifications` who hears of its pipelines.
     """
 
     gitlab: GitLabConnection
@@ -63,6 +65,7 @@ class ProjectArgs:
     moved_id: str | None
     supply_chain: SupplyChain
     signing_key: pulumi.Output[str] | None
+    notifications: Notifications | None
 
 
 class Project(Component):
@@ -113,6 +116,8 @@ class Project(Component):
         # Clients ask the registry what it has before they push, which takes the right to read.
         pushes = args.settings.receive_images
         push = self._deploy_token(project, "push", "read_registry", "write_registry") if pushes else None
+        if args.notifications is not None and args.notifications.enabled:
+            self._notify(args.notifications, project)
         self._resource, self._seeded = project, self._commit_sample(project)
 
         self.project_id = project.id.apply(int)
@@ -292,6 +297,11 @@ class Project(Component):
                 additional_secret_outputs=["token"],
             ),
         )
+
+    def _notify(self, settings: Notifications, project: gitlab.Project) -> None:
+        # A destroy asks nothing of GitLab, and a kept project keeps notifying: the next update sets it again.
+        args = NotificationsArgs(self._args.gitlab, settings, project.id.apply(int), self._owner(project))
+        PipelineNotifications(self.child_name("notifications"), args, self.child_options())
 
     def declare_environments(self, registry_token: pulumi.Output[str]) -> None:
         """Declare the environments of the settings; `registry_token` is the value of the deploy token that pulls."""

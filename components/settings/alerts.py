@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
+from components.settings.notifications import Notifications, Slack
 from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber, refuse_repeats
-from components.settings.strings import email_address, matching
-
-#: The path of an incoming webhook: team, configuration and secret (api.slack.com/messaging/webhooks).
-_WEBHOOK: Final = re.compile(r"/services/[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]+")
-#: The hosts of webhooks: Slack, and GovSlack.
-_SLACK_HOSTS: Final = ("hooks.slack.com", "hooks.slack-gov.com")
+from components.settings.strings import email_address
 
 Recipient = Annotated[
     str,
     AfterValidator(email_address("DigitalOcean would reject it, and no alert would be created")),
 ]
 
-Channel = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"#?[a-z0-9][a-z0-9._-]{0,79}",
-            'is not the name of a channel; nobody would see the alerts. Use one such as "#ops", in quotes',
-        )
-    ),
-]
-
-
 #: The regions from which DigitalOcean can request a target.
 CheckRegion = Literal["us_east", "us_west", "eu_west", "se_asia"]
-
-
-class Slack(Section):
-    """A channel of Slack, and the webhook that writes to it."""
-
-    model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
-
-    channel: Channel = Field(description="The channel that is written to.", examples=["#ops"])
-    url: SecretStr = Field(
-        description="The address of an incoming webhook of Slack. Whoever has it can write to the channel."
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_webhook(cls, value: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(value.get_secret_value())
-            valid = parts.scheme == "https" and parts.netloc in _SLACK_HOSTS and not parts.query + parts.fragment
-        except ValueError:
-            valid = False
-        if not valid or not _WEBHOOK.fullmatch(parts.path):
-            message = (
-                "is not the address of an incoming webhook; no alert would reach Slack. Create a webhook for the "
-                "channel, and use its whole address: https://hooks.slack.com/services/…"
-            )
-            raise ValueError(message)
-        return value
 
 
 class Alerts(Section):
@@ -110,6 +66,11 @@ class Alerts(Section):
         description="An alert fires if the load of a machine, as an average of 15 minutes, is more than this for each "
         "of its CPUs for 30 minutes.",
     )
+    pipelines: Notifications | None = Field(
+        default=None,
+        description="Who is notified of failed pipelines of all projects that say nothing else; GitLab notifies them.",
+        json_schema_extra={"unset": "nobody"},
+    )
 
     @field_validator("email")
     @classmethod
@@ -128,12 +89,15 @@ class Alerts(Section):
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody is notified."""
+        """Whether DigitalOcean notifies anybody."""
         return bool(self.email or self.slack)
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Conditions without anybody to notify."""
         # The defaults themselves ask for nothing: `make new` writes them all.
-        if not self.enabled and self != Alerts():
+        if not self.enabled and self != Alerts(pipelines=self.pipelines):
             message = "has neither email nor slack; nobody would be notified. Add one of them, or remove alerts"
             yield Contradiction(("email", "slack"), message)
+        if self.pipelines and not self.pipelines.enabled:
+            message = "has neither email nor slack; nobody would be notified. Add one of them, or remove it"
+            yield Contradiction(("pipelines",), message, "pipelines")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components.settings.gitlab_names import ref_slug
+from components.settings.notification_conflicts import notification_conflicts
 from components.settings.projects import ProjectSettings
 from components.settings.runners import AccessLevel, Builder, RunnerSettings, tag_of_protected_jobs
 from components.settings.shown import shown
@@ -38,6 +39,7 @@ def conflicts_between(settings: Settings, validity: Validity) -> Iterator[str]:
         yield from _branch_conflicts(place, project, places)
         yield from _stage_conflicts(place, project, places)
     yield from _idle_scan(places)
+    yield from notification_conflicts(settings, validity)
 
 
 @dataclass(frozen=True)

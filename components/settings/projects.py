@@ -27,6 +27,7 @@ from components.settings.images import (
     references,
     untestable,
 )
+from components.settings.notifications import Notifications
 from components.settings.patterns import LONGEST_KEPT, LONGEST_PROTECTED, pattern_errors
 from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, refuse, whole_number
 from components.settings.shown import shown
@@ -249,6 +250,12 @@ class ProjectSettings(Section):
         default=(),
         description="Where the stack's pipeline deploys what it has released from the default branch.",
         json_schema_extra={**ENVIRONMENT, "unset": "nowhere"},
+    )
+    notify: Notifications | None = Field(
+        default=None,
+        description="Who is notified of the project's failed pipelines, in place of `alerts.pipelines`; "
+        "`{}` is nobody.",
+        json_schema_extra={**ENVIRONMENT, "unset": "`alerts.pipelines`"},
     )
     receive_images: bool = Field(
         default=False,

@@ -135,7 +135,12 @@ def base(path: str) -> dict[str, Any]:
             "extraConfiguration": "gitlab_rails['x'] = secrets['NAME']",
             "extraSecrets": {"NAME": "example-secret"},
         }
-    if path.startswith("smtp"):
+    told = {"email": ["team@example.test"], "slack": dict(slack)}
+    if path.startswith("alerts.pipelines"):
+        settings["alerts"]["pipelines"] = told
+    if path.startswith("projects[].notify"):
+        settings["projects"][0]["notify"] = told
+    if path.startswith(("smtp", "alerts.pipelines", "projects[].notify")):
         mail = {"address": "smtp.example.com", "userName": "apikey", "password": "example-secret"}
         settings["smtp"] = {**mail, "from": "gitlab@example.com", "displayName": "GitLab"}
     if path.startswith("signIn"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,7 +22,7 @@ def create_slack_app(store: Store) -> Starlette:
             content = json.loads(await request.body())
         except ValueError:
             return PlainTextResponse("invalid_payload", 400)
-        text = content.get("text") if isinstance(content, dict) else None
+        text = _text(content) if isinstance(content, dict) else None
         if not text:
             return PlainTextResponse("no_text", 400)
         number = store.next_number("slack_message", 1)
@@ -37,3 +38,11 @@ def create_slack_app(store: Store) -> Starlette:
             Route("/{path:path}", refuse, methods=["GET", "POST"]),
         ]
     )
+
+
+def _text(content: dict[str, Any]) -> str | None:
+    """What a client shows of a message, or the words that stand for it where attachments cannot be shown."""
+    attachments = content.get("attachments")
+    if content.get("text") or not isinstance(attachments, list):
+        return content.get("text")
+    return "\n".join(str(one.get("fallback", "")) for one in attachments if isinstance(one, dict))

@@ -323,3 +323,41 @@ def test_an_invalid_file_is_refused_before_the_api_is_called(
     driver: ResourceDriver, inputs: Properties, path: str
 ) -> None:
     assert [failure.path for failure in driver.failures("RepositoryFile", file_of("1", **inputs))] == [path]
+
+
+def test_mails_about_pipelines_settle_and_change_in_place(instance: Instance, driver: ResourceDriver) -> None:
+    project, _ = create_project(driver)
+    recipients = ["b@example.com", "a@example.com"]
+    identifier, state = driver.create("ProjectIntegrationPipelinesEmail", project=project, recipients=recipients)
+    assert identifier == project
+    assert (state["branchesToBeNotified"], state["notifyOnlyBrokenPipelines"]) == ("default", True)
+    assert_settled(driver, "ProjectIntegrationPipelinesEmail", identifier, state)
+    driver.update("ProjectIntegrationPipelinesEmail", identifier, state, recipients=["c@example.com"])
+    there = f"/projects/{project}/integrations/pipelines-email"
+    assert instance.request("GET", there)["properties"]["recipients"] == "c@example.com"
+    driver.delete("ProjectIntegrationPipelinesEmail", identifier, state)
+    assert instance.request("GET", there)["active"] is False
+    # GitLab keeps it without its settings, and that is what the provider reads.
+    found = driver.read("ProjectIntegrationPipelinesEmail", identifier, state)
+    assert found is not None
+    assert (found[1]["recipients"], found[1]["branchesToBeNotified"]) == ([], "")
+
+
+def test_messages_to_slack_settle_and_keep_the_webhook_that_the_api_never_returns(
+    instance: Instance, driver: ResourceDriver
+) -> None:
+    project, _ = create_project(driver)
+    webhook = "https://hooks.slack.com/services/T0/B0/x"
+    quiet = {"pushEvents": False, "issuesEvents": False, "pipelineEvents": True}
+    identifier, state = driver.create(
+        "IntegrationSlack", project=project, webhook=webhook, pipelineChannel="#team", **quiet
+    )
+    assert (state["webhook"], state["pushEvents"], state["noteEvents"]) == (webhook, False, True)
+    assert_settled(driver, "IntegrationSlack", identifier, state)
+    state = driver.update("IntegrationSlack", identifier, state, pipelineChannel=None, branchesToBeNotified="all")
+    there = instance.request("GET", f"/projects/{project}/integrations/slack")
+    assert not there["properties"].get("pipeline_channel")
+    assert there["properties"]["branches_to_be_notified"] == "all"
+    assert_settled(driver, "IntegrationSlack", identifier, state)
+    driver.delete("IntegrationSlack", identifier, state)
+    driver.delete("IntegrationSlack", identifier, state)

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from starlette.types import ASGIApp
 
 from tests.moments import clock_variables
+from tests.sandbox.gitlab.build import PACKAGE
 from tests.sandbox.gitlab.web.app import create_app
 from tests.sandbox.gitlab.web.core import db, tokens, users
 from tests.sandbox.gitlab.web.core.config import Config
@@ -127,6 +128,8 @@ def write_config(directory: Path, url: str, registry_api: str) -> Config:
     (directory / "gitlab.json").write_text(json.dumps(settings))
     (directory / "secrets.json").write_text(json.dumps(hidden))
     (directory / "version").write_text("19.3.0\n")
+    if not (rails := directory / "rails").exists():
+        rails.symlink_to(PACKAGE / "opt/gitlab/embedded/rails")
     return Config.load(directory, directory / "version")
 
 

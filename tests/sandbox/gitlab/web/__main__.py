@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from .app import create_app
-from .ci import scheduler
+from .ci import hooks, scheduler
 from .core import background_migrations, cleanup, db, releases, users
 from .core.config import Config
 from .core.errors import ApiError
@@ -104,7 +104,12 @@ def serve(config: Config) -> None:
     local.bind(("127.0.0.1", config.puma_port))
     faults = Faults(Shelf(config.faults_file))
     server, beside = _server(create_app(config, faults)), _server(create_fault_control(faults))
-    stopping = (cleanup.start(config), background_migrations.start(config.database), scheduler.watch(config))
+    stopping = (
+        cleanup.start(config),
+        background_migrations.start(config.database),
+        scheduler.watch(config),
+        hooks.watch(config),
+    )
     thread = threading.Thread(target=beside.run, kwargs={"sockets": [control]})
     thread.start()
     server.run(sockets=[web, local])

@@ -23,7 +23,7 @@ from ..core import (
 from ..core import variables as settings
 from ..core.auth import Principal
 from ..core.config import Config
-from . import caches, deployments, predefined, progress, reader, resources
+from . import caches, deployments, hooks, predefined, progress, reader, resources
 from .conditions import Context
 from .documents import ConfigurationError, Files
 from .plans import Plan
@@ -239,7 +239,9 @@ def _of_ref(connection: db.Connection, config: Config, start: Start, commit: rep
 
 
 def _failed(connection: db.Connection, start: Start, error: ConfigurationError) -> db.Row:
-    return _insert(connection, start, "failed", yaml_errors=str(error), finished_at=db.now())
+    row = _insert(connection, start, "failed", yaml_errors=str(error), finished_at=db.now())
+    hooks.note(connection, row["id"], None, "failed")
+    return row
 
 
 def _insert(connection: db.Connection, start: Start, status: str, **more: object) -> db.Row:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from ..core import db, environments
-from . import deployments, resources
+from . import deployments, hooks, resources
 
 ACTIVE = ("pending", "running", "canceling")
 FINISHED = ("success", "failed", "canceled", "skipped")
@@ -81,6 +81,7 @@ def note(connection: db.Connection, pipeline_id: int) -> None:
 
 def _write_down(connection: db.Connection, pipeline_id: int) -> None:
     jobs = latest(connection, pipeline_id)
+    before = db.one(connection, "SELECT status, yaml_errors FROM ci_pipelines WHERE id = ?", pipeline_id)
     status, now = composite(jobs), db.now()
     started = min((job["started_at"] for job in jobs if job["started_at"]), default=None)
     finished = now if status in FINISHED else None
@@ -90,6 +91,8 @@ def _write_down(connection: db.Connection, pipeline_id: int) -> None:
         "WHERE id = ? AND yaml_errors IS NULL",
         (status, now, started, finished, finished, pipeline_id),
     )
+    if before is not None and before["yaml_errors"] is None:
+        hooks.note(connection, pipeline_id, before["status"], status)
 
 
 def finish(

@@ -42,6 +42,9 @@ class Config:
     registry_path: Path
     pipeline_schedule_worker_cron: str
     time_zone: str
+    #: Where this configuration is, and the Ruby half of the application, which sends mail.
+    directory: Path
+    rails: Path
     omniauth: dict[str, Any] = field(repr=False, hash=False)
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
@@ -68,6 +71,8 @@ class Config:
             registry_path=Path(settings["registry_path"]),
             pipeline_schedule_worker_cron=settings.get("pipeline_schedule_worker_cron") or SCHEDULE_WORKER_CRON,
             time_zone=_time_zone(settings.get("time_zone", "UTC")),
+            directory=directory,
+            rails=version_file.with_name("rails"),
             omniauth=settings.get("omniauth", {}),
             **secrets,
         )

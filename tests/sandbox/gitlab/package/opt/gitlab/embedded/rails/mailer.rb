@@ -22,6 +22,10 @@ module ActionMailer
       @message = message
     end
 
+    def headers(more)
+      @message.headers(more)
+    end
+
     def deliver_now
       return @message unless Database.settings.fetch('email').fetch('enabled')
 
@@ -37,12 +41,16 @@ module Notify
   INITIALIZER = File.join(ENV.fetch('GITLAB_RAILS_CONFIG', Database::DIRECTORY), 'smtp_settings.rb')
 
   def self.test_email(recipient_email, subject, body)
+    email(recipient_email, subject, 'text/html; charset=UTF-8', body)
+  end
+
+  def self.email(recipient, subject, content_type, body)
     load INITIALIZER if File.exist?(INITIALIZER)
     settings = Database.settings.fetch('email')
     sender = Mail::Address.new(settings.fetch('from'))
     sender.display_name = settings.fetch('display_name')
-    message = Mail.new(from: sender.format, to: recipient_email, reply_to: settings.fetch('reply_to'), subject:)
-    message.content_type = 'text/html; charset=UTF-8'
+    message = Mail.new(from: sender.format, to: recipient, reply_to: settings.fetch('reply_to'), subject:)
+    message.content_type = content_type
     message.body = body
     ActionMailer::MessageDelivery.new(message)
   end

@@ -1,0 +1,1 @@
+../../../components/settings/notification_conflicts.py
