@@ -99,7 +99,22 @@ def token_scopes() -> frozenset[str] | None:
     It is not part of the documented API, so any answer but a list of names is no answer. A token for another endpoint
     is not sent there.
     """
-    if _endpoint() != _DEFAULT_ENDPOINT:
+    answer = _token_info()
+    scopes = answer.get("scopes") if answer else None
+    if not isinstance(scopes, list) or not all(isinstance(one, str) for one in scopes):
+        return None
+    return frozenset(scopes)
+
+
+def token_seconds() -> float | None:
+    """Return in how many seconds the token expires; None if it never does, or DigitalOcean does not say."""
+    left = (_token_info() or {}).get("expires_in_seconds")
+    return float(left) if isinstance(left, int | float) and not isinstance(left, bool) else None
+
+
+def _token_info() -> Mapping[str, Any] | None:
+    """What the control panel says of the token; None without a token, or without an answer that can be read."""
+    if _endpoint() != _DEFAULT_ENDPOINT or not _token():
         return None
     asked = urllib.request.Request(_PANEL, headers={"Authorization": f"Bearer {_token()}"})
     try:
@@ -107,10 +122,7 @@ def token_scopes() -> frozenset[str] | None:
             answer = json.load(response)
     except (OSError, ValueError):
         return None
-    scopes = answer.get("scopes") if isinstance(answer, dict) else None
-    if not isinstance(scopes, list) or not all(isinstance(one, str) for one in scopes):
-        return None
-    return frozenset(scopes)
+    return answer if isinstance(answer, dict) else None
 
 
 def _token() -> str:

@@ -23,6 +23,7 @@ from tools.clients import FAILURES, Outputs
 from tools.progress import ToolError, running_for
 from tools.state import StackState
 from tools.status_drift import drift_is_known
+from tools.status_tokens import tokens_last
 
 #: Seconds from the start of the program to its answer.
 WITHIN: Final = 5.0
@@ -35,6 +36,7 @@ PARTS: Final[Mapping[str, Callable[[Question], Answer]]] = {
     "GitLab": parts.gitlab_answers,
     "Registry": parts.registry_answers,
     "Certificate": parts.certificates_last,
+    "Tokens": tokens_last,
     "Disks": parts.disks_have_space,
     "Runners": parts.runners_are_online,
     "Pipelines": parts.pipelines_ended,

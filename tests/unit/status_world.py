@@ -16,6 +16,7 @@ import gitlab
 import httpx
 import pytest
 
+from components import api
 from tests.unit.test_down import resource
 from tools import answers, status, status_drift, status_parts
 from tools.answers import Answer, Question
@@ -81,6 +82,10 @@ class World:
         self.api: dict[str, Any] = {
             "/version": {"version": "19.3.0"},
             "/user": {"id": 1, "username": "root"},
+            "/personal_access_tokens/self": {"id": 3, "expires_at": in_days(100)},
+            "/application/settings": {"runner_token_expiration_interval": None},
+            "/projects/root%2Fhello/deploy_tokens": [{"id": 5, "name": "pull", "expires_at": None}],
+            "/projects/root%2Fhello/access_tokens": [],
             "/runners/7": {"id": 7, "status": "online", "paused": False},
             "/runners/7/managers": [{"status": "online"}, {"status": "stale"}],
             "/projects/root%2Fhello/pipelines/latest": pipeline("success"),
@@ -93,6 +98,11 @@ class World:
         }
         self.objects: list[list[dict[str, Any]]] = [[{"Key": "a", "Size": 2**30}], [{"Key": "b", "Size": 2**30}]]
         self.packages = {"gitlab-ce": ["19.2.1-ce.0", "19.3.0-ce.0"], "gitlab-runner": ["19.3.0-1"]}
+
+
+def in_days(days: float) -> str:
+    """A moment so many days from now, as the API writes it."""
+    return (datetime.now(UTC) + timedelta(days=days, minutes=5)).isoformat()
 
 
 def pipeline(status_: str) -> dict[str, Any]:
@@ -138,6 +148,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     monkeypatch.setattr(status_parts, "objects_in", lambda *_, **__: iter(made.objects))
     monkeypatch.setattr(status_parts, "fetch", lambda *_: _index(made.packages))
     monkeypatch.setattr(status_drift, "FOLDER", tmp_path)
+    monkeypatch.setattr(api, "token_seconds", lambda: None)
     yield made
     server.shutdown()
     thread.join()

@@ -54,6 +54,7 @@ def test_a_healthy_stack_is_described_in_one_line_for_each_part(
     assert texts == {
         "Registry": "answers; 2.0 GiB in bucket images",
         "Certificate": "60 days left, issued by R12",
+        "Tokens": "the stack's API token 100 days left",
         "Disks": "slipway-test: / 20% of 97.7 KiB, /mnt/gitlab 10% of 50.0 GiB; "
         "slipway-test-delivery-docker-1: / 20% of 97.7 KiB",
         "Runners": "docker online",

@@ -164,3 +164,20 @@ def test_a_token_for_another_endpoint_is_not_sent_to_digitalocean(monkeypatch: p
     monkeypatch.setenv("DIGITALOCEAN_API_URL", "https://cloud.example.com")
     assert api.token_scopes() is None
     assert panel.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        ('{"expires_in_seconds": 7776000}', 7776000),
+        ('{"expires_in_seconds": null}', None),
+        ('{"expires_in_seconds": true}', None),
+        ('{"scopes": []}', None),
+        (TimeoutError(), None),
+    ],
+)
+def test_only_a_number_is_taken_for_the_seconds_that_a_token_has_left(
+    answer: str | Exception, seconds: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", Panel(answer).urlopen)
+    assert api.token_seconds() == seconds
