@@ -1,7 +1,7 @@
 """What an earlier life of the stack, or a lost answer, has left in GitLab: deleted before it is created again.
 
 A destroy asks nothing of GitLab, which may be gone by then. What the stack had created inside kept projects therefore
-stays on the kept volume: variables and runners. Only the engine knows that it has to create such an object
+stays on the kept volume: variables, members and runners. Only the engine knows that it has to create such an object
 because its state has none, so these are hooks for `before_create`. An object is the stack's if it carries the stack's
 mark: GitLab has a free text on variables and runners. Deploy tokens hand their value on instead; see `Delivery`. Rules
 for protected tags are what they say: one for the same tags is taken over. A project is never deleted; the message has
@@ -206,6 +206,22 @@ def prepare_tag_rule(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: 
         if any(rule[name] != level for name, level in levels.items()):
             api.delete(f"{path}/{rule['id']}")
     return bool(same)
+
+
+def remove_member(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: str | None = None) -> bool:
+    """End a membership that the user has already, directly: GitLab refuses a second one, and the stack's is to hold.
+
+    Raises:
+        RuntimeError: GitLab does not respond.
+    """
+    del mark
+    if own is not None:
+        return False
+    path, user = f"/projects/{_segment(inputs['project'])}/members", int(inputs["userId"])
+    if all(one["id"] != user for one in api.every(path)):
+        return False
+    api.delete(f"{path}/{user}")
+    return True
 
 
 def remove_runners(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: str | None = None) -> bool:

@@ -18,6 +18,7 @@ from components.component import Component
 from components.environment import Environment, EnvironmentArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, prepare_tag_rule, refuse_project, remove_variable
+from components.members import Members, MembersArgs
 from components.notifications import Notifications as PipelineNotifications
 from components.notifications import NotificationsArgs
 from components.project_checks import ADMINISTRATOR, PIPELINE_FILE, group_id, require_pipeline, require_same_root
@@ -77,8 +78,8 @@ class Project(Component):
     from then on; the pipeline is kept as declared. Files stay when they leave the stack.
 
     An imported project keeps what the settings do not set, and is never deleted: when it leaves the stack it loses the
-    variables and the deploy token that the stack created, and keeps everything else. Refuses to own runners and
-    members.
+    variables and the deploy token that the stack created, and keeps everything else. Refuses to own runners, and
+    members that the settings do not name.
     """
 
     project_id: pulumi.Output[int]
@@ -116,6 +117,8 @@ class Project(Component):
         # Clients ask the registry what it has before they push, which takes the right to read.
         pushes = args.settings.receive_images
         push = self._deploy_token(project, "push", "read_registry", "write_registry") if pushes else None
+        if args.settings.members:
+            self._add_members(project)
         if args.notifications is not None and args.notifications.enabled:
             self._notify(args.notifications, project)
         self._resource, self._seeded = project, self._commit_sample(project)
@@ -297,6 +300,18 @@ class Project(Component):
                 additional_secret_outputs=["token"],
             ),
         )
+
+    def _add_members(self, project: gitlab.Project) -> None:
+        args, path = self._args, self._args.settings.path
+        members = MembersArgs(
+            gitlab=args.gitlab,
+            members=args.settings.members,
+            place=f"projects[{path}].members",
+            project_id=project.id.apply(int),
+            mark=args.mark,
+            owner=self._owner(project),
+        )
+        Members(self.child_name("members"), members, self.child_options())
 
     def _notify(self, settings: Notifications, project: gitlab.Project) -> None:
         # A destroy asks nothing of GitLab, and a kept project keeps notifying: the next update sets it again.

@@ -27,6 +27,7 @@ from components.settings.deployment import EnvironmentSettings
 from components.settings.errors import SettingsError
 from components.settings.gitlab import Packages
 from components.settings.images import ImageSettings
+from components.settings.members import Member
 from components.settings.notifications import Notifications
 from components.settings.projects import ExtraStage, ProjectSettings
 from components.settings.recover import NEW, Recover
@@ -58,6 +59,7 @@ __all__ = [
     "EnvironmentSettings",
     "ExtraStage",
     "ImageSettings",
+    "Member",
     "Notifications",
     "Packages",
     "ProjectSettings",

@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationInfo,
     field_validator,
 )
@@ -27,25 +26,30 @@ from components.settings.images import (
     references,
     untestable,
 )
+from components.settings.members import Member
 from components.settings.notifications import Notifications
 from components.settings.patterns import LONGEST_KEPT, LONGEST_PROTECTED, pattern_errors
-from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, refuse, whole_number
+from components.settings.section import (
+    ENVIRONMENT,
+    PROMOTED,
+    Contradiction,
+    Section,
+    refuse,
+    refuse_repeats,
+    whole_number,
+)
 from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
 from components.settings.supply_chain import ProjectSupplyChain, SupplyChain
+from components.settings.variables import Variable, variable_errors
 
-#: The only values that GitLab masks (Ci::Maskable, for values in which nothing is expanded).
-_MASKABLE: Final = re.compile(r"\S{8,}")
-#: Set by GitLab for every job; a variable of the project would take precedence.
-_PREDEFINED: Final = re.compile(r"CI|CI_(?!DEBUG_).*|GITLAB_CI")
 #: What the jobs of the stack's pipeline rely on; a variable of the project would take precedence over it.
 _OF_THE_PIPELINE: Final = re.compile(
     r"DOCKER_(HOST|CERT_PATH|TLS_VERIFY|TLS_CERTDIR|TLS|CONFIG|CONTEXT|API_VERSION|BUILDKIT|CONTENT_TRUST)"
     r"|BUILDKIT_HOST|BUILDX_(BUILDER|CONFIG)|BUILDAH_(ISOLATION|FORMAT)|REGISTRY_AUTH_FILE"
     r"|SLIPWAY_(RUNNER_TAG|SIGNING_KEY|DEPLOY_\w+)"
 )
-#: GitLab, Ci::Variable and Project.
-_LONGEST_VALUE: Final = 10_000
+#: GitLab, Project.
 _LONGEST_DESCRIPTION: Final = 2000
 ProjectId = Annotated[
     str,
@@ -71,54 +75,6 @@ class ExtraStage(Section):
     default_branch_only: bool = Field(
         default=True, description="Whether the stage runs on the default branch only; `false` runs it on every branch."
     )
-
-
-class Variable(Section):
-    """A CI/CD variable of a project. Jobs get its value verbatim: nothing in it is expanded."""
-
-    model_config = ConfigDict(json_schema_extra={**PROMOTED})
-
-    value: SecretStr = Field(description="The value, which jobs get verbatim.")
-    masked: bool = Field(default=True, description="Whether GitLab hides the value in job logs.")
-    protected: bool = Field(
-        default=False, description="Whether only jobs of protected branches and tags get the variable."
-    )
-
-    @field_validator("value")
-    @classmethod
-    def _fits(cls, value: SecretStr) -> SecretStr:
-        if "\0" in value.get_secret_value():
-            message = (
-                "contains a NUL character, which no environment variable can hold; GitLab would reject it. "
-                "Encode the value, for example with base64"
-            )
-            raise ValueError(message)
-        if len(value.get_secret_value()) > _LONGEST_VALUE:
-            message = (
-                f"has more than {_LONGEST_VALUE} characters; GitLab would reject it. "
-                "Keep it in a file that jobs download, and its password in the variable"
-            )
-            raise ValueError(message)
-        return value
-
-    def contradictions(self) -> Iterator[Contradiction]:
-        """A value that is to be masked, but cannot be."""
-        if self.masked and not _MASKABLE.fullmatch(self.value.get_secret_value()):
-            message = (
-                "has a value that cannot be masked; GitLab would reject it. "
-                "Use at least 8 characters without spaces or line breaks, or set masked to false"
-            )
-            yield Contradiction(("value", "masked"), message)
-
-
-def _variable_errors(key: str) -> Iterator[str]:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", key):
-        yield (
-            f"{shown(key)} is not a variable name; GitLab would reject it, or no shell could set it. "
-            "Use at most 255 letters, digits and underscores, not starting with a digit"
-        )
-    elif _PREDEFINED.fullmatch(key):
-        yield f"{shown(key)} is set by GitLab or the pipeline; jobs would use this value instead. Choose another name"
 
 
 class ProjectSettings(Section):
@@ -251,6 +207,12 @@ class ProjectSettings(Section):
         description="Where the stack's pipeline deploys what it has released from the default branch.",
         json_schema_extra={**ENVIRONMENT, "unset": "nowhere"},
     )
+    members: tuple[Member, ...] = Field(
+        default=(),
+        description="Who works in the project, beside the members of its group. Users can only exist once GitLab is "
+        "up, so add them in a later update.",
+        json_schema_extra={**ENVIRONMENT, "unset": "nobody"},
+    )
     notify: Notifications | None = Field(
         default=None,
         description="Who is notified of the project's failed pipelines, in place of `alerts.pipelines`; "
@@ -279,7 +241,7 @@ class ProjectSettings(Section):
     @field_validator("variables")
     @classmethod
     def _are_variables(cls, value: dict[str, Variable]) -> dict[str, Variable]:
-        refuse(message for key in value for message in _variable_errors(key))
+        refuse(message for key in value for message in variable_errors(key))
         return value
 
     @field_validator("images")
@@ -293,6 +255,12 @@ class ProjectSettings(Section):
             for name in names
             if names[name] > 1
         )
+        return value
+
+    @field_validator("members")
+    @classmethod
+    def _are_different_users(cls, value: tuple[Member, ...]) -> tuple[Member, ...]:
+        refuse_repeats([one.user for one in value], "a user has one access only", same=str.lower)
         return value
 
     @field_validator("deploy")

@@ -32,6 +32,7 @@ _PLACEHOLDERS: Final[Mapping[str, Any]] = {
     "signIn.oidc[].clientId": "placeholder",
     "signIn.oidc[].clientSecret": "placeholder",
     "projects[].path": "placeholder-{}",
+    "projects[].members[].user": "placeholder-{}",
     "projects[].extraStages[].name": "placeholder-{}",
     "projects[].extraStages[].script": ["true"],
     "runners[].name": "placeholder-{}",

@@ -126,7 +126,7 @@ def base(path: str) -> dict[str, Any]:
     stage = {"name": "deploy", "script": ["true"]}
     variables = {"NAME": {"value": "example-of-a-value", "masked": False}}
     settings["projects"] = [{"path": "hello", "variables": variables, "extraStages": [stage]}]
-    settings["projects"][0]["runners"] = ["docker-builder"]
+    settings["projects"][0] |= {"runners": ["docker-builder"], "members": [{"user": "jane"}]}
     settings["runners"] = [{"name": "docker-builder", "tags": ["example"]}]
     settings["server"]["authorizedKeys"] = [PUBLIC_KEY]
     settings["backup"]["times"] = ["02:30"]

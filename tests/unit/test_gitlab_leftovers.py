@@ -20,6 +20,7 @@ from components.gitlab_leftovers import (
     mark_of,
     prepare_tag_rule,
     refuse_project,
+    remove_member,
     remove_repository_rule,
     remove_runners,
     remove_variable,
@@ -218,6 +219,16 @@ def test_a_rule_for_the_same_repositories_is_removed_and_no_other(api: GitLabApi
     GitLab.things[path] = rules
     remove_repository_rule(api, {"project": "42", "repositoryPathPattern": "root/a/cache-protected"}, MARK)
     assert GitLab.deleted == [f"{path}/3"]
+
+
+def test_a_membership_that_the_user_has_already_ends_and_no_other(api: GitLabApi) -> None:
+    GitLab.things["/projects/4/members"] = [{"id": 11}, {"id": 12}, {"id": 13}]
+    inputs = {"project": "4", "userId": 13.0}
+    assert not remove_member(api, inputs, MARK, "4:13")
+    assert GitLab.deleted == []
+    assert remove_member(api, inputs, MARK)
+    assert GitLab.deleted == ["/projects/4/members/13"]
+    assert not remove_member(api, {**inputs, "userId": 14.0}, MARK)
 
 
 def test_the_hooks_of_an_object_look_for_leftovers_before_after_and_once_it_has_failed(

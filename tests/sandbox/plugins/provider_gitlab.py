@@ -59,6 +59,7 @@ class GitLab(Provider):
         functions.GetGroups(),
         functions.GetMetadata(),
         functions.GetProject(),
+        functions.GetUsers(),
     )
 
     def configure(self, config: Properties) -> Session:

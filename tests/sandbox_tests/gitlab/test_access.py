@@ -329,6 +329,23 @@ def test_members_are_added_changed_and_removed(instance: Instance, project: Proj
         theirs.projects.get(project.id)
 
 
+def test_a_project_cannot_give_a_member_of_its_group_less_than_the_group_does(
+    instance: Instance, client: gitlab.Gitlab
+) -> None:
+    group = client.groups.create({"name": "Team", "path": "team-with-levels"})
+    project = client.projects.create({"name": "app", "namespace_id": group.id})
+    user, _ = instance.new_user()
+    group.members.create({"user_id": user, "access_level": 30})
+    words = "should be greater than or equal to Developer inherited membership from group Team"
+    with pytest.raises(GitlabCreateError, match=words) as caught:
+        project.members.create({"user_id": user, "access_level": 20})
+    assert caught.value.response_code == 400
+    project.members.create({"user_id": user, "access_level": 40})
+    with pytest.raises(GitlabCreateError, match="Member already exists"):
+        project.members.create({"user_id": user, "access_level": 40})
+    group.delete()
+
+
 def test_secrets_are_not_stored_in_plain_text(instance: Instance, project: Project) -> None:
     project.variables.create({"key": "NAME", "value": "plain-sight-7781"})
     made = project.deploytokens.create({"name": "gitlab-deploy-token", "scopes": ["read_registry"]})

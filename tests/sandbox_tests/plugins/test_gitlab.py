@@ -16,7 +16,7 @@ from tests.sandbox.plugins.gitlab.names import instant
 from tests.sandbox.plugins.gitlab.session import ApiError, Session
 from tests.sandbox.plugins.provider_gitlab import GitLab
 from tests.sandbox_tests.support.gitlab_instance import Instance
-from tests.sandbox_tests.support.gitlab_resources import assert_settled, create_and_delete, create_project
+from tests.sandbox_tests.support.gitlab_resources import assert_settled, create_and_delete, create_project, invoke
 from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
 
 
@@ -361,3 +361,10 @@ def test_messages_to_slack_settle_and_keep_the_webhook_that_the_api_never_return
     assert_settled(driver, "IntegrationSlack", identifier, state)
     driver.delete("IntegrationSlack", identifier, state)
     driver.delete("IntegrationSlack", identifier, state)
+
+
+def test_users_are_found_by_their_exact_name_in_any_case(instance: Instance, driver: ResourceDriver) -> None:
+    user, _ = instance.new_user("found-by-name")
+    [found] = invoke(driver, "getUsers", username="Found-By-Name")["users"]
+    assert (found["id"], found["username"], found["state"]) == (user, "found-by-name", "active")
+    assert invoke(driver, "getUsers", username="found-by")["users"] == []

@@ -92,6 +92,21 @@ class GetGroups(Function):
         return {**inputs, "id": "groups", "groups": groups}
 
 
+class GetUsers(Function):
+    """Users by their name, or by a part of it. Of the official one's filters it has these two."""
+
+    full_name = "gitlab:index/getUsers:getUsers"
+    inputs: ClassVar[Fields] = {"username": Field(), "search": Field()}
+
+    def invoke(self, call: Call, inputs: Properties) -> Properties:
+        query = {name: value for name, value in inputs.items() if value is not None}
+        found = session_of(call).every("/users", query)
+        users = [
+            {"id": one["id"], "username": one["username"], "name": one["name"], "state": one["state"]} for one in found
+        ]
+        return {**inputs, "id": "users", "users": users}
+
+
 class GetMetadata(Function):
     """Version and edition of the instance."""
 

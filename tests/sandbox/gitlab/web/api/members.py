@@ -59,6 +59,7 @@ def create(call: Call) -> Response:
         raise not_found("User")
     if any(row["user_id"] == user["id"] for row in _rows(call, column, number)):
         raise ApiError(409, {"message": "Member already exists"})
+    _refuse_less_than_inherited(call, column, number, user["id"], wanted)
     db.insert(call.connection, "members", user_id=user["id"], **{column: number}, access_level=wanted)
     row = next(row for row in _rows(call, column, number) if row["user_id"] == user["id"])
     return created(_present(call, row))
@@ -129,6 +130,26 @@ def _find(call: Call, column: str, number: int) -> db.Row:
     if row is None:
         raise not_found()
     return row
+
+
+def _refuse_less_than_inherited(call: Call, column: str, number: int, user_id: int, wanted: int) -> None:
+    """As GitLab's `Member#higher_access_level_than_group`: a group around gives its members at least their access."""
+    direct = {row["user_id"] for row in _rows(call, column, number)} & {user_id}
+    above = [row for row in _inherited(call, column, number) if row["user_id"] == user_id]
+    highest = max((row["access_level"] for row in above[len(direct) :]), default=0)
+    if highest > wanted:
+        name = {access.GUEST: "Guest", 15: "Planner", 20: "Reporter", 30: "Developer", 40: "Maintainer"}
+        words = f"should be greater than or equal to {name.get(highest, 'Owner')} inherited membership from group"
+        raise ApiError(400, {"message": {"access_level": [f"{words} {_group_name(call, column, number)}"]}})
+
+
+def _group_name(call: Call, column: str, number: int) -> str:
+    if column == "project_id":
+        query = "SELECT name FROM namespaces WHERE id = (SELECT namespace_id FROM projects WHERE id = ?)"
+    else:
+        query = "SELECT name FROM namespaces WHERE id = (SELECT parent_id FROM namespaces WHERE id = ?)"
+    row = db.one(call.connection, query, number)
+    return str(row["name"]) if row is not None else ""
 
 
 def _level(call: Call, own: int) -> int:
