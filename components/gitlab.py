@@ -51,8 +51,9 @@ class GitLabArgs:
 class GitLab(Component):
     """GitLab CE: the pinned package, its configuration, and an API token.
 
-    Owns the package, `gitlab.rb`, the password of `root` and one API token. Sign-up is turned off as soon as GitLab
-    responds; anything that has to wait for that depends on `sign_up_off`. Refuses to own the registry's settings,
+    Owns the package, `gitlab.rb`, the password of `root`, one API token, and the settings in GitLab's database that the
+    stack file has. Sign-up is turned off as soon as GitLab responds; anything that has to wait for that depends on
+    `sign_up_off`. Refuses to own the registry's settings,
     which `gitlab.rb` reads from a file of their own, and anything inside GitLab that its API can declare.
     """
 
@@ -130,6 +131,7 @@ class GitLab(Component):
                 "CERTIFICATE_SOURCE": certificate.directory or str(certificate.source),
                 "FQDN": args.fqdn,
                 "GITLAB_RB": configuration,
+                "LDAP_CA_CERTIFICATE": (args.settings.sign_in.ldap and args.settings.sign_in.ldap.ca_certificate) or "",
                 "SMTP_CA_CERTIFICATE": (args.settings.smtp and args.settings.smtp.ca_certificate) or "",
             },
             secrets={"CERTIFICATE_KEY": _secret(certificate), "SECRETS_JSON": _secrets_json(args.settings)},
@@ -159,7 +161,8 @@ class GitLab(Component):
             values={
                 "ADMIN_USER": ADMIN_USER,
                 "GITLAB_URL": pulumi.Output.concat("https://", self._args.fqdn),
-                "PROVISION_RB": script("provision-admin.rb"),
+                "APPLICATION_SETTINGS": json.dumps(self._args.settings.sign_in.application_settings, sort_keys=True),
+                "PROVISION_RB": script("application-settings.rb") + script("provision-admin.rb"),
                 "TOKEN_EXPIRES_AT": expires.isoformat(),
                 # Those of another machine are from before the stack was destroyed and made again.
                 "TOKEN_NAME": pulumi.Output.concat("slipway-", self._args.machine.droplet.id, f"-{period}"),
@@ -196,7 +199,7 @@ def _secrets(settings: Settings) -> dict[str, str]:
     found = {name: one.get_secret_value() for name, one in settings.gitlab.extra_secrets.items()}
     if settings.smtp and settings.smtp.password:
         found["smtp.password"] = settings.smtp.password.get_secret_value()
-    return found | {f"signIn.{one.name}": one.client_secret.get_secret_value() for one in settings.sign_in.oidc}
+    return found | settings.sign_in.secrets
 
 
 def _secrets_json(settings: Settings) -> pulumi.Output[str]:

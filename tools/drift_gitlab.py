@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -18,7 +19,7 @@ _REVOKED = "the stack's API token is not accepted by GitLab: it was revoked, or 
 
 
 def gitlab_settings(state: StackState, outputs: Outputs) -> list[Finding]:
-    """Whether the token is accepted, its owner is an administrator, and sign-up is off.
+    """Whether the token is accepted, its owner is an administrator, sign-up is off, and settings are the stack's.
 
     Raises:
         CheckError: GitLab does not answer.
@@ -36,7 +37,17 @@ def gitlab_settings(state: StackState, outputs: Outputs) -> list[Finding]:
     if settings.get("signup_enabled"):
         text = "sign-up is on: everybody can create an account"
         found.append(Finding(text, repeat=_urns(state, "gitlab-api-token")))
+    for name, value in _set_by_the_stack(state).items():
+        if (present := settings.get(name)) != value:
+            text = f"GitLab's setting {name} is {json.dumps(present)}, and the stack's is {json.dumps(value)}"
+            found.append(Finding(text, repeat=_urns(state, "gitlab-api-token")))
     return found
+
+
+def _set_by_the_stack(state: StackState) -> dict[str, Any]:
+    """What the last update has set in GitLab's database, by the names of its API."""
+    steps = (one.raw.get("inputs") or {} for one in state.resources if one.name == "gitlab-api-token-rendered")
+    return dict(json.loads(next(steps, {}).get("APPLICATION_SETTINGS", "{}")))
 
 
 def require_gitlab(state: StackState, outputs: Outputs) -> None:

@@ -1,6 +1,6 @@
 # Write gitlab.rb, apply it and wait until GitLab is ready.
-# Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, FQDN, GITLAB_RB, SECRETS_JSON,
-# SMTP_CA_CERTIFICATE.
+# Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, FQDN, GITLAB_RB,
+# LDAP_CA_CERTIFICATE, SECRETS_JSON, SMTP_CA_CERTIFICATE.
 main() {
   [ "$CERTIFICATE_SOURCE" = provided ] || wait_for_dns
   # Installations from before copies were kept run with what they have.
@@ -10,7 +10,8 @@ main() {
   write_file /etc/gitlab/gitlab.rb 600 <<<"$GITLAB_RB"
   update_registry_hostname "$FQDN"
   trust_ca_certificate
-  trust_mail_server
+  trust_one "$SMTP_CA" "$SMTP_CA_CERTIFICATE"
+  trust_one "$LDAP_CA" "$LDAP_CA_CERTIFICATE"
   install_certificate
   [ "$CERTIFICATE_SOURCE" = provided ] || ! certificate_is_due || require_authority
   start_services
@@ -47,13 +48,15 @@ SSL=/etc/gitlab/ssl
 SOURCE_FILE=$SSL/slipway-source
 # What gitlab.rb reads its secrets from. A message of Ruby about an error quotes the line, and no other file.
 SECRETS=/etc/gitlab/slipway-secrets.json
-# GitLab checks the mail server's certificate with one file, instead of the authorities that it trusts otherwise.
+# GitLab checks the certificates of the mail server and of the directory with one file each, instead of the authorities that
+# it trusts otherwise.
 SMTP_CA=$SSL/slipway-smtp.crt
+LDAP_CA=$SSL/slipway-ldap.crt
 # The files that this step owns, as GitLab last became ready with them.
 WORKING_COPY=/etc/gitlab/slipway-working
 OWN_FILES=(
   /etc/gitlab/gitlab.rb "$SECRETS" "$SOURCE_FILE" "$SSL/$FQDN.crt" "$SSL/$FQDN.key"
-  "$SMTP_CA" /etc/gitlab/trusted-certs/slipway.crt /usr/local/share/ca-certificates/slipway.crt
+  "$SMTP_CA" "$LDAP_CA" /etc/gitlab/trusted-certs/slipway.crt /usr/local/share/ca-certificates/slipway.crt
 )
 
 keep_copy() {
@@ -116,10 +119,11 @@ trust_ca_certificate() {
   update-ca-certificates >/dev/null 2>&1
 }
 
-trust_mail_server() {
-  [ -n "$SMTP_CA_CERTIFICATE" ] || { rm -f "$SMTP_CA"; return; }
+# trust_one FILE CERTIFICATE: without a certificate there is no file.
+trust_one() {
+  [ -n "$2" ] || { rm -f "$1"; return; }
   install -d -m 755 "$SSL"
-  write_file "$SMTP_CA" 644 <<<"$SMTP_CA_CERTIFICATE"
+  write_file "$1" 644 <<<"$2"
 }
 
 install_certificate() {

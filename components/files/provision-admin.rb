@@ -1,7 +1,7 @@
-# Sets the administrator's password and creates an API token. Reads from standard input, one per line: user name,
-# password, and the token's name (prefix, machine and period), scopes, expiry date and text. Idempotent. What an
-# administrator has changed by hand is named; a password of theirs stays.
-username, password, name, scopes, expires_at, text = $stdin.each_line(chomp: true).to_a
+# Sets the administrator's password, creates an API token, and applies settings. Reads from standard input, one per line:
+# user name, password, the token's name (prefix, machine and period), scopes, expiry date and text, and the settings as
+# JSON. Idempotent. What an administrator has changed by hand is named; a password of theirs stays.
+username, password, name, scopes, expires_at, text, settings = $stdin.each_line(chomp: true).to_a
 
 # A new GitLab lets everybody sign up. The cloud firewall opens its port only after this step.
 if Gitlab::CurrentSettings.signup_enabled?
@@ -23,6 +23,8 @@ unless user.admin?
   abort "error: #{username} is no administrator in GitLab any more, and the stack acts as #{username}. Give the user the " \
         'access level back in Admin > Users, then run pulumi up again'
 end
+
+apply_application_settings(JSON.parse(settings), user)
 
 prefix, machine, period = name.match(/\A(.*)-(\d+)-(\d+)\z/).captures
 # Earlier versions left the machine out.

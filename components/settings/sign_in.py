@@ -1,4 +1,4 @@
-"""How people sign in besides with a password of GitLab's own: providers of OpenID Connect."""
+"""How people sign in besides GitLab's own passwords (OpenID Connect, LDAP), and whether with a second factor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
-from components.settings.section import ENVIRONMENT, Contradiction, Section
+from components.settings.directory import Ldap
+from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber
 from components.settings.strings import matching
 
+#: GitLab's own; how long a second factor may be put off.
+_GRACE_HOURS: Final = 48
+_LONGEST_GRACE: Final = 24 * 365
 #: The provider's own name in GitLab, whose class needs no further mention.
 DEFAULT_PROVIDER: Final = "openid_connect"
 #: Providers that GitLab has a class of its own for, besides those whose names begin with `ldap`, `saml` or `kerberos`.
@@ -152,10 +156,24 @@ class SignIn(Section):
     model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
     oidc: tuple[OidcProvider, ...] = Field(default=(), description="Providers of OpenID Connect.")
+    ldap: Ldap | None = Field(default=None, description="A directory whose people sign in with its passwords.")
     new_users: NewUsers = Field(
         default=NewUsers.APPROVAL,
         description="What happens when somebody without an account signs in for the first time: `approval` creates an "
         "account that an administrator has to approve, `active` one that can be used at once, `none` creates none.",
+    )
+    require_2fa: bool = Field(
+        default=False,
+        alias="require2fa",
+        description="Whether everybody, `root` too, needs a second factor for GitLab's pages. Access tokens, SSH keys "
+        "and the stack itself need none.",
+    )
+    grace_hours: WholeNumber = Field(
+        default=_GRACE_HOURS,
+        ge=0,
+        le=_LONGEST_GRACE,
+        description="How long somebody may put off the second factor, from the first time that GitLab asks for it.",
+        json_schema_extra={"unit": "hours"},
     )
 
     @field_validator("oidc")
@@ -170,7 +188,35 @@ class SignIn(Section):
         return value
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A rule for new users, although no provider could bring any."""
-        if self.new_users is not NewUsers.APPROVAL and not self.oidc:
-            message = "is set without signIn.oidc; it would have no effect. Add a provider, or remove it"
-            yield Contradiction(("oidc", "newUsers"), message, "newUsers")
+        """Rules for new users that would have no effect, and a grace period for nothing."""
+        if self.new_users is not NewUsers.APPROVAL and not self.oidc and not self.ldap:
+            message = "is set without signIn.oidc or signIn.ldap; it would have no effect. Add one, or remove it"
+            yield Contradiction(("oidc", "ldap", "newUsers"), message, "newUsers")
+        if self.new_users is NewUsers.NONE and self.ldap:
+            message = (
+                "is none, but GitLab creates an account for everybody whom signIn.ldap lets in; strangers would not be "
+                "kept out. Use approval, and signIn.ldap.userFilter"
+            )
+            yield Contradiction(("ldap", "newUsers"), message, "newUsers")
+        if self.grace_hours != _GRACE_HOURS and not self.require_2fa:
+            message = (
+                "is set, but signIn.require2fa is not true; nobody would be asked for a second factor. Set require2fa "
+                "to true, or remove it"
+            )
+            yield Contradiction(("require2fa", "graceHours"), message, "graceHours")
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What `gitlab.rb` reads from the file of secrets, by name."""
+        found = {f"signIn.{one.name}": one.client_secret.get_secret_value() for one in self.oidc}
+        if self.ldap and self.ldap.password:
+            # No provider of OpenID Connect may have a name that begins with this.
+            found["signIn.ldap"] = self.ldap.password.get_secret_value()
+        return found
+
+    @property
+    def application_settings(self) -> dict[str, bool | int]:
+        """What GitLab keeps of this section in its database, by the names of its API."""
+        if not self.require_2fa:
+            return {}
+        return {"require_two_factor_authentication": True, "two_factor_grace_period": self.grace_hours}

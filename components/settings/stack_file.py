@@ -247,12 +247,13 @@ class Settings(Section):
                 place = f"{section}.spacesRegion"
                 yield Contradiction(("region", f"{section}.{by}", place), message, place)
         yield from self._unused_buckets()
-        if self.sign_in.oidc and (found := re.search(r"\bomniauth_\w+", self.gitlab.extra_configuration)):
-            message = (
-                f"sets {found[0]}, and so does signIn.oidc; the line would silently override it. Remove the line, or "
-                "signIn"
-            )
-            yield Contradiction(("signIn", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
+        for key, pattern in (("oidc", r"\bomniauth_\w+"), ("ldap", r"\b(?:prevent_)?ldap_\w+")):
+            if getattr(self.sign_in, key) and (found := re.search(pattern, self.gitlab.extra_configuration)):
+                message = (
+                    f"sets {found[0]}, and so does signIn.{key}; the line would silently override it. Remove the line, "
+                    "or signIn"
+                )
+                yield Contradiction(("signIn", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
         if self.alerts.enabled and "custom_gitlab_server_config" in self.gitlab.extra_configuration:
             message = (
                 "sets custom_gitlab_server_config, where alerts has its page /-/slipway-health; it would be gone, "

@@ -31,6 +31,8 @@ _PLACEHOLDERS: Final[Mapping[str, Any]] = {
     "signIn.oidc[].issuer": "https://placeholder-{}.invalid",
     "signIn.oidc[].clientId": "placeholder",
     "signIn.oidc[].clientSecret": "placeholder",
+    "signIn.ldap.host": "ldap.placeholder.invalid",
+    "signIn.ldap.base": "dc=placeholder,dc=invalid",
     "projects[].path": "placeholder-{}",
     "projects[].members[].user": "placeholder-{}",
     "projects[].extraStages[].name": "placeholder-{}",

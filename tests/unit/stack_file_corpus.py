@@ -145,7 +145,10 @@ def base(path: str) -> dict[str, Any]:
         settings["smtp"] = {**mail, "from": "gitlab@example.com", "displayName": "GitLab"}
     if path.startswith("signIn"):
         provider = {"issuer": "https://login.example.com", "clientId": "gitlab", "clientSecret": "example-secret"}
-        settings["signIn"] = {"oidc": [{**provider, "scopes": ["openid", "email"]}]}
+        account = {"bindDn": "cn=gitlab,dc=example,dc=com", "password": "example-secret"}
+        directory = {"host": "ldap.example.com", "base": "dc=example,dc=com", **account}
+        oidc = [{**provider, "scopes": ["openid", "email"]}]
+        settings["signIn"] = {"oidc": oidc, "ldap": directory, "require2fa": True}
     if path.startswith("recover."):
         settings["recover"] = {"projects": {"NAME": "42"}}
     build = {"args": {"NAME": "1.2"}, "secrets": ["NPM_TOKEN"], "platforms": ["linux/amd64"]}

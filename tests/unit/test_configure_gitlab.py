@@ -59,6 +59,7 @@ class Server:
         source: str = "provided",
         secrets: str = "",
         smtp_ca: str = "",
+        ldap_ca: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Run the step with a provided certificate, unless its source is another one."""
         values = {
@@ -69,6 +70,7 @@ class Server:
             "CERTIFICATE_SOURCE": source,
             "FQDN": FQDN,
             "GITLAB_RB": f"external_url 'https://{FQDN}' # {gitlab_rb}",
+            "LDAP_CA_CERTIFICATE": ldap_ca,
             "LIMIT_SECONDS": "9",
             "ROOT": str(self.root),
             "SECRETS_JSON": secrets,
@@ -238,10 +240,13 @@ def test_a_configuration_that_gitlab_rejects_brings_back_the_secrets_of_the_last
     assert server.file("etc/gitlab/slipway-secrets.json") == '{"IMAP": "before"}'
 
 
-def test_the_authority_of_the_mail_server_is_a_file_of_its_own_that_leaves_with_the_setting(server: Server) -> None:
-    server.configure(provided(), smtp_ca="of-the-mail-server")
-    assert server.file("etc/gitlab/ssl/slipway-smtp.crt") == "of-the-mail-server"
+@pytest.mark.parametrize(("option", "name"), [("smtp_ca", "slipway-smtp.crt"), ("ldap_ca", "slipway-ldap.crt")])
+def test_the_authority_of_a_service_is_a_file_of_its_own_that_leaves_with_the_setting(
+    server: Server, option: str, name: str
+) -> None:
+    server.configure(provided(), **{option: "of-the-service"})
+    assert server.file(f"etc/gitlab/ssl/{name}") == "of-the-service"
     assert server.configure(provided(), gitlab_rb="broken").returncode == 1
-    assert server.file("etc/gitlab/ssl/slipway-smtp.crt") == "of-the-mail-server"
+    assert server.file(f"etc/gitlab/ssl/{name}") == "of-the-service"
     server.configure(provided())
-    assert not (server.root / "etc/gitlab/ssl/slipway-smtp.crt").exists()
+    assert not (server.root / f"etc/gitlab/ssl/{name}").exists()

@@ -76,6 +76,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
         "backup",
         "recover",
         "signIn",
+        "ldap",
         "smtp",
         "build",
         "test",

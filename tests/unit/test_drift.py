@@ -282,6 +282,18 @@ def test_sign_up_token_and_administrator_are_looked_at(
     assert (found[0].repeat if found else ()) == repeat
 
 
+def test_a_setting_of_the_stack_that_was_changed_in_gitlab_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"APPLICATION_SETTINGS": '{"require_two_factor_authentication": true, "two_factor_grace_period": 48}'}
+    shown = {"urn": f"{TOKEN['urn']}-rendered", "type": "slipway:index:RenderedStep", "inputs": given}
+    present = {"require_two_factor_authentication": False, "two_factor_grace_period": 48}
+    answers = {"user": {"is_admin": True}, "application/settings": present}
+    monkeypatch.setattr(drift_gitlab, "_ask", lambda _, __, path: answers[path])
+    [finding] = gitlab_settings(state(TOKEN, shown), OUTPUTS)
+    assert finding.text == "GitLab's setting require_two_factor_authentication is false, and the stack's is true"
+    assert finding.repeat == (TOKEN["urn"],)
+    assert gitlab_settings(state(TOKEN), OUTPUTS) == []
+
+
 def test_a_gitlab_that_does_not_answer_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = Outputs({**OUTPUTS.values, "server_address": "127.0.0.1:9"})
     with pytest.raises(CheckError, match=r"GitLab at 127\.0\.0\.1:9 does not answer"):

@@ -26,6 +26,7 @@ SECRETS = (
         "the-imap-password",
         "the-smtp-password",
         "the-client-secret",
+        "the-ldap-password",
         CERTIFICATE["privateKey"].splitlines()[1],
     ),
     *("password-gitlab-admin-password", "glpat-password-gitlab-api-token-digits", "glrt-", "gldt-", "PRIVATE "),
@@ -49,7 +50,13 @@ def engine(encrypted: None) -> RecordingEngine:
         signIn={
             "oidc": [
                 {"issuer": "https://login.example.com", "clientId": "gitlab", "clientSecret": "the-client-secret"},
-            ]
+            ],
+            "ldap": {
+                "host": "ldap.example.com",
+                "base": "dc=example,dc=com",
+                "bindDn": "cn=gitlab,dc=example,dc=com",
+                "password": "the-ldap-password",
+            },
         },
         gitlab={
             "extraConfiguration": "gitlab_rails['incoming_email_password'] = secrets['IMAP']",

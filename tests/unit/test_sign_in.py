@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from typing import Any
@@ -12,6 +13,7 @@ from components.settings import Settings, SettingsError, load
 from tests.unit.engine import ENCRYPTED, REQUIRED, ROOT, as_config, project_defaults, run_program
 
 RECIPE = (ROOT / "docs/recipes/sign-in.md").read_text()
+SECOND_FACTOR = (ROOT / "docs/recipes/second-factor.md").read_text()
 SECRET = "the-client-secret"  # noqa: S105 - of a test
 
 
@@ -39,7 +41,8 @@ def gitlab_rb(sign_in: dict[str, Any]) -> str:
     ("sign_in", "message"),
     [
         ({"oidc": [provider(), provider()]}, "signIn.oidc: has two providers named openid_connect; "),
-        ({"newUsers": "active"}, "signIn.newUsers: is set without signIn.oidc; it would have no effect. "),
+        ({"graceHours": 12}, "signIn.graceHours: is set, but signIn.require2fa is not true; nobody would be asked "),
+        ({"newUsers": "active"}, "signIn.newUsers: is set without signIn.oidc or signIn.ldap; it would have "),
         ({"oidc": [provider(scopes=["email"])]}, "signIn.oidc[0].scopes: has no openid; the provider would say "),
         ({"oidc": [provider(name="saml")]}, "signIn.oidc[0].name: is not a name for a provider, or GitLab has "),
         ({"oidc": [provider(issuer="http://login.example.com")]}, "signIn.oidc[0].issuer: is not the issuer of a "),
@@ -93,6 +96,31 @@ def test_new_people_get_the_account_that_the_stack_file_says(new_users: str, cre
 
 def test_without_the_section_gitlab_is_told_nothing_of_sign_in() -> None:
     assert "omniauth" not in run_program().script("gitlab-configuration")
+
+
+@pytest.mark.parametrize(
+    ("sign_in", "given"),
+    [
+        ({}, {}),
+        ({"require2fa": False}, {}),
+        ({"require2fa": True}, {"require_two_factor_authentication": True, "two_factor_grace_period": 48}),
+        (
+            {"require2fa": True, "graceHours": 0},
+            {"require_two_factor_authentication": True, "two_factor_grace_period": 0},
+        ),
+    ],
+)
+def test_gitlab_keeps_a_rule_for_second_factors_only_if_the_stack_file_has_one(
+    sign_in: dict[str, Any], given: dict[str, Any]
+) -> None:
+    shown = run_program(signIn=sign_in).named("gitlab-api-token-rendered").inputs
+    assert json.loads(shown["APPLICATION_SETTINGS"]) == given
+
+
+def test_the_commands_of_the_recipe_for_a_second_factor_make_a_section() -> None:
+    commands = re.findall(r"^pulumi config set --path signIn\.(\w+) (\w+)$", SECOND_FACTOR, re.MULTILINE)
+    settings = Settings.model_validate({**REQUIRED, "signIn": dict(commands)})
+    assert settings.sign_in.application_settings["two_factor_grace_period"] == 72
 
 
 def test_the_callbacks_that_providers_have_to_allow_are_an_output() -> None:

@@ -147,7 +147,9 @@ DEPENDENT = [
     {"backup.maxAgeHours", "backup.times", "backup.times[0]"},
     {"certificate.source", "certificate.chain", "certificate.privateKey"},
     {"smtp.address", "smtp.port", "smtp.portUnblocked", "smtp.security", "smtp.userName", "smtp.password", "smtp.from"},
-    {"signIn.oidc", "signIn.oidc[0]", "signIn.newUsers"},
+    {"signIn.oidc", "signIn.oidc[0]", "signIn.newUsers", "signIn.ldap"},
+    {f"signIn.ldap.{key}" for key in ("port", "encryption", "caCertificate", "bindDn", "password")},
+    {"signIn.require2fa", "signIn.graceHours"},
     {"gitlab.extraConfiguration", "gitlab.extraSecrets", "gitlab.extraSecrets.NAME"},
 ]
 

@@ -17,7 +17,7 @@ TOKEN = "glpat-ABCDEFGHIJKLMNOPQRST"  # noqa: S105 - of an instance that lives a
 
 @pytest.fixture
 def program(tmp_path: Path) -> str:
-    (tmp_path / "provision.rb").write_text(script("provision-admin.rb"))
+    (tmp_path / "provision.rb").write_text(script("application-settings.rb") + script("provision-admin.rb"))
     return str(tmp_path / "provision.rb")
 
 
@@ -29,10 +29,11 @@ def provision(
     password: str = PASSWORD,
     name: str = "slipway-4711-8212",
     token: str = TOKEN,
+    settings: str = "{}",
 ) -> tuple[int, str]:
     """Run the script; the exit code and what it said."""
     expires = datetime.datetime.now(tz=datetime.UTC).date() + datetime.timedelta(days=180)
-    lines = ("root", password, name, "api create_runner", expires.isoformat(), token)
+    lines = ("root", password, name, "api create_runner", expires.isoformat(), token, settings)
     done = instance.runner(tree, program, "\n".join(lines))
     return done.returncode, done.stderr.strip()
 

@@ -16,16 +16,13 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from components.gitlab import gitlab_rb
-from components.settings import Settings
 from tests.sandbox.cloud.tools import nodejs
-from tests.sandbox.gitlab.build import PACKAGE
 from tests.sandbox.layout import current
 from tests.sandbox_tests.support.gitlab_instance import Instance, running
+from tests.sandbox_tests.support.gitlab_rb import evaluated, handed_on
 from tests.sandbox_tests.support.ports import free_port
 from tests.sandbox_tests.support.waiting import eventually
 
-COOKBOOKS = PACKAGE / "opt/gitlab/embedded/cookbooks"
 HERE = Path(__file__).parent
 #: The names that a stack file has, and the test other ones instead.
 ISSUER, GITLAB = "https://login.example.com", "https://gitlab.example.com"
@@ -42,7 +39,7 @@ class World:
     def settle(self, folder: Path, **sign_in: Any) -> None:
         """Apply the section `signIn` of a stack file with this provider in it."""
         provider = sign_in.pop("provider", {})
-        made = handed_on(folder, {**sign_in, "oidc": [entry(**provider)]})
+        made = handed_on(folder, {**sign_in, "oidc": [entry(**provider)]}, "omniauth")
         assert made.returncode == 0, made.stderr
         text = made.stdout.replace(ISSUER, self.issuer).replace(GITLAB, self.gitlab.url)
         self.gitlab.config.omniauth.clear()
@@ -57,25 +54,6 @@ class World:
 def entry(**more: Any) -> dict[str, Any]:
     """A provider of a stack file."""
     return {"name": "keycloak", "issuer": ISSUER, "clientId": "gitlab", "clientSecret": SECRET, **more}
-
-
-def handed_on(folder: Path, sign_in: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """What the package makes of the program's own gitlab.rb."""
-    settings = Settings.model_validate({"domain": "example.com", "adminCidrs": ["203.0.113.7/32"], "signIn": sign_in})
-    text = gitlab_rb("gitlab.example.com", settings)
-    secrets = {f"signIn.{one.name}": one.client_secret.get_secret_value() for one in settings.sign_in.oidc}
-    for name, content in (("registry.rb", ""), ("slipway-secrets.json", json.dumps(secrets))):
-        (folder / name).write_text(content)
-        text = text.replace(f"/etc/gitlab/{name}", str(folder / name))
-    assert SECRET not in text
-    (folder / "gitlab.rb").write_text(text)
-    return evaluated(folder)
-
-
-def evaluated(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What the package makes of the gitlab.rb in a folder."""
-    command: list[str | Path] = ["ruby", HERE / "omniauth_settings.rb", COOKBOOKS, folder / "gitlab.rb"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +169,9 @@ def test_without_the_section_the_sign_in_page_has_no_buttons_of_providers(world:
 
 
 def test_a_provider_of_another_name_has_the_class_that_gitlab_needs(tmp_path: Path) -> None:
-    made = handed_on(tmp_path, {"oidc": [entry(), entry(name="openid_connect")]})
+    made = handed_on(tmp_path, {"oidc": [entry(), entry(name="openid_connect")]}, "omniauth")
     first, second = json.loads(made.stdout)["providers"]
     assert first["args"]["strategy_class"] == "OmniAuth::Strategies::OpenIDConnect"
     assert "strategy_class" not in second["args"]
     (tmp_path / "gitlab.rb").write_text((tmp_path / "gitlab.rb").read_text().replace("'strategy_class' =>", "'x' =>"))
-    assert "uninitialized constant OmniAuth::Strategies::Keycloak" in evaluated(tmp_path).stderr
+    assert "uninitialized constant OmniAuth::Strategies::Keycloak" in evaluated(tmp_path, "omniauth").stderr

@@ -16,13 +16,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from . import sessions
+from . import second_factor_pages, sessions
 from .ci import actions, logs, progress, runners, storage, views
 from .core import access, db, projects, protection, repositories
 from .core.config import Config
 from .core.registry_client import RegistryClient
 from .page import ABSENT, HERE, SAFE, Page
-from .sign_in_pages import from_provider, sign_in, sign_up, signed_in, signed_out, to_provider
+from .sign_in_pages import by_directory, from_provider, sign_in, sign_up, signed_in, signed_out, to_provider
 
 PAGE_SIZE = 50
 
@@ -259,14 +259,23 @@ def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
+#: Signing out, and what sets one up.
+_WITHOUT_A_SECOND_FACTOR = (
+    *(signed_in, signed_out, from_provider, to_provider, by_directory),
+    *(second_factor_pages.set_up, second_factor_pages.turn_on, second_factor_pages.skip),
+)
+
+
 def _run(handler: Handler, request: Request, form: dict[str, str]) -> Response:
     config: Config = request.app.state.config
     with db.connect(config.database) as connection:
         session = sessions.read(connection, config, request)
-        open_to_all = handler in {signed_in, to_provider}
+        open_to_all = handler in {signed_in, to_provider, by_directory}
         if request.method == "POST" and not open_to_all and not session.check(form.get("authenticity_token", "")):
             raise HTTPException(422)
         page = Page(request, config, connection, session, form)
+        if handler not in _WITHOUT_A_SECOND_FACTOR and second_factor_pages.is_due(page):
+            return RedirectResponse(f"{config.external_url}/{second_factor_pages.PATH}", 302)
         try:
             return handler(page)
         except HTTPException as refusal:
@@ -293,8 +302,10 @@ routes = [
     *pages("/users/sign_in", GET=sign_in, POST=signed_in),
     *pages("/users/sign_up", GET=sign_up),
     *pages("/users/auth/{provider}", POST=to_provider),
-    *pages("/users/auth/{provider}/callback", GET=from_provider),
+    *pages("/users/auth/{provider}/callback", GET=from_provider, POST=by_directory),
     *pages("/users/sign_out", POST=signed_out),
+    *pages(f"/{second_factor_pages.PATH}", GET=second_factor_pages.set_up, POST=second_factor_pages.turn_on),
+    *pages(f"/{second_factor_pages.PATH}/skip", POST=second_factor_pages.skip),
     Route("/assets/{name}", asset, methods=["GET"]),
     *pages("/admin/runners", GET=all_runners),
     *pages("/{project:project}/-/pipelines", GET=pipelines),

@@ -11,13 +11,16 @@ import jwt
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .core import auth, db, settings, users
+from .core import auth, db, settings
 from .core.auth import Principal
 from .core.config import Config
 
 COOKIE = "_gitlab_session"
+#: Between password and code.
+HALF_WAY = "_gitlab_half_way"
 ALGORITHM = "HS256"
 MINUTE = 60
+CODE_PATIENCE = 5 * MINUTE
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Session:
 
     who: Principal | None = None
     form_word: str = ""
+    #: Until when the visitor has put off a second factor.
+    skips_until: float = 0
 
     def check(self, word: str) -> bool:
         """Whether a form came from one of the visitor's own pages."""
@@ -44,22 +49,41 @@ def read(connection: db.Connection, config: Config, request: Request) -> Session
     row = db.one(connection, "SELECT * FROM users WHERE id = ?", claims["sub"])
     if row is None or row["state"] != "active":
         return Session()
-    return Session(Principal(row, frozenset({"api"})), str(claims["word"]))
+    return Session(Principal(row, frozenset({"api"})), str(claims["word"]), float(claims.get("skips_until", 0)))
 
 
-def sign_in(connection: db.Connection, config: Config, login: str, password: str) -> str | None:
-    """The cookie of a user; nothing when name or password are wrong."""
+def by_password(connection: db.Connection, login: str, password: str) -> db.Row | None:
+    """The user of a name and a password, if pages take passwords. A second factor is still to be asked for."""
     if not settings.read(connection)["password_authentication_enabled_for_web"]:
         return None
-    who = auth.by_password(connection, login, password)
-    return None if who is None else cookie_of(connection, config, users.get(connection, who.user["id"]))
+    return auth.known_user(connection, login, password)
 
 
-def cookie_of(connection: db.Connection, config: Config, user: db.Row) -> str:
+def cookie_of(connection: db.Connection, config: Config, user: db.Row, skips_until: float = 0) -> str:
     """The cookie of a user whose word is good."""
     delay = int(settings.read(connection)["session_expire_delay"]) * MINUTE
-    claims = {"sub": str(user["id"]), "exp": int(time.time()) + delay, "word": secrets.token_urlsafe(24)}
+    claims = {
+        "sub": str(user["id"]),
+        "exp": int(time.time()) + delay,
+        "word": secrets.token_urlsafe(24),
+        "skips_until": skips_until,
+    }
     return jwt.encode(claims, _key(config), ALGORITHM)
+
+
+def half_way(config: Config, user: db.Row) -> str:
+    """The cookie of a user who has still to give a code."""
+    claims = {"sub": str(user["id"]), "exp": int(time.time()) + CODE_PATIENCE}
+    return jwt.encode(claims, _half_way_key(config), ALGORITHM)
+
+
+def who_is_half_way(connection: db.Connection, config: Config, request: Request) -> db.Row | None:
+    """The user who has still to give a code."""
+    try:
+        claims = jwt.decode(request.cookies.get(HALF_WAY, ""), _half_way_key(config), [ALGORITHM])
+    except jwt.InvalidTokenError:
+        return None
+    return db.one(connection, "SELECT * FROM users WHERE id = ? AND state = 'active'", claims["sub"])
 
 
 def set_cookie(connection: db.Connection, response: Response, config: Config, value: str) -> None:
@@ -74,3 +98,7 @@ def set_cookie(connection: db.Connection, response: Response, config: Config, va
 
 def _key(config: Config) -> str:
     return f"session:{config.secret_key_base}"
+
+
+def _half_way_key(config: Config) -> str:
+    return f"half-way:{config.secret_key_base}"

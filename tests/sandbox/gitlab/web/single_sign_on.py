@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import jwt
 
-from .core import db, users
+from .core import accounts, db, users
 from .core.config import Config
 
 COOKIE = "_gitlab_sign_in"
@@ -165,21 +164,10 @@ def _created(connection: db.Connection, config: Config, claims: dict[str, Any], 
     if not email or users.by_login(connection, email) is not None:
         reason = "has already been taken" if email else "can't be blank"
         raise SignInError(f"Sign-in failed because Email {reason}.")
-    wanted = re.sub(r"[^A-Za-z0-9_.-]", "", str(claims.get("preferred_username") or email.partition("@")[0])) or "user"
-    number, username = 0, wanted
-    while db.one(connection, "SELECT 1 FROM namespaces WHERE full_path = ?", username):
-        number += 1
-        username = f"{wanted}{number}"
-    user = users.create(
-        connection,
-        username=username,
-        name=str(claims.get("name") or username),
-        email=email,
-        password=secrets.token_urlsafe(32),
+    blocked = bool(config.omniauth.get("block_auto_created_users", True))
+    return accounts.create(
+        connection, str(claims.get("preferred_username") or ""), claims.get("name"), email, blocked=blocked
     )
-    if config.omniauth.get("block_auto_created_users", True):
-        connection.execute("UPDATE users SET state = 'blocked_pending_approval' WHERE id = ?", (user["id"],))
-    return users.get(connection, user["id"])
 
 
 def _allowed(user: db.Row) -> db.Row:

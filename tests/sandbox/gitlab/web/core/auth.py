@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from . import db, job_tokens, passwords, tokens, users
+from . import db, job_tokens, passwords, second_factor, tokens, users
 from .config import Config
 from .errors import ApiError, forbidden, insufficient_scope, invalid_token, unauthorized
 from .job_tokens import JobToken
@@ -58,13 +58,22 @@ def by_token(connection: db.Connection, config: Config, value: str) -> Principal
 
 
 def by_password(connection: db.Connection, login: str, password: str) -> Principal | None:
-    """A user by name and password; nobody with a second factor, which neither git nor Docker can ask for."""
-    user = users.by_login(connection, login)
-    if user is None or user["state"] != "active" or user["otp_required_for_login"]:
-        return None
-    if not passwords.matches(password, user["password_digest"]):
+    """A user by name and password, for git and Docker: they cannot ask for a second factor.
+
+    So it is nobody who has one, or should have one by now (`Gitlab::Auth.user_with_password_for_git`).
+    """
+    user = known_user(connection, login, password)
+    if user is None or user["otp_required_for_login"] or second_factor.is_enforced(connection, user):
         return None
     return Principal(user, frozenset({"api"}))
+
+
+def known_user(connection: db.Connection, login: str, password: str) -> db.Row | None:
+    """The active user of this name and password."""
+    user = users.by_login(connection, login)
+    if user is None or user["state"] != "active" or not passwords.matches(password, user["password_digest"]):
+        return None
+    return user
 
 
 def token_of(request: Request) -> str | None:

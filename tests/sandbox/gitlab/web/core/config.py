@@ -46,6 +46,7 @@ class Config:
     directory: Path
     rails: Path
     omniauth: dict[str, Any] = field(repr=False, hash=False)
+    ldap: dict[str, Any] = field(repr=False, hash=False)
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
     registry_key: str = field(repr=False)
@@ -74,6 +75,7 @@ class Config:
             directory=directory,
             rails=version_file.with_name("rails"),
             omniauth=settings.get("omniauth", {}),
+            ldap=settings.get("ldap", {}),
             **secrets,
         )
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from . import access, auth, db, deploy_tokens, job_tokens, projects, settings
+from . import access, auth, db, deploy_tokens, directory, job_tokens, projects, second_factor, settings, users
 from .auth import Principal
 from .config import Config
+from .directory import Directory
 from .errors import ApiError
 from .job_tokens import JobToken
 
@@ -104,8 +105,26 @@ def credential_of(connection: db.Connection, config: Config, given: tuple[str, s
     try:
         return Credential(auth.by_token(connection, config, password))
     except ApiError:
-        who = auth.by_password(connection, login, password)
+        who = auth.by_password(connection, login, password) or _of_directory(connection, config, login, password)
         return Credential(who) if who else None
+
+
+def _of_directory(connection: db.Connection, config: Config, login: str, password: str) -> Principal | None:
+    """Whom the directory lets in (`Gitlab::Auth.find_with_user_password`): somebody of it, or nobody known yet."""
+    found, user = directory.directory(config), users.by_login(connection, login)
+    if found is None or (user is not None and not _is_of(connection, user, found)):
+        return None
+    try:
+        user = directory.authenticate(connection, found, login, password)
+    except directory.DirectoryError:
+        return None
+    has_second_factor = user["otp_required_for_login"] or second_factor.is_enforced(connection, user)
+    return None if user["state"] != "active" or has_second_factor else Principal(user, frozenset({"api"}))
+
+
+def _is_of(connection: db.Connection, user: db.Row, found: Directory) -> bool:
+    query = "SELECT 1 FROM identities WHERE user_id = ? AND provider = ?"
+    return db.one(connection, query, user["id"], found.name) is not None
 
 
 def rights(connection: db.Connection, credential: Credential, project: db.Row) -> frozenset[str]:

@@ -3,6 +3,7 @@
 require 'json'
 require 'securerandom'
 require 'yaml'
+require_relative 'ldap'
 require_relative 'omniauth'
 require_relative 'resources'
 require_relative 'services'
@@ -75,7 +76,7 @@ class Web
       backup_keep_time: @config.get('gitlab_rails', 'backup_keep_time', default: 0),
       registry_path: @config.get('gitlab_rails', 'registry_path', default: "#{HOME}/shared/registry"),
       time_zone: @config.get('gitlab_rails', 'time_zone', default: 'UTC'), email:,
-      omniauth: Omniauth.new(@config).settings,
+      omniauth: Omniauth.new(@config).settings, ldap: Ldap.new(@config).settings,
       pipeline_schedule_worker_cron: @config.get('gitlab_rails', 'pipeline_schedule_worker_cron', default: nil)
     }
   end

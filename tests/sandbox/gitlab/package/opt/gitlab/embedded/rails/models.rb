@@ -133,6 +133,19 @@ class PersonalAccessToken < Record
   end
 end
 
+# A note of an administrator about a user.
+class UserCustomAttribute < Record
+  record 'user_custom_attributes', id: :number, user_id: :number, key: :text, value: :text, created_at: :text
+
+  private
+
+  def validate
+    %i[key value].each { |name| @errors.add("#{name.to_s.capitalize} can't be blank") if public_send(name).blank? }
+    same = self.class.find_by(user_id: user_id, key: key)
+    @errors.add('Key has already been taken') if same && same.id != id
+  end
+end
+
 class User < Record
   record 'users',
          id: :number, username: :text, name: :text, email: :text, password_digest: :text, admin: :flag, state: :text,
@@ -146,6 +159,10 @@ class User < Record
 
   def personal_access_tokens
     Relation.new(PersonalAccessToken, { user_id: id })
+  end
+
+  def custom_attributes
+    Relation.new(UserCustomAttribute, { user_id: id })
   end
 
   def password=(value)

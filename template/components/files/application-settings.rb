@@ -1,0 +1,1 @@
+../../../components/files/application-settings.rb
