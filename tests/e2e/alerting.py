@@ -29,6 +29,7 @@ ALERTS: Final[dict[str, Any]] = {
     "email": ["sandbox@example.com"],
     "slack": {"channel": "#ops"},
     "diskPercent": 97,
+    "pipelines": {"email": ["team@failed.test"], "slack": {"channel": "#team"}},
 }
 WEBHOOK: Final = "https://hooks.slack.com/services/T1/B1/x1"
 #: What is left of a full data volume, so that GitLab continues to work.

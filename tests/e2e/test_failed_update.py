@@ -14,20 +14,23 @@ from tests.e2e.stack import SANDBOX, Stack
 from tests.sandbox.cloud import mail
 from tools import verify
 from tools.clients import try_run
+from tools.pipelines import until
 
 #: The subjects of alerts, without the name of the stack.
 DOWN = ("GitLab does not answer", "the registry does not answer")
 UNHEALTHY = "the server has a problem: sudo slipway-health on it says which"
 DISK = "disk of server"
+NOTES = {"path": "notes", "sample": False, "pipeline": False, "runners": []}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without projects, with mail and alerts; destroyed at the end."""
+    """A stack with mail, alerts and a project without jobs; destroyed at the end."""
     made = Stack.create("failed", tmp_path_factory.mktemp("stack"), SANDBOX, domain="failed.test")
-    made.set(projects=None, runners=None, smtp=SMTP, alerts=ALERTS)
+    made.set(projects=[NOTES], runners=None, smtp=SMTP, alerts=ALERTS)
     made.set_secret("smtp.password", mail.PASSWORD)
     made.set_secret("alerts.slack.url", WEBHOOK)
+    made.set_secret("alerts.pipelines.slack.url", WEBHOOK)
     made.up()
     yield made
     made.remove()
@@ -48,6 +51,28 @@ def test_gitlab_signs_in_to_the_mail_server_and_sends_the_test_mail_of_verify(st
     sender = (taken["X-MailFrom"], taken["X-RcptTo"], taken["X-Authenticated"])
     assert sender == ("gitlab@failed.test", "ops@failed.test", mail.USER)
     assert (taken["From"], taken["To"]) == ("GitLab <gitlab@failed.test>", "ops@failed.test")
+
+
+def test_gitlab_mails_a_failed_pipeline_and_writes_to_slack_once(stack: Stack, control: Control) -> None:
+    project = stack.outputs().gitlab().projects.get("root/notes")
+
+    def told() -> list[str]:
+        mails = [f"{one['X-RcptTo']}: {one['Subject']}" for one in control.mail() if "X-GitLab-Pipeline-Id" in one]
+        messages = [f"{one['channel']}: {one['text']}" for one in control.notifications()["slack"]]
+        return [*mails, *[one for one in messages if "|notes>: Pipeline <" in one]]
+
+    commits = []
+    for number in range(2):
+        content = f"job: {{stage: nowhere, script: [echo {number}]}}"
+        change = {"action": "update" if number else "create", "file_path": ".gitlab-ci.yml", "content": content}
+        made = project.commits.create({"branch": "main", "commit_message": "Break it", "actions": [change]})
+        commits.append(made.id[:8])
+        until(lambda: len(told()) >= 2 * len(commits), "a mail and a message", 60)
+    mails, messages = told()[:2], told()[2:]
+    # The second pipeline comes after all that there was to say of the first.
+    assert mails == [f"team@failed.test: notes | Failed pipeline for main | {commit}" for commit in commits]
+    assert [one.split(": ")[0] for one in messages] == ["#team", "#team"]
+    assert all(one.endswith("has failed") for one in messages)
 
 
 def test_nobody_can_read_the_password_of_the_mail_server_and_the_webhook(stack: Stack) -> None:
