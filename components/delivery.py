@@ -49,8 +49,10 @@ class DeliveryArgs:
 def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
     """Return the builder and the mirror of Docker Hub of a project's pipeline, which all its runners have in common."""
     used = [runner for runner in runners if runner.name in project.runners]
-    # One pipeline for all its runners: it uses the first mirror in the order of the stack file.
+    # One pipeline for all its runners: it uses the first mirror in the order of the stack file, and the cache of each
+    # machine only if there is none. Builders go to Docker Hub where a name is unknown.
     mirrors = [runner.registry_mirror for runner in used if runner.registry_mirror]
+    mirrors += [runner.mirror_in_jobs for runner in used if runner.mirror_in_jobs]
     # The settings refuse runners with different builders.
     return used[0].builder if used else Builder.DOCKER, mirrors[0] if mirrors else None
 

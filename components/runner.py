@@ -20,7 +20,7 @@ from components.hardening import LIBRARIES, hardening
 from components.keys import HostKeys
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
-from components.settings import RunnerSettings
+from components.settings import DOCKER_HUB_CACHE, DOCKER_HUB_CACHE_HOST, RunnerSettings
 from components.site import Site
 
 
@@ -135,18 +135,22 @@ class Runner(Component):
             f"{number}-preparation",
             machine=machine,
             file="prepare-runner.sh",
-            libraries=[*LIBRARIES, "packages.sh", "disk-space.sh", "docker.sh"],
+            libraries=[*LIBRARIES, "packages.sh", "disk-space.sh", "docker-hub-cache.sh", "docker.sh"],
             values={
                 **hardening(machine.user, args.site.login_keys, public_ports=()),
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),
                 "BUILDER": args.settings.builder,
+                "CACHE_CONFIG": script("runner/docker-hub-cache.yml"),
+                "CACHE_PROGRAM": script("runner/docker-hub-cache.sh"),
+                "CACHE_SERVICE": render("docker-hub-cache.service.j2", image=versions.REGISTRY_IMAGE),
+                "CACHE_URL": DOCKER_HUB_CACHE if args.settings.has_cache else "",
                 "HOSTNAME": name,
                 "JOB_FIREWALL": script("runner/job-firewall.sh"),
                 "JOB_FIREWALL_SERVICE": script("runner/job-firewall.service"),
                 "PRUNE": script("runner/prune.sh"),
                 "PRUNE_SERVICE": script("runner/prune.service"),
                 "PRUNE_TIMER": script("runner/prune.timer"),
-                "REGISTRIES_CONF": render("registries.conf.j2", registry_mirror=args.settings.registry_mirror),
+                "REGISTRIES_CONF": render("registries.conf.j2", registry_mirror=args.settings.mirror_in_jobs),
                 "REGISTRY_MIRROR": args.settings.registry_mirror or "",
                 "RUNNER_PACKAGES_URL": args.settings.packages_url,
                 "RUNNER_KEY_URL": args.settings.key_url,
@@ -166,6 +170,7 @@ class Runner(Component):
                 name=f"{settings.name}-{number}",
                 concurrency=settings.concurrency,
                 keep_layers=settings.keep_layers,
+                cache_host=DOCKER_HUB_CACHE_HOST if settings.has_cache else "",
                 builder=settings.builder,
                 is_shared=bool(args.further_project_ids),
                 docker_version=versions.DOCKER,

@@ -40,6 +40,11 @@ DOCKER: Final = "29.8.1"
 # renovate: datasource=docker depName=quay.io/buildah/stable
 BUILDAH_IMAGE: Final = "quay.io/buildah/stable:v1.43.1"
 
+#: The registry that caches Docker Hub on machines of runners. The official image, and not a distribution's package:
+#: Docker is there anyway, every machine has the same version, and nothing has to be held back from upgrades.
+# renovate: datasource=docker depName=registry
+REGISTRY_IMAGE: Final = "registry:3.1.2"
+
 #: Trivy in jobs that scan, from Docker Hub, which the runners' mirror has. Flags are those of this release.
 # renovate: datasource=docker depName=aquasec/trivy
 TRIVY_IMAGE: Final = "aquasec/trivy:0.74.0"

@@ -11,17 +11,17 @@ gitlab_logs() {
     sort --numeric-sort | cut --delimiter=' ' --fields=2-
 }
 
-follow=()
+follow=() units=()
 case $part in
   gitlab) mapfile -t files < <(gitlab_logs) ;;
   registry) files=(/var/log/gitlab/nginx/gitlab_registry_*.log /var/log/gitlab/registry/current) ;;
-  runner) unit=gitlab-runner ;;
-  backup) unit=slipway-backup ;;
+  runner) units=(--unit gitlab-runner --unit slipway-docker-hub-cache) ;;
+  backup) units=(--unit slipway-backup) ;;
   *) echo "show-logs.sh: $part is not known" >&2; exit 2 ;;
 esac
-if [ -n "${unit:-}" ]; then
+if [ "${#units[@]}" != 0 ]; then
   [ -z "$mode" ] || follow=(--follow)
-  show=(journalctl --no-pager --output=short-iso --unit "$unit" --lines "$lines" "${follow[@]}")
+  show=(journalctl --no-pager --output=short-iso "${units[@]}" --lines "$lines" "${follow[@]}")
 else
   [ ${#files[@]} != 0 ] || { echo "no log of $part has been written within a day" >&2; exit 1; }
   [ -z "$mode" ] || follow=(--follow=name --retry)

@@ -20,6 +20,7 @@ from rich.text import Text
 from tools import status_parts as parts
 from tools.answers import Answer, Health, Question, side_by_side, worst
 from tools.clients import FAILURES, Outputs
+from tools.hub_cache import caches_serve
 from tools.progress import ToolError, running_for
 from tools.state import StackState
 from tools.status_drift import drift_is_known
@@ -39,6 +40,7 @@ PARTS: Final[Mapping[str, Callable[[Question], Answer]]] = {
     "Tokens": tokens_last,
     "Disks": parts.disks_have_space,
     "Runners": parts.runners_are_online,
+    "Cache": caches_serve,
     "Pipelines": parts.pipelines_ended,
     "Backup": parts.backup_is_young,
     "Versions": parts.versions_are_newest,

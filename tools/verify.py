@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -27,6 +28,7 @@ from rich.table import Table
 from tools import ports
 from tools.answers import reason_of
 from tools.backup import list_backups
+from tools.ci_runner import of_own_runner
 from tools.clients import (
     FAILURES,
     CheckError,
@@ -38,8 +40,10 @@ from tools.clients import (
     temporary_project,
     try_run,
 )
+from tools.hub_cache import cached_machines, require_caches
 from tools.mail import mail_is_sent
 from tools.pipelines import has_no_code, last_pipeline, project_of, times_of
+from tools.state import StackState
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "Images": ("docker", "ssh"),
     "Released": ("docker", "curl"),
     "Backup": ("ssh",),
+    "Cache": ("ssh",),
     "Mail": ("ssh",),
 }
 
@@ -243,6 +248,14 @@ def checks_of(outputs: Outputs, *, all_ports: bool = False) -> dict[str, Check]:
     further = [(has_pipeline, PROJECT_CHECKS), (makes_backups, BACKUP_CHECKS), (bool(outputs.mail), MAIL_CHECKS)]
     further.append((all_ports, {"Ports": all_ports_are_closed}))
     return CHECKS | {name: check for applies, checks in further if applies for name, check in checks.items()}
+
+
+def cache_checks(stack: str | None, outputs: Outputs) -> dict[str, Check]:
+    """The check of the caches of Docker Hub, if machines of the stack have any. A job cannot reach its own machine."""
+    state = StackState.of_stack(stack)
+    if not cached_machines(state, outputs) or any(of_own_runner(state)):
+        return {}
+    return {"Cache": partial(require_caches, state)}
 
 
 def missing_programs(check: str) -> list[str]:
@@ -308,7 +321,7 @@ def verify(stack: str | None, *, available: bool = False, all_ports: bool = Fals
     console = Console(width=None if sys.stdout.isatty() else 150)
     outputs = outputs_of(stack)
     table = Table("", "Check", "Measured", "s", title=f"{outputs.url} and its registry {outputs.registry}")
-    checks = checks_of(outputs, all_ports=all_ports)
+    checks = checks_of(outputs, all_ports=all_ports) | cache_checks(stack, outputs)
     left_out = {name: missing for name in checks if available and (missing := missing_programs(name))}
     checks = {name: check for name, check in checks.items() if name not in left_out}
     failed = 0

@@ -1,4 +1,5 @@
-# Functions that install Docker and tell it about a mirror of Docker Hub. Input: REGISTRY_MIRROR.
+# Functions that install Docker and tell it about a mirror of Docker Hub, or about the cache of its own machine
+# (docker-hub-cache.sh). Input: CACHE_URL, REGISTRY_MIRROR.
 
 install_docker() {
   local missing=() command package
@@ -26,24 +27,27 @@ install_docker() {
 # configure_mirror: other settings of Docker on this machine are kept. A running engine ignores a mirror that it rejects,
 # and does not start again with it: the mirror is checked before the engine's settings are changed.
 configure_mirror() {
-  local settings=/etc/docker/daemon.json wanted='{}' new before
+  local settings=/etc/docker/daemon.json mirror=$REGISTRY_MIRROR new before
+  [ -z "$CACHE_URL" ] || mirror=https://$(cache_address)
   install -d -m 755 /etc/docker
   [ -s "$settings" ] || write_file "$settings" 644 <<<'{}'
   jq --exit-status 'type == "object"' "$settings" >/dev/null 2>&1 ||
     die "$settings is not a JSON object, so Docker would not start again; correct it on the machine"
-  [ -z "$REGISTRY_MIRROR" ] || wanted=$(jq -n --arg mirror "$REGISTRY_MIRROR" '{"registry-mirrors": [$mirror]}')
   new=$(mktemp) before=$(mktemp)
-  jq --sort-keys --argjson wanted "$wanted" 'del(."registry-mirrors") + $wanted' "$settings" >"$new"
+  # A running engine keeps its mirrors if its settings no longer name any: it takes an empty list to lose them.
+  jq --sort-keys --arg mirror "$mirror" '
+    if $mirror != "" then ."registry-mirrors" = [$mirror] elif has("registry-mirrors") then ."registry-mirrors" = [] else . end
+  ' "$settings" >"$new"
   if ! cmp --silent "$new" "$settings"; then
     require_valid_settings "$new"
     [ -z "$REGISTRY_MIRROR" ] || require_mirror
     cp "$settings" "$before"
     write_file "$settings" 644 <"$new"
     # A running engine reloads its mirrors; a restart would stop the containers of jobs.
-    if ! { systemctl reload-or-restart docker && await_mirror; }; then
+    if ! { systemctl reload-or-restart docker && await_mirror "$mirror"; }; then
       write_file "$settings" 644 <"$before"
       systemctl reload-or-restart docker || true
-      die "Docker did not accept the mirror $REGISTRY_MIRROR; its former settings were restored. On the machine, run: sudo journalctl -u docker"
+      die "Docker did not accept the mirror ${mirror:-(none any more)}; its former settings were restored. On the machine, run: sudo journalctl -u docker"
     fi
   fi
   rm -f "$new" "$before"
@@ -68,10 +72,10 @@ require_mirror() {
 }
 
 await_mirror() {
-  local deadline=$((SECONDS + 15))
-  [ -n "$REGISTRY_MIRROR" ] || return 0
-  # Docker writes addresses of mirrors with a slash at the end.
-  until docker info --format '{{json .RegistryConfig.Mirrors}}' 2>/dev/null | jq --exit-status --arg mirror "$REGISTRY_MIRROR/" 'index($mirror) != null' >/dev/null; do
+  local deadline=$((SECONDS + 15)) wanted='[]'
+  # Docker writes addresses of mirrors with a slash at the end, and none as null.
+  [ -z "$1" ] || wanted=$(jq -n --arg mirror "$1/" '[$mirror]')
+  until docker info --format '{{json .RegistryConfig.Mirrors}}' 2>/dev/null | jq --exit-status --argjson wanted "$wanted" '(. // []) == $wanted' >/dev/null; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.5
   done

@@ -32,7 +32,14 @@ from components.settings.notifications import Notifications
 from components.settings.projects import ExtraStage, ProjectSettings
 from components.settings.recover import NEW, Recover
 from components.settings.registry import S3, Storage
-from components.settings.runners import AccessLevel, Builder, RunnerSettings, tag_of_protected_jobs
+from components.settings.runners import (
+    DOCKER_HUB_CACHE,
+    DOCKER_HUB_CACHE_HOST,
+    AccessLevel,
+    Builder,
+    RunnerSettings,
+    tag_of_protected_jobs,
+)
 from components.settings.secrets import encrypted_config, hidden_lines, plain_secrets, without_secrets
 from components.settings.shown import shown
 from components.settings.stack_file import DnsZone, Removal, Settings
@@ -47,6 +54,8 @@ _LONGEST_HOST_NAME: Final = 64
 _DEEPEST: Final = 20
 
 __all__ = [
+    "DOCKER_HUB_CACHE",
+    "DOCKER_HUB_CACHE_HOST",
     "NEW",
     "S3",
     "AccessLevel",

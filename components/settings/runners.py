@@ -23,6 +23,9 @@ from components.settings.strings import (
     Tag,
 )
 
+#: The cache of Docker Hub as jobs know it: a name of their machine, which the runner gives to each of their containers.
+DOCKER_HUB_CACHE_HOST: Final = "docker-hub-cache.internal"
+DOCKER_HUB_CACHE: Final = f"https://{DOCKER_HUB_CACHE_HOST}:5000"
 #: GitLab, Ci::Runner.
 _MOST_TAGS: Final = 50
 
@@ -101,6 +104,21 @@ class RunnerSettings(Section):
         examples=["https://mirror.gcr.io"],
         json_schema_extra={**ENVIRONMENT},
     )
+    docker_hub_cache: bool = Field(
+        default=True,
+        description="Whether each machine keeps what it and its jobs pull from Docker Hub for a week, and serves it to "
+        "them alone. A runner with a `registryMirror` has no such cache.",
+    )
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether its machines have a cache of Docker Hub."""
+        return self.docker_hub_cache and not self.registry_mirror
+
+    @property
+    def mirror_in_jobs(self) -> str | None:
+        """The URL of what jobs pull the images of Docker Hub from, unless it is Docker Hub itself."""
+        return DOCKER_HUB_CACHE if self.has_cache else self.registry_mirror
 
     @field_validator("tags")
     @classmethod

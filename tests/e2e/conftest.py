@@ -34,3 +34,9 @@ def no_gaps(control: Control) -> Iterator[None]:
     before = control.gaps()
     yield
     assert control.gaps() == before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pulls(control: Control) -> None:
+    """Docker Hub has forgotten what earlier stacks pulled from the addresses that the next one gets."""
+    control.limit_pulls()

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from tests.sandbox.hub.pulls import ANONYMOUS_PULLS
 from tests.sandbox.layout import current
 
 _READS = {"GET", "HEAD", "OPTIONS"}
@@ -41,6 +42,22 @@ class Control:
     def notifications(self) -> dict[str, list[dict[str, Any]]]:
         """What alerts have sent so far, oldest first: `mail`, and messages in `slack`."""
         return dict(self._client.get("/notifications").raise_for_status().json())
+
+    def hub_requests(self) -> list[dict[str, Any]]:
+        """Requests for manifests and blobs that Docker Hub, its mirror and Quay received, oldest first."""
+        return list(self._client.get("/hub").raise_for_status().json()["requests"])
+
+    def taken_from_hub(self, count: int = 0) -> list[dict[str, Any]]:
+        """The manifests and blobs that machines took from Docker Hub itself after the first `count` requests."""
+        return [
+            one
+            for one in self.hub_requests()[count:]
+            if (one["host"], one["method"]) == ("registry-1.docker.io", "GET") and one["status"] != 401
+        ]
+
+    def limit_pulls(self, limit: int = ANONYMOUS_PULLS) -> None:
+        """Change how many pulls Docker Hub grants an address, and forget what was requested before."""
+        self._client.put("/hub", json={"limit": limit}).raise_for_status()
 
     def change_account(self, **account: Any) -> None:
         """Replace what the account is like: its limit, its standing, the scopes of its token."""

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from gitlab.v4.objects import Project, ProjectJob, ProjectPipeline
 
+from tests.e2e.control import Control
 from tests.e2e.hosts import Host
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tests.e2e.target import Target, target
@@ -138,6 +139,16 @@ def played(project: Project, pipeline: ProjectPipeline) -> ProjectJob:
         number = job.retry()["id"]
     until(lambda: project.jobs.get(number).status in ENDED, f"the end of {JOB}")
     return project.jobs.get(number)
+
+
+def test_buildah_takes_base_images_from_the_cache_of_its_machine(builders: Stack, control: Control) -> None:
+    addresses = {machine.address for machine in machines_of(builders)}
+    taken = [one for one in control.taken_from_hub() if one["source"] in addresses]
+    assert "library/node" in {one["repository"] for one in taken}
+    # Docker has fetched the cache itself; everything else was fetched by it, and once for each machine.
+    cached = [one for one in taken if one["repository"] != "library/registry"]
+    assert {one["agent"].partition("/")[0] for one in cached} == {"Go-http-client"}
+    assert max(Counter((one["source"], one["repository"], one["reference"]) for one in cached).values()) == 1
 
 
 def test_no_machine_has_a_privileged_runner_configuration(builders: Stack) -> None:

@@ -125,8 +125,13 @@ def test_a_second_up_and_a_refresh_of_project_and_runner_change_nothing(delivery
     assert control.writes_since(before) == []
 
 
-def test_a_failing_test_blocks_the_release_and_a_fix_is_released(delivery: Stack) -> None:
+def test_a_failing_test_blocks_the_release_and_a_fix_is_released_without_docker_hub(
+    delivery: Stack, control: Control
+) -> None:
     outputs = delivery.outputs()
+    machine = Host.of(delivery, "delivery-docker-builder-1")
+    # From here on, Docker Hub refuses every pull.
+    control.limit_pulls(0)
     project, released = project_of(outputs), latest(outputs)
     source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
 
@@ -138,6 +143,12 @@ def test_a_failing_test_blocks_the_release_and_a_fix_is_released(delivery: Stack
     fixed = pipeline_of(project, commit(project, "main", "greeting.js", f"// Greets.\n{source}"))
     assert jobs_of(fixed) == {"build": "success", "test": "success", "release": "success"}
     assert f"{outputs.projects[0]['image']}@{latest(outputs)}" == image_tested(project, fixed)
+
+    # The machine asks Docker Hub whether tags have moved, and takes everything from its own cache.
+    questions = [one for one in control.hub_requests() if one["source"] == machine.address]
+    assert {one["repository"] for one in questions} == {"library/docker", "library/node"}
+    assert [one for one in control.taken_from_hub() if one["source"] == machine.address] == []
+    control.limit_pulls()
     assert latest(outputs) != released
 
 

@@ -5,28 +5,26 @@ The tests run in order and build on each other: each leaves the stack in the sta
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import secrets
 import subprocess
-import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
-from typing import Any
 
 import gitlab
 import pytest
-import yaml
-from gitlab.v4.objects import Project, ProjectJob, Runner
+from gitlab.v4.objects import Runner
 
+from components.settings import DOCKER_HUB_CACHE
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
+from tests.e2e.jobs import container_of, load_old_image, log_of, start_job, wait_for_job
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
+from tools.answers import Health, Question
 from tools.clients import CheckError, Outputs, run
-from tools.pipelines import ENDED, project_of, started, until
+from tools.hub_cache import caches_serve
+from tools.pipelines import project_of, until
+from tools.state import StackState
 
 OLD, NEW = "19.2.1-1", "19.3.0-1"
 MACHINE = "delivery-docker-builder-1"
@@ -35,6 +33,10 @@ REGISTRATION, ONLINE = f"{MACHINE}-registration", "delivery-docker-builder-onlin
 REMEMBERED = {"/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"}
 #: Runs until `/go` exists in its container.
 WAITING = {"script": ["until [ -e /go ]; do sleep 0.2; done", "echo done"]}
+#: Words of `docker ps`.
+OF_JOBS = "--filter label=com.gitlab.gitlab-runner.managed=true"
+#: Does nothing, in an image of Docker Hub that no other job of these tests uses.
+IN_DEBIAN = {"image": "debian:13-slim", "script": ["true"]}
 
 
 @pytest.fixture(scope="module")
@@ -66,38 +68,6 @@ def runner_of(outputs: Outputs) -> Runner:
     """The only runner of the project, with all its attributes."""
     [listed] = project_of(outputs).runners.list(type="project_type", get_all=True)
     return outputs.gitlab().runners.get(listed.id)
-
-
-def start_job(project: Project, job: dict[str, Any]) -> ProjectJob:
-    """Start a job on a branch of its own."""
-    content = yaml.safe_dump({"job": job})
-    action = {"action": "update", "file_path": ".gitlab-ci.yml", "content": content}
-    branch = f"try-{secrets.token_hex(4)}"
-    about = {"branch": branch, "start_branch": "main", "commit_message": "Try something", "actions": [action]}
-    sha = project.commits.create(about).id
-    [one] = started(project, sha).jobs.list(get_all=True)
-    return project.jobs.get(one.id)
-
-
-def wait_for_job(project: Project, job: ProjectJob) -> ProjectJob:
-    """Wait for a job to end, and return it."""
-
-    def look() -> ProjectJob | None:
-        seen = project.jobs.get(job.id)
-        return seen if seen.status in ENDED else None
-
-    return until(look, f"job {job.id} has ended")
-
-
-def log_of(job: ProjectJob) -> str:
-    """The log of a job."""
-    return bytes(job.trace()).decode()
-
-
-def container_of(host: Host, job: ProjectJob) -> str:
-    """ID of the build container of a running job."""
-    query = f"docker ps -q --filter label=com.gitlab.gitlab-runner.job.id={job.id} --filter name=-build"
-    return str(until(lambda: host.sudo(query).strip(), f"job {job.id} has a container"))
 
 
 @contextmanager
@@ -177,30 +147,14 @@ def images_after_housekeeping(host: Host, used: int) -> set[str]:
     return set(host.sudo("docker images --format '{{.Repository}}'").split())
 
 
-def load_old_image(name: str) -> str:
-    """Shell commands that load an image created years ago."""
-    layer, archive = io.BytesIO(), io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.addfile(tarfile.TarInfo(name))
-    configuration = {
-        "created": "2020-01-01T00:00:00Z",
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Cmd": ["true"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer.getvalue()).hexdigest()}"]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [f"{name}:latest"], "Layers": ["layer.tar"]}]
-    files = {
-        "layer.tar": layer.getvalue(),
-        "config.json": json.dumps(configuration).encode(),
-        "manifest.json": json.dumps(manifest).encode(),
-    }
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for path, content in files.items():
-            entry = tarfile.TarInfo(path)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return f"base64 --decode <<< {base64.b64encode(archive.getvalue()).decode()} | docker load\n"
+def assert_serving(host: Host) -> None:
+    """The cache of Docker Hub answers, and refuses whatever would change what it has."""
+    trust = "--cacert /etc/slipway/docker-hub-cache/certificate.pem"
+    ask = f"curl --silent --output /dev/null --write-out '%{{http_code}}' {trust}"
+    address = "https://172.17.0.1:5000/v2"
+    until(lambda: host.sudo(f"{ask} {address}/ || true") == "200", "the cache answers")
+    for attempt in ("-X POST {}/library/node/blobs/uploads/", "-X DELETE {}/library/docker/manifests/29-cli"):
+        assert host.sudo(f"{ask} {attempt.format(address)}") == "405"
 
 
 def test_the_requested_version_is_installed_and_held(life: Stack, host: Host) -> None:
@@ -248,12 +202,13 @@ def test_a_job_reaches_neither_the_metadata_service_nor_its_own_machine(life: St
     own = host.sudo("ip -4 -o address | awk '$2 != \"lo\" { print $4 }' | cut -d/ -f1").split()
     assert len(own) == 4, own
     assert host.sudo("curl -sS --max-time 10 http://169.254.169.254/metadata/v1/id").strip() == str(host.droplet)
+    cache = "172.17.0.1/5000"
     closed = [f"{address}/22" for address in own] + ["169.254.169.254/80"]
     host.sudo("\n".join(f"timeout 5 bash -c '</dev/tcp/{endpoint}'" for endpoint in closed))
     # The server's open port shows that the probe detects open ports.
     attempts = "; ".join(
         f"timeout 5 bash -c '</dev/tcp/{endpoint}' && echo open {endpoint} || echo closed {endpoint}"
-        for endpoint in [*closed, f"{life.outputs().host}/443"]
+        for endpoint in [*closed, cache, f"{life.outputs().host}/443"]
     )
     job = start_job(
         project_of(life.outputs()),
@@ -269,6 +224,7 @@ def test_a_job_reaches_neither_the_metadata_service_nor_its_own_machine(life: St
     for endpoint in closed:
         assert output.splitlines().count(f"closed {endpoint}") == 2, output
     assert output.splitlines().count(f"open {life.outputs().host}/443") == 2, output
+    assert output.splitlines().count(f"open {cache}") == 2, output
 
 
 def test_what_stays_of_a_protected_job_on_the_machine_is_what_the_documentation_says(life: Stack, host: Host) -> None:
@@ -291,7 +247,7 @@ def test_what_stays_of_a_protected_job_on_the_machine_is_what_the_documentation_
             one.delete()
     log = log_of(done)
     assert (done.status, "[MASKED]" in log, secret in log) == ("success", True, False), log.replace(secret, "")
-    until(lambda: not host.sudo("docker ps --all --quiet"), "the containers of the job are removed")
+    until(lambda: not host.sudo(f"docker ps --all --quiet {OF_JOBS}"), "the containers of the job are removed")
     # The shell's own `printf` has no command line of its own.
     search = "grep --recursive --files-with-matches --fixed-strings --no-messages --file=<(printf %s"
     found = host.sudo(f"{search} {secret}) / --exclude-dir={{proc,sys}} || true", timeout=300)
@@ -311,6 +267,8 @@ def test_housekeeping_removes_old_unused_images_and_leaves_a_running_job_alone(l
     assert {"old-used", "new-unused", "docker"} <= with_room
     assert "new-unused" not in nearly_full
     assert {"old-used", "docker"} <= nearly_full
+    assert "registry" in with_room & nearly_full
+    assert_serving(host)
     assert set(volume).isdisjoint(host.sudo("docker volume ls -q").split())
     assert wait_for_job(project, job).status == "success"
     host.sudo("docker rm user; docker rmi --force old-used")
@@ -354,7 +312,52 @@ def test_a_mirror_that_is_no_registry_is_refused_before_the_engine_hears_of_it(l
     output = failed_up(life)
     assert "error: https://auth.docker.io/v2/ does not answer like a registry (status 404)" in output
     assert host.sudo(look) == before
-    assert RUNNER["registryMirror"] in before
+    assert "https://172.17.0.1:5000" in before
+
+
+def test_jobs_and_their_engines_pull_from_docker_hub_while_the_cache_is_down(
+    life: Stack, host: Host, control: Control
+) -> None:
+    project, unit = project_of(life.outputs()), "slipway-docker-hub-cache.service"
+    question = Question(StackState.of_stack(life.name), life.outputs(), 20)
+    assert caches_serve(question).health is Health.HEALTHY
+    host.sudo(f"systemctl stop {unit}; docker rmi --force debian:13-slim")
+    asked, down = len(control.hub_requests()), caches_serve(question)
+    assert down.health is Health.NOTICE
+    assert f"slipway-{life.name}-docker-builder-1: does not serve (curl: (7)" in down.text
+    engine = {"name": "docker:29-dind", "command": [f"--registry-mirror={DOCKER_HUB_CACHE}"]}
+    pulling = {
+        "image": "docker:29-cli",
+        "services": [engine],
+        "variables": {"DOCKER_TLS_CERTDIR": "/certs"},
+        "script": ["docker pull debian:13-slim"],
+    }
+    jobs = [wait_for_job(project, start_job(project, job)) for job in (IN_DEBIAN, pulling)]
+    host.sudo(f"systemctl start {unit}")
+    assert [job.status for job in jobs] == ["success", "success"], log_of(jobs[-1])
+    taken = [one for one in control.taken_from_hub(asked) if one["source"] == host.address]
+    agents = {one["agent"] for one in taken if (one["repository"], one["kind"]) == ("library/debian", "manifests")}
+    # The machine's own engine, and the one of the job.
+    assert len(agents) == 2, agents
+    assert_serving(host)
+
+
+def test_without_a_cache_nothing_of_it_is_left_and_each_pull_is_one_from_docker_hub(
+    life: Stack, host: Host, control: Control
+) -> None:
+    life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 4, "dockerHubCache": False}])
+    # The update prepares the machine before it fails.
+    with cut_off(host, life.outputs().address):
+        failed_up(life)
+    left = "find /etc/slipway /etc/docker /etc/systemd /usr/local/sbin /var/cache/slipway -name '*hub*'"
+    assert host.sudo(f"{left}; docker ps --all --quiet --filter name=hub-cache") == ""
+    assert "5000" not in host.sudo("iptables -S INPUT; docker info --format '{{.RegistryConfig.Mirrors}}'")
+    project, asked = project_of(life.outputs()), len(control.hub_requests())
+    for _ in range(2):
+        host.sudo("docker rmi --force debian:13-slim")
+        assert wait_for_job(project, start_job(project, IN_DEBIAN)).status == "success"
+    taken = [one for one in control.taken_from_hub(asked) if one["source"] == host.address]
+    assert [(one["repository"], one["kind"]) for one in taken].count(("library/debian", "manifests")) == 2
 
 
 def test_both_the_runner_log_and_up_report_that_gitlab_is_unreachable(life: Stack, host: Host) -> None:

@@ -42,6 +42,8 @@ MOBY = "2.0.0-beta.24"
 BUILDX = "0.37.0"
 # renovate: datasource=go depName=github.com/containers/buildah
 BUILDAH = "1.43.1"
+# renovate: datasource=go depName=github.com/distribution/distribution/v3
+DISTRIBUTION = "3.1.2"
 
 #: Tags of the sandbox's Docker Hub and Quay: only names of what is in the images. A tag that nothing here can be made
 #: for, such as one of an older release, is unknown.
@@ -49,3 +51,4 @@ DOCKER_TAGS = ("29", "29.8", "29.8.1")
 NODE_TAGS = ("24", "24.19", "24.19.0", "lts")
 DEBIAN_TAGS = ("13", "13-slim", "trixie", "trixie-slim", "stable", "stable-slim", "latest")
 BUILDAH_TAGS = ("v1.43.1",)
+REGISTRY_TAGS = ("3", "3.1", "3.1.2", "latest")

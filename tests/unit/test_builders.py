@@ -155,7 +155,7 @@ def test_buildah_reads_passwords_from_standard_input(unprivileged: RecordingEngi
 
 @pytest.mark.parametrize("mirror", [None, "https://mirror.example.test"])
 def test_buildah_resolves_short_names_on_docker_hub_and_uses_its_mirror(mirror: str | None) -> None:
-    engine = delivered(runner={"builder": "buildah", "registryMirror": mirror})
+    engine = delivered(runner={"builder": "buildah", "registryMirror": mirror, "dockerHubCache": False})
     script = engine.script("delivery-docker-builder-1-preparation")
     found = tomllib.loads(script.split("REGISTRIES_CONF='", 1)[1].split("'\nREGISTRY_MIRROR", 1)[0])
     assert found["unqualified-search-registries"] == ["docker.io"]

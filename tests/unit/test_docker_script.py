@@ -22,10 +22,14 @@ WORLD = """
 """
 
 
-def run(folder: Path, body: str, world: str = "", mirror: str = MIRROR) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, body: str, world: str = "", mirror: str = MIRROR, cache: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run `body` on a machine whose settings of Docker are in `folder`."""
-    libraries = "\n".join(script(name) for name in ("prelude.sh", "apt.sh", "packages.sh", "docker.sh"))
-    values = f"LIMIT_SECONDS=7 REGISTRY_MIRROR={shlex.quote(mirror)} SETTINGS={folder}/daemon.json"
+    libraries = "\n".join(
+        script(name) for name in ("prelude.sh", "apt.sh", "packages.sh", "docker-hub-cache.sh", "docker.sh")
+    )
+    values = f"LIMIT_SECONDS=7 CACHE_URL={cache} REGISTRY_MIRROR={shlex.quote(mirror)} SETTINGS={folder}/daemon.json"
     text = f"{libraries.replace('/etc/docker', str(folder))}\n{values}\n{WORLD}\n{world}\n{body}\n"
     return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
@@ -41,7 +45,7 @@ def test_a_mirror_is_added_beside_other_settings_and_the_engine_reloads_once(tmp
     assert settings(tmp_path) == {"log-driver": "local", "registry-mirrors": [MIRROR]}
     assert done.stderr.count("systemctl reload-or-restart docker") == 1
     assert run(tmp_path, "configure_mirror", mirror="").returncode == 0
-    assert settings(tmp_path) == {"log-driver": "local"}
+    assert settings(tmp_path) == {"log-driver": "local", "registry-mirrors": []}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["daemon.json"]
 
 
@@ -73,6 +77,16 @@ def test_the_former_settings_are_restored_if_the_engine_does_not_take_the_mirror
     assert "did not accept the mirror" in done.stderr
     assert (tmp_path / "daemon.json").read_text() == '{"log-driver": "local"}\n'
     assert done.stderr.splitlines()[:-1].count("systemctl reload-or-restart docker") == 2, "once more with the former"
+
+
+def test_the_cache_of_the_machine_is_used_at_its_address_whether_it_answers_or_not(tmp_path: Path) -> None:
+    world = """
+        ip() { echo '4: docker0    inet 172.18.0.1/16 brd 172.18.255.255 scope global docker0'; }
+        curl() { return 7; }
+    """
+    done = run(tmp_path, "configure_mirror", world, mirror="", cache="https://cache.example.internal:5000")
+    assert done.returncode == 0, done.stderr
+    assert settings(tmp_path) == {"registry-mirrors": ["https://172.18.0.1:5000"]}
 
 
 def test_settings_that_are_no_json_are_named_and_left_alone(tmp_path: Path) -> None:

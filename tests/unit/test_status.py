@@ -58,6 +58,7 @@ def test_a_healthy_stack_is_described_in_one_line_for_each_part(
         "Disks": "slipway-test: / 20% of 97.7 KiB, /mnt/gitlab 10% of 50.0 GiB; "
         "slipway-test-delivery-docker-1: / 20% of 97.7 KiB",
         "Runners": "docker online",
+        "Cache": "none: no runner has dockerHubCache without a registryMirror",
         "Pipelines": "root/hello: success 5 h ago",
         "Backup": "none: the stack file has no backup.enabled",
         "Versions": "GitLab 19.3.0-ce.0, GitLab Runner 19.3.0-1: the newest that can follow",

@@ -124,6 +124,7 @@ def test_a_job_leaves_out_and_names_what_it_has_no_programs_for(
 ) -> None:
     outputs = Outputs({**OUTPUTS.values, "gitlab_url": "https://gitlab.example.com"})
     monkeypatch.setattr(Outputs, "of_stack", lambda _: outputs)
+    monkeypatch.setattr(verify, "cache_checks", lambda *_: {})
     monkeypatch.setattr(verify, "CHECKS", {name: lambda _: "holds" for name in ("DNS", "TLS", "Login")})
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "docker" else f"/usr/bin/{name}")
     assert verify.verify(None, available=True) == 0
@@ -141,6 +142,7 @@ def test_a_job_leaves_out_and_names_what_it_has_no_programs_for(
 
 def test_every_check_that_needs_a_program_says_so() -> None:
     known = {**verify.CHECKS, **verify.PROJECT_CHECKS, **verify.BACKUP_CHECKS, **verify.MAIL_CHECKS}
+    known["Cache"] = lambda _: "of machines, which are in the state"
     assert verify.PROGRAMS.keys() <= known.keys()
     # These use Python alone.
     assert known.keys() - verify.PROGRAMS.keys() == {"Ports", "TLS", "GitLab", "Pipeline"}

@@ -15,3 +15,10 @@ for program in iptables ip6tables; do
     ensure_rule "$program" INPUT --in-interface "$bridge" --match conntrack --ctstate NEW --jump REJECT
   done
 done
+# Except to its cache of Docker Hub, if it has one. That rule has to be the first, wherever it was.
+address=$(ip -4 -oneline address show dev docker0 scope global | awk '{ print $4; exit }')
+for bridge in docker0 br-+; do
+  rule=(INPUT --in-interface "$bridge" --destination "${address%/*}" --protocol tcp --dport 5000 --jump ACCEPT)
+  while iptables --wait --delete "${rule[@]}" 2>/dev/null; do :; done
+  [ ! -e /etc/slipway/docker-hub-cache ] || iptables --wait --insert "${rule[@]}"
+done

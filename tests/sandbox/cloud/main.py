@@ -29,6 +29,7 @@ from tests.sandbox.digitalocean.metadata import create_metadata_app
 from tests.sandbox.digitalocean.server import Tls, listen, listen_unix, serving
 from tests.sandbox.digitalocean.state.cloud import Config
 from tests.sandbox.digitalocean.state.store import Store
+from tests.sandbox.hub.pulls import Pulls
 from tests.sandbox.hub.registry import create_hub_app
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines.backend import MachineBackend
@@ -149,7 +150,8 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
     )
     await stack.enter_async_context(mail_server)
 
-    hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate)
+    pulls = Pulls()
+    hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate, pulls, layout.hub_additions)
     hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST)
     await services.public("hub", hub, addresses.HUB_ADDRESS, *hub_hosts)
 
@@ -164,7 +166,7 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
     await services.plain(create_metadata_app(api.state.cloud), addresses.METADATA_ADDRESS, HTTP)
     await services.public("api", api, addresses.API_ADDRESS, addresses.API_HOST, addresses.CONTROL_PANEL_HOST)
     control = create_control_app(api)
-    control.router.routes.append(mail.route(folder_of_mail))
+    control.router.routes += [mail.route(folder_of_mail), *pulls.routes()]
     await services.local(control)
 
 

@@ -67,6 +67,17 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "Volumes": {"/var/lib/containers": {}, "/home/build/.local/share/containers": {}},
         },
     ),
+    # As the official image: its program, settings for those who mount none, and a volume for what it stores.
+    "registry": (
+        ("base", "registry"),
+        {
+            "Env": [_PATH, "OTEL_TRACES_EXPORTER=none"],
+            "Entrypoint": ["/entrypoint.sh"],
+            "Cmd": ["/etc/distribution/config.yml"],
+            "Volumes": {"/var/lib/registry": {}},
+            "ExposedPorts": {"5000/tcp": {}},
+        },
+    ),
     "debian": (("base",), {"Env": [_PATH], "Cmd": ["bash"]}),
 }
 
@@ -110,7 +121,7 @@ def key(programs: Path) -> str:
 def build(cache: Path, programs: Path, progress: Say = say) -> None:
     """Have all layers. Needs root, debootstrap, a package archive and a Python package index; about a minute.
 
-    `programs` holds Docker's and Buildah's, each with a `.recipe` that says how it was made.
+    `programs` holds Docker's, Buildah's and the registry, each with a `.recipe` that says how it was made.
     """
     stamp, wanted = folder(cache) / "images.key", key(programs)
     made = layers(cache)
@@ -121,7 +132,7 @@ def build(cache: Path, programs: Path, progress: Say = say) -> None:
     ):
         progress("docker hub: cached")
         return
-    progress("docker hub: building the images docker, docker:dind, node and buildah")
+    progress("docker hub: building the images docker, docker:dind, node, buildah and registry")
     stamp.unlink(missing_ok=True)
     shutil.rmtree(folder(cache) / "blobs", ignore_errors=True)
     (folder(cache) / "blobs").mkdir(parents=True)

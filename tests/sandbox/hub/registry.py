@@ -1,8 +1,9 @@
 """The registry of Docker Hub (and of Quay, for one image): read-only.
 
 Implements the distribution protocol as far as pulling needs it, with anonymous tokens from a second host name as on
-Docker Hub. Every image gets one more layer here, with the sandbox's authority, so that containers and the engines in
-them trust the sandbox as its machines do.
+Docker Hub, each for the repositories that it was asked for, and with Docker Hub's limit of pulls. Every image gets one
+more layer here, with the sandbox's authority, so that containers and the engines in them trust the sandbox as its
+machines do.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import hashlib
 import io
 import json
 import platform
+import re
 import secrets
 import tarfile
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,9 @@ from starlette.routing import Host, Route, Router
 from starlette.types import ASGIApp
 
 from tests.sandbox import versions
+from tests.sandbox.hub.additions import Additions
 from tests.sandbox.hub.build import BUNDLE, IMAGES, Layer, blob, folder, layers, write_layer
+from tests.sandbox.hub.pulls import Pulls
 from tests.sandbox.layout import HUB_AUTH_HOST, HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -42,7 +48,9 @@ def tags() -> dict[str, dict[str, str]]:
     node = {name: "node" for tag in versions.NODE_TAGS for name in (tag, f"{tag}-slim", f"{tag}-trixie-slim")}
     debian = dict.fromkeys(versions.DEBIAN_TAGS, "debian")
     buildah = dict.fromkeys(versions.BUILDAH_TAGS, "buildah")
-    return {"library/docker": docker, "library/node": node, "library/debian": debian, "buildah/stable": buildah}
+    registry = dict.fromkeys(versions.REGISTRY_TAGS, "registry")
+    official = {"docker": docker, "node": node, "debian": debian, "registry": registry}
+    return {**{f"library/{name}": known for name, known in official.items()}, "buildah/stable": buildah}
 
 
 class Catalogue:
@@ -99,73 +107,123 @@ class Catalogue:
         return _digest(content)
 
 
-def create_hub_app(cache: Path, ca_certificate: Path) -> ASGIApp:
-    """Serve registry and tokens under Docker Hub's names. Without built images every repository is unknown."""
-    catalogue, names = Catalogue(cache, ca_certificate), tags()
+class Tokens:
+    """Anonymous tokens: each is for the repositories that were asked for, for five minutes."""
 
-    async def ping(request: Request) -> Response:
-        return _challenge(request) or JSONResponse({}, headers=_VERSION)
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, frozenset[str]]] = {}
 
-    async def manifest(request: Request) -> Response:
-        repository, reference = request.path_params["name"], request.path_params["reference"]
-        if refusal := _challenge(request, repository, names):
+    async def issue(self, request: Request) -> Response:
+        """A token for any caller: everything here is public. It grants nothing but to pull."""
+        scopes = [part for text in request.query_params.getlist("scope") for part in text.split()]
+        found = [re.fullmatch(r"repository:([^:]+):(\S+)", scope) for scope in scopes]
+        granted = frozenset(one[1] for one in found if one and {"pull", "*"} & set(one[2].split(",")))
+        text, now = secrets.token_urlsafe(32), time.monotonic()
+        self._known = {key: value for key, value in self._known.items() if value[0] > now}
+        self._known[text] = (now + TOKEN_LIFETIME, granted)
+        issued_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return JSONResponse({"token": text, "access_token": text, "expires_in": TOKEN_LIFETIME, "issued_at": issued_at})
+
+    def refuse(self, request: Request, repository: str, *, is_known: bool) -> Response | None:
+        """The refusal for who has no token for a repository; as on Docker Hub, also for one that does not exist."""
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        until, granted = self._known.get(text, (0.0, frozenset[str]()))
+        has_token = scheme.lower() == "bearer" and until > time.monotonic()
+        if has_token and is_known and (not repository or repository in granted):
+            return None
+        scope = f',scope="repository:{repository}:pull"' if repository else ""
+        denied = _error(401, "UNAUTHORIZED", "authentication required", None)
+        denied.headers["WWW-Authenticate"] = REALM + scope + (',error="insufficient_scope"' if has_token else "")
+        return denied
+
+
+class Hub:
+    """Serves the images of a catalogue, and counts who pulls them."""
+
+    def __init__(self, catalogue: Catalogue, pulls: Pulls, additions: Additions) -> None:
+        self._catalogue, self._pulls, self._additions = catalogue, pulls, additions
+        self._names = tags()
+        self.tokens = Tokens()
+
+    async def ping(self, request: Request) -> Response:
+        """Whether the caller has a token."""
+        return self._refuse(request, "") or JSONResponse({}, headers=_VERSION)
+
+    async def manifest(self, request: Request) -> Response:
+        """What an image consists of, by tag or digest."""
+        answer = self._manifest(request, request.path_params["name"], request.path_params["reference"])
+        self._pulls.note(request, "manifests", request.path_params["reference"], answer.status_code)
+        return answer
+
+    def _manifest(self, request: Request, repository: str, reference: str) -> Response:
+        if refusal := self._refuse(request, repository):
             return refusal
-        digest = reference if ":" in reference else catalogue.images.get(names[repository].get(reference, ""), "")
-        content = catalogue.manifests.get(digest)
+        counted = request.url.hostname in HUB_HOSTS
+        if counted and (refusal := self._pulls.refuse(request)):
+            return refusal
+        digest = reference if ":" in reference else self._tags(repository).get(reference, "")
+        content = self._catalogue.manifests.get(digest)
+        if content is None and (added := self._additions.blob(digest)):
+            content = added.read_bytes()
         if content is None:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown", f"unknown tag={reference}")
         headers = {"Docker-Content-Digest": digest, "Content-Type": MANIFEST, "ETag": f'"{digest}"', **_VERSION}
-        return Response(content, headers=headers)
+        return Response(content, headers=headers | (self._pulls.headers(request) if counted else {}))
 
-    async def layer(request: Request) -> Response:
-        if refusal := _challenge(request, request.path_params["name"], names):
+    async def layer(self, request: Request) -> Response:
+        """A layer, or the description of an image."""
+        answer = self._layer(request, request.path_params["digest"])
+        self._pulls.note(request, "blobs", request.path_params["digest"], answer.status_code)
+        return answer
+
+    def _layer(self, request: Request, digest: str) -> Response:
+        if refusal := self._refuse(request, request.path_params["name"]):
             return refusal
-        digest = request.path_params["digest"]
         headers = {"Docker-Content-Digest": digest, **_VERSION}
-        if digest in catalogue.blobs:
-            return Response(catalogue.blobs[digest], media_type="application/octet-stream", headers=headers)
-        if digest in catalogue.files:
-            return FileResponse(catalogue.files[digest], media_type="application/octet-stream", headers=headers)
+        if digest in self._catalogue.blobs:
+            return Response(self._catalogue.blobs[digest], media_type="application/octet-stream", headers=headers)
+        if file := self._catalogue.files.get(digest) or self._additions.blob(digest):
+            return FileResponse(file, media_type="application/octet-stream", headers=headers)
         return _error(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
 
-    async def listing(request: Request) -> Response:
+    async def listing(self, request: Request) -> Response:
+        """The tags of a repository."""
         repository = request.path_params["name"]
-        refusal = _challenge(request, repository, names)
-        return refusal or JSONResponse({"name": repository, "tags": sorted(names[repository])}, headers=_VERSION)
+        refusal = self._refuse(request, repository)
+        return refusal or JSONResponse({"name": repository, "tags": sorted(self._tags(repository))}, headers=_VERSION)
 
+    def _refuse(self, request: Request, repository: str) -> Response | None:
+        return self.tokens.refuse(request, repository, is_known=not repository or bool(self._tags(repository)))
+
+    def _tags(self, repository: str) -> dict[str, str]:
+        """The digests of a repository, by tag."""
+        images = self._catalogue.images
+        known = {tag: images[name] for tag, name in self._names.get(repository, {}).items() if name in images}
+        return known | self._additions.tags(repository)
+
+
+def create_hub_app(
+    cache: Path, ca_certificate: Path, pulls: Pulls | None = None, additions: Path | None = None
+) -> ASGIApp:
+    """Serve registry and tokens under Docker Hub's names. Without built images every repository is unknown.
+
+    The folder `additions` has images of tests.
+    """
+    hub = Hub(Catalogue(cache, ca_certificate), pulls or Pulls(), Additions(additions or cache / "no-additions"))
     registry = Router(
         [
-            Route("/v2/", ping),
-            Route("/v2/{name:path}/manifests/{reference}", manifest),
-            Route("/v2/{name:path}/blobs/{digest}", layer),
-            Route("/v2/{name:path}/tags/list", listing),
+            Route("/v2/", hub.ping),
+            Route("/v2/{name:path}/manifests/{reference}", hub.manifest),
+            Route("/v2/{name:path}/blobs/{digest}", hub.layer),
+            Route("/v2/{name:path}/tags/list", hub.listing),
         ],
         redirect_slashes=False,
     )
     served = [Host(host, app=registry) for host in (*HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST) if host != HUB_AUTH_HOST]
-    return Starlette(routes=[Host(HUB_AUTH_HOST, app=Router([Route("/token", token)])), *served])
-
-
-async def token(_: Request) -> Response:
-    """A token for any caller: everything here is public and read-only."""
-    text = secrets.token_urlsafe(32)
-    return JSONResponse({"token": text, "access_token": text, "expires_in": TOKEN_LIFETIME})
+    return Starlette(routes=[Host(HUB_AUTH_HOST, app=Router([Route("/token", hub.tokens.issue)])), *served])
 
 
 _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
-
-
-def _challenge(
-    request: Request, repository: str = "", names: dict[str, dict[str, str]] | None = None
-) -> Response | None:
-    """The refusal for who has no token; and, as on Docker Hub, for who asks for a repository that is not there."""
-    is_known = names is None or repository in names
-    if is_known and request.headers.get("authorization", "").lower().startswith("bearer "):
-        return None
-    scope = f',scope="repository:{repository}:pull"' if repository else ""
-    denied = _error(401, "UNAUTHORIZED", "authentication required", None)
-    denied.headers["WWW-Authenticate"] = REALM + scope + ("" if is_known else ',error="insufficient_scope"')
-    return denied
 
 
 def _error(status: int, code: str, message: str, detail: object) -> Response:

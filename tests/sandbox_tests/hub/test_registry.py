@@ -1,4 +1,4 @@
-"""The sandbox's Docker Hub over HTTP: tokens, manifests, layers, and what it refuses."""
+"""The sandbox's Docker Hub over HTTP: tokens, manifests, layers, the limit of pulls, and what it refuses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,30 @@ import pytest
 
 from tests.sandbox.cloud.authority import Authority
 from tests.sandbox.hub.build import BUNDLE, blob, folder, write_layer
+from tests.sandbox.hub.pulls import WINDOW_SECONDS, Pulls
 from tests.sandbox.hub.registry import create_hub_app
 
 REGISTRY, AUTH = "https://registry-1.docker.io", "https://auth.docker.io"
 
 
+class Clock:
+    """The time that a test says it is."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def hub(tmp_path: Path, authority: Authority) -> httpx.AsyncClient:
-    """A hub whose layers hold one small file each."""
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, authority: Authority, clock: Clock) -> httpx.AsyncClient:
+    """A hub whose layers hold one small file each, and from which an address may pull five times."""
     cache, known = tmp_path / "cache", {}
     (folder(cache) / "blobs").mkdir(parents=True)
     (folder(cache) / "ca-certificates.crt").write_bytes(b"public authorities\n")
@@ -31,13 +47,16 @@ def hub(tmp_path: Path, authority: Authority) -> httpx.AsyncClient:
         blob(cache, layer.digest).write_bytes(file.getvalue())
         known[name] = asdict(layer)
     (folder(cache) / "layers.json").write_text(json.dumps(known))
-    transport = httpx.ASGITransport(create_hub_app(cache, authority.certificate_file))
+    transport = httpx.ASGITransport(create_hub_app(cache, authority.certificate_file, Pulls(5, clock)))
     return httpx.AsyncClient(transport=transport)
 
 
-async def with_token(hub: httpx.AsyncClient, path: str) -> httpx.Response:
-    token = (await hub.get(f"{AUTH}/token?service=registry.docker.io")).json()["token"]
-    return await hub.get(f"{REGISTRY}{path}", headers={"Authorization": f"Bearer {token}"})
+async def with_token(hub: httpx.AsyncClient, path: str, method: str = "GET", scope: str = "") -> httpx.Response:
+    """The answer to a client that asks for a token as it was told to."""
+    name = path.removeprefix("/v2/").rpartition("/")[0].rpartition("/")[0]
+    query = {"service": "registry.docker.io", "scope": scope or f"repository:{name}:pull"}
+    token = (await hub.get(f"{AUTH}/token", params=query)).json()["token"]
+    return await hub.request(method, f"{REGISTRY}{path}", headers={"Authorization": f"Bearer {token}"})
 
 
 async def test_a_request_without_a_token_is_told_where_to_get_one(hub: httpx.AsyncClient) -> None:
@@ -93,3 +112,50 @@ async def test_nothing_can_be_pushed(hub: httpx.AsyncClient) -> None:
     token = {"Authorization": "Bearer x"}
     assert (await hub.put(f"{REGISTRY}/v2/library/node/manifests/x", headers=token)).status_code == 405
     assert (await hub.post(f"{REGISTRY}/v2/library/node/blobs/uploads/", headers=token)).status_code in (404, 405)
+
+
+async def test_a_token_is_for_the_repository_that_it_was_asked_for(hub: httpx.AsyncClient) -> None:
+    path = "/v2/library/node/manifests/lts"
+    assert (await hub.get(f"{REGISTRY}{path}", headers={"Authorization": "Bearer invented"})).status_code == 401
+    other = await with_token(hub, path, scope="repository:library/docker:pull")
+    assert other.status_code == 401
+    wanted = 'service="registry.docker.io",scope="repository:library/node:pull",error="insufficient_scope"'
+    assert other.headers["www-authenticate"].endswith(wanted)
+    several = await with_token(hub, path, scope="repository:library/docker:pull repository:library/node:pull")
+    assert several.status_code == 200
+
+
+async def test_an_address_that_had_all_its_pulls_is_refused_until_six_hours_have_passed(
+    hub: httpx.AsyncClient, clock: Clock
+) -> None:
+    path = "/v2/library/node/manifests/lts"
+    left = [(await with_token(hub, path)).headers["ratelimit-remaining"] for _ in range(5)]
+    assert left == [f"{number};w=21600" for number in (4, 3, 2, 1, 0)]
+    clock.now = 60.0
+    refused = await with_token(hub, path)
+    assert refused.status_code == 429
+    message = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"
+    assert refused.json() == {"errors": [{"code": "TOOMANYREQUESTS", "message": message}]}
+    assert refused.headers["ratelimit-limit"] == "5;w=21600"
+    assert refused.headers["docker-ratelimit-source"] == "127.0.0.1"
+    assert 0 < int(refused.headers["retry-after"]) <= WINDOW_SECONDS
+    clock.now = WINDOW_SECONDS
+    assert (await with_token(hub, path)).status_code == 200
+
+
+async def test_neither_a_question_for_the_digest_nor_a_layer_is_a_pull(hub: httpx.AsyncClient) -> None:
+    path = "/v2/library/node/manifests/lts"
+    manifest = (await with_token(hub, path)).json()
+    for _ in range(3):
+        asked = await with_token(hub, path, "HEAD")
+        assert (asked.status_code, asked.content) == (200, b"")
+        await with_token(hub, f"/v2/library/node/blobs/{manifest['layers'][0]['digest']}")
+    assert asked.headers["ratelimit-remaining"] == "4;w=21600"
+    assert asked.headers["docker-content-digest"].startswith("sha256:")
+
+
+async def test_a_mirror_of_docker_hub_and_quay_count_no_pulls(hub: httpx.AsyncClient) -> None:
+    token = (await hub.get(f"{AUTH}/token?scope=repository:library/node:pull")).json()["token"]
+    for _ in range(6):
+        address = "https://mirror.gcr.io/v2/library/node/manifests/lts"
+        assert (await hub.get(address, headers={"Authorization": f"Bearer {token}"})).status_code == 200

@@ -61,9 +61,9 @@ def provide(registry: httpx.Client, name: str, work: Path) -> str:
         "rootfs": {"type": "layers", "diff_ids": [base.diff_id, _digest(own)]},
         "history": [{"created_by": "slipway sandbox"}] * 2,
     }
-    parts = [_push(registry, repository, blob(current().cache, base.digest).read_bytes(), f"{LAYER}.gzip")]
-    parts.append(_push(registry, repository, own, LAYER))
-    config = _push(registry, repository, httpx.Request("POST", "/", json=described).content, CONFIG)
+    parts = [push_blob(registry, repository, blob(current().cache, base.digest).read_bytes(), f"{LAYER}.gzip")]
+    parts.append(push_blob(registry, repository, own, LAYER))
+    config = push_blob(registry, repository, httpx.Request("POST", "/", json=described).content, CONFIG)
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": parts}
     headers = {"Content-Type": MANIFEST}
     registry.put(f"{repository}/manifests/{tag}", json=manifest, headers=headers).raise_for_status()
@@ -136,7 +136,7 @@ def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _push(registry: httpx.Client, repository: str, content: bytes, media_type: str) -> dict[str, Any]:
+def push_blob(registry: httpx.Client, repository: str, content: bytes, media_type: str) -> dict[str, Any]:
     place = registry.post(f"{repository}/blobs/uploads/").raise_for_status().headers["location"]
     url = httpx.URL(place).copy_merge_params({"digest": _digest(content)})
     registry.put(url, content=content, timeout=60).raise_for_status()

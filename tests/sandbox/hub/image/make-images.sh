@@ -3,8 +3,8 @@
 #
 #   make-images.sh ARCHIVE SECURITY-ARCHIVE NODEJS PROGRAMS WORK-DIRECTORY
 #
-# NODEJS is a folder with bin/ and lib/, PROGRAMS one with docker, docker-buildx, dockerd, docker-proxy and buildah. Leaves
-# WORK-DIRECTORY/layers/{base,cli,dind,node,buildah}. Runs in a mount and process namespace of its own, so that nothing
+# NODEJS is a folder with bin/ and lib/, PROGRAMS one with docker, docker-buildx, dockerd, docker-proxy, buildah and registry. Leaves
+# WORK-DIRECTORY/layers/{base,cli,dind,node,buildah,registry}. Runs in a mount and process namespace of its own, so that nothing
 # stays mounted when it is stopped half-way.
 set -eu
 
@@ -50,9 +50,10 @@ layer cli "$layers/base"
 layer dind "$layers/cli:$layers/base"
 layer node "$layers/base"
 layer buildah "$layers/base"
+layer registry "$layers/base"
 
 # Small: what an image of a service has no use for.
-for name in base cli dind node buildah; do
+for name in base cli dind node buildah registry; do
     for unused in usr/share/doc usr/share/man usr/share/locale usr/share/info var/cache/apt/archives; do
         rm -rf "${layers:?}/$name/$unused"
     done

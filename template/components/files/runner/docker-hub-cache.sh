@@ -1,0 +1,1 @@
+../../../../components/files/runner/docker-hub-cache.sh
