@@ -40,9 +40,10 @@ class Members(Component):
             pulumi.RunError: GitLab has no such user; raised when GitLab has answered.
         """
         super().__init__("Members", name, opts)
+        memberships = []
         for number, member in enumerate(args.members):
             suffix = member.user.lower()
-            gitlab.ProjectMembership(
+            one = gitlab.ProjectMembership(
                 self.child_name(suffix),
                 project=args.project_id.apply(str),
                 user_id=self._user_id(args, number),
@@ -55,7 +56,8 @@ class Members(Component):
                     hooks=before_create(self, suffix, args.gitlab, args.mark, remove_member),
                 ),
             )
-        self.register_outputs({})
+            memberships.append(one.id)
+        self.register_outputs({"memberships": memberships})
 
     def _user_id(self, args: MembersArgs, number: int) -> pulumi.Output[int]:
         user, connection = args.members[number].user, args.gitlab
