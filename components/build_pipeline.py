@@ -77,6 +77,7 @@ class PipelineImage:
         one = self.settings
         words = [f"--target {one.target}"] if one.target else []
         words += [f"--platform {','.join(one.platforms)}"] if one.platforms else []
+        words += [f"--label {name}={_expanded(value)}" for name, value in one.labels.items()]
         return " ".join([*words, *([self.options] if self.options else [])])
 
     @property
@@ -118,6 +119,8 @@ class PipelineEnvironment:
             "HEALTH_PORT": str(one.check_port or ""),
             "HEALTH_COMMAND": check.command or "",
             "HEALTH_SECONDS": str(check.timeout_seconds),
+            "COMPOSE": one.compose or "",
+            "PROXY_IMAGE": versions.PROXY_IMAGE if one.zero_downtime else "",
         }
         return [f"{name}={shlex.quote(value)}" for name, value in values.items()]
 
@@ -178,7 +181,7 @@ def pipeline(
         images=images,
         environments=environments,
         deploy_script=script("deploy/job.sh"),
-        machine_script=script("deploy/machine.sh"),
+        machine_script="".join(script(f"deploy/{name}.sh") for name in ("proxy", "compose", "machine")),
         tested=[image for image in images if image.is_sample or image.settings.test.script],
         chain=supply_chain or SupplyChain(),
         trivy_image=versions.TRIVY_IMAGE,

@@ -54,6 +54,10 @@ TRIVY_IMAGE: Final = "aquasec/trivy:0.74.0"
 # renovate: datasource=docker depName=ghcr.io/sigstore/cosign/cosign
 COSIGN_IMAGE: Final = "ghcr.io/sigstore/cosign/cosign:v3.1.2-dev"
 
+#: The proxy of environments with `zeroDowntime`: made for this one job, it holds no request back and drops none.
+# renovate: datasource=docker depName=basecamp/kamal-proxy
+PROXY_IMAGE: Final = "basecamp/kamal-proxy:v0.9.2"
+
 #: Node.js of the sample application: long-term support until 2028.
 # renovate: datasource=docker depName=node
 NODE: Final = "24"

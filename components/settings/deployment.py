@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
-from components.settings.images import ImageName
+from components.settings.images import ImageName, RepositoryPath
 from components.settings.section import ENVIRONMENT, Contradiction, Section, WholeNumber, refuse_repeats, whole_number
 from components.settings.server import is_public_key
 from components.settings.shown import shown
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 #: The stage of the pipeline, and the beginning of its jobs' names.
 STAGE: Final = "deploy"
 #: What the deploy job, or the programs that it calls, would take for their own.
-_NOT_FOR_CONTAINERS: Final = re.compile(r"PATH|HOME|IFS|ENV|SHELLOPTS|DOCKER_.*|LD_.*|SLIPWAY_.*", re.IGNORECASE)
+_NOT_FOR_CONTAINERS: Final = re.compile(
+    r"PATH|HOME|IFS|ENV|SHELLOPTS|DOCKER_.*|LD_.*|SLIPWAY_.*"
+    # Values of the job's script, in components/build_pipeline.py.
+    r"|CONTAINER|REFERENCE|PUBLISH|VARIABLES|HEALTH_(PATH|PORT|COMMAND|SECONDS)|COMPOSE(_.*)?|PROXY_IMAGE",
+    re.IGNORECASE,
+)
 _LAST_PORT: Final = 65535
 _LONGEST_NAME: Final = 63
 _LONGEST_KEY: Final = 10_000
@@ -205,11 +210,25 @@ class EnvironmentSettings(Section):
     )
     variables: tuple[ContainerVariable, ...] = Field(
         default=(),
-        description="Names of CI/CD variables that become environment variables of the container.",
+        description="Names of CI/CD variables that become environment variables of the container; with `compose`, "
+        "those that the file can use.",
         examples=["DATABASE_URL"],
         json_schema_extra={"unset": "none"},
     )
     health_check: HealthCheck = Field(description="How a new container shows that it works.")
+    zero_downtime: bool = Field(
+        default=False,
+        description="Whether a proxy on the machine has the port, so that a deployment leaves no request without an "
+        "answer. For HTTP, with one entry in `publish`; the page of the health check has to answer with a status "
+        "below 300.",
+    )
+    compose: RepositoryPath | None = Field(
+        default=None,
+        description="A Compose file of the repository, with the services that run in place of the one container. They "
+        "get the released image as `${IMAGE}`, and ports from the file. The machine needs Docker Compose 2.22.",
+        examples=["compose.yaml"],
+        json_schema_extra={"unset": "one container"},
+    )
     manual: bool | None = Field(
         default=None,
         description="Whether somebody has to start the job, in GitLab's pipeline or on the page of the environment.",
@@ -241,6 +260,49 @@ class EnvironmentSettings(Section):
                 "Set port, or publish one"
             )
             yield Contradiction(("healthCheck.path", "healthCheck.port", "publish"), message, "healthCheck")
+        yield from self._zero_downtime_contradictions()
+        yield from self._compose_contradictions()
+
+    def _zero_downtime_contradictions(self) -> Iterator[Contradiction]:
+        if not self.zero_downtime or self.compose is not None:
+            return
+        if len(self.publish) != 1 or self.publish[0].endswith("/udp"):
+            message = (
+                "is set, but publish has not exactly one entry, for TCP; the proxy could not have the port. "
+                "Publish the one port that speaks HTTP, or remove zeroDowntime"
+            )
+            yield Contradiction(("publish", "zeroDowntime"), message, "zeroDowntime")
+        if self.health_check.command is not None:
+            message = (
+                "is set, but healthCheck has a command; the proxy would not know when the new container takes "
+                "requests. Set healthCheck.path in its place, or remove zeroDowntime"
+            )
+            yield Contradiction(("healthCheck.command", "zeroDowntime"), message, "zeroDowntime")
+        if "?" in (self.health_check.path or ""):
+            message = (
+                "is set, but healthCheck.path has a question mark; the proxy would ask for another page. "
+                "Use a page without a query, or remove zeroDowntime"
+            )
+            yield Contradiction(("healthCheck.path", "zeroDowntime"), message, "zeroDowntime")
+
+    def _compose_contradictions(self) -> Iterator[Contradiction]:
+        if self.compose is None:
+            return
+        if self.zero_downtime:
+            message = (
+                "is set beside compose; the services of the file have their ports themselves, so there would be no "
+                "proxy. Remove one of them"
+            )
+            yield Contradiction(("compose", "zeroDowntime"), message, "zeroDowntime")
+        if self.publish:
+            message = (
+                "is set beside compose, whose file says which ports the machine answers on; it would be ignored. "
+                "Move the ports to the file, and set healthCheck.port"
+            )
+            yield Contradiction(("compose", "publish"), message, "publish")
+        if any(name.upper() == "IMAGE" for name in self.variables):
+            message = "has IMAGE, which is the released image; it would be replaced. Choose another name"
+            yield Contradiction(("compose", "variables"), message, "variables")
 
     @property
     def slug(self) -> str:

@@ -21,6 +21,7 @@ _SECRET_NAME: Final = re.compile(
     r"(?!.*PUBLIC)(.*_)?(TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS?|AUTH|(API|ACCESS|PRIVATE|SECRET|SSH)_?KEY)",
     re.IGNORECASE,
 )
+_LABEL: Final = re.compile(r"(?=.{1,128}$)[A-Za-z0-9]+([._/-][A-Za-z0-9]+)*")
 _LONGEST_ARGUMENT: Final = 4096
 _LONGEST_PATH: Final = 255
 #: Beside the images: where Buildah keeps layers.
@@ -160,6 +161,12 @@ class BuildSettings(Section):
         "dollar sign. Everyone who can pull the image can read them: secrets are refused, and belong in `secrets`.",
         examples=[{"VERSION": "$CI_COMMIT_SHORT_SHA"}],
     )
+    labels: dict[str, Annotated[PublicText, AfterValidator(_argument)]] = Field(
+        default_factory=dict,
+        description="Labels of the image by name, with the same variables in their values. Kamal deploys images whose "
+        "label `service` is the name of its service.",
+        examples=[{"service": "hello"}],
+    )
     secrets: tuple[VariableName, ...] = Field(
         default=(),
         description="Names of CI/CD variables whose values the build can read and the image does not keep, with "
@@ -179,6 +186,12 @@ class BuildSettings(Section):
     @classmethod
     def _are_public(cls, value: dict[str, str]) -> dict[str, str]:
         refuse(message for key, text in value.items() for message in _argument_errors(key, text))
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        refuse(message for key, text in value.items() for message in _label_errors(key, text))
         return value
 
     @field_validator("platforms", "secrets")
@@ -219,6 +232,19 @@ def untestable() -> str:
     )
 
 
+def masked_contradictions(path: str, image: BuildSettings, masked: set[str]) -> Iterator[Contradiction]:
+    """Masked variables where everyone who can pull the image reads them; `path` is its key path."""
+    for kind, values in (("args", image.args), ("labels", image.labels)):
+        for key, value in values.items():
+            for name in sorted(masked.intersection(references(value))):
+                way_out = f"Add {name} to secrets and read it with RUN --mount=type=secret,id={name}, or set"
+                message = (
+                    f"{key} has {name}, which is a masked variable; everyone who can pull the image could read it in "
+                    f"its history. {way_out if kind == 'args' else 'Remove it, or set'} its masked to false"
+                )
+                yield Contradiction((f"{path}.{kind}", "variables"), message, f"{path}.{kind}")
+
+
 def references(value: str) -> list[str]:
     """The names of the CI/CD variables in the value of a build argument."""
     return [name for found in REFERENCE.finditer(value) if (name := found[1] or found[2])]
@@ -231,10 +257,27 @@ def _argument_errors(key: str, value: str) -> Iterator[str]:
             "Use letters, digits and underscores, not starting with a digit, as after ARG in the Dockerfile"
         )
         return
-    secret = next((name for name in [key, *references(value)] if _SECRET_NAME.fullmatch(name)), None)
-    if secret:
+    if secret := _secret_in(key, value):
         yield (
             f"{key} {'looks like a secret' if secret == key else f'has {secret}, which looks like a secret'}; everyone "
             f"who can pull the image could read it in its history. Add the variable's name to secrets, and read it "
             f"with RUN --mount=type=secret,id={secret}; if it is not a secret, give it another name"
         )
+
+
+def _label_errors(key: str, value: str) -> Iterator[str]:
+    if not _LABEL.fullmatch(key):
+        yield (
+            f"{shown(key)} is not the name of a label; tools would not find it. Use letters and digits, with dots or "
+            "dashes between them, such as service or org.opencontainers.image.source"
+        )
+    elif secret := _secret_in(key, value):
+        yield (
+            f"{key} {'looks like a secret' if secret == key else f'has {secret}, which looks like a secret'}; everyone "
+            "who can pull the image could read it. Remove it; if it is not a secret, give it another name"
+        )
+
+
+def _secret_in(key: str, value: str) -> str | None:
+    """What looks like a secret: the name of an argument or label, or a variable in its value."""
+    return next((name for name in [key, *references(value)] if _SECRET_NAME.fullmatch(name)), None)

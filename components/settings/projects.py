@@ -23,7 +23,7 @@ from components.settings.images import (
     BuildSettings,
     ImageSettings,
     TestSettings,
-    references,
+    masked_contradictions,
     untestable,
 )
 from components.settings.members import Member
@@ -347,14 +347,7 @@ class ProjectSettings(Section):
                 yield Contradiction(("images", "extraStages"), message, "extraStages")
         masked = {key for key, variable in self.variables.items() if variable.masked}
         for path, image in self._builds:
-            for key, value in image.args.items():
-                for name in sorted(masked.intersection(references(value))):
-                    message = (
-                        f"{key} has {name}, which is a masked variable; everyone who can pull the image could read it "
-                        f"in its history. Add {name} to secrets and read it with RUN --mount=type=secret,id={name}, or "
-                        "set its masked to false"
-                    )
-                    yield Contradiction((f"{path}.args", "variables"), message, f"{path}.args")
+            yield from masked_contradictions(path, image, masked)
 
     @property
     def _builds(self) -> Iterator[tuple[str, BuildSettings]]:

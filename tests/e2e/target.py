@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import pydo
@@ -28,7 +31,7 @@ users:
     sudo: ALL=(ALL) NOPASSWD:ALL
     ssh_authorized_keys: ["{login}"]
 package_update: true
-packages: [docker.io, docker-cli]
+packages: [docker.io, docker-cli, docker-compose]
 runcmd:
   - usermod -aG docker deploy
 """
@@ -48,9 +51,37 @@ class Target:
         """What the application answers."""
         return try_run("curl", "--silent", "--max-time", "10", f"http://{self.host.address}:{port}{path}").stdout
 
-    def container(self) -> str:
+    def container(self, name: str = "hello-production") -> str:
         """The image, by its digest, of the project's container."""
-        return self.host.sudo("docker inspect --format '{{.Config.Image}}' hello-production").strip()
+        return self.host.sudo(f"docker inspect --format '{{{{.Config.Image}}}}' {name}").strip()
+
+    @contextmanager
+    def asked(self) -> Iterator[list[str]]:
+        """Ask for a page all the time until the end of the block; each answer that is not right, in a list."""
+        wrong: list[str] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                connection = http.client.HTTPConnection(self.host.address, timeout=10)
+                try:
+                    connection.request("GET", "/hello/test")
+                    answer = connection.getresponse()
+                    if (answer.status, answer.read()) != (HTTPStatus.OK, b"Hello, test!"):
+                        wrong.append(str(answer.status))
+                except (OSError, http.client.HTTPException) as error:
+                    wrong.append(repr(error))
+                finally:
+                    connection.close()
+                done.wait(0.02)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield wrong
+        finally:
+            done.set()
+            thread.join()
 
     def _try(self, script: str) -> str:
         with self.host.login() as login:

@@ -38,7 +38,16 @@ from tools.pipelines import (
 )
 
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
-JOB = "deploy:production"
+JOB, COMPOSED = "deploy:production", "deploy:composed"
+COMPOSE = "compose.yaml"
+SERVICES = """services:
+  web:
+    image: ${IMAGE}
+    ports: ["8080:3000"]
+    restart: unless-stopped
+    # That of the image, but not every half a minute.
+    healthcheck: {interval: 1s, retries: 3}
+"""
 #: Runs until a branch named `go` exists.
 HELD = 'until git ls-remote --exit-code "$CI_REPOSITORY_URL" refs/heads/go; do sleep 1; done'
 
@@ -60,15 +69,19 @@ def builders(tmp_path_factory: pytest.TempPathFactory, machine: Target) -> Itera
         "user": machine.host.user,
         "hostKey": machine.host.host_key,
         "publish": ["80:3000"],
+        "zeroDowntime": True,
         "healthCheck": {"path": "/healthz", "timeoutSeconds": 5},
     }
+    check = {"path": "/healthz", "port": 3000, "timeoutSeconds": 5}
+    composed = {**environment, "name": "composed", "publish": [], "compose": COMPOSE, "manual": True}
+    composed |= {"zeroDowntime": False, "healthCheck": check}
     made = Stack.create(
         "builders",
         tmp_path_factory.mktemp("builders"),
         SANDBOX,
         domain="builders.test",
         registry={"storage": "filesystem"},
-        projects=[{"path": "hello", "deploy": [environment]}],
+        projects=[{"path": "hello", "deploy": [environment, composed]}],
         runners=[{**RUNNER, "builder": "buildah", "count": 2}],
     )
     yield made
@@ -119,7 +132,8 @@ def test_a_release_is_deployed_by_its_digest_once_the_machine_knows_the_key(buil
     machine.ready()
     refused = played(project, pipeline)
     assert described["authorized_key"].rpartition(" ")[0] in refused.trace().decode()
-    machine.host.sudo(f"echo '{described['authorized_key']}' >>~deploy/.ssh/authorized_keys")
+    for one in outputs.values["projects"][0]["environments"].values():
+        machine.host.sudo(f"echo '{one['authorized_key']}' >>~deploy/.ssh/authorized_keys")
     deployed = played(project, pipeline)
     assert deployed.status == "success", deployed.trace().decode()
     assert machine.container() == image_tested(project, pipeline)
@@ -128,16 +142,16 @@ def test_a_release_is_deployed_by_its_digest_once_the_machine_knows_the_key(buil
     assert machine.host.sudo("ls -A ~deploy/.docker 2>/dev/null || true") == ""
 
 
-def played(project: Project, pipeline: ProjectPipeline) -> ProjectJob:
+def played(project: Project, pipeline: ProjectPipeline, name: str = JOB) -> ProjectJob:
     """Start the deploy job as one click in GitLab does, whether it waits or has ended, and wait for its end."""
-    [listed] = [job for job in pipeline.jobs.list(get_all=True) if job.name == JOB]
+    [listed] = [job for job in pipeline.jobs.list(get_all=True) if job.name == name]
     job = project.jobs.get(listed.id)
     if job.status == "manual":
         job.play()
         number = job.id
     else:
         number = job.retry()["id"]
-    until(lambda: project.jobs.get(number).status in ENDED, f"the end of {JOB}")
+    until(lambda: project.jobs.get(number).status in ENDED, f"the end of {name}")
     return project.jobs.get(number)
 
 
@@ -203,11 +217,19 @@ def test_a_failing_test_without_privileged_mode_blocks_the_release(builders: Sta
         project.variables.create({"key": key, "value": value})
     source = base64.b64decode(project.files.get("greeting.js", ref="main").content).decode()
     broken = pipeline_of(project, commit(project, "main", "greeting.js", source.replace("Hello, ", "Good-bye, ")))
-    assert jobs_of(broken) == {"build": "success", "test": "failed", "release": "skipped", JOB: "skipped"}
+    assert jobs_of(broken) == {
+        "build": "success",
+        "test": "failed",
+        "release": "skipped",
+        JOB: "skipped",
+        COMPOSED: "skipped",
+    }
     for key in given:
         project.variables.delete(key)
     assert latest(outputs) == released
     commit_file(project, "main", "greeting.js", source, "Fix it [skip ci]")
+    added = [{"action": "create", "file_path": COMPOSE, "content": SERVICES}]
+    project.commits.create({"branch": "main", "commit_message": "Add services [skip ci]", "actions": added})
 
 
 def failed_jobs(project: Project) -> set[int]:
@@ -229,7 +251,8 @@ def test_switching_the_builder_updates_pipeline_and_configuration_and_fails_no_j
     [configured] = tomllib.loads(machines_of(builders)[0].sudo("cat /etc/gitlab-runner/config.toml"))["runners"]
     assert configured["docker"]["privileged"] is True
     pipeline = last_pipeline(project_of(builders.outputs()))
-    assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success", JOB: "manual"}
+    waiting = {JOB: "manual", COMPOSED: "manual"}
+    assert jobs_of(pipeline) == {"build": "success", "test": "success", "release": "success", **waiting}
     assert failed_jobs(project_of(builders.outputs())) == failed_before
     builders.up("--expect-no-changes")
 
@@ -240,20 +263,39 @@ def test_a_broken_release_is_stopped_by_its_health_check_and_one_command_goes_ba
     project = project_of(builders.outputs())
     first = machine.container()
     second = last_pipeline(project)
-    assert played(project, second).status == "success"
-    assert machine.container() == image_tested(project, second) != first
+    with machine.asked() as wrong:
+        assert played(project, second).status == "success"
+        assert machine.container() == image_tested(project, second) != first
 
-    dockerfile = base64.b64decode(project.files.get("Dockerfile", ref="main").content).decode()
-    silent = commit(project, "main", "Dockerfile", f'{dockerfile}\nCMD ["sleep", "infinity"]\n')
-    broken = played(project, pipeline_of(project, silent))
-    assert broken.status == "failed"
-    assert "its health check failed for 5 seconds" in broken.trace().decode()
-    assert machine.container() == image_tested(project, second)
-    assert machine.page("/hello/test") == "Hello, test!"
+        dockerfile = base64.b64decode(project.files.get("Dockerfile", ref="main").content).decode()
+        silent = commit(project, "main", "Dockerfile", f'{dockerfile}\nCMD ["sleep", "infinity"]\n')
+        broken = played(project, pipeline_of(project, silent))
+        assert broken.status == "failed"
+        assert "its health check failed for 5 seconds" in broken.trace().decode()
+        assert machine.container() == image_tested(project, second)
 
-    words = ("rollback", "--stack", builders.name, "--project", "hello", "--environment", "production")
-    back = try_run(sys.executable, "-m", "tools", *words, cwd=ROOT, timeout=300)
-    assert back.returncode == 0, back.stdout + back.stderr
-    assert back.stdout.splitlines()[-1] == f"production runs {first} again"
-    assert machine.container() == first
+        words = ("rollback", "--stack", builders.name, "--project", "hello", "--environment", "production")
+        back = try_run(sys.executable, "-m", "tools", *words, cwd=ROOT, timeout=300)
+        assert back.returncode == 0, back.stdout + back.stderr
+        assert back.stdout.splitlines()[-1] == f"production runs {first} again"
+        assert machine.container() == first
     assert machine.page("/hello/test") == "Hello, test!"
+    # Neither the deployment, nor the broken one, nor the way back has left a request without its answer.
+    assert wrong == []
+
+
+def test_services_of_a_compose_file_run_the_release_and_are_put_back_if_one_is_broken(
+    builders: Stack, machine: Target
+) -> None:
+    project = project_of(builders.outputs())
+    broken, good = project.pipelines.list(per_page=2, get_all=False)
+    deployed = played(project, project.pipelines.get(good.id), COMPOSED)
+    assert deployed.status == "success", deployed.trace().decode()
+    released = image_tested(project, project.pipelines.get(good.id))
+    assert machine.container("hello-composed-web-1") == released
+    assert machine.page("/hello/test", 8080) == "Hello, test!"
+    failed = played(project, project.pipelines.get(broken.id), COMPOSED)
+    assert failed.status == "failed"
+    assert f"what ran before was put back: {released} is as before" in failed.trace().decode()
+    assert machine.container("hello-composed-web-1") == released
+    assert machine.page("/hello/test", 8080) == "Hello, test!"

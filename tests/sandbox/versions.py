@@ -45,6 +45,10 @@ BUILDAH = "1.43.1"
 # renovate: datasource=go depName=github.com/distribution/distribution/v3
 DISTRIBUTION = "3.1.2"
 
+#: The proxy of environments with `zeroDowntime`.
+# renovate: datasource=go depName=github.com/basecamp/kamal-proxy
+KAMAL_PROXY = "0.9.2"
+
 #: Tags of the sandbox's Docker Hub and Quay: only names of what is in the images. A tag that nothing here can be made
 #: for, such as one of an older release, is unknown.
 DOCKER_TAGS = ("29", "29.8", "29.8.1")
@@ -52,3 +56,4 @@ NODE_TAGS = ("24", "24.19", "24.19.0", "lts")
 DEBIAN_TAGS = ("13", "13-slim", "trixie", "trixie-slim", "stable", "stable-slim", "latest")
 BUILDAH_TAGS = ("v1.43.1",)
 REGISTRY_TAGS = ("3", "3.1", "3.1.2", "latest")
+KAMAL_PROXY_TAGS = ("v0.9.2",)

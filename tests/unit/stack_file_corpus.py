@@ -151,7 +151,7 @@ def base(path: str) -> dict[str, Any]:
         settings["signIn"] = {"oidc": oidc, "ldap": directory, "require2fa": True}
     if path.startswith("recover."):
         settings["recover"] = {"projects": {"NAME": "42"}}
-    build = {"args": {"NAME": "1.2"}, "secrets": ["NPM_TOKEN"], "platforms": ["linux/amd64"]}
+    build = {"args": {"NAME": "1.2"}, "labels": {"NAME": "1.2"}, "secrets": ["NPM_TOKEN"], "platforms": ["linux/amd64"]}
     if path.startswith(("projects[].build", "projects[].test")):
         settings["projects"][0] |= {"build": build, "test": {"script": ["true"]}}
     if path.startswith("projects[].supplyChain"):
@@ -161,6 +161,8 @@ def base(path: str) -> dict[str, Any]:
     if path.startswith("projects[].deploy"):
         target: dict[str, Any] = {"name": "production", "host": "203.0.113.7", "user": "deploy", "hostKey": PUBLIC_KEY}
         target |= {"publish": ["80:3000"], "variables": ["NAME"], "healthCheck": {"path": "/"}}
+        # The file of a Compose project says what is published.
+        target |= {"publish": [], "healthCheck": {"path": "/", "port": 3000}} if path.endswith("].compose") else {}
         settings["projects"][0] |= {"deploy": [target], "extraStages": [{"name": "announce", "script": ["true"]}]}
     if path.startswith("registry.s3"):
         bucket = {"bucket": "images", "region": "eu-central-1", "accessKey": "a-key", "secretKey": "example-secret"}

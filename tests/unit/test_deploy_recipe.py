@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from components import versions
 from tests.unit.delivered import delivered, pipeline
 from tests.unit.engine import ROOT
 
 RECIPE = (ROOT / "docs/recipes/deploy.md").read_text(encoding="utf-8")
-[SETTINGS] = re.findall(r"^```yaml\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE)
+SETTINGS, COMPOSED, COMPOSE_FILE = re.findall(r"^```yaml\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE)
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
 ]
@@ -25,6 +26,22 @@ def test_the_settings_of_the_recipe_deploy_to_staging_at_once_and_to_production_
     assert document["stages"][-1] == "deploy"
     assert "when" not in document["deploy:staging"]["rules"][0]
     assert document["deploy:production"]["rules"][0]["when"] == "manual"
+
+
+def test_production_of_the_recipe_has_no_gap() -> None:
+    document = pipeline(delivered(yaml.safe_load(SETTINGS)))
+    assert f"PROXY_IMAGE={versions.PROXY_IMAGE}" in document["deploy:production"]["before_script"]
+
+
+def test_the_compose_file_of_the_recipe_uses_what_its_settings_give_it() -> None:
+    project = yaml.safe_load(COMPOSED)
+    assert "COMPOSE=compose.yaml" in pipeline(delivered(project))["deploy:production"]["before_script"]
+    [names] = [one["variables"] for one in project["deploy"]]
+    file = yaml.safe_load(COMPOSE_FILE)
+    web, worker = file["services"]["web"], file["services"]["worker"]
+    assert {web["image"], worker["image"]} == {"${IMAGE}"}
+    assert worker["environment"] == names
+    assert [file["secrets"][one]["environment"] for one in web["secrets"]] == names
 
 
 def test_the_line_for_authorized_keys_is_printed_of_every_environment() -> None:

@@ -1,110 +1,13 @@
-"""The scripts of a deploy job: what reaches the machine and how, and what runs there afterwards, whatever happens.
-
-`ssh` runs what it gets on this machine, and a Docker client of the tests keeps the containers.
-"""
+"""The scripts of a deploy job: what reaches the machine and how, and what runs there afterwards, whatever happens."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from components.build_pipeline import pipeline_of
-from components.settings import Builder, ProjectSettings, SupplyChain
-from tests.unit.engine import ROOT
+from tests.unit.deploy_target import NEW, OLD, TOKEN, Target
 from tests.unit.stack_file_corpus import PUBLIC_KEY
-
-SSH = """#!/bin/sh
-printf '%s\\n' "$@" >"$FAKE_DOCKER/ssh-arguments"
-for word; do case $word in UserKnownHostsFile=*) cp "${word#*=}" "$FAKE_DOCKER/known_hosts" ;; esac; done
-cat >"$FAKE_DOCKER/input"
-[ ! -e "$FAKE_DOCKER/ssh-says" ] || { cat "$FAKE_DOCKER/ssh-says" >&2; exit 255; }
-sh -s <"$FAKE_DOCKER/input"
-"""
-OLD, NEW = (f"registry.test:5050/root/{name}@sha256:{digit * 64}" for name, digit in (("hello", "1"), ("hello", "2")))
-TOKEN = "gldt-it's\nsecret"  # noqa: S105 - an example
-ENVIRONMENT: dict[str, Any] = {
-    "name": "staging",
-    "host": "203.0.113.7",
-    "user": "deploy",
-    "hostKey": PUBLIC_KEY,
-    "publish": ["80:3000", "127.0.0.1:53:53/udp"],
-    "variables": ["GREETING"],
-    "healthCheck": {"command": "test 'a' = \"a\"", "timeoutSeconds": 1},
-}
-
-
-class Target:
-    """A machine and the deploy jobs that reach it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        tools = folder / "tools"
-        tools.mkdir()
-        docker = f'#!/bin/sh\nexec {sys.executable} -I -S {ROOT}/tests/unit/fake_docker.py "$@"\n'
-        for name, text in (("docker", docker), ("ssh", SSH)):
-            (tools / name).write_text(text)
-            (tools / name).chmod(0o755)
-        self.write({"containers": {}, "images": [], "logins": []})
-
-    def write(self, state: dict[str, Any]) -> None:
-        (self.folder / "state.json").write_text(json.dumps(state))
-
-    @property
-    def state(self) -> Any:
-        return json.loads((self.folder / "state.json").read_text())
-
-    @property
-    def running(self) -> dict[str, str]:
-        """The image of each container that runs."""
-        return {name: one["image"] for name, one in self.state["containers"].items() if one["status"] == "running"}
-
-    def deploy(self, image: str, **variables: str) -> tuple[int, str]:
-        """Run the deploy job of a pipeline; its exit code and output."""
-        settings = ProjectSettings.model_validate({"path": "Hello", "deploy": [ENVIRONMENT]})
-        text = yaml.safe_load(pipeline_of(settings, Builder.BUILDAH, None, None, SupplyChain()))
-        [name] = [one for one in text if one.startswith("deploy:")]
-        script = "\n".join(["set -e", *text[name]["before_script"], *text[name]["script"]])
-        work = self.folder / "work"
-        work.mkdir(exist_ok=True)
-        (work / "image.txt").write_text(f"{image}\n")
-        (work / "deployed.txt").unlink(missing_ok=True)
-        key = self.folder / "id"
-        if not key.exists():
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        environment = {
-            "PATH": f"{self.folder / 'tools'}:/usr/bin:/bin",
-            "FAKE_DOCKER": str(self.folder),
-            "CI_COMMIT_REF_NAME": "main",
-            "CI_ENVIRONMENT_NAME": "staging",
-            "CI_PROJECT_PATH": "root/hello",
-            "CI_REGISTRY": "registry.test:5050",
-            "GREETING": "it's\n$HOME",
-            "SLIPWAY_DEPLOY_HOST": "203.0.113.7",
-            "SLIPWAY_DEPLOY_HOST_KEY": PUBLIC_KEY,
-            "SLIPWAY_DEPLOY_KEY": str(key),
-            "SLIPWAY_DEPLOY_PORT": "2222",
-            "SLIPWAY_DEPLOY_REGISTRY_TOKEN": TOKEN,
-            "SLIPWAY_DEPLOY_REGISTRY_USER": "hello-pull",
-            "SLIPWAY_DEPLOY_USER": "deploy",
-            **variables,
-        }
-        environment = {name: value for name, value in environment.items() if value}
-        done = subprocess.run(
-            ["sh", "-c", script], cwd=work, env=environment, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    @property
-    def handed_on(self) -> str | None:
-        """What the job leaves as an artifact."""
-        file = self.folder / "work" / "deployed.txt"
-        return file.read_text().strip() if file.exists() else None
 
 
 @pytest.fixture
@@ -120,10 +23,11 @@ def test_the_released_digest_runs_with_its_ports_and_variables_and_comes_back_af
             "image": OLD,
             "status": "running",
             "lost": False,
-            "label": "root/hello staging",
+            "labels": {"slipway.environment": "root/hello staging"},
             "publish": ["80:3000", "127.0.0.1:53:53/udp"],
             "restart": "unless-stopped",
             "environment": {"GREETING": "it's\n$HOME"},
+            "network": None,
         }
     }
     assert target.handed_on == OLD
@@ -218,7 +122,7 @@ def test_an_image_that_the_registry_no_longer_has_changes_nothing_and_says_what_
 def test_a_container_that_somebody_else_started_under_the_name_stays(target: Target) -> None:
     target.deploy(OLD)
     state = target.state
-    state["containers"]["hello-staging"]["label"] = "<no value>"
+    state["containers"]["hello-staging"]["labels"] = {}
     target.write(state)
     code, output = target.deploy(NEW)
     assert code == 1

@@ -27,6 +27,9 @@ TARGET: dict[str, Any] = {
 }
 STAGING = {"name": "staging", **TARGET}
 PRODUCTION = {"name": "production", "url": "https://www.example.com", **TARGET}
+PROXIED = {**STAGING, "publish": ["80:3000"], "zeroDowntime": True}
+COMPOSED = {**STAGING, "compose": "deploy/compose.yaml"}
+COMMAND = {"command": "true"}
 PREFIX = "delivery-hello-environment-"
 
 
@@ -96,6 +99,20 @@ def test_the_digest_of_a_pipeline_is_kept_for_as_long_as_somebody_may_go_back_to
     assert "REFERENCE=image-web.txt" in text["deploy:staging"]["before_script"]
 
 
+def test_the_proxy_is_named_by_its_version_and_only_where_a_deployment_has_no_gap() -> None:
+    text = document({"deploy": [PROXIED, PRODUCTION]})
+    assert f"PROXY_IMAGE={versions.PROXY_IMAGE}" in text["deploy:staging"]["before_script"]
+    assert "PROXY_IMAGE=''" in text["deploy:production"]["before_script"]
+
+
+def test_a_job_has_the_files_of_its_commit_only_if_one_of_them_says_what_runs() -> None:
+    text = document({"deploy": [COMPOSED, PRODUCTION]})
+    assert "variables" not in text["deploy:staging"]
+    assert "COMPOSE=deploy/compose.yaml" in text["deploy:staging"]["before_script"]
+    assert text["deploy:production"]["variables"] == {"GIT_STRATEGY": "none"}
+    assert "COMPOSE=''" in text["deploy:production"]["before_script"]
+
+
 def test_only_jobs_of_protected_branches_that_deploy_there_get_key_and_token() -> None:
     engine = delivered({"deploy": [STAGING, PRODUCTION]})
     for name in ("staging", "production"):
@@ -143,6 +160,17 @@ def test_the_pipeline_starts_once_its_deploy_jobs_have_their_variables() -> None
         ({"deploy": [{**STAGING, "image": "api"}]}, "projects[0].deploy[0].image: api is not one of the project's"),
         ({"deploy": [{**STAGING, "healthCheck": {"path": "/"}}]}, "projects[0].deploy[0].healthCheck: has a path, but"),
         ({"deploy": [{**STAGING, "healthCheck": {}}]}, "deploy[0].healthCheck: has neither path nor command"),
+        (
+            {"deploy": [{**STAGING, "zeroDowntime": True}]},
+            "deploy[0].zeroDowntime: is set, but publish has not",
+        ),
+        ({"deploy": [{**PROXIED, "publish": ["80:3000/udp"]}]}, "deploy[0].zeroDowntime: is set, but publish has not"),
+        ({"deploy": [{**PROXIED, "healthCheck": COMMAND}]}, "deploy[0].zeroDowntime: is set, but healthCheck has a"),
+        ({"deploy": [{**PROXIED, "healthCheck": {"path": "/?a"}}]}, "healthCheck.path has a question mark"),
+        ({"deploy": [{**PROXIED, "compose": "c.yaml"}]}, "deploy[0].zeroDowntime: is set beside compose"),
+        ({"deploy": [{**PROXIED, "compose": "c.yaml"}]}, "deploy[0].publish: is set beside compose"),
+        ({"deploy": [{**STAGING, **COMPOSED, "variables": ["IMAGE"]}]}, "deploy[0].variables: has IMAGE"),
+        ({"deploy": [{**COMPOSED, "healthCheck": {"path": "/"}}]}, "deploy[0].healthCheck: has a path, but neither"),
         ({"deploy": [STAGING, {**STAGING}]}, "projects[0].deploy: staging is named like another environment"),
     ],
 )

@@ -138,13 +138,15 @@ def test_the_builder_gets_every_setting_as_it_is_written(tmp_path: Path, builder
         "args": {"VERSION": "v-$CI_COMMIT_SHA it's ${CI_JOB_ID}", "PRICE": "$$5 `id` $(id)", "EMPTY": ""},
         "secrets": ["NPM_TOKEN"],
         "platforms": ["linux/amd64", "linux/arm64"],
+        "labels": {"service": "shop", "org.opencontainers.image.revision": "$CI_COMMIT_SHA it's"},
     }
     files(tmp_path, "my files/Docker'file", "a b/x")
     job = Job(tmp_path, "build", builder, {"sample": False, "build": build})
     assert job.code == 0, job.output
     words = job.build
     given = [
-        "--target", "runtime", "--platform", "linux/amd64,linux/arm64", "--file", "my files/Docker'file", "--build-arg",
+        "--target", "runtime", "--platform", "linux/amd64,linux/arm64", "--label", "service=shop", "--label",
+        f"org.opencontainers.image.revision={'1' * 40} it's", "--file", "my files/Docker'file", "--build-arg",
         f"VERSION=v-{'1' * 40} it's 7", "--build-arg", "PRICE=$5 `id` $(id)", "--build-arg", "EMPTY=", "--secret",
         "id=NPM_TOKEN,env=NPM_TOKEN",
     ]  # fmt: skip
@@ -212,14 +214,22 @@ def test_an_image_without_the_tools_of_its_tests_is_explained(tmp_path: Path, bu
 
 @pytest.mark.parametrize("builder", list(Builder))
 def test_tests_can_run_in_another_stage_of_the_dockerfile(tmp_path: Path, builder: Builder) -> None:
-    settings = {"sample": False, "build": {"target": "runtime", "args": {"A": "1"}, "platforms": ["linux/amd64"]}}
+    build = {"target": "runtime", "args": {"A": "1"}, "labels": {"service": "shop"}, "platforms": ["linux/amd64"]}
+    settings = {"sample": False, "build": build}
     job = Job(tmp_path, "test", builder, {**settings, "test": {"script": ["echo tested"], "target": "build"}})
     assert job.code == 0, job.output
     assert "tested\n" in job.output
     words = job.build
     assert words[words.index("--target") + 1] == "build"
     assert "A=1" in words
-    assert "runtime" not in words
+    # Only what is released is labeled.
+    assert not {"runtime", "service=shop"} & set(words)
+
+
+def test_a_masked_variable_is_not_in_a_label() -> None:
+    variables = {"CONFIG": {"value": "example-of-a-value", "masked": True}}
+    with pytest.raises(SettingsError, match=r"projects\[0\]\.build\.labels: a has CONFIG, which is a masked variable"):
+        delivered({"variables": variables, "build": {"labels": {"a": "x-${CONFIG}"}}})
 
 
 def test_a_masked_variable_is_not_a_build_argument() -> None:

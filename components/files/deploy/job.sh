@@ -3,7 +3,8 @@
 # host key, and everything that the machine needs is on its standard input.
 #
 # Input: CONTAINER, REFERENCE (a file), PUBLISH, VARIABLES (names), HEALTH_PATH, HEALTH_PORT, HEALTH_COMMAND,
-# HEALTH_SECONDS, and a function machine_script that prints machine.sh; from GitLab CI_REGISTRY, CI_PROJECT_PATH,
+# HEALTH_SECONDS, COMPOSE (a file, or nothing), PROXY_IMAGE (or nothing), and a function machine_script that prints
+# proxy.sh, compose.sh and machine.sh; from GitLab CI_REGISTRY, CI_PROJECT_PATH,
 # CI_COMMIT_REF_NAME, CI_ENVIRONMENT_NAME, SLIPWAY_DEPLOY_HOST, SLIPWAY_DEPLOY_PORT, SLIPWAY_DEPLOY_USER,
 # SLIPWAY_DEPLOY_HOST_KEY, SLIPWAY_DEPLOY_KEY (a file), SLIPWAY_DEPLOY_REGISTRY_USER, SLIPWAY_DEPLOY_REGISTRY_TOKEN.
 set -eu
@@ -22,17 +23,19 @@ assign() {
 
 # A variable of the project may have more than one line, and its name is in a list.
 containers_variables() {
-  echo 'export_variables() {'
-  echo ':'
   for name in $VARIABLES; do
     eval "test \"\${$name+set}\"" || fail "$name is none of the variables of this job, and deploy names it for the container, so nothing was deployed. Set it in GitLab under Settings > CI/CD > Variables, or remove it from variables" >&2
     eval "assign $name \"\$$name\""
     echo "export $name"
   done
-  echo '}'
 }
 
 for_the_machine() {
+  variables_script=$(containers_variables)
+  compose_file=
+  [ -z "$COMPOSE" ] || compose_file=$(cat "$COMPOSE")
+  assign COMPOSE "$COMPOSE"
+  assign COMPOSE_FILE "$compose_file"
   assign CONTAINER "$CONTAINER"
   assign ENVIRONMENT "$CI_PROJECT_PATH $CI_ENVIRONMENT_NAME"
   assign HEALTH_COMMAND "$HEALTH_COMMAND"
@@ -40,12 +43,13 @@ for_the_machine() {
   assign HEALTH_PORT "$HEALTH_PORT"
   assign HEALTH_SECONDS "$HEALTH_SECONDS"
   assign IMAGE "$image"
+  assign PROXY_IMAGE "$PROXY_IMAGE"
   assign PUBLISH "$PUBLISH"
   assign REGISTRY "$CI_REGISTRY"
   assign REGISTRY_TOKEN "$SLIPWAY_DEPLOY_REGISTRY_TOKEN"
   assign REGISTRY_USER "$SLIPWAY_DEPLOY_REGISTRY_USER"
   assign VARIABLES "$VARIABLES"
-  containers_variables
+  assign VARIABLES_SCRIPT "$variables_script"
   machine_script
 }
 
@@ -70,6 +74,7 @@ deploy() {
     *@sha256:*) ;;
     *) fail "$REFERENCE has no digest of an image, so nothing was deployed" ;;
   esac
+  [ -z "$COMPOSE" ] || [ -f "$COMPOSE" ] || fail "this commit has no file $COMPOSE, so nothing was deployed. Commit it, or correct compose of this environment in the stack file"
   # What GitLab writes to a file may lack the line break at its end, without which a key cannot be read.
   { cat "$SLIPWAY_DEPLOY_KEY" && echo; } >"$folder/key"
   echo "target $SLIPWAY_DEPLOY_HOST_KEY" >"$folder/known_hosts"

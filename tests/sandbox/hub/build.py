@@ -78,6 +78,16 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "ExposedPorts": {"5000/tcp": {}},
         },
     ),
+    # As the project's Dockerfile has it, on another distribution.
+    "kamal-proxy": (
+        ("base", "kamal-proxy"),
+        {
+            "Env": [_PATH],
+            "Cmd": ["kamal-proxy", "run"],
+            "User": "kamal-proxy:kamal-proxy",
+            "ExposedPorts": {"80/tcp": {}, "443/tcp": {}},
+        },
+    ),
     "debian": (("base",), {"Env": [_PATH], "Cmd": ["bash"]}),
 }
 
@@ -121,7 +131,7 @@ def key(programs: Path) -> str:
 def build(cache: Path, programs: Path, progress: Say = say) -> None:
     """Have all layers. Needs root, debootstrap, a package archive and a Python package index; about a minute.
 
-    `programs` holds Docker's, Buildah's and the registry, each with a `.recipe` that says how it was made.
+    `programs` holds those of containers.py, each with a `.recipe` that says how it was made.
     """
     stamp, wanted = folder(cache) / "images.key", key(programs)
     made = layers(cache)
@@ -132,7 +142,7 @@ def build(cache: Path, programs: Path, progress: Say = say) -> None:
     ):
         progress("docker hub: cached")
         return
-    progress("docker hub: building the images docker, docker:dind, node, buildah and registry")
+    progress("docker hub: building the images docker, docker:dind, node, buildah, registry and kamal-proxy")
     stamp.unlink(missing_ok=True)
     shutil.rmtree(folder(cache) / "blobs", ignore_errors=True)
     (folder(cache) / "blobs").mkdir(parents=True)

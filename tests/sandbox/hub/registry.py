@@ -49,8 +49,10 @@ def tags() -> dict[str, dict[str, str]]:
     debian = dict.fromkeys(versions.DEBIAN_TAGS, "debian")
     buildah = dict.fromkeys(versions.BUILDAH_TAGS, "buildah")
     registry = dict.fromkeys(versions.REGISTRY_TAGS, "registry")
+    proxy = dict.fromkeys(versions.KAMAL_PROXY_TAGS, "kamal-proxy")
     official = {"docker": docker, "node": node, "debian": debian, "registry": registry}
-    return {**{f"library/{name}": known for name, known in official.items()}, "buildah/stable": buildah}
+    others = {"buildah/stable": buildah, "basecamp/kamal-proxy": proxy}
+    return {**{f"library/{name}": known for name, known in official.items()}, **others}
 
 
 class Catalogue:

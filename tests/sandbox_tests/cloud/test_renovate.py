@@ -18,10 +18,11 @@ from tests.sandbox.layout import current
 from tools.environment import ROOT
 
 CONFIG: dict[str, Any] = json.loads((ROOT / "renovate.json").read_text())
+TAGS = {"DOCKER_TAGS", "NODE_TAGS", "DEBIAN_TAGS", "BUILDAH_TAGS", "REGISTRY_TAGS", "KAMAL_PROXY_TAGS"}
 #: Constants that look like versions and are none to keep fresh: facts, or names that follow from the pins beside them.
 FACTS = {
     "components/versions.py": {"GITLAB_OLDEST", "GITLAB_REQUIRED_STOPS", "GITLAB_LAST_KNOWN_MAJOR"},
-    "tests/sandbox/versions.py": {"GO_MINIMUM", "DOCKER_TAGS", "NODE_TAGS", "DEBIAN_TAGS", "BUILDAH_TAGS"},
+    "tests/sandbox/versions.py": {"GO_MINIMUM", *TAGS},
 }
 #: Why a pin is skipped although it is seen: the bot has a token for GitHub, and the tests have none.
 SEEN = (None, "github-token-required")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from components import versions
+from tests.sandbox import versions as sandbox
 from tests.sandbox.hub.build import IMAGES, blob, layers
 from tests.sandbox.hub.registry import tags
 from tests.sandbox.layout import current
@@ -22,6 +23,9 @@ WITNESSES: dict[str, list[tuple[str, list[str]]]] = {
     "docker-dind": [("usr/local/bin/docker", ["--version"]), ("usr/local/bin/dockerd", ["--version"])],
     "node": [("usr/local/bin/node", ["--version"])],
     "buildah": [("usr/bin/buildah", ["--version"])],
+    "registry": [("usr/local/bin/registry", ["--version"])],
+    # It does not tell its version.
+    "kamal-proxy": [],
     "debian": [("etc/debian_version", [])],
 }
 #: Names that are no number, and what they meant when the images were made.
@@ -75,6 +79,15 @@ def test_an_image_is_of_the_version_that_its_tag_names(repository: str, tag: str
         assert f"{found[0]}.".startswith(f"{wanted}." if wanted else "")
 
 
+def test_the_proxy_is_compiled_of_the_version_that_its_tag_names() -> None:
+    path = "usr/local/bin/kamal-proxy"
+    with tarfile.open(layer_of("kamal-proxy", path)) as opened:
+        program = opened.extractfile(path)
+        assert program is not None
+        assert b"github.com/basecamp/kamal-proxy\tv" + sandbox.KAMAL_PROXY.encode() + b"\t" in program.read()
+    assert f"v{sandbox.KAMAL_PROXY}" in tags()["basecamp/kamal-proxy"]
+
+
 def test_no_tag_promises_a_distribution_that_is_not_in_the_image() -> None:
     named = {part for _, tag, _ in EVERY_TAG for part in tag.split("-")}
     assert named & {"alpine", "bookworm", "bullseye", "windowsservercore", "rootless"} == set()
@@ -87,3 +100,5 @@ def test_every_image_that_the_program_names_is_there() -> None:
     assert tag in tags()[repository]
     assert {f"{versions.DOCKER}-cli", f"{versions.DOCKER}-dind"} <= tags()["library/docker"].keys()
     assert f"{versions.NODE}-slim" in tags()["library/node"]
+    proxy, _, tag = versions.PROXY_IMAGE.partition(":")
+    assert tag in tags()[proxy]

@@ -1,4 +1,4 @@
-"""Docker, Buildah and the registry in the versions that the program names, built from their public Go modules.
+"""Docker, Buildah, the registry and kamal-proxy in the versions that the program names, built from Go modules.
 
 Debian's are older. The daemon is built from the second module of Moby, which has tags of its own: `versions.MOBY` names
 the one with the code of Docker's release, and the stamp in the program names the release.
@@ -21,6 +21,7 @@ _CLI = "github.com/docker/cli"
 _BUILDX = "github.com/docker/buildx"
 _BUILDAH = "github.com/containers/buildah"
 _DISTRIBUTION = "github.com/distribution/distribution/v3"
+_KAMAL_PROXY = "github.com/basecamp/kamal-proxy"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ PROGRAMS = (
         f"v{versions.DISTRIBUTION}",
         stamp=f"-X {_DISTRIBUTION}/version.version=v{versions.DISTRIBUTION}",
     ),
+    GoProgram("kamal-proxy", f"{_KAMAL_PROXY}/cmd/kamal-proxy", f"v{versions.KAMAL_PROXY}"),
 )
 
 
@@ -105,7 +107,7 @@ def folder(cache: Path) -> Path:
 def build(cache: Path, progress: Say = say) -> Path:
     """Have all programs, and return their folder. About six minutes of two cores, 3 GB of module cache."""
     if not provide(PROGRAMS, folder(cache), cache, progress):
-        progress("docker, buildx, buildah, registry: cached")
+        progress("docker, buildx, buildah, registry, kamal-proxy: cached")
     return folder(cache)
 
 

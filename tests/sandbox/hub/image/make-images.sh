@@ -3,8 +3,9 @@
 #
 #   make-images.sh ARCHIVE SECURITY-ARCHIVE NODEJS PROGRAMS WORK-DIRECTORY
 #
-# NODEJS is a folder with bin/ and lib/, PROGRAMS one with docker, docker-buildx, dockerd, docker-proxy, buildah and registry. Leaves
-# WORK-DIRECTORY/layers/{base,cli,dind,node,buildah,registry}. Runs in a mount and process namespace of its own, so that nothing
+# NODEJS is a folder with bin/ and lib/, PROGRAMS one with docker, docker-buildx, dockerd, docker-proxy, buildah, registry
+# and kamal-proxy. Leaves WORK-DIRECTORY/layers/{base,cli,dind,node,buildah,registry,kamal-proxy}. Runs in a mount and
+# process namespace of its own, so that nothing
 # stays mounted when it is stopped half-way.
 set -eu
 
@@ -51,9 +52,10 @@ layer dind "$layers/cli:$layers/base"
 layer node "$layers/base"
 layer buildah "$layers/base"
 layer registry "$layers/base"
+layer kamal-proxy "$layers/base"
 
 # Small: what an image of a service has no use for.
-for name in base cli dind node buildah registry; do
+for name in base cli dind node buildah registry kamal-proxy; do
     for unused in usr/share/doc usr/share/man usr/share/locale usr/share/info var/cache/apt/archives; do
         rm -rf "${layers:?}/$name/$unused"
     done

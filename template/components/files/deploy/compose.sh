@@ -1,0 +1,1 @@
+../../../../components/files/deploy/compose.sh
