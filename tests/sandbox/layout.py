@@ -153,11 +153,6 @@ class Layout:
         return self.state / "ca" / "ca.crt"
 
     @property
-    def hub_additions(self) -> Path:
-        """Images that tests add to Docker Hub and Quay."""
-        return self.state / "hub"
-
-    @property
     def token_file(self) -> Path:
         """API token of the emulated account (mode 0600)."""
         return self.state / "digitalocean-token"

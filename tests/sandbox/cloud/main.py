@@ -151,7 +151,7 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(mail_server)
 
     pulls = Pulls()
-    hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate, pulls, layout.hub_additions)
+    hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate, pulls)
     hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST)
     await services.public("hub", hub, addresses.HUB_ADDRESS, *hub_hosts)
 

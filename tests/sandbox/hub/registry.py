@@ -27,7 +27,6 @@ from starlette.routing import Host, Route, Router
 from starlette.types import ASGIApp
 
 from tests.sandbox import versions
-from tests.sandbox.hub.additions import Additions
 from tests.sandbox.hub.build import BUNDLE, IMAGES, Layer, blob, folder, layers, write_layer
 from tests.sandbox.hub.pulls import Pulls
 from tests.sandbox.layout import HUB_AUTH_HOST, HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST
@@ -142,8 +141,8 @@ class Tokens:
 class Hub:
     """Serves the images of a catalogue, and counts who pulls them."""
 
-    def __init__(self, catalogue: Catalogue, pulls: Pulls, additions: Additions) -> None:
-        self._catalogue, self._pulls, self._additions = catalogue, pulls, additions
+    def __init__(self, catalogue: Catalogue, pulls: Pulls) -> None:
+        self._catalogue, self._pulls = catalogue, pulls
         self._names = tags()
         self.tokens = Tokens()
 
@@ -165,8 +164,6 @@ class Hub:
             return refusal
         digest = reference if ":" in reference else self._tags(repository).get(reference, "")
         content = self._catalogue.manifests.get(digest)
-        if content is None and (added := self._additions.blob(digest)):
-            content = added.read_bytes()
         if content is None:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown", f"unknown tag={reference}")
         headers = {"Docker-Content-Digest": digest, "Content-Type": MANIFEST, "ETag": f'"{digest}"', **_VERSION}
@@ -184,7 +181,7 @@ class Hub:
         headers = {"Docker-Content-Digest": digest, **_VERSION}
         if digest in self._catalogue.blobs:
             return Response(self._catalogue.blobs[digest], media_type="application/octet-stream", headers=headers)
-        if file := self._catalogue.files.get(digest) or self._additions.blob(digest):
+        if file := self._catalogue.files.get(digest):
             return FileResponse(file, media_type="application/octet-stream", headers=headers)
         return _error(404, "BLOB_UNKNOWN", "blob unknown to registry", digest)
 
@@ -200,18 +197,12 @@ class Hub:
     def _tags(self, repository: str) -> dict[str, str]:
         """The digests of a repository, by tag."""
         images = self._catalogue.images
-        known = {tag: images[name] for tag, name in self._names.get(repository, {}).items() if name in images}
-        return known | self._additions.tags(repository)
+        return {tag: images[name] for tag, name in self._names.get(repository, {}).items() if name in images}
 
 
-def create_hub_app(
-    cache: Path, ca_certificate: Path, pulls: Pulls | None = None, additions: Path | None = None
-) -> ASGIApp:
-    """Serve registry and tokens under Docker Hub's names. Without built images every repository is unknown.
-
-    The folder `additions` has images of tests.
-    """
-    hub = Hub(Catalogue(cache, ca_certificate), pulls or Pulls(), Additions(additions or cache / "no-additions"))
+def create_hub_app(cache: Path, ca_certificate: Path, pulls: Pulls | None = None) -> ASGIApp:
+    """Serve registry and tokens under Docker Hub's names. Without built images every repository is unknown."""
+    hub = Hub(Catalogue(cache, ca_certificate), pulls or Pulls())
     registry = Router(
         [
             Route("/v2/", hub.ping),
