@@ -161,7 +161,7 @@ class GitLab(Component):
             values={
                 "ADMIN_USER": ADMIN_USER,
                 "GITLAB_URL": pulumi.Output.concat("https://", self._args.fqdn),
-                "APPLICATION_SETTINGS": json.dumps(self._args.settings.sign_in.application_settings, sort_keys=True),
+                "APPLICATION_SETTINGS": json.dumps(self._args.settings.application_settings, sort_keys=True),
                 "PROVISION_RB": script("application-settings.rb") + script("provision-admin.rb"),
                 "TOKEN_EXPIRES_AT": expires.isoformat(),
                 # Those of another machine are from before the stack was destroyed and made again.

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from components import versions
 from components.settings.gitlab_rb import errors_of, used_secrets
+from components.settings.limits import Limits
 from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, refuse
 from components.settings.shown import shown
 from components.settings.strings import SIGNING_KEY_URL, Fingerprint, HttpsUrl, PublicText, SigningKeyUrl
@@ -42,6 +43,7 @@ class GitLab(Section):
         description=f"The version of the package; {'.'.join(map(str, versions.GITLAB_OLDEST))} or later.",
     )
     packages: Packages = Field(default=Packages(), description="Where the package comes from.")
+    limits: Limits = Field(default=Limits(), description="What GitLab takes of one client at most.")
     extra_configuration: PublicText = Field(
         default="",
         description="Lines of `gitlab.rb` that are appended to the stack's own, for what has no setting. Keys that the "

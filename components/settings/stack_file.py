@@ -299,6 +299,11 @@ class Settings(Section):
         """The host name of GitLab and its registry."""
         return f"{self.hostname}.{self.domain}"
 
+    @property
+    def application_settings(self) -> dict[str, bool | int]:
+        """What GitLab keeps of the settings in its database, by the names of its API."""
+        return self.sign_in.application_settings | self.gitlab.limits.application_settings
+
     def sign_in_callbacks(self) -> dict[str, str]:
         """The URL that each provider of sign-in has to allow, by the provider's name."""
         return {one.name: f"https://{self.fqdn}/users/auth/{one.name}/callback" for one in self.sign_in.oidc}

@@ -122,7 +122,7 @@ def base(path: str) -> dict[str, Any]:
     settings["supplyChain"] = {"severity": ["HIGH"], "scan": "warn"}
     slack = {"channel": "#ops", "url": WEBHOOK}
     settings["alerts"] = {"email": ["ops@example.test"], "slack": slack, "regions": ["us_east"]}
-    settings |= {"certificate": {}, "gitlab": {"packages": {}}, "registry": {}}
+    settings |= {"certificate": {}, "gitlab": {"packages": {}, "limits": {}}, "registry": {}}
     stage = {"name": "deploy", "script": ["true"]}
     variables = {"NAME": {"value": "example-of-a-value", "masked": False}}
     settings["projects"] = [{"path": "hello", "variables": variables, "extraStages": [stage]}]

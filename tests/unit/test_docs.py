@@ -71,6 +71,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
         "gitlab",
         "healthCheck",
         "packages",
+        "limits",
         "registry",
         "s3",
         "backup",

@@ -14,6 +14,7 @@ from . import api, git_http, graphql_api, health, jwt_auth, pages
 from .core.config import Config
 from .core.errors import ApiError
 from .faults import Fault, Faults, Gate
+from .throttle import Throttle
 
 NOT_FOUND, NOT_ALLOWED, TOO_MANY = 404, 405, 429
 #: Makes nginx cut the connection of its client.
@@ -89,4 +90,4 @@ def create_app(config: Config, faults: Faults | None = None) -> ASGIApp:
         },
     )
     app.state.config = config
-    return _BehindNginx(EncodedPaths(app), faults or Faults(), _injected)
+    return _BehindNginx(Throttle(EncodedPaths(app), config), faults or Faults(), _injected)

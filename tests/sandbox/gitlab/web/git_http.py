@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from .core import access, commits, db, projects, protection, repositories
+from .core import access, commits, db, projects, protection, repositories, settings
 from .core.config import Config
 from .core.credentials import (
     CODE,
@@ -165,7 +165,9 @@ async def receive_pack(request: Request) -> Response:
             "GITLAB_PUSH_RULES": json.dumps(await run_in_threadpool(rules, config, admitted, refs)),
             "GITLAB_PUSH_RESULT": str(told),
         }
-        command = _command(config, admitted.project["id"], RECEIVE)
+        command = _command(
+            config, admitted.project["id"], RECEIVE, largest=await run_in_threadpool(largest_push, config)
+        )
         ran = await run_in_threadpool(
             subprocess.run, command, stdin=pack, stdout=subprocess.PIPE, check=False, env=environment
         )
@@ -253,11 +255,18 @@ def _path(request: Request) -> str:
     return str(request.path_params["path"])
 
 
-def _command(config: Config, project_id: int, service: str, *arguments: str) -> list[str]:
-    settings = ["-c", f"core.hooksPath={HOOKS}", "-c", "receive.advertisePushOptions=true"]
+def largest_push(config: Config) -> int:
+    """How many bytes a push may have, 0 without a limit (`API::Internal::Base`, `git_config_options`)."""
+    with db.connect(config.database) as connection:
+        return int(settings.read(connection)["receive_max_input_size"] or 0) * 2**20
+
+
+def _command(config: Config, project_id: int, service: str, *arguments: str, largest: int = 0) -> list[str]:
+    options = ["-c", f"core.hooksPath={HOOKS}", "-c", "receive.advertisePushOptions=true"]
+    options += ["-c", f"receive.maxInputSize={largest}"] if largest else []
     name = service.removeprefix("git-")
     path = str(repositories.directory(config, project_id))
-    return ["/usr/bin/git", *settings, name, "--stateless-rpc", *arguments, path]
+    return ["/usr/bin/git", *options, name, "--stateless-rpc", *arguments, path]
 
 
 def _environment(request: Request) -> dict[str, str]:
