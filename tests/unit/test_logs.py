@@ -67,7 +67,8 @@ def test_the_logs_of_a_runner_come_from_its_machine_and_those_of_backups_from_th
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = "--no-pager --output=short-iso --unit {} --lines 7"
-    assert shown(capsys, "runner") == [f"other: {words.format('gitlab-runner')}"]
+    runner = words.format("gitlab-runner --unit slipway-docker-hub-cache")
+    assert shown(capsys, "runner") == [f"other: {runner}"]
     assert shown(capsys, "backup") == [f"server: {words.format('slipway-backup')}"]
 
 
