@@ -98,9 +98,10 @@ class Plan:
 
 
 class Installation:
-    """GitLab, its registry and everything under them. Plain data, not a component.
+    """GitLab, its registry and everything under them.
 
-    Owns which components there are and what each is told of the others. `outputs` are for the stack.
+    Owns the choice of components and how they are wired together. Refuses to be a component: in the program, they hang
+    on the stack itself. `outputs` are for the stack.
     """
 
     outputs: Mapping[str, Any]

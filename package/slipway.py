@@ -67,10 +67,13 @@ class Slipway(Component):
 
         Raises:
             pulumi.InputPropertiesError: an argument is not known before the update, or secret.
-            SettingsError: the installation cannot be what the settings say; nothing is created.
+            SettingsError: an argument is a secret setting, or the installation cannot be what the settings say; nothing
+                is created.
         """
         if errors := list(_outputs_in(args)):
             raise pulumi.InputPropertiesError("Slipway cannot be created", errors)
+        if plain := settings.plain_secrets(args, (), {}, "the program"):
+            raise settings.SettingsError(plain)
         reading = settings.of_program(_configured(args))
         reading.complete()
         place_below(_TYPE)

@@ -83,6 +83,7 @@ __all__ = [
     "load",
     "of_program",
     "of_stack",
+    "plain_secrets",
     "read",
     "tag_of_protected_jobs",
 ]

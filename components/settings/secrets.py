@@ -36,16 +36,19 @@ def encrypted_config(root: Path, project: str, stack: str) -> Mapping[str, Any]:
     return {str(key).removeprefix(prefix): value for key, value in config.items() if str(key).startswith(prefix)}
 
 
-def plain_secrets(values: Mapping[str, Any], encrypted: Collection[str], file: Mapping[str, Any]) -> list[str]:
+def plain_secrets(
+    values: Mapping[str, Any], encrypted: Collection[str], file: Mapping[str, Any], where: str = "the stack file"
+) -> list[str]:
     """Errors for all secrets among `values` that are in plain text.
 
     Args:
         values: all settings, decrypted.
         encrypted: the top-level keys that are encrypted, entirely or in part.
         file: the same settings as `encrypted_config` returns them.
+        where: what they were read from, for the messages.
     """
     return [
-        f"{pulumi_path(keys)}: is in plain text in the stack file; anyone who can read the file would have it. Replace "
+        f"{pulumi_path(keys)}: is in plain text in {where}; anyone who can read the file would have it. Replace "
         "the secret, and set the new one with: pulumi config set --secret --path "
         f"{shlex.quote(pulumi_path(keys))} …"
         for path in secret_paths(Settings)

@@ -194,8 +194,8 @@ class SignIn(Section):
             yield Contradiction(("oidc", "ldap", "newUsers"), message, "newUsers")
         if self.new_users is NewUsers.NONE and self.ldap:
             message = (
-                "is none, but GitLab creates an account for everybody whom signIn.ldap lets in; strangers would not be "
-                "kept out. Use approval, and signIn.ldap.userFilter"
+                "is none, but GitLab creates an account for everybody who can sign in through signIn.ldap; strangers "
+                "would not be kept out. Use approval, and signIn.ldap.userFilter"
             )
             yield Contradiction(("ldap", "newUsers"), message, "newUsers")
         if self.grace_hours != _GRACE_HOURS and not self.require_2fa:

@@ -162,7 +162,7 @@ def proxied(state: dict[str, Any], proxy: str, said: list[str]) -> int:
 
 
 def composed(state: dict[str, Any], words: list[str]) -> int:
-    """Do what Docker Compose is told, of a file with at most one service, which has a port."""
+    """Act as Docker Compose for a file with at most one service, which publishes a port."""
     if words[-1] == "version":
         return 0 if state.get("compose", True) else 1
     project, file = words[words.index("--project-name") + 1], words[words.index("--file") + 1]

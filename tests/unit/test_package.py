@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.settings import Settings
+from components.settings import Settings, SettingsError
 from components.settings.errors import secret_paths
 from package.provider import Provider
 from package.registry_bucket import RegistryBucket
@@ -77,3 +77,12 @@ async def test_an_argument_that_is_an_output_is_refused_at_its_place() -> None:
     [error] = _outputs_in(args)
     assert error["property_path"] == "projects[0].variables.A.value"
     assert "config set --secret --path projects[0].variables.A.value" in error["reason"]
+
+
+def test_a_secret_among_the_arguments_is_refused_without_its_value() -> None:
+    args = {"domain": "example.test", "adminCidrs": ["192.0.2.10/32"], "smtp": {"password": "everyone-may-read-it"}}
+    with pytest.raises(SettingsError) as caught:
+        Slipway("whole", args)
+    [line] = caught.value.errors
+    assert line.startswith("smtp.password: is in plain text in the program; ")
+    assert "everyone-may-read-it" not in line

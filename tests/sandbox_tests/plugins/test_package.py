@@ -160,8 +160,8 @@ def test_a_misspelt_argument_is_refused_with_the_known_ones(services: World) -> 
     whole = Whole(services)
     whole.set(server={"sise": "s-4vcpu-8gb"})
     output = whole.engine.run("preview", fails=True)
-    assert "sise" in output
-    assert "size" in output
+    assert "Property sise does not exist" in output
+    assert re.search(r"Existing properties are: .*\bsize\b", output)
     assert "Traceback" not in output
 
 
