@@ -27,7 +27,11 @@ _UNUSED = {"selenium", "mypy", "mypyc", "debugpy", "ruff", "test", "idlelib", "c
 
 
 def build(name: str) -> None:
-    """Make the image, under a name in the workstation's engine."""
+    """Make the image, under a name in the workstation's engine.
+
+    It has one layer. An engine keeps an unpacked layer that several images share, but not its content, if the image
+    that it came with is removed while the others are made; then none of them can be pushed.
+    """
     container = run("docker", "create", _BASE, timeout=120).strip()
     try:
         with subprocess.Popen(["docker", "cp", "-", f"{container}:/"], stdin=subprocess.PIPE) as copy:
@@ -37,7 +41,9 @@ def build(name: str) -> None:
             copy.stdin.close()
         assert copy.returncode == 0
         changes = [f"--change=ENV {key}={value}" for key, value in _environment().items()]
-        run("docker", "commit", *changes, "--change=ENTRYPOINT []", container, name, timeout=300)
+        with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as export:
+            subprocess.run(["docker", "import", *changes, "-", name], stdin=export.stdout, check=True, timeout=300)
+        assert export.returncode == 0
     finally:
         run("docker", "rm", "--force", container)
 
