@@ -51,9 +51,7 @@ def test_a_directory_that_would_let_nobody_in_is_refused(given: dict[str, Any], 
 
 def test_strangers_of_a_directory_can_be_kept_waiting_but_not_without_an_account() -> None:
     [line] = errors({"ldap": ldap(), "newUsers": "none"})
-    assert line.startswith(
-        "signIn.newUsers: is none, but GitLab creates an account for everybody whom signIn.ldap lets "
-    )
+    assert line.startswith("signIn.newUsers: is none, but GitLab creates an account for everybody who can sign in ")
     assert lines({"ldap": ldap()})["block_auto_created_users"] == "true"
     assert lines({"ldap": ldap(), "newUsers": "active"})["block_auto_created_users"] == "false"
 
