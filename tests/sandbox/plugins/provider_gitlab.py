@@ -47,6 +47,7 @@ class GitLab(Provider):
         groups.Group(),
         integrations.IntegrationSlack(),
         integrations.ProjectIntegrationPipelinesEmail(),
+        members.GroupMembership(),
         members.ProjectMembership(),
         projects.Project(),
         settings.ApplicationSettings(),

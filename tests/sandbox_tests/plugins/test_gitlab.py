@@ -193,6 +193,24 @@ def test_a_group_is_created_and_deleted_and_frees_its_path(driver: ResourceDrive
     assert driver.read("Group", "child", {})[1]["name"] == "Renamed"
 
 
+def test_a_member_of_a_group_leaves_it_alone_if_that_is_asked_for(instance: Instance, driver: ResourceDriver) -> None:
+    group, _ = driver.create("Group", name="Team", path="team-with-members")
+    user, _ = instance.new_user("member-of-a-group")
+    project, _ = create_project(driver, namespaceId=int(group))
+    inputs: Properties = {"groupId": int(group), "userId": user, "accessLevel": "developer"}
+    create_and_delete(driver, "GroupMembership", **inputs)
+    for skipped in (True, False):
+        identifier, state = driver.create("GroupMembership", **inputs, skipSubresourcesOnDestroy=skipped)
+        assert identifier == f"{group}:{user}"
+        state = driver.update("GroupMembership", identifier, state, accessLevel="guest")
+        assert_settled(driver, "GroupMembership", identifier, state)
+        instance.request("POST", f"/projects/{project}/members", {"user_id": user, "access_level": 30})
+        driver.delete("GroupMembership", identifier, state)
+        assert bool(instance.request("GET", f"/projects/{project}/members")) is skipped
+        if skipped:
+            instance.request("DELETE", f"/projects/{project}/members/{user}")
+
+
 def test_a_branch_is_created_from_a_ref_and_deleted(instance: Instance, driver: ResourceDriver) -> None:
     project, _ = create_project(driver, defaultBranch="main")
     _, state = create_and_delete(driver, "Branch", project=project, name="stable", ref="main")

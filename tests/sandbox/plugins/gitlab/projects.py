@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tests.sandbox.plugins.base.framework import Call, Field, Fields, Kind, Resource, made
 from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.gitlab.names import camel, fields, from_api, or_none, own_names, to_api
-from tests.sandbox.plugins.gitlab.session import project_path, segment, session_of
+from tests.sandbox.plugins.gitlab.session import ApiError, project_path, segment, session_of
 
 _LEVELS = (
     "analytics_access_level",
@@ -255,7 +255,11 @@ def remove(call: Call, path: str, full_path: str, *, for_good: bool) -> None:
     `full_path` names the property that has its full path: marking changes the path, and removing wants the new one.
     """
     session = session_of(call)
-    session.delete(path)
+    try:
+        session.delete(path)
+    except ApiError as error:
+        if "already marked for deletion" not in error.message:
+            raise
     if for_good:
         marked = session.find(path)
         if marked is not None:

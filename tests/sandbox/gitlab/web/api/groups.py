@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, db, images, namespaces, projects, registration, repositories
+from ..core import access, db, group_rules, images, namespaces, projects, registration, repositories
 from ..core.errors import ApiError, not_found
 from .call import Call, accepted, created, page, route
 from .lookup import find_group
@@ -61,8 +61,7 @@ def create(call: Call) -> Response:
     """Make a group; who makes it owns it."""
     who = call.user()
     call.require("name", "path")
-    path = call.text("path") or ""
-    namespaces.check_path(path, namespaces.TOP if call.integer("parent_id") is None else namespaces.BELOW)
+    path, name = call.text("path") or "", call.text("name") or ""
     parent = None
     if (parent_id := call.integer("parent_id")) is not None:
         parent = namespaces.find(call.connection, str(parent_id), "group")
@@ -70,16 +69,21 @@ def create(call: Call) -> Response:
         if parent is None or level < access.MAINTAINER:
             raise not_found("Group") if not level else ApiError(403, {"message": "403 Forbidden"})
     full_path = f"{parent['full_path']}/{path}" if parent else path
-    namespaces.ensure_free(call.connection, full_path)
+    visibility = call.choice("visibility", namespaces.VISIBILITIES, "private") or "private"
+    with group_rules.told_of_a_new_group():
+        namespaces.check_path(path, namespaces.BELOW if parent else namespaces.TOP)
+        group_rules.check_texts(name, call.text("description"))
+        namespaces.ensure_free(call.connection, full_path)
+        group_rules.check_below(visibility, parent)
     identity = db.insert(
         call.connection,
         "namespaces",
         kind="group",
         path=path,
         full_path=full_path,
-        name=call.text("name"),
+        name=name,
         description=call.text("description", ""),
-        visibility=call.choice("visibility", namespaces.VISIBILITIES, "private"),
+        visibility=visibility,
         parent_id=parent["id"] if parent else None,
         options=json.dumps(_options(call)),
         created_at=db.now(),
@@ -98,13 +102,18 @@ def update(call: Call) -> dict[str, Any]:
         namespaces.check_path(path, namespaces.BELOW if row["parent_id"] else namespaces.TOP)
         images.refuse_rename_of_group(call.connection, call.config, row)
         _rename(call, row, path)
+    group_rules.check_texts(call.text("name", row["name"]) or "", call.text("description"))
+    visibility = call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]) or row["visibility"]
+    if visibility != row["visibility"]:
+        group_rules.check_below(visibility, namespaces.find(call.connection, str(row["parent_id"])))
+        group_rules.check_above(call.connection, visibility, _fresh(call, row))
     options = json.dumps(json.loads(row["options"]) | _options(call))
     call.connection.execute(
         "UPDATE namespaces SET name = ?, description = ?, visibility = ?, options = ? WHERE id = ?",
         (
             call.text("name", row["name"]),
             call.text("description", row["description"]),
-            call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]),
+            visibility,
             options,
             row["id"],
         ),
@@ -127,7 +136,10 @@ def _fresh(call: Call, row: db.Row) -> db.Row:
 
 
 def delete(call: Call) -> Response:
-    """Mark a group for deletion, which frees its path; with `permanently_remove`, remove one that is marked."""
+    """Mark a group for deletion; with `permanently_remove`, remove one that is marked.
+
+    As `Groups::MarkForDeletionService`: the path becomes free, unless a project inside has a repository of images.
+    """
     call.user()
     row = find_group(call, access.OWNER)
     if call.flag("permanently_remove", False):
@@ -143,12 +155,32 @@ def delete(call: Call) -> Response:
         for project in inside:
             repositories.remove(call.config, project["id"])
         return accepted()
-    if row["marked_for_deletion_on"] is None:
-        _rename(call, row, f"{row['path']}-deletion_scheduled-{row['id']}")
-        call.connection.execute(
-            "UPDATE namespaces SET marked_for_deletion_on = ? WHERE id = ?", (db.today().isoformat(), row["id"])
-        )
+    if row["marked_for_deletion_on"] is not None:
+        raise ApiError(400, {"message": "Group has been already marked for deletion"})
+    if not group_rules.has_images(call.connection, row):
+        suffix = f"-deletion_scheduled-{row['id']}"
+        _rename(call, row, f"{row['path']}{suffix}")
+        call.connection.execute("UPDATE namespaces SET name = name || ? WHERE id = ?", (suffix, row["id"]))
+    call.connection.execute(
+        "UPDATE namespaces SET marked_for_deletion_on = ? WHERE id = ?", (db.today().isoformat(), row["id"])
+    )
     return accepted()
+
+
+def restore(call: Call) -> Response:
+    """Take back a group that is marked for deletion, under the path that it had."""
+    call.user()
+    row = find_group(call, access.OWNER)
+    if row["marked_for_deletion_on"] is None:
+        raise ApiError(400, {"message": "Group has not been marked for deletion"})
+    suffix = f"-deletion_scheduled-{row['id']}"
+    if row["path"].endswith(suffix):
+        _rename(call, row, row["path"].removesuffix(suffix))
+    call.connection.execute(
+        "UPDATE namespaces SET marked_for_deletion_on = NULL, name = ? WHERE id = ?",
+        (row["name"].removesuffix(suffix), row["id"]),
+    )
+    return created(present(call, _fresh(call, row)))
 
 
 def list_projects(call: Call) -> Response:
@@ -230,6 +262,7 @@ def _options(call: Call) -> dict[str, Any]:
 routes = [
     *route("/groups", GET=listing, POST=create),
     *route("/groups/{id}", GET=get, PUT=update, DELETE=delete),
+    *route("/groups/{id}/restore", POST=restore),
     *route("/groups/{id}/projects", GET=list_projects),
     *route("/groups/{id}/subgroups", GET=list_subgroups),
     *route("/groups/{id}/descendant_groups", GET=list_descendants),

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, db, users
+from ..core import access, db, group_rules, users
 from ..core.errors import ApiError, forbidden, invalid, not_found
 from .call import Call, created, no_content, page, route
 from .lookup import find_group, find_project
@@ -70,7 +70,7 @@ def update(call: Call) -> dict[str, Any]:
     column, number, level = _owner(call, access.MAINTAINER)
     call.require("access_level")
     row = _find(call, column, number)
-    if row["access_level"] > level:
+    if row["access_level"] > level or _is_last_owner(call, column, number, row):
         raise forbidden()
     query = f"UPDATE members SET access_level = ? WHERE {column} = ? AND user_id = ?"  # noqa: S608
     call.connection.execute(query, (_level(call, level), number, row["user_id"]))
@@ -78,15 +78,34 @@ def update(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> Response:
-    """Take a member out; oneself always."""
+    """Take a member out; oneself always. A group's member also leaves all that is inside, unless that is skipped."""
     who = call.user()
     column, number, level = _owner(call, 0)
     row = _find(call, column, number)
     if row["user_id"] != who.user["id"] and (level < access.MAINTAINER or row["access_level"] > level):
         raise forbidden()
+    if _is_last_owner(call, column, number, row):
+        raise forbidden()
     query = f"DELETE FROM members WHERE {column} = ? AND user_id = ?"  # noqa: S608
     call.connection.execute(query, (number, row["user_id"]))
+    if column == "namespace_id" and not call.flag("skip_subresources", False):
+        _leave_what_is_inside(call, number, row["user_id"])
     return no_content()
+
+
+def _is_last_owner(call: Call, column: str, number: int, row: db.Row) -> bool:
+    """As `GroupMemberPolicy`: nobody may take the last owner from a group, not even an administrator."""
+    return column == "namespace_id" and group_rules.is_last_owner(_inherited(call, column, number), row["user_id"])
+
+
+def _leave_what_is_inside(call: Call, number: int, user_id: int) -> None:
+    """As `Members::DestroyService#delete_subresources`."""
+    group = db.one(call.connection, "SELECT full_path FROM namespaces WHERE id = ?", number)
+    below = f"{group['full_path'] if group else ''}/"
+    for column, table in (("project_id", "projects"), ("namespace_id", "namespaces")):
+        inside = f"SELECT id FROM {table} WHERE substr(full_path, 1, ?) = ?"  # noqa: S608
+        query = f"DELETE FROM members WHERE user_id = ? AND {column} IN ({inside})"  # noqa: S608
+        call.connection.execute(query, (user_id, len(below), below))
 
 
 def _owner(call: Call, least: int) -> tuple[str, int, int]:

@@ -7,7 +7,19 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core import access, commits, db, images, namespaces, patterns, projects, protection, repositories, settings
+from ..core import (
+    access,
+    commits,
+    db,
+    group_rules,
+    images,
+    namespaces,
+    patterns,
+    projects,
+    protection,
+    repositories,
+    settings,
+)
 from ..core.auth import Principal
 from ..core.errors import ApiError, forbidden, missing, not_found, rejected
 from .call import Call, accepted, created, page, route
@@ -64,6 +76,10 @@ def create(call: Call) -> Response:
     namespace = _namespace(call, who)
     full_path = f"{namespace['full_path']}/{path}"
     namespaces.ensure_free(call.connection, full_path)
+    visibility = call.choice("visibility", namespaces.VISIBILITIES, "private") or "private"
+    if not group_rules.allowed_in(visibility, namespace):
+        # As `Projects::CreateService`: a new project silently gets what its group has.
+        visibility = namespace["visibility"]
     identity = db.insert(
         call.connection,
         "projects",
@@ -73,7 +89,7 @@ def create(call: Call) -> Response:
         full_path=full_path,
         name=name,
         description=_description(call, None),
-        visibility=call.choice("visibility", namespaces.VISIBILITIES, "private"),
+        visibility=visibility,
         default_branch=call.text("default_branch"),
         options=json.dumps(_options(call)),
         created_at=db.now(),
@@ -120,12 +136,16 @@ def update(call: Call) -> dict[str, Any]:
             question = f"Do you have a branch named '{branch}' in your repository?"
             raise rejected("base", f"Could not set the default branch. {question}")
         repositories.set_head(call.config, row["id"], branch)
+    visibility = call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]) or row["visibility"]
+    namespace = namespaces.find(call.connection, str(row["namespace_id"]))
+    if visibility != row["visibility"] and namespace is not None:
+        group_rules.refuse_in(visibility, namespace)
     call.connection.execute(
         "UPDATE projects SET name = ?, description = ?, visibility = ?, default_branch = ?, options = ? WHERE id = ?",
         (
             call.text("name", row["name"]),
             _description(call, row["description"]),
-            call.choice("visibility", namespaces.VISIBILITIES, row["visibility"]),
+            visibility,
             branch,
             json.dumps(json.loads(row["options"]) | _options(call, json.loads(row["options"]))),
             row["id"],
@@ -295,8 +315,9 @@ def transfer(call: Call) -> dict[str, Any]:
     full_path = f"{target['full_path']}/{row['path']}"
     namespaces.ensure_free(call.connection, full_path)
     images.transfer(call.connection, call.config, row, target["full_path"])
-    moved = "UPDATE projects SET namespace_id = ?, full_path = ? WHERE id = ?"
-    call.connection.execute(moved, (target["id"], full_path, row["id"]))
+    visibility = row["visibility"] if group_rules.allowed_in(row["visibility"], target) else target["visibility"]
+    moved = "UPDATE projects SET namespace_id = ?, full_path = ?, visibility = ? WHERE id = ?"
+    call.connection.execute(moved, (target["id"], full_path, visibility, row["id"]))
     fresh = projects.find(call.connection, str(row["id"]))
     return _present(call, fresh or row, level)
 
