@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 
+from components import api
 from components.backup import BACKUP
 from components.dns_records import foreign_records
 from components.known_resources import KnownResources, StateReader
-from components.leftovers import Leftovers, Wanted
-from components.network import VpcPlan, plan_vpc
+from components.leftovers import Wanted, look_for_leftovers
+from components.network import VpcPlan
+from components.offer import Droplet, Offer, Size
 from components.package_index import missing_versions
 from components.recovery import Recovery
 from components.recovery import errors as recovery_errors
@@ -23,18 +24,12 @@ from components.registry_bucket import REGISTRY
 from components.settings import DnsZone, Reading, Settings, Storage
 from components.spaces import key_names
 from components.state import DeploymentState
+from components.survey import Survey
 from components.token_scopes import scope_errors
 from components.zone import records_of_others
 
-Size = digitalocean.outputs.GetSizesSizeResult
-Droplet = digitalocean.outputs.GetDropletsDropletResult
-
-_T = TypeVar("_T")
-
 #: What a region has to offer, by the names that the API gives it: volumes, and the metadata that cloud-init reads.
 _NEEDED_FEATURES: Final = {"storage": "volumes", "metadata": "the metadata service"}
-#: How the official client ends the message of a failed request: method, URL, status.
-_REFUSAL: Final = re.compile(r"\b[A-Z]+ \S*/v2/\S+?: (\d{3})\b")
 _MOST_SUGGESTIONS: Final = 3
 
 
@@ -95,32 +90,6 @@ def _stays(droplet: Droplet, image: str, network: str | None) -> bool:
     return (droplet.image == image or not has_slug) and network in {None, droplet.vpc_uuid}
 
 
-@dataclass
-class _Survey:
-    """The requests of one run, and what is wrong so far; `rejected` says that the token is not accepted at all."""
-
-    options: pulumi.InvokeOptions
-    errors: list[str] = field(default_factory=list)
-    rejected: bool = False
-
-    def ask(self, what: str, scope: str, function: Callable[[pulumi.InvokeOptions], _T], absent: str = "") -> _T | None:
-        """The answer of the API; None if there is none, which is an error unless its status or message is `absent`."""
-        try:
-            return function(self.options)
-        # The SDK raises plain exceptions for whatever a provider reports.
-        except Exception as error:
-            message = str(error)
-        found = _REFUSAL.search(message)
-        status = found[1] if found else ""
-        if absent and (status == absent if absent.isdigit() else absent in message):
-            return None
-        self.rejected |= status == "401"
-        line = _refusal(status, what, scope, message)
-        if line not in self.errors:
-            self.errors.append(line)
-        return None
-
-
 def read_account(
     reading: Reading,
     deployed: DeploymentState | None,
@@ -136,45 +105,47 @@ def read_account(
     nothing = VpcPlan(prefix)
     if not reading.has_credentials:
         return Account(nothing, {}, ())
-    survey = _Survey(pulumi.InvokeOptions(provider=provider))
-    account = survey.ask("the account", "account:read", lambda options: digitalocean.get_account(opts=options))
+    survey = Survey(pulumi.InvokeOptions(provider=provider))
+    granted = survey.start(lambda _: api.token_scopes(), beside=True)
+    offer = Offer.start(survey, reading, prefix)
+    survey.wait()
     if survey.rejected:
-        # Every other request would fail the same way.
+        # Every other request has failed the same way.
         return Account(nothing, {}, tuple(survey.errors))
+    account, settings = offer.account, reading.settings
     if account is not None:
-        survey.errors += _status_errors(account)
+        survey.note(_status_errors(account))
         _note_recipients(account, reading)
-    survey.errors += scope_errors(reading, is_new=deployed is None)
-    settings = reading.settings
-    machines = _machines_of(reading, prefix)
-    sizes = survey.ask("the sizes", "sizes:read", lambda options: digitalocean.get_sizes(opts=options))
-    listed = survey.ask("the droplets", "droplet:read", lambda options: digitalocean.get_droplets(opts=options))
-    droplets = listed.droplets if listed else []
-    own = _own_droplets(droplets, prefix)
-    # A size that is no longer offered still has a price for those who have it.
-    prices = {droplet.size: droplet.price_monthly for droplet in droplets}
-    prices |= {size.slug: size.price_monthly for size in sizes.sizes} if sizes else {}
-    vpc = _vpc(survey, settings, prefix) if reading.has("region", "server.vpcCidr") else nothing
+    survey.note(scope_errors(granted.answer, reading, is_new=deployed is None))
+    known = state.read()
+    _start_checks(survey, reading, deployed, offer, known)
+    survey.wait()
+    if reading.has("recover", "registry.storage", "backup.enabled"):
+        survey.note(recovery_errors(settings, prefix, known))
+    return Account(offer.vpc, offer.prices, tuple(survey.errors), Recovery.of(settings, known))
+
+
+def _start_checks(
+    survey: Survey, reading: Reading, deployed: DeploymentState | None, offer: Offer, known: KnownResources
+) -> None:
+    """Have the survey check what depends on what runs, and on what is in the state."""
+    settings, region, prefix, droplets = reading.settings, reading.settings.region, offer.prefix, offer.droplets
+    machines, vpc = _machines_of(reading, prefix), offer.vpc
     # Without a range the network may have another name, and stays what it is.
     network = (vpc.id or "") if reading.has("region", "server.vpcCidr") and settings.server.vpc_cidr else None
+    slugs = set(deployed.slugs) if deployed and deployed.region == region else set()
+    running = _Running(_own_droplets(droplets, prefix), slugs, network)
     if reading.has("region"):
-        slugs = set(deployed.slugs) if deployed and deployed.region == settings.region else set()
-        running = _Running(own, slugs, network)
-        survey.errors += _offer_errors(survey, settings.region, machines, sizes.sizes if sizes else [], running)
-    survey.errors += _disk_errors(machines, sizes.sizes if sizes else [], own, network)
-    if account is not None and account.droplet_limit and reading.has("server", "runners"):
-        survey.errors += _limit_errors(account.droplet_limit, machines, droplets, prefix)
-    known = state.read()
+        survey.check(lambda part: _offer_errors(part, region, machines, offer.sizes, running))
+    survey.check(lambda _: _disk_errors(machines, offer.sizes, running))
+    if offer.account is not None and offer.account.droplet_limit and reading.has("server", "runners"):
+        limit = offer.account.droplet_limit
+        survey.check(lambda _: _limit_errors(limit, machines, droplets, prefix))
     if reading.has("domain", "hostname", "dns.zone"):
-        survey.errors += _dns_errors(survey, settings, known)
-        survey.errors += _lost_records(survey, settings, deployed, known)
-    leftovers = _leftovers(survey, reading, prefix, vpc, known)
-    survey.errors += leftovers.droplets([{"id": one.id, "name": one.name, "tags": one.tags or []} for one in droplets])
-    survey.errors += leftovers.errors()
-    survey.errors += missing_versions(reading, deployed, known)
-    if reading.has("recover", "registry.storage", "backup.enabled"):
-        survey.errors += recovery_errors(settings, prefix, known)
-    return Account(vpc, prices, tuple(survey.errors), Recovery.of(settings, known))
+        survey.check(lambda part: _dns_errors(part, settings, known))
+        survey.check(lambda part: _lost_records(part, settings, deployed, known))
+    look_for_leftovers(survey, _wanted(reading, prefix, vpc), known, droplets)
+    survey.check(lambda _: missing_versions(reading, deployed, known), beside=True)
 
 
 def _machines_of(reading: Reading, prefix: str) -> list[Machines]:
@@ -187,24 +158,6 @@ def _machines_of(reading: Reading, prefix: str) -> list[Machines]:
             names = tuple(f"{prefix}-{runner.name}-{number}" for number in range(1, runner.count + 1))
             machines.append(Machines(f"runners[{place}]", runner.size, runner.image, names))
     return machines
-
-
-def _refusal(status: str, what: str, scope: str, message: str) -> str:
-    if status == "401":
-        return (
-            "DIGITALOCEAN_TOKEN: was rejected by DigitalOcean (401); nothing could be created. It has expired, was "
-            "deleted or is incomplete: create a new one under API in the control panel, and export it"
-        )
-    if status == "403":
-        return (
-            f"DIGITALOCEAN_TOKEN: may not read {what} (403); the update would fail later. "
-            f"Give the token the scope {scope}, or use one with full access"
-        )
-    reason = " ".join(message.split())
-    return (
-        f"DigitalOcean: could not read {what}; it is not known whether the update would succeed. Try again once the "
-        f"API responds. It reported: {reason}"
-    )
 
 
 def _status_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
@@ -237,7 +190,7 @@ def _note_recipients(account: digitalocean.GetAccountResult, reading: Reading) -
 
 
 def _offer_errors(
-    survey: _Survey,
+    survey: Survey,
     region: str,
     machines: Sequence[Machines],
     sizes: Sequence[Size],
@@ -251,7 +204,7 @@ def _offer_errors(
         yield from _image_errors(survey, [one for one in machines if not running.keep_image(one)], sizes, region)
 
 
-def _region_errors(survey: _Survey, region: str) -> Iterator[str]:
+def _region_errors(survey: Survey, region: str) -> Iterator[str]:
     found = survey.ask("the regions", "regions:read", lambda options: digitalocean.get_regions(opts=options))
     if found is None:
         return
@@ -293,7 +246,7 @@ def _read_image(slug: str, options: pulumi.InvokeOptions) -> digitalocean.GetIma
     return digitalocean.get_image(slug=slug, opts=options)
 
 
-def _image_errors(survey: _Survey, machines: Sequence[Machines], sizes: Sequence[Size], region: str) -> Iterator[str]:
+def _image_errors(survey: Survey, machines: Sequence[Machines], sizes: Sequence[Size], region: str) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
     for slug in dict.fromkeys(one.image for one in machines):
         paths = ", ".join(f"{one.path}.image" for one in machines if one.image == slug)
@@ -328,14 +281,12 @@ def _own_droplets(droplets: Sequence[Droplet], prefix: str) -> list[Droplet]:
     return [droplet for droplet in droplets if not tags.isdisjoint(tag.lower() for tag in droplet.tags)]
 
 
-def _disk_errors(
-    machines: Sequence[Machines], sizes: Sequence[Size], own: Sequence[Droplet], network: str | None
-) -> Iterator[str]:
+def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], running: _Running) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
     for one in machines:
-        for droplet in own:
+        for droplet in running.droplets:
             disk = disks.get(one.size, droplet.disk)
-            if not _stays(droplet, one.image, network):
+            if not _stays(droplet, one.image, running.network):
                 # It is replaced, and the new one has the disk of its size.
                 continue
             if droplet.name in one.names and droplet.size != one.size and disk < droplet.disk:
@@ -358,7 +309,7 @@ def _limit_errors(limit: int, machines: Sequence[Machines], droplets: Sequence[D
         )
 
 
-def _dns_errors(survey: _Survey, settings: Settings, known: KnownResources) -> Iterator[str]:
+def _dns_errors(survey: Survey, settings: Settings, known: KnownResources) -> Iterator[str]:
     domain, is_new = settings.domain, settings.dns.zone is DnsZone.CREATE
     if is_new and not settings.recover.domain and domain not in known.names("Domain"):
         # There is no zone yet; or there is, and it is refused with whatever is in it.
@@ -380,7 +331,7 @@ def _dns_errors(survey: _Survey, settings: Settings, known: KnownResources) -> I
 
 
 def _lost_records(
-    survey: _Survey, settings: Settings, deployed: DeploymentState | None, known: KnownResources
+    survey: Survey, settings: Settings, deployed: DeploymentState | None, known: KnownResources
 ) -> Iterator[str]:
     """Records of others that would be deleted with the former zone. A protected zone cannot be left."""
     if deployed is None or not deployed.has_domain or deployed.kept or deployed.leaves_domain:
@@ -404,12 +355,12 @@ def _lost_records(
         )
 
 
-def _leftovers(survey: _Survey, reading: Reading, prefix: str, vpc: VpcPlan, known: KnownResources) -> Leftovers:
+def _wanted(reading: Reading, prefix: str, vpc: VpcPlan) -> Wanted:
     settings = reading.settings
     has_zone = reading.has("domain", "dns.zone") and settings.dns.zone is DnsZone.CREATE
     purposes = [REGISTRY] if reading.has("registry.storage") and settings.registry.storage is Storage.SPACES else []
     purposes += [BACKUP] if reading.has("backup.enabled") and settings.backup.enabled else []
-    wanted = Wanted(
+    return Wanted(
         prefix=prefix,
         region=settings.region if reading.has("region") else None,
         domain=settings.domain if has_zone else None,
@@ -424,16 +375,3 @@ def _leftovers(survey: _Survey, reading: Reading, prefix: str, vpc: VpcPlan, kno
             name for purpose in purposes for name in key_names(prefix, purpose, own_key=reading.has_spaces_key)
         ],
     )
-    return Leftovers(lambda what, scope, ask: survey.ask(what, scope, lambda _: ask()), wanted, known)
-
-
-def _vpc(survey: _Survey, settings: Settings, prefix: str) -> VpcPlan:
-    region, cidr = settings.region, settings.server.vpc_cidr
-    name = plan_vpc(prefix, region, cidr, default=None, own=None).name
-    default = survey.ask(
-        "the networks", "vpc:read", lambda options: digitalocean.get_vpc(region=region, opts=options), "unable to find"
-    )
-    own = survey.ask(
-        "the networks", "vpc:read", lambda options: digitalocean.get_vpc(name=name, opts=options), "no VPCs found"
-    )
-    return plan_vpc(prefix, region, cidr, default=default, own=own)

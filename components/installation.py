@@ -81,6 +81,12 @@ class Plan:
         hooks = pulumi.ResourceOptions(parent=parent, hooks=state.hooks())
         cloud = digitalocean.Provider("digitalocean", token=token, opts=hooks)
         deployed = read_deployed(state, cloud)
+        # Their plugins start while the account answers.
+        others = [
+            command.Provider("command", opts=below),
+            random.Provider("random", opts=below),
+            tls.Provider("tls", opts=below),
+        ]
         account = read_account(reading, deployed, prefix, cloud, state)
         refused = [] if reading.errors else conflicts(deployed, reading.settings)
         config = reading.complete([*refused, *account.errors, *pipeline_errors(reading)])
@@ -88,11 +94,6 @@ class Plan:
         cost = monthly_cost(config, account.prices, has_bucket=deployment.has_bucket or deployment.has_backups)
         if pulumi.runtime.is_dry_run():
             pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
-        others = [
-            command.Provider("command", opts=below),
-            random.Provider("random", opts=below),
-            tls.Provider("tls", opts=below),
-        ]
         options = pulumi.ResourceOptions(parent=parent, providers=[cloud, *others])
         return cls(prefix, config, reading.has_spaces_key, account, deployment, cost, cloud, options)
 

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Network, ip_network
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import pulumi
+import pulumi_digitalocean as digitalocean
 
 from components import api
 from components.component import ancestry
 from components.cost import IDLE_ADDRESS
 from components.known_resources import KnownResources
 from components.settings import Recover
+from components.survey import Survey
 
+Droplet = digitalocean.outputs.GetDropletsDropletResult
 #: An entry of a list of the API.
 Entry = dict[str, Any]
-#: Asks for a list of the API: what it is, the scope that it needs, and how. None if there was no answer.
-Ask = Callable[[str, str, Callable[[], list[Entry]]], list[Entry] | None]
 
 
 @dataclass(frozen=True)
@@ -81,37 +83,30 @@ class Wanted:
 
 
 class Leftovers:
-    """Looks for what is wanted and taken: each finding is one error, with the setting to blame."""
+    """Looks for what is wanted and taken: each finding is one error, with the setting to blame.
 
-    def __init__(self, ask: Ask, wanted: Wanted, known: KnownResources) -> None:
+    Idle addresses are only reported: they have neither names nor tags.
+    """
+
+    def __init__(self, survey: Survey, wanted: Wanted, known: KnownResources) -> None:
         """Nothing is asked yet."""
-        self._ask = ask
+        self._survey = survey
         self._wanted = wanted
         self._known = known
 
-    def errors(self) -> Iterator[str]:
-        """Everything that is taken. Idle addresses are only reported: they have neither names nor tags."""
-        yield from self._zones()
-        yield from self._networks()
-        yield from self._volumes()
-        yield from self._firewalls()
-        yield from self._ssh_keys()
-        yield from self._spaces_keys()
-        yield from self._addresses()
-
-    def droplets(self, found: Sequence[Entry]) -> Iterator[str]:
+    def droplets(self, found: Sequence[Droplet]) -> Iterator[str]:
         """Droplets of the stack's names; and those that carry a tag which the stack is about to create."""
         mine = self._known.names("Droplet")
         tags = {f"{self._wanted.prefix}-{kind}" for kind in ("server", "runner")} - self._known.names("Tag")
         for droplet in found:
-            name, identifier = droplet["name"], droplet["id"]
+            name, identifier = droplet.name, droplet.id
             if name in self._wanted.droplets and name not in mine:
                 yield self._without_import(
                     f"a droplet {name} (ID {identifier})",
                     "a second one of that name would be created beside it",
                     f"Without make, delete it with doctl compute droplet delete {identifier}",
                 )
-            elif carried := sorted(tags.intersection(tag.lower() for tag in droplet["tags"])):
+            elif carried := sorted(tags.intersection(tag.lower() for tag in droplet.tags or [])):
                 yield (
                     f"stack: the droplet {name} (ID {identifier}) carries the tag {carried[0]}, and is not in this "
                     "stack's state; the stack's firewall would apply to it, too. Remove the tag from it, or choose "
@@ -235,8 +230,8 @@ class Leftovers:
 
     def _limit(self, name: str) -> int | None:
         """A limit of the account; None for a token that may not read it."""
-        asked = self._ask("the account", "account:read", lambda: [api.request("/v2/account")["account"]]) or [{}]
-        return asked[0].get(name)
+        asked = self._survey.ask("the account", "account:read", lambda _: api.request("/v2/account")["account"]) or {}
+        return asked.get(name)
 
     def _not_recovered(self, address: str, region: str, found: Sequence[Entry]) -> Iterator[str]:
         same = [one for one in found if one["ip"] == address]
@@ -260,7 +255,7 @@ class Leftovers:
         )
 
     def _list(self, what: str, scope: str, path: str, key: str) -> list[Entry]:
-        return self._ask(what, scope, lambda: list(api.every(path, key, api.request))) or []
+        return self._survey.ask(what, scope, lambda _: list(api.every(path, key, api.request))) or []
 
     def _taken(self, place: str, what: str, identifier: str, recovery: str = "") -> str:
         return (
@@ -301,6 +296,31 @@ class Leftovers:
             ". If an earlier update of this stack was interrupted while creating it, take it over with make repair "
             f"STACK={pulumi.get_stack()}, or in plain Pulumi with\n{line}\n"
         )
+
+
+#: What needs a list of the API each.
+_LISTED: Final = (
+    Leftovers._zones,
+    Leftovers._networks,
+    Leftovers._volumes,
+    Leftovers._firewalls,
+    Leftovers._ssh_keys,
+    Leftovers._spaces_keys,
+    Leftovers._addresses,
+)
+
+
+def look_for_leftovers(survey: Survey, wanted: Wanted, known: KnownResources, droplets: Sequence[Droplet]) -> None:
+    """Have the survey report what is taken in an account with these droplets. The lists are read side by side."""
+    survey.check(lambda part: Leftovers(part, wanted, known).droplets(droplets))
+    for listed in _LISTED:
+        survey.check(partial(_errors_of, listed, wanted, known), beside=True)
+
+
+def _errors_of(
+    listed: Callable[[Leftovers], Iterator[str]], wanted: Wanted, known: KnownResources, survey: Survey
+) -> Iterator[str]:
+    return listed(Leftovers(survey, wanted, known))
 
 
 def import_line(place: Place, identifier: str, known: KnownResources) -> str:

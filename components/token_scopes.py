@@ -7,7 +7,6 @@ from typing import Final
 
 import pulumi
 
-from components import api
 from components.settings import DnsZone, Reading, Storage
 
 _CRUD: Final = ("create", "read", "update", "delete")
@@ -38,14 +37,13 @@ def needed(*, spaces: bool, alerts: bool) -> frozenset[str]:
     return frozenset(f"{kind}:{verb}" for kind, verbs in kinds.items() for verb in verbs)
 
 
-def scope_errors(reading: Reading, *, is_new: bool) -> Iterator[str]:
-    """What the token lacks for the first update of a stack, which `is_new`.
+def scope_errors(granted: frozenset[str] | None, reading: Reading, *, is_new: bool) -> Iterator[str]:
+    """What the token lacks for the first update of a stack, which `is_new`; `granted` are its scopes.
 
     Everything else that it lacks is a warning of the preview, for which reading suffices, and so is a token that may do
     more than a stack needs. Nothing is said if it is not known what the token may do: DigitalOcean answers that outside
     its documented API.
     """
-    granted = api.token_scopes()
     if not granted:
         return
     if _WRITE in granted:

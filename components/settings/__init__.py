@@ -21,7 +21,6 @@ import pulumi
 from components.settings.alerts import Alerts
 from components.settings.backup import Backup
 from components.settings.certificate import Certificate, CertificateSource
-from components.settings.certificate_pair import certificate_errors
 from components.settings.conflicts import conflicts_between
 from components.settings.deployment import EnvironmentSettings
 from components.settings.errors import SettingsError
@@ -205,7 +204,11 @@ def _conflicts(found: Validated) -> Iterator[str]:
     """Conflicts between keys that are valid on their own, even if there are errors elsewhere."""
     settings, validity = found.settings, found.validity
     fqdn = settings.fqdn if validity.has("domain", "hostname") else None
-    yield from certificate_errors(settings.certificate, fqdn, datetime.datetime.now(tz=datetime.UTC))
+    if settings.certificate.chain or settings.certificate.ca_certificate:
+        # What can read certificates takes long to load.
+        from components.settings.certificate_pair import certificate_errors  # noqa: PLC0415
+
+        yield from certificate_errors(settings.certificate, fqdn, datetime.datetime.now(tz=datetime.UTC))
     yield from conflicts_between(settings, validity)
 
 

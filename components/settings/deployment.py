@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from components.settings.images import ImageName, RepositoryPath
@@ -371,6 +369,13 @@ def _machine_port(published: str) -> str:
 
 def _is_usable(text: str) -> bool:
     """Whether ssh can log in with a private key and nobody at the keyboard."""
+    # It takes long to load, and few stacks need it.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        load_pem_private_key,
+        load_ssh_private_key,
+    )
+
     data = text.strip().encode() + b"\n"
     load = load_ssh_private_key if "BEGIN OPENSSH" in text else load_pem_private_key
     try:

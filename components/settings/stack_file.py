@@ -196,6 +196,9 @@ class Settings(Section):
     @field_validator("time_zone")
     @classmethod
     def _is_a_time_zone(cls, value: str) -> str:
+        if value == cls.model_fields["time_zone"].default:
+            # Listing the others takes long.
+            return value
         # Without a database of time zones on this machine, GitLab alone knows.
         known = available_timezones() - {"localtime", "Factory"}
         if not _ZONE.fullmatch(value) or (known and value not in known):

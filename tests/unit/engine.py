@@ -68,6 +68,11 @@ class Registration:
     request: resource_pb2.RegisterResourceRequest
 
     @property
+    def is_provider(self) -> bool:
+        """Whether it is a provider, which makes nothing in the account."""
+        return self.type.startswith("pulumi:providers:")
+
+    @property
     def depends_on(self) -> set[str]:
         """Logical names of all resources that this one depends on."""
         return {urn.rsplit("::", 1)[1] for urn in self.request.dependencies}

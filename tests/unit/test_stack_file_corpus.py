@@ -193,4 +193,4 @@ def test_a_refused_stack_file_registers_nothing(path: str) -> None:
     engine = RecordingEngine()
     with pytest.raises(SettingsError):
         run_program(engine=engine, **case.settings)
-    assert {one.type for one in engine.registrations} <= {"pulumi:pulumi:Stack", "pulumi:providers:digitalocean"}
+    assert {one.type for one in engine.registrations if not one.is_provider} == {"pulumi:pulumi:Stack"}
