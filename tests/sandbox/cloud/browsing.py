@@ -83,8 +83,9 @@ async def _serve(listener: socket.socket, outputs: Outputs, host: str, *, show_p
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
-    transport = httpx.AsyncHTTPTransport(verify=ssl.create_default_context(cafile=str(TRUST)), trust_env=False)
-    async with transport, serving(Front(outputs.url, transport).app, listener):
+    tls = ssl.create_default_context(cafile=str(TRUST))
+    transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False)
+    async with transport, serving(Front(outputs.url, transport, tls).app, listener):
         port = listener.getsockname()[1]
         print(explained(outputs, host, port, show_password=show_password), flush=True)
         await interrupted.wait()

@@ -2,21 +2,26 @@
 
 GitLab has one address, its `external_url`: it redirects there, puts it into pages, and gives cookies to HTTPS alone. So
 requests go on under GitLab's own name, and in what comes back, its address is replaced by the one that the browser
-uses. What is downloaded, logs of jobs included, passes unchanged.
+uses. What is downloaded, logs of jobs included, passes unchanged, and so does what WebSockets carry.
 """
 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, urlsplit
 
 import httpx
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+from tests.sandbox.cloud.front_sockets import connected, relay
 
 #: About one connection (RFC 9110, 7.6.1), or about the way that a request has taken.
 _NOT_PASSED = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -28,33 +33,35 @@ _WITH_ADDRESSES = ("text/html", "application/json")
 _LARGEST = 16 * 2**20
 #: Names by which a browser reaches its own machine. Others come from pages that want to use it for that.
 _HERE = re.compile(r"(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d+)?")
+#: Of one handshake, with an answer that only its own key fits.
+_HANDSHAKE = "sec-websocket-"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 #: Seconds for a connection, and between two parts of an answer: a push is answered when its pipeline is made.
 _TIMES = {"connect": 10.0, "read": 300.0, "write": 300.0, "pool": 10.0}
 
 
 class Front:
-    """Passes requests on to one GitLab. `transport` has the connections to it, and verifies them."""
+    """Passes requests on to one GitLab. `transport` has the connections to it, and verifies them as `tls` does."""
 
-    def __init__(self, gitlab: str, transport: httpx.AsyncBaseTransport) -> None:
-        self._gitlab, self._transport = gitlab, transport
+    def __init__(self, gitlab: str, transport: httpx.AsyncBaseTransport, tls: ssl.SSLContext) -> None:
+        self._gitlab, self._transport, self._tls = gitlab, transport, tls
         self._found = _Addresses(gitlab)
 
     @property
     def app(self) -> Starlette:
         """The application to serve."""
-        return Starlette(routes=[Route("/{path:path}", self._pass, methods=_METHODS)])
+        routes = [Route("/{path:path}", self._pass, methods=_METHODS), WebSocketRoute("/{path:path}", self._connect)]
+        return Starlette(routes=routes)
 
     async def _pass(self, request: Request) -> Response:
         host = request.headers.get("host", "")
         if not _HERE.fullmatch(host):
-            return PlainTextResponse(f"{host} is not an address of this machine's own\n", 421)
+            return _misdirected(host)
         own = f"http://{host}"
-        target = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         sent = httpx.Request(
             request.method,
-            f"{self._gitlab}{target}",
+            self._target(request),
             headers=list(self._sent(request, own)),
             content=request.stream() if has_body else None,
             extensions={"timeout": _TIMES},
@@ -64,14 +71,42 @@ class Front:
             answer.request = sent
             return await self._returned(answer, own)
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            return PlainTextResponse(f"{self._gitlab} does not answer: {reason}. make status says more.\n", 502)
+            return self._unanswered(error)
 
-    def _sent(self, request: Request, own: str) -> Iterator[tuple[str, str]]:
+    async def _connect(self, browser: WebSocket) -> None:
+        host = browser.headers.get("host", "")
+        if not _HERE.fullmatch(host):
+            await browser.send_denial_response(_misdirected(host))
+            return
+        own = f"http://{host}"
+        headers = [(name, value) for name, value in self._sent(browser, own) if name not in {"host", "accept-encoding"}]
+        try:
+            gitlab = await connected(self._target(browser), self._tls, headers, browser.scope["subprotocols"])
+        except InvalidStatus as error:
+            answer = error.response
+            refusal = Response(bytes(answer.body), answer.status_code)
+            headers = [(name, value) for name, value in answer.headers.raw_items() if name.lower() != "content-length"]
+            refusal.raw_headers += _raw(self._headers(headers, own))
+            await browser.send_denial_response(refusal)
+        except (InvalidHandshake, OSError) as error:
+            await browser.send_denial_response(self._unanswered(error))
+        else:
+            await browser.accept(gitlab.subprotocol)
+            await relay(browser, gitlab)
+
+    def _target(self, asked: HTTPConnection) -> str:
+        query = asked.scope["query_string"].decode()
+        return f"{self._gitlab}{asked.scope['raw_path'].decode()}{'?' if query else ''}{query}"
+
+    def _unanswered(self, error: Exception) -> Response:
+        reason = str(error) or type(error).__name__
+        return PlainTextResponse(f"{self._gitlab} does not answer: {reason}. make status says more.\n", 502)
+
+    def _sent(self, request: HTTPConnection, own: str) -> Iterator[tuple[str, str]]:
         yield "host", urlsplit(self._gitlab).netloc
         yield "accept-encoding", "identity"
         for name, value in request.headers.items():
-            if name not in _NOT_SENT:
+            if name not in _NOT_SENT and not name.startswith(_HANDSHAKE):
                 # Where the request comes from, for a server that compares it with its own address.
                 yield name, value.replace(own, self._gitlab) if name in {"origin", "referer"} else value
 
@@ -87,7 +122,7 @@ class Front:
         else:
             end = BackgroundTask(answer.aclose)
             response = StreamingResponse(answer.aiter_raw(), answer.status_code, background=end)
-        response.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        response.raw_headers = _raw(headers)
         return response
 
     def _is_page(self, answer: httpx.Response) -> bool:
@@ -98,10 +133,18 @@ class Front:
 
     def _headers(self, found: Iterable[tuple[str, str]], own: str) -> Iterator[tuple[str, str]]:
         for name, value in found:
-            if name == "set-cookie":
+            if name.lower() == "set-cookie":
                 yield name, _cookie(value)
-            elif name not in _NOT_RETURNED:
+            elif name.lower() not in _NOT_RETURNED:
                 yield name, self._found.replaced(value.encode("latin-1"), own).decode("latin-1")
+
+
+def _misdirected(host: str) -> Response:
+    return PlainTextResponse(f"{host} is not an address of this machine's own\n", 421)
+
+
+def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 class _Addresses:

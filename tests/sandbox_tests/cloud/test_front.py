@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.sandbox_tests.support.gitlab_instance import PASSWORD, listen, servin
 
 GITLAB = "https://gitlab.example.test"
 HSTS = "max-age=63072000"
+#: Nothing here is a WebSocket.
+NO_TLS = ssl.create_default_context()
 
 
 class Nginx:
@@ -67,7 +70,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory, token: list[str]) -> ASGIAp
 def address(behind: ASGIApp) -> Iterator[str]:
     """The address of the front that leads to it."""
     sock, url = listen()
-    with serving(Front(GITLAB, httpx.ASGITransport(behind)).app, sock):
+    with serving(Front(GITLAB, httpx.ASGITransport(behind), NO_TLS).app, sock):
         yield url
 
 
@@ -158,7 +161,7 @@ def odd() -> Iterator[str]:
         Route("/{path:path}", echo, methods=["GET", "POST"]),
     ]
     sock, url = listen()
-    with serving(Front(GITLAB, httpx.ASGITransport(Starlette(routes=routes))).app, sock):
+    with serving(Front(GITLAB, httpx.ASGITransport(Starlette(routes=routes)), NO_TLS).app, sock):
         yield url
 
 

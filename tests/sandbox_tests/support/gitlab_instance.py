@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gitlab
 import httpx
@@ -141,9 +141,14 @@ def listen() -> tuple[socket.socket, str]:
 
 
 @contextmanager
-def serving(app: ASGIApp, sock: socket.socket) -> Iterator[None]:
-    """Serve an application until the end of the block; closes the socket."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+def serving(
+    app: ASGIApp, sock: socket.socket, certificate: Path | None = None, ws: Literal["auto", "wsproto"] = "wsproto"
+) -> Iterator[None]:
+    """Serve an application until the end of the block; closes the socket. The file has a certificate and its key."""
+    config = uvicorn.Config(
+        app, log_level="warning", ws=ws, ssl_certfile=certificate, ssl_keyfile=certificate, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     try:

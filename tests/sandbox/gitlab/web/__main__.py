@@ -129,7 +129,7 @@ def listen_privately(path: Path) -> socket.socket:
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
-    return uvicorn.Server(uvicorn.Config(app, access_log=False, proxy_headers=False, server_header=False, ws="none"))
+    return uvicorn.Server(uvicorn.Config(app, access_log=False, proxy_headers=False, server_header=False, ws="wsproto"))
 
 
 COMMANDS = {

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import api, git_http, graphql_api, health, jwt_auth, pages
+from . import api, cable, git_http, graphql_api, health, jwt_auth, pages
 from .core.config import Config
 from .core.errors import ApiError
 from .faults import Fault, Faults, Gate
@@ -81,7 +81,15 @@ class _BehindNginx(Gate):
 def create_app(config: Config, faults: Faults | None = None) -> ASGIApp:
     """The application for one configuration, behind the gate where `faults` hit."""
     app = Starlette(
-        routes=[*health.routes, *jwt_auth.routes, *git_http.routes, *pages.routes, *graphql_api.routes, *api.routes],
+        routes=[
+            *health.routes,
+            *jwt_auth.routes,
+            *cable.routes,
+            *git_http.routes,
+            *pages.routes,
+            *graphql_api.routes,
+            *api.routes,
+        ],
         exception_handlers={
             ApiError: _api_error,
             NOT_FOUND: _absent,

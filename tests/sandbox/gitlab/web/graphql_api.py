@@ -1,4 +1,4 @@
-"""`/api/graphql`: what has no operation in REST, or what clients ask for here.
+"""`/api/graphql`: what has no operation in REST, or what clients ask for here. And the same over `/-/cable`, with news.
 
 Answers as GitLab does: a query that is wrong, or asks for what may not be seen, gets 200 with `errors` at the top; what
 a mutation refuses is in the `errors` of its own payload.
@@ -18,11 +18,12 @@ from graphql import (
     GraphQLResolveInfo,
     build_schema,
     execute_sync,
+    get_operation_ast,
     parse,
     specified_rules,
     validate,
 )
-from graphql.language import FieldNode
+from graphql.language import FieldNode, OperationType
 from graphql.validation import ValidationRule
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -36,6 +37,7 @@ from .core.container_protection import TAG_RULES, Rule, RuleError
 from .core.errors import ApiError
 
 _GLOBAL_ID = re.compile(r"gid://gitlab/ContainerRegistry::Protection::TagRule/(\d+)")
+_PIPELINE_ID = re.compile(r"gid://gitlab/Ci::Pipeline/(\d+)")
 _ABSENT = (
     "The resource that you are attempting to access does not exist or you don't have permission to perform this action"
 )
@@ -62,6 +64,8 @@ class _Asked:
     connection: db.Connection
     config: Config
     who: Principal | None
+    #: Whether a subscription has something to say. At its beginning it has not.
+    is_news: bool = False
 
     def project(self, path: str, least: int) -> db.Row | None:
         """A project by its path, for somebody with this access level."""
@@ -107,6 +111,26 @@ def _result(asked: _Asked, body: Values) -> Values:
         operation_name=body.get("operationName"),
     )
     return dict(result.formatted)
+
+
+def over_cable(config: Config, who: Principal | None, params: Values, *, is_news: bool) -> tuple[Values, bool]:
+    """The answer to a query that came over `/-/cable`, and whether more will follow: after a subscription."""
+    with db.connect(config.database) as connection:
+        result = _result(_Asked(connection, config, who, is_news), params)
+    try:
+        operation = get_operation_ast(parse(str(params.get("query") or "")), params.get("operationName"))
+    except GraphQLError:
+        return result, False
+    return result, operation is not None and operation.operation is OperationType.SUBSCRIPTION
+
+
+def _pipeline_status(_: Any, info: Info, *, pipelineId: str) -> Values | None:  # noqa: N803
+    asked, number = info.context, _PIPELINE_ID.fullmatch(pipelineId)
+    row = number and db.one(asked.connection, "SELECT * FROM ci_pipelines WHERE id = ?", number[1])
+    project = row and db.one(asked.connection, "SELECT full_path FROM projects WHERE id = ?", row["project_id"])
+    if row is None or project is None or asked.project(project["full_path"], 0) is None:
+        raise GraphQLError("Unauthorized subscription")
+    return {"id": pipelineId, "iid": str(row["iid"]), "status": row["status"].upper()} if asked.is_news else None
 
 
 def _project(_: Any, info: Info, *, fullPath: str) -> Values | None:  # noqa: N803
@@ -179,6 +203,7 @@ def _resolve(kind: str, field: str, resolver: Callable[..., Any]) -> None:
 
 
 _resolve("Query", "project", _project)
+_resolve("Subscription", "ciPipelineStatusUpdated", _pipeline_status)
 _resolve("Project", "containerProtectionTagRules", _rules)
 _resolve("Mutation", "createContainerProtectionTagRule", _create)
 _resolve("Mutation", "deleteContainerProtectionTagRule", _delete)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 import jwt
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from .core import auth, db, settings
@@ -37,7 +37,7 @@ class Session:
         return bool(self.form_word) and hmac.compare_digest(self.form_word, word)
 
 
-def read(connection: db.Connection, config: Config, request: Request) -> Session:
+def read(connection: db.Connection, config: Config, request: HTTPConnection) -> Session:
     """The session of a request. A cookie that is none of ours, or too old, is as good as no cookie."""
     cookie = request.cookies.get(COOKIE)
     if not cookie:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from . import db, job_tokens, passwords, second_factor, tokens, users
 from .config import Config
@@ -76,7 +76,7 @@ def known_user(connection: db.Connection, login: str, password: str) -> db.Row |
     return user
 
 
-def token_of(request: Request) -> str | None:
+def token_of(request: HTTPConnection) -> str | None:
     """The token that a request carries, wherever it does."""
     header = request.headers.get("private-token")
     if header:
@@ -87,7 +87,7 @@ def token_of(request: Request) -> str | None:
     return request.query_params.get("private_token") or request.query_params.get("access_token")
 
 
-def identify(connection: db.Connection, config: Config, request: Request) -> Principal | None:
+def identify(connection: db.Connection, config: Config, request: HTTPConnection) -> Principal | None:
     """Who asks; nobody when there is no token. A token that is no good is refused."""
     value = token_of(request)
     if value is None:
@@ -123,7 +123,7 @@ def require_admin(principal: Principal) -> None:
         raise forbidden()
 
 
-def _sudo(connection: db.Connection, request: Request, principal: Principal) -> Principal:
+def _sudo(connection: db.Connection, request: HTTPConnection, principal: Principal) -> Principal:
     login = request.headers.get("sudo") or request.query_params.get("sudo")
     if not login:
         return principal
