@@ -32,7 +32,8 @@ class DeliveryArgs:
     """Inputs of `Delivery`.
 
     `known_ids` are the IDs, by path, of projects that an earlier update created and kept; `moved_ids` those of projects
-    whose group in the settings is not the one of the last update. `signing_key` is the key of projects that sign.
+    whose group in the settings is not the one of the last update. `group_ids` are those of the stack's own groups, by
+    path in lowercase. `signing_key` is the key of projects that sign.
     """
 
     site: Site
@@ -41,6 +42,7 @@ class DeliveryArgs:
     runners: Sequence[RunnerSettings]
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
+    group_ids: Mapping[str, pulumi.Output[int]]
     supply_chain: SupplyChain
     signing_key: pulumi.Output[str] | None
     notifications: Notifications | None
@@ -166,6 +168,7 @@ class Delivery(Component):
                 keep_data=args.site.keep_data,
                 known_id=args.known_ids.get(settings.path),
                 moved_id=args.moved_ids.get(settings.path),
+                group_ids=args.group_ids,
                 supply_chain=args.supply_chain,
                 notifications=settings.notify or args.notifications,
                 signing_key=args.signing_key if settings.signs(self._args.supply_chain) else None,

@@ -44,6 +44,10 @@ def mark_of(prefix: str) -> str:
     return f"Created by the Pulumi stack {prefix}"
 
 
+class NotFoundError(RuntimeError):
+    """GitLab has no such thing."""
+
+
 @dataclass(frozen=True)
 class GitLabApi:
     """Requests to GitLab's API that its provider cannot make. `ca_certificate` is trusted beside the system's roots."""
@@ -90,7 +94,8 @@ class GitLabApi:
         except urllib.error.HTTPError as error:
             if method == "DELETE" and error.code == HTTPStatus.NOT_FOUND:
                 return None, ""
-            raise RuntimeError(f"GitLab refused {method} {url}: {error.code} {error.reason}") from error
+            kind = NotFoundError if error.code == HTTPStatus.NOT_FOUND else RuntimeError
+            raise kind(f"GitLab refused {method} {url}: {error.code} {error.reason}") from error
         except OSError as error:
             raise RuntimeError(f"GitLab did not respond to {method} {url}: {error}") from error
 
@@ -215,12 +220,24 @@ def remove_member(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: str
         RuntimeError: GitLab does not respond.
     """
     del mark
-    if own is not None:
+    return own is None and _remove_member(api, f"/projects/{_segment(inputs['project'])}", inputs)
+
+
+def remove_group_member(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: str | None = None) -> bool:
+    """End a membership of a group that the user has already, and no other one inside of the group.
+
+    Raises:
+        RuntimeError: GitLab does not respond.
+    """
+    del mark
+    return own is None and _remove_member(api, f"/groups/{int(inputs['groupId'])}", inputs, "?skip_subresources=true")
+
+
+def _remove_member(api: GitLabApi, place: str, inputs: Mapping[str, Any], query: str = "") -> bool:
+    user = int(inputs["userId"])
+    if all(one["id"] != user for one in api.every(f"{place}/members")):
         return False
-    path, user = f"/projects/{_segment(inputs['project'])}/members", int(inputs["userId"])
-    if all(one["id"] != user for one in api.every(path)):
-        return False
-    api.delete(f"{path}/{user}")
+    api.delete(f"{place}/members/{user}{query}")
     return True
 
 
@@ -260,16 +277,44 @@ def refuse_project(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: st
                 f"the project {path} (ID {number}) exists in GitLab and is not in this stack's state; a second one "
                 "would be refused. If an earlier update of this stack was interrupted while creating it, take it over "
                 "with\n"
-                f"{_import_line(str(inputs['path']), str(number))}\nIf it is somebody else's, import it with "
-                f"importId: {number} instead: the stack then never deletes it"
+                f"{_import_line('project', 'delivery-' + str(inputs['path']), str(number))}\n"
+                f"If it is somebody else's, import it with importId: {number} instead: the stack then never deletes it"
             )
     return False
 
 
-def _import_line(path: str, number: str) -> str:
-    where, name = (pulumi.get_stack(), pulumi.get_project()), f"delivery-{path}"
-    parent = ("slipway:index:Delivery$slipway:index:Project", name)
-    return import_command(where, "gitlab:index/project:Project", f"{name}-project", number, parent)
+def refuse_group(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: str | None = None) -> bool:
+    """Delete nothing: a group may have what people have made in it.
+
+    Raises:
+        RuntimeError: GitLab has a group of that path, which is not in the state, or does not respond.
+    """
+    del mark
+    parent = int(inputs["parentId"]) if inputs.get("parentId") else None
+    query = urlencode({"search": inputs["path"]})
+    for found in api.every(f"/groups?{query}") if own is None else ():
+        if found["path"].lower() != str(inputs["path"]).lower() or found["parent_id"] != parent:
+            continue
+        path, number = found["full_path"], found["id"]
+        if found.get("marked_for_deletion_on"):
+            raise RuntimeError(
+                f"the group {path} (ID {number}) waits for its deletion in GitLab, and keeps its path until then, "
+                "because projects in it have images; a second one would be refused. Restore it in GitLab under "
+                f'Settings > General > Advanced and import it with importId: "{number}", or choose another path'
+            )
+        raise RuntimeError(
+            f"the group {path} (ID {number}) exists in GitLab and is not in this stack's state; a second one would be "
+            "refused. If an earlier update of this stack was interrupted while creating it, take it over with\n"
+            f"{_import_line('group', 'groups-' + path.lower(), str(number))}\nIf it is somebody else's, import it with "
+            f'importId: "{number}" instead: the stack then never deletes it'
+        )
+    return False
+
+
+def _import_line(noun: str, component: str, number: str) -> str:
+    where, around = (pulumi.get_stack(), pulumi.get_project()), "Groups" if noun == "group" else "Delivery"
+    parent = (f"slipway:index:{around}$slipway:index:{noun.title()}", component)
+    return import_command(where, f"gitlab:index/{noun}:{noun.title()}", f"{component}-{noun}", number, parent)
 
 
 def _segment(value: object) -> str:

@@ -25,6 +25,7 @@ from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_server import GitLabServer, GitLabServerArgs
+from components.groups import Groups, GroupsArgs
 from components.keys import AdminKey
 from components.known_resources import StateReader
 from components.lost_answers import SSH_KEY, once
@@ -90,7 +91,7 @@ class Plan:
         account = read_account(reading, deployed, prefix, cloud, state)
         refused = [] if reading.errors else conflicts(deployed, reading.settings)
         config = reading.complete([*refused, *account.errors, *pipeline_errors(reading)])
-        deployment = DeploymentPlan.after(deployed, config, account.recovery.projects)
+        deployment = DeploymentPlan.after(deployed, config, account.recovery.projects, account.recovery.groups)
         cost = monthly_cost(config, account.prices, has_bucket=deployment.has_bucket or deployment.has_backups)
         if pulumi.runtime.is_dry_run():
             pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
@@ -128,7 +129,9 @@ class Installation:
         self._signing = None
         if plan.deployment.has_signing_key:
             self._signing = SigningKey("signing", plan.options, keep=plan.settings.keep_data)
-        self._delivery = self._declare_delivery() if plan.settings.projects else None
+        self._connection = self._declare_connection() if self._uses_gitlab else None
+        self._groups = self._declare_groups()
+        self._delivery = self._declare_delivery()
         if plan.settings.alerts.enabled:
             self._declare_alerts()
         self.outputs = self._of_parts() | self._of_the_whole()
@@ -137,6 +140,12 @@ class Installation:
     def _runners(self) -> Mapping[str, Sequence[Machine]]:
         runners = self._delivery.runners if self._delivery else {}
         return {f"runner-{name}": runner.machines for name, runner in runners.items()}
+
+    @property
+    def _uses_gitlab(self) -> bool:
+        """Whether anything in GitLab is declared, or looked for before it is deleted."""
+        plan = self._plan
+        return bool(plan.settings.projects or plan.settings.groups or plan.deployment.removed_groups)
 
     def _declare_site(self) -> Site:
         plan, config = self._plan, self._plan.settings
@@ -234,22 +243,39 @@ class Installation:
         )
         return Backup("backup", args, plan.options)
 
-    def _declare_delivery(self) -> Delivery:
+    def _declare_groups(self) -> Groups | None:
+        plan, groups = self._plan, self._plan.settings.groups
+        if self._connection is None or not (groups or plan.deployment.removed_groups):
+            return None
+        args = GroupsArgs(
+            site=self._site,
+            gitlab=self._connection,
+            groups=groups,
+            known_ids=plan.deployment.known_groups,
+            removed_ids=plan.deployment.removed_groups,
+            leaving_ids=plan.deployment.leaving_ids,
+        )
+        return Groups("groups", args, plan.options)
+
+    def _declare_delivery(self) -> Delivery | None:
         plan, config = self._plan, self._plan.settings
+        if self._connection is None or not config.projects:
+            return None
         args = DeliveryArgs(
             site=self._site,
-            gitlab=self._connection(),
+            gitlab=self._connection,
             projects=config.projects,
             runners=config.runners,
             known_ids=plan.deployment.known_ids,
             moved_ids=plan.deployment.moved_ids,
+            group_ids=self._groups.ids if self._groups else {},
             supply_chain=config.supply_chain,
             notifications=config.alerts.pipelines,
             signing_key=self._signing.private_key if self._signing else None,
         )
         return Delivery("delivery", args, plan.options)
 
-    def _connection(self) -> GitLabConnection:
+    def _declare_connection(self) -> GitLabConnection:
         roots = self._plan.settings.certificate.trusted_roots
         return GitLabConnection(
             url=self._gitlab.url,
@@ -297,11 +323,12 @@ class Installation:
 
     def _of_the_whole(self) -> dict[str, Any]:
         plan, config, gitlab, server = self._plan, self._plan.settings, self._gitlab, self._server
-        no_projects = pulumi.Output.from_input(dict[str, str]())
-        project_ids = self._delivery.project_ids() if self._delivery else no_projects
+        nothing = pulumi.Output.from_input(dict[str, str]())
+        project_ids = self._delivery.project_ids() if self._delivery else nothing
+        group_ids = self._groups.group_ids() if self._groups else nothing
         return {
-            "deployed": pulumi.Output.all(gitlab.version, project_ids).apply(
-                lambda both: plan.deployment.completed(*both)
+            "deployed": pulumi.Output.all(gitlab.version, project_ids, group_ids).apply(
+                lambda known: plan.deployment.completed(*known)
             ),
             # Pulumi Cloud shows an output of this name as the page of the stack.
             "readme": stack_readme(pulumi.get_project(), pulumi.get_stack(), config),

@@ -1,4 +1,4 @@
-"""Who may work in a project: users of GitLab, and their access."""
+"""Who may work in a project or a group: users of GitLab, and their access."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ import pulumi_gitlab as gitlab
 
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
-from components.gitlab_leftovers import before_create, remove_member
+from components.gitlab_leftovers import before_create, remove_group_member, remove_member
 from components.settings import Member
 
 
 @dataclass(frozen=True)
 class MembersArgs:
-    """Inputs of `Members`. `place` is the key path of the members; memberships are deleted with `owner`."""
+    """Inputs of `Members`, of a project or a group.
+
+    `place` is the key path of the members; memberships are deleted with `owner`.
+    """
 
     gitlab: GitLabConnection
     members: Sequence[Member]
     place: str
-    project_id: pulumi.Output[int]
     mark: str
     owner: pulumi.Resource
+    project_id: pulumi.Output[int] | None = None
+    group_id: pulumi.Output[int] | None = None
 
 
 class Members(Component):
-    """The direct members of one project that the settings name.
+    """The direct members of one project or group that the settings name.
 
     Owns their memberships: one that a person has already becomes the stack's, with the access of the settings, and ends
     when it leaves them. Refuses to own users, who sign in or are created by an administrator, and other members.
@@ -40,24 +44,37 @@ class Members(Component):
             pulumi.RunError: GitLab has no such user; raised when GitLab has answered.
         """
         super().__init__("Members", name, opts)
-        memberships = []
-        for number, member in enumerate(args.members):
-            suffix = member.user.lower()
-            one = gitlab.ProjectMembership(
-                self.child_name(suffix),
-                project=args.project_id.apply(str),
-                user_id=self._user_id(args, number),
-                access_level=member.access,
-                opts=self.child_options(
-                    provider=args.gitlab.provider,
-                    deleted_with=args.owner,
-                    # GitLab refuses a second membership of the same user.
-                    delete_before_replace=True,
-                    hooks=before_create(self, suffix, args.gitlab, args.mark, remove_member),
-                ),
-            )
-            memberships.append(one.id)
+        memberships = [self._membership(args, number).id for number in range(len(args.members))]
         self.register_outputs({"memberships": memberships})
+
+    def _membership(self, args: MembersArgs, number: int) -> gitlab.ProjectMembership | gitlab.GroupMembership:
+        member, user_id = args.members[number], self._user_id(args, number)
+        suffix = member.user.lower()
+        removal = remove_member if args.group_id is None else remove_group_member
+        opts = self.child_options(
+            provider=args.gitlab.provider,
+            deleted_with=args.owner,
+            # GitLab refuses a second membership of the same user.
+            delete_before_replace=True,
+            hooks=before_create(self, suffix, args.gitlab, args.mark, removal),
+        )
+        if args.group_id is not None:
+            return gitlab.GroupMembership(
+                self.child_name(suffix),
+                group_id=args.group_id,
+                user_id=user_id,
+                access_level=member.access,
+                # Without it, GitLab ends all memberships in the group's projects as well, whoever has made them.
+                skip_subresources_on_destroy=True,
+                opts=opts,
+            )
+        return gitlab.ProjectMembership(
+            self.child_name(suffix),
+            project=pulumi.Output.from_input(args.project_id).apply(str),
+            user_id=user_id,
+            access_level=member.access,
+            opts=opts,
+        )
 
     def _user_id(self, args: MembersArgs, number: int) -> pulumi.Output[int]:
         user, connection = args.members[number].user, args.gitlab

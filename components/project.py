@@ -19,9 +19,10 @@ from components.environment import Environment, EnvironmentArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, prepare_tag_rule, refuse_project, remove_variable
 from components.members import Members, MembersArgs
+from components.namespaces import namespace_of_project
 from components.notifications import Notifications as PipelineNotifications
 from components.notifications import NotificationsArgs
-from components.project_checks import ADMINISTRATOR, PIPELINE_FILE, group_id, require_pipeline, require_same_root
+from components.project_checks import PIPELINE_FILE, require_pipeline
 from components.remote import run_script
 from components.rendering import render
 from components.settings import Builder, Notifications, ProjectSettings, SupplyChain
@@ -51,8 +52,9 @@ class ProjectArgs:
 
     `protected_tag` is the tag of jobs of protected branches, if a runner takes no others.
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
-    kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace. `supply_chain` is
-    the stack's, `signing_key` the key of a project that signs with it, and `notifications` who hears of its pipelines.
+    kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace. `group_ids` are
+    those of the stack's own groups, by path in lowercase. `supply_chain` is the stack's, `signing_key` the key of a
+    project that signs with it, and `notifications` who hears of its pipelines.
     """
 
     gitlab: GitLabConnection
@@ -64,6 +66,7 @@ class ProjectArgs:
     keep_data: bool
     known_id: str | None
     moved_id: str | None
+    group_ids: Mapping[str, pulumi.Output[int]]
     supply_chain: SupplyChain
     signing_key: pulumi.Output[str] | None
     notifications: Notifications | None
@@ -194,21 +197,9 @@ class Project(Component):
         return sorted(name for name in _PROPERTIES if asked.get(name) is None)
 
     def _namespace(self) -> pulumi.Output[int | None] | None:
-        settings, connection = self._args.settings, self._args.gitlab
-        group, moved_id = settings.group, self._args.moved_id or (settings.import_id if settings.group else None)
-        opts = pulumi.InvokeOptions(parent=self, provider=connection.provider)
-        namespace: pulumi.Output[int | None] = pulumi.Output.from_input(None)
-        if group is not None:
-            # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
-            configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
-            # A search, because a lookup by name ends the program with a traceback if there is no such group.
-            found = gitlab.get_groups_output(search=configured.apply(lambda _: group), opts=opts)
-            namespace = found.apply(lambda answer: group_id(group, answer))
-        if moved_id is None:
-            return namespace if group is not None else None
-        now = gitlab.get_project_output(id=moved_id, opts=opts).path_with_namespace
-        checked = now.apply(lambda path: require_same_root(path, group or ADMINISTRATOR))
-        return pulumi.Output.all(namespace, checked).apply(lambda both: both[0])
+        settings, args = self._args.settings, self._args
+        moved_id = args.moved_id or (settings.import_id if settings.group else None)
+        return namespace_of_project(self, args.gitlab, settings.group, moved_id, args.group_ids)
 
     def _protect_branch(self, project: gitlab.Project) -> None:
         gitlab.BranchProtection(

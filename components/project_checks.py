@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import pulumi
-import pulumi_gitlab as gitlab
 
 #: The namespace of a project without a group.
 ADMINISTRATOR: Final = "root"
@@ -36,15 +35,3 @@ def require_same_root(now: str, namespace: str) -> None:
             "Settings > General > Advanced, and run pulumi refresh before the next update"
         )
         raise pulumi.RunError(message)
-
-
-def group_id(group: str, answer: gitlab.GetGroupsResult) -> int | None:
-    """The ID of a group among those that a search has found; GitLab ignores the case of paths."""
-    for found in answer.groups:
-        if found.full_path.lower() == group.lower():
-            return found.group_id
-    message = (
-        f"GitLab has no group {group}; the project cannot be created in it. "
-        "Create the group first, or use its full path as its URL shows it"
-    )
-    raise pulumi.RunError(message)

@@ -21,7 +21,7 @@ _DIGITS: Final = 8
 class Recovery:
     """What this update imports. Everything is None if nothing is named, or if the state has it already.
 
-    `projects` are IDs in GitLab by path.
+    `groups` and `projects` are IDs in GitLab by path.
     """
 
     volume: str | None = None
@@ -29,6 +29,7 @@ class Recovery:
     domain: str | None = None
     registry: ExistingSpace | None = None
     backup: ExistingSpace | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
     projects: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -41,6 +42,11 @@ class Recovery:
             domain=settings.domain if wanted.domain and not known.has("dns-domain") else None,
             registry=_space(wanted.registry_bucket, settings.spaces_region, known, "registry-bucket"),
             backup=_space(wanted.backup_bucket, settings.backups_region, known, "backup"),
+            groups={
+                path.lower(): number
+                for path, number in wanted.groups.items()
+                if not known.has(f"groups-{path.lower()}-group")
+            },
             projects={
                 path: number for path, number in wanted.projects.items() if not known.has(f"delivery-{path}-project")
             },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -29,7 +29,8 @@ class DeploymentState:
     deployed it always did. `groups` are the groups of the projects that it created, by path; empty for the
     administrator's namespace. `volume_gb` is the size of the data volume, 0 if it was not recorded. `leaves_domain`
     says whether a domain that the stack created stays when it leaves the stack, and `has_signing_key` whether it has
-    the key of signatures.
+    the key of signatures. `group_ids` are the IDs of its groups by their paths in lowercase, and `imported_groups`
+    those of the groups that it imported.
     """
 
     gitlab_version: str
@@ -52,6 +53,8 @@ class DeploymentState:
     volume_gb: int = 0
     leaves_domain: bool = False
     has_signing_key: bool = False
+    group_ids: Mapping[str, str] = field(default_factory=dict)
+    imported_groups: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_stack(cls) -> Self | None:
@@ -86,10 +89,16 @@ class DeploymentState:
         del values["address"], values["fqdn"], values["monthly_cost"]
         values["adopted"] = values.pop("imported")
         values["slugs"] = list(self.slugs)
-        if not self.has_signing_key:
-            # Of a stack that has never signed, the output is what it was.
-            del values["has_signing_key"]
+        # Of a stack that has never signed, or has no groups, the output is what it was.
+        for key in ("has_signing_key", "group_ids", "imported_groups"):
+            if not values[key]:
+                del values[key]
         return values
+
+    @property
+    def own_groups(self) -> Mapping[str, str]:
+        """The IDs of the groups that it created, by path in lowercase."""
+        return {path: number for path, number in self.group_ids.items() if path not in self.imported_groups}
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,8 @@ class DeploymentPlan:
     `has_domain`, `has_bucket`, `has_backups` and `has_signing_key` say whether the stack owns them; a domain that the
     settings call `existing` stays in the graph, too, in order to be left behind with all records of others.
     `known_ids` are the IDs of kept projects by path, and `moved_ids` those of projects whose group is not the deployed
-    one.
+    one. `known_groups` are the IDs of kept groups, by path in lowercase; `removed_groups` those of groups that the
+    update deletes, and `leaving_ids` those of projects that it deletes or moves before that.
     """
 
     settings: Settings
@@ -111,14 +121,22 @@ class DeploymentPlan:
     has_signing_key: bool
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
+    known_groups: Mapping[str, str]
+    removed_groups: Mapping[str, str]
+    leaving_ids: frozenset[str]
 
     @classmethod
     def after(
-        cls, deployed: DeploymentState | None, settings: Settings, recovered: Mapping[str, str] | None = None
+        cls,
+        deployed: DeploymentState | None,
+        settings: Settings,
+        recovered: Mapping[str, str] | None = None,
+        recovered_groups: Mapping[str, str] | None = None,
     ) -> Self:
         """Plan the update that follows `deployed` with `settings`; None means that it is the first one.
 
-        `recovered` are the IDs, by path, of projects that exist and that a lost state had.
+        `recovered` and `recovered_groups` are the IDs, by path, of projects and groups that exist and that a lost state
+        had.
 
         Raises:
             SettingsError: with every reason why the settings cannot follow, before anything is registered.
@@ -137,10 +155,15 @@ class DeploymentPlan:
             has_signing_key=settings.signs or (protected is not None and protected.has_signing_key),
             known_ids={**(protected.projects if protected else {}), **(recovered or {})},
             moved_ids=_moved_ids(deployed, settings) if deployed else {},
+            known_groups={**(protected.own_groups if protected else {}), **(recovered_groups or {})},
+            removed_groups=removed_groups(deployed, settings),
+            leaving_ids=_leaving_ids(deployed, settings) if deployed else frozenset(),
         )
 
-    def completed(self, gitlab_version: str, project_ids: Mapping[str, str]) -> dict[str, Any]:
-        """Return the state after this update, for `pulumi.export`, with the installed version and all project IDs."""
+    def completed(
+        self, gitlab_version: str, project_ids: Mapping[str, str], group_ids: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the state after this update, for `pulumi.export`, with the installed version and all IDs in GitLab."""
         settings = self.settings
         return DeploymentState(
             gitlab_version=gitlab_version,
@@ -159,6 +182,8 @@ class DeploymentPlan:
             volume_gb=settings.server.volume_size_gb,
             leaves_domain=settings.dns.zone is DnsZone.EXISTING,
             has_signing_key=self.has_signing_key,
+            group_ids=dict(group_ids or {}),
+            imported_groups={one.key: one.import_id for one in settings.groups if one.import_id},
             groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
         ).as_output()
 
@@ -170,6 +195,22 @@ def _moved_ids(deployed: DeploymentState, settings: Settings) -> Mapping[str, st
         for path, group in deployed.groups.items()
         if path in deployed.projects and wanted.get(path, group.lower()) != group.lower()
     }
+
+
+def removed_groups(deployed: DeploymentState | None, settings: Settings) -> Mapping[str, str]:
+    """The IDs of the groups that an update deletes, by path in lowercase. Kept ones leave the stack and stay."""
+    if deployed is None or deployed.kept:
+        return {}
+    stay = {one.key for one in settings.groups}
+    return {path: number for path, number in deployed.own_groups.items() if path not in stay}
+
+
+def _leaving_ids(deployed: DeploymentState, settings: Settings) -> frozenset[str]:
+    """The IDs of projects that the update deletes or moves. An imported one that leaves the stack stays where it is."""
+    stay = {project.path: project.group for project in settings.projects}
+    deleted = [number for path, number in deployed.projects.items() if path not in {*stay, *deployed.imported}]
+    moved = [number for path, number in deployed.imported.items() if stay.get(path) and path not in deployed.groups]
+    return frozenset([*deleted, *moved, *_moved_ids(deployed, settings).values()])
 
 
 def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]:
@@ -186,6 +227,7 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
                 f'Set importId: "{imported}" again, or remove the project for one update first'
             )
         errors += _unprotected(deployed, index, project)
+    errors += _group_conflicts(deployed, settings)
     # In another region it is another one, where that is allowed.
     if deployed.region == settings.region and settings.server.volume_size_gb < deployed.volume_gb:
         errors.append(
@@ -203,6 +245,27 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
             now = deployed.backups_region
             errors += _moved("backup.spacesRegion", now, settings.backups_region, "the Space with all backups")
     return errors
+
+
+def _group_conflicts(deployed: DeploymentState, settings: Settings) -> Iterator[str]:
+    for index, group in enumerate(settings.groups):
+        imported = deployed.imported_groups.get(group.key, group.import_id)
+        if group.import_id != imported:
+            yield (
+                f"groups[{index}].importId: {group.path} was imported as {imported}; without that ID its settings "
+                f'would be overwritten, and it would be deleted with the stack. Set importId: "{imported}" again, or '
+                "remove the group for one update first"
+            )
+    places = {f"groups[{index}].path": one.path for index, one in enumerate(settings.groups)}
+    places |= {f"projects[{index}].group": one.group for index, one in enumerate(settings.projects) if one.group}
+    for gone, number in removed_groups(deployed, settings).items():
+        for place, path in places.items():
+            if path.lower() == gone or path.lower().startswith(f"{gone}/"):
+                yield (
+                    f"{place}: {path} is in the group {gone}, which leaves the stack; GitLab would delete it with "
+                    "everything in it. Keep the group, or move this elsewhere; or set the group's importId to "
+                    f'"{number}" for one update, after which it stays in GitLab when it leaves the stack'
+                )
 
 
 def _unprotected(deployed: DeploymentState, index: int, project: ProjectSettings) -> list[str]:

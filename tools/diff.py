@@ -18,7 +18,7 @@ from tools.stack_files import read_settings
 #: Exit codes: for scripts, as those of `diff`. Errors have 2.
 SAME, DIFFERENT = 0, 1
 #: Lists whose entries are known by a name, not by their place.
-_NAMED: Final = ("projects", "runners")
+_NAMED: Final = ("groups", "projects", "runners")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _Places:
     """Where settings are in the target's stack file: new entries of a list follow those that it has."""
 
     def __init__(self, target: Settings, source: Settings) -> None:
-        names = {"projects": "path", "runners": "name"}
+        names = {"groups": "path", "projects": "path", "runners": "name"}
         self._numbers: dict[str, dict[str, int]] = {}
         for key, identity in names.items():
             found = [getattr(one, identity) for settings in (target, source) for one in getattr(settings, key)]

@@ -207,7 +207,7 @@ def documents() -> dict[Path, str]:
     manual, project, copied = ROOT / "docs/settings.md", ROOT / "Pulumi.yaml", ROOT / "template/Pulumi.yaml"
     text = manual.read_text(encoding="utf-8")
     text = replaced(text, "settings", table.render(settings=reference.settings()))
-    for part in ("projects", "runners"):
+    for part in ("groups", "projects", "runners"):
         text = replaced(text, part, table.render(settings=reference.entry(part)))
     declared = config.render(settings=reference.top_level())
     # `pulumi new` writes what it has asked for as texts, which the engine would refuse for a declared list.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -96,11 +96,11 @@ def recover(stack: str, wish: Wish, *, confirmed: bool) -> int:
         remove(one)
     # An earlier run may have come so far that GitLab has its projects in the state.
     if not _projects_in(state):
-        _update(stack, path, {"projects": None, "runners": None, "recover": found.settings or None})
+        _update(stack, path, {"groups": None, "projects": None, "runners": None, "recover": found.settings or None})
     if keys and settings.backup.enabled:
         _put_key(stack, str(keys["encryption_key"]))
-    projects = dict(_project_ids(stack, settings))
-    _update(stack, path, {"recover": {"projects": projects} if projects else None})
+    in_gitlab = _in_gitlab(stack, settings)
+    _update(stack, path, {"recover": {key: found for key, found in in_gitlab.items() if found} or None})
     say(f"recover: stack {stack} has its installation again. Check it with: make verify STACK={stack}")
     print("What only the lost state had is new:", *(f"  {line}" for line in _DIFFERS), sep="\n")
     return 0
@@ -274,14 +274,22 @@ def _update(stack: str, file: Path, changes: Mapping[str, Any]) -> None:
             )
 
 
-def _project_ids(stack: str, settings: Settings) -> Iterator[tuple[str, str]]:
-    """The IDs of the projects of the stack file that GitLab has, by path."""
-    own = [project for project in settings.projects if not project.imported]
+def _in_gitlab(stack: str, settings: Settings) -> dict[str, dict[str, str]]:
+    """The IDs of the groups and projects of the stack file that GitLab has, by path, as `recover` takes them."""
     try:
         client = Outputs.of_stack(stack).gitlab()
         paths = {one.path_with_namespace.lower(): str(one.id) for one in client.projects.list(get_all=True)}
+        groups = {one.full_path.lower(): str(one.id) for one in client.groups.list(get_all=True)}
     except (*FAILURES, GitlabError) as error:
-        raise ToolError(f"GitLab does not say which projects it has: {error}. Run the same command again") from error
-    for project in own:
-        if number := paths.get(f"{project.group or 'root'}/{project.path}".lower()):
-            yield project.path, number
+        raise ToolError(
+            f"GitLab does not say which projects and groups it has: {error}. Run the same command again"
+        ) from error
+    full_paths = {
+        project.path: f"{project.group or 'root'}/{project.path}".lower()
+        for project in settings.projects
+        if not project.imported
+    }
+    return {
+        "groups": {one.path: groups[one.key] for one in settings.groups if not one.imported and one.key in groups},
+        "projects": {path: paths[where] for path, where in full_paths.items() if where in paths},
+    }

@@ -25,6 +25,7 @@ from components.settings.conflicts import conflicts_between
 from components.settings.deployment import EnvironmentSettings
 from components.settings.errors import SettingsError
 from components.settings.gitlab import Packages
+from components.settings.groups import GroupSettings
 from components.settings.images import ImageSettings
 from components.settings.members import Member
 from components.settings.notifications import Notifications
@@ -66,6 +67,7 @@ __all__ = [
     "DnsZone",
     "EnvironmentSettings",
     "ExtraStage",
+    "GroupSettings",
     "ImageSettings",
     "Member",
     "Notifications",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components.settings.gitlab_names import ref_slug
+from components.settings.group_conflicts import group_conflicts
 from components.settings.notification_conflicts import notification_conflicts
 from components.settings.projects import ProjectSettings
 from components.settings.runners import AccessLevel, Builder, RunnerSettings, tag_of_protected_jobs
@@ -39,6 +40,7 @@ def conflicts_between(settings: Settings, validity: Validity) -> Iterator[str]:
         yield from _branch_conflicts(place, project, places)
         yield from _stage_conflicts(place, project, places)
     yield from _idle_scan(places)
+    yield from group_conflicts(settings, validity)
     yield from notification_conflicts(settings, validity)
 
 

@@ -93,8 +93,8 @@ class ProjectSettings(Section):
     )
     group: Group | None = Field(
         default=None,
-        description="The full path of an existing group. Groups can only exist once GitLab is up, so add it in a later "
-        "update.",
+        description="The full path of a group: an entry of `groups`, or an existing one. That can only exist once "
+        "GitLab is up, so add it in a later update.",
         examples=["team/sub"],
         json_schema_extra={"unset": "the administrator's namespace"},
     )

@@ -49,6 +49,15 @@ _Number = Annotated[
         )
     ),
 ]
+_GroupNumber = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[1-9]\d{0,18}",
+            "is not the ID of a group; GitLab would not find it. Use the number that GitLab shows below its name",
+        )
+    ),
+]
 
 
 class Recover(Section):
@@ -74,6 +83,9 @@ class Recover(Section):
         description="The name of the Space with the backups, whose key has to be in the state.",
         examples=["slipway-production-backup-0a1b2c3d"],
         json_schema_extra={"unset": "a new one"},
+    )
+    groups: dict[str, _GroupNumber] = Field(
+        default={}, description="The IDs of the stack's own groups in GitLab, by path.", examples=[{"team": "7"}]
     )
     projects: dict[str, _Number] = Field(
         default={}, description="The IDs of the stack's own projects in GitLab, by path.", examples=[{"hello": "1"}]

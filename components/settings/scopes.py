@@ -13,7 +13,7 @@ from components.settings.errors import sections_of
 from components.settings.section import Scope
 
 #: By which key an entry of a list of sections is known, whatever its place in the list.
-_IDENTITIES = {"projects": "path", "runners": "name"}
+_IDENTITIES = {"groups": "path", "projects": "path", "runners": "name"}
 
 #: The keys that lead to a setting. An entry of a list with identities is named by its identity.
 Path = tuple[str | int, ...]

@@ -19,6 +19,7 @@ from components.settings.alerts import Alerts
 from components.settings.backup import Backup
 from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
+from components.settings.groups import GroupSettings
 from components.settings.mail import Smtp
 from components.settings.projects import ProjectSettings
 from components.settings.recover import Recover
@@ -163,6 +164,7 @@ class Settings(Section):
         default=SupplyChain(),
         description="What the stack's pipeline checks about images before their release, and attaches to them.",
     )
+    groups: tuple[GroupSettings, ...] = Field(default=(), description="Groups of projects in GitLab.")
     projects: tuple[ProjectSettings, ...] = Field(default=(), description="Projects in GitLab.")
     runners: tuple[RunnerSettings, ...] = Field(default=(), description="Runners, each on its own machines.")
     recover: Recover = Field(

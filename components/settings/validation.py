@@ -33,6 +33,8 @@ _PLACEHOLDERS: Final[Mapping[str, Any]] = {
     "signIn.oidc[].clientSecret": "placeholder",
     "signIn.ldap.host": "ldap.placeholder.invalid",
     "signIn.ldap.base": "dc=placeholder,dc=invalid",
+    "groups[].path": "placeholder-{}",
+    "groups[].members[].user": "placeholder-{}",
     "projects[].path": "placeholder-{}",
     "projects[].members[].user": "placeholder-{}",
     "projects[].extraStages[].name": "placeholder-{}",

@@ -178,7 +178,8 @@ def test_preview_reports_a_group_or_project_that_gitlab_does_not_have_in_one_lin
 def test_one_up_creates_own_grouped_and_imported_projects(stack: Stack, by_hand: Project) -> None:
     groups = stack.outputs().gitlab().groups
     parent = groups.create({"name": "Team", "path": "team", "visibility": "internal"})
-    groups.create({"name": "Apps", "path": "apps", "parent_id": parent.id, "visibility": "internal"})
+    # One that exists, and one of the stack in it.
+    stack.set(groups=[{"path": "team/apps", "name": "Apps", "visibility": "internal"}])
     imported = {"path": "by-hand", "importId": str(by_hand.id), "runners": ["own"]}
     configure(stack, first(), GROUPED, imported, runners=[SHARED, OWN])
     steps = {step["op"] for step in stack.preview()["steps"] if step["urn"].endswith("::delivery-by-hand-project")}
@@ -188,6 +189,7 @@ def test_one_up_creates_own_grouped_and_imported_projects(stack: Stack, by_hand:
     paths = [project["url"].removeprefix(f"{outputs.url}/") for project in outputs.projects]
     assert paths == ["root/first", "team/apps/grouped", "root/Made_by.hand"]
     grouped = project_of(outputs, "team/apps/grouped")
+    assert groups.get(grouped.namespace["id"]).parent_id == parent.id
     assert (grouped.visibility, grouped.container_registry_access_level) == ("internal", "enabled")
     assert (grouped.container_expiration_policy["keep_n"], grouped.container_expiration_policy["enabled"]) == (25, True)
     assert project_of(outputs, "root/first").visibility == "private"

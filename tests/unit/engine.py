@@ -173,7 +173,7 @@ class RecordingEngine(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Give a resource the outputs that its service computes."""
         noun = args.typ.rsplit(":", 1)[1]
-        number = {"Droplet": "4711", "Project": "42", "UserRunner": "7"}.get(noun, f"id-of-{args.name}")
+        number = {"Droplet": "4711", "Group": "70", "Project": "42", "UserRunner": "7"}.get(noun, f"id-of-{args.name}")
         existing = self.existing if noun == "Project" and args.resource_id else {}
         return number, {**args.inputs, **existing, **_computed(args)}
 
@@ -292,7 +292,7 @@ class _RecordingLog(mocks.MockEngine):
 
 def run_program(
     previous_outputs: dict[str, Any] | None = None,
-    groups: dict[str, int] | None = None,
+    existing_groups: dict[str, int] | None = None,
     hold: Hold | None = None,
     engine: RecordingEngine | None = None,
     dry_run: bool = False,
@@ -303,7 +303,7 @@ def run_program(
     A caller that expects an error passes an `engine`, to see what was registered all the same.
     """
     engine = engine or RecordingEngine()
-    engine.previous_outputs, engine.groups, engine.hold = previous_outputs or {}, groups or {}, hold
+    engine.previous_outputs, engine.groups, engine.hold = previous_outputs or {}, existing_groups or {}, hold
     monitor = _RecordingMonitor(engine)
     features = monitor.GetDeploymentInfo(empty_pb2.Empty())  # type: ignore[no-untyped-call]
     settings.configure(
@@ -426,6 +426,7 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
             "webUrl": f"https://gitlab.example.test/root/{inputs.get('path')}",
             "pathWithNamespace": f"root/{inputs.get('path')}",
         },
+        "Group": {"fullPath": str(inputs.get("path"))},
         "ProjectDeployToken": {"token": f"gldt-{name}"},
         "RandomId": {"hex": "0badcafe"},
         "PrivateKey": {

@@ -127,6 +127,7 @@ def base(path: str) -> dict[str, Any]:
     variables = {"NAME": {"value": "example-of-a-value", "masked": False}}
     settings["projects"] = [{"path": "hello", "variables": variables, "extraStages": [stage]}]
     settings["projects"][0] |= {"runners": ["docker-builder"], "members": [{"user": "jane"}]}
+    settings["groups"] = [{"path": "team", "members": [{"user": "jane"}]}]
     settings["runners"] = [{"name": "docker-builder", "tags": ["example"]}]
     settings["server"]["authorizedKeys"] = [PUBLIC_KEY]
     settings["backup"]["times"] = ["02:30"]
@@ -150,7 +151,7 @@ def base(path: str) -> dict[str, Any]:
         oidc = [{**provider, "scopes": ["openid", "email"]}]
         settings["signIn"] = {"oidc": oidc, "ldap": directory, "require2fa": True}
     if path.startswith("recover."):
-        settings["recover"] = {"projects": {"NAME": "42"}}
+        settings["recover"] = {"groups": {"NAME": "7"}, "projects": {"NAME": "42"}}
     build = {"args": {"NAME": "1.2"}, "labels": {"NAME": "1.2"}, "secrets": ["NPM_TOKEN"], "platforms": ["linux/amd64"]}
     if path.startswith(("projects[].build", "projects[].test")):
         settings["projects"][0] |= {"build": build, "test": {"script": ["true"]}}

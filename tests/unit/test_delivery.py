@@ -80,14 +80,14 @@ def test_a_runner_belongs_to_the_first_project_that_uses_it_and_is_locked_if_it_
 
 def test_a_project_is_created_in_its_group_regardless_of_the_case_of_the_path() -> None:
     groups = {"team": 7, "team/sub": 8, "steam": 9}
-    engine = run_program(groups=groups, projects=[{**PROJECT, "group": "Team/Sub"}], runners=[RUNNER])
+    engine = run_program(existing_groups=groups, projects=[{**PROJECT, "group": "Team/Sub"}], runners=[RUNNER])
     assert engine.named("delivery-hello-project").inputs["namespaceId"] == 8
     assert "namespaceId" not in delivered().named("delivery-hello-project").inputs
 
 
 def test_a_missing_group_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(RunError, match=r"GitLab has no group team; .*\. Create the group first"):
-        run_program(groups={"steam": 9}, projects=[{**PROJECT, "group": "team"}], runners=[RUNNER])
+    with pytest.raises(RunError, match=r"GitLab has no group team; .*\. Add it to groups, create it in GitLab first"):
+        run_program(existing_groups={"steam": 9}, projects=[{**PROJECT, "group": "team"}], runners=[RUNNER])
 
 
 def test_the_runner_has_its_own_machine_that_only_administrators_can_reach(engine: RecordingEngine) -> None:

@@ -19,7 +19,9 @@ from components.gitlab_leftovers import (
     before_create,
     mark_of,
     prepare_tag_rule,
+    refuse_group,
     refuse_project,
+    remove_group_member,
     remove_member,
     remove_repository_rule,
     remove_runners,
@@ -34,6 +36,7 @@ class GitLab(BaseHTTPRequestHandler):
 
     things: ClassVar[dict[str, Any]] = {}
     deleted: ClassVar[list[str]] = []
+    queries: ClassVar[list[dict[str, list[str]]]] = []
 
     def do_GET(self) -> None:
         path, query = self._asked()
@@ -48,8 +51,9 @@ class GitLab(BaseHTTPRequestHandler):
             self._answer(200, found)
 
     def do_DELETE(self) -> None:
-        path, _ = self._asked()
+        path, query = self._asked()
         self.deleted.append(path)
+        self.queries.append(query)
         self._answer(404 if path.endswith("/gone") else 403 if path.endswith("/forbidden") else 204, {})
 
     def log_message(self, *_: object) -> None:
@@ -72,6 +76,7 @@ class GitLab(BaseHTTPRequestHandler):
 def api() -> Iterator[GitLabApi]:
     GitLab.things.clear()
     GitLab.deleted.clear()
+    GitLab.queries.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), GitLab)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -229,6 +234,42 @@ def test_a_membership_that_the_user_has_already_ends_and_no_other(api: GitLabApi
     assert remove_member(api, inputs, MARK)
     assert GitLab.deleted == ["/projects/4/members/13"]
     assert not remove_member(api, {**inputs, "userId": 14.0}, MARK)
+
+
+def test_a_membership_of_a_group_ends_without_those_inside_of_the_group(api: GitLabApi) -> None:
+    GitLab.things["/groups/7/members"] = [{"id": 11}, {"id": 12}, {"id": 13}]
+    inputs = {"groupId": 7.0, "userId": 13.0}
+    assert not remove_group_member(api, inputs, MARK, "7:13")
+    assert remove_group_member(api, inputs, MARK)
+    assert (GitLab.deleted, GitLab.queries) == (["/groups/7/members/13"], [{"skip_subresources": ["true"]}])
+    assert not remove_group_member(api, {**inputs, "userId": 14.0}, MARK)
+
+
+def group(number: int, full_path: str, parent: int | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": number, "path": full_path.rpartition("/")[2], "full_path": full_path, "parent_id": parent, **more}
+
+
+def test_a_group_of_the_same_path_is_refused_with_the_ways_to_have_it(
+    api: GitLabApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulumi, "get_stack", lambda: "production")
+    monkeypatch.setattr(pulumi, "get_project", lambda: "slipway")
+    GitLab.things["/groups"] = [group(5, "old/Apps", 4), group(6, "apps"), group(8, "Team/Apps", 7)]
+    assert not refuse_group(api, {"path": "other", "parentId": 7.0}, MARK)
+    assert not refuse_group(api, {"path": "apps", "parentId": 7.0}, MARK, "8")
+    with pytest.raises(
+        RuntimeError, match=r"the group apps \(ID 6\) exists in GitLab and is not in this stack's state"
+    ):
+        refuse_group(api, {"path": "apps"}, MARK)
+    with pytest.raises(RuntimeError) as caught:
+        refuse_group(api, {"path": "apps", "parentId": 7.0}, MARK)
+    assert "gitlab:index/group:Group groups-team/apps-group 8 " in str(caught.value)
+    assert "::slipway:index:Groups$slipway:index:Group::groups-team/apps'" in str(caught.value)
+    assert 'import it with importId: "8" instead' in str(caught.value)
+    GitLab.things["/groups"] = [group(8, "team", marked_for_deletion_on="2026-11-20")]
+    with pytest.raises(RuntimeError, match=r"the group team \(ID 8\) waits for its deletion .* Restore it in GitLab"):
+        refuse_group(api, {"path": "team"}, MARK)
+    assert GitLab.deleted == []
 
 
 def test_the_hooks_of_an_object_look_for_leftovers_before_after_and_once_it_has_failed(

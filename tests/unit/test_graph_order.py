@@ -13,7 +13,7 @@ from tests.unit.engine import Hold, RecordingEngine, run_program
 SETTINGS: dict[str, Any] = {
     "projects": [{"path": "hello", "runners": ["one", "two"]}, {"path": "other", "group": "team", "runners": ["two"]}],
     "runners": [{"name": "one"}, {"name": "two", "count": 2}],
-    "groups": {"team": 7},
+    "existing_groups": {"team": 7},
 }
 
 #: Resources that take long to create, and the provider that waits for the whole of GitLab.

@@ -68,7 +68,7 @@ def test_an_import_changes_exactly_what_the_stack_file_sets() -> None:
 def test_an_import_moves_only_if_the_stack_file_names_a_group() -> None:
     engine = RecordingEngine(answers={"getProject": {"id": "17", "pathWithNamespace": "team/old/hello"}})
     projects = [{**PROJECT, "importId": "17", "group": "team"}]
-    run_program(engine=engine, groups={"team": 7}, projects=projects, runners=[RUNNER])
+    run_program(engine=engine, existing_groups={"team": 7}, projects=projects, runners=[RUNNER])
     assert "namespaceId" not in engine.named("delivery-hello-project").request.ignoreChanges
     assert "namespaceId" in delivered({"importId": "17"}).named("delivery-hello-project").request.ignoreChanges
 

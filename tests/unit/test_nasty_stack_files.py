@@ -34,7 +34,7 @@ def engine_of(file: dict[str, Any]) -> RecordingEngine:
     settings = filled(file["given"])
     project = {"path": "hello", **settings.pop("project", {})}
     runner = {"name": "docker-builder", **settings.pop("runner", {})}
-    return run_program(projects=[project], runners=[runner], groups=file.get("groups"), **settings)
+    return run_program(projects=[project], runners=[runner], existing_groups=file.get("groups"), **settings)
 
 
 def shell(engine: RecordingEngine, step: str) -> dict[str, str]:

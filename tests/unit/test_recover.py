@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ import yaml
 
 from components.settings import Settings, SettingsError
 from tests.unit.account_api import AccountApi, served
-from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.engine import REQUIRED, RecordingEngine, run_program
 from tests.unit.test_down import resource
 from tools import buckets, cli, processes
 from tools import recover as module
 from tools import strays as strays_module
+from tools.clients import Outputs
 from tools.progress import ToolError
 from tools.stack_files import read_settings
 from tools.state import StackState
@@ -145,7 +147,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return 0
 
     monkeypatch.setattr(processes, "run_attached", run_attached)
-    monkeypatch.setattr(module, "_project_ids", lambda *_: iter([("hello", "12")]))
+    monkeypatch.setattr(module, "_in_gitlab", lambda *_: {"groups": {}, "projects": {"hello": "12"}})
     return ran
 
 
@@ -324,9 +326,34 @@ def test_the_key_of_the_backups_is_put_into_the_state_as_a_secret(monkeypatch: p
         ({"volume": "slipway-test-data"}, "recover.volume: is not the ID of a volume"),
         ({"address": "gitlab.example.test"}, "recover.address: is not an IPv4 address"),
         ({"registryBucket": "images"}, "recover.registryBucket: is not the name of a bucket that a stack has created"),
+        ({"groups": {"team": "Team"}}, "recover.groups.team: is not the ID of a group"),
         ({"projects": {"hello": "root/hello"}}, "recover.projects.hello: is not the ID of a project"),
     ],
 )
 def test_a_setting_that_could_take_nothing_over_is_refused(recovered: dict[str, Any], words: str) -> None:
     found = refusals({}, recover=recovered, registry={"storage": "filesystem"})
     assert any(line.startswith(words) for line in found), found
+
+
+def test_the_ids_of_groups_and_projects_are_those_of_gitlab_whatever_the_case_of_their_paths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = SimpleNamespace(
+        groups=[SimpleNamespace(full_path="Team/apps", id=7), SimpleNamespace(full_path="crew", id=8)],
+        projects=[
+            SimpleNamespace(path_with_namespace="Team/apps/hello", id=12),
+            SimpleNamespace(path_with_namespace="root/notes", id=13),
+            SimpleNamespace(path_with_namespace="root/other", id=14),
+        ],
+    )
+    client = SimpleNamespace(
+        **{name: SimpleNamespace(list=lambda found=found, **_: found) for name, found in vars(lists).items()}
+    )
+    monkeypatch.setattr(Outputs, "of_stack", lambda _: SimpleNamespace(gitlab=lambda: client))
+    groups = [{"path": "team/Apps"}, {"path": "crew", "importId": "8"}, {"path": "gone"}]
+    projects = [{"path": "hello", "group": "team/apps"}, {"path": "notes"}, {"path": "other", "importId": "14"}]
+    settings = Settings.model_validate({**REQUIRED, "groups": groups, "projects": projects})
+    assert module._in_gitlab("test", settings) == {
+        "groups": {"team/Apps": "7"},
+        "projects": {"hello": "12", "notes": "13"},
+    }

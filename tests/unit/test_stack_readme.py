@@ -24,7 +24,7 @@ def test_every_output_that_the_page_names_exists_and_is_not_secret() -> None:
 def test_the_page_says_what_the_stack_is_and_what_it_builds() -> None:
     projects = [{"path": "hello"}, {"path": "shop", "group": "acme", "pipeline": False, "runners": []}]
     runners = [{"name": "docker-builder"}]
-    text = page(run_program(groups={"acme": 12}, projects=projects, runners=runners, removal="everything"))
+    text = page(run_program(existing_groups={"acme": 12}, projects=projects, runners=runners, removal="everything"))
     assert text.startswith("# slipway, test\n")
     assert "| [root/hello](${outputs.gitlab_url}/root/hello) | docker-builder |" in text
     assert "| [acme/shop](${outputs.gitlab_url}/acme/shop) | none |" in text

@@ -185,7 +185,7 @@ def move(group: str | None, now: str, deployed: dict[str, Any] = GROUPED, **proj
     """Run the program with another group for a project whose full path is `now`."""
     engine = RecordingEngine(answers={"getProject": {"id": "42", "pathWithNamespace": now}})
     projects = [{"path": "hello", "group": group, "runners": [], **project}]
-    after(deployed, engine=engine, groups={"team": 7, "other": 8}, projects=projects)
+    after(deployed, engine=engine, existing_groups={"team": 7, "other": 8}, projects=projects)
     return engine
 
 

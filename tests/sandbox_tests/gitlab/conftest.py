@@ -35,7 +35,7 @@ def client(instance: Instance) -> gitlab.Gitlab:
 
 @pytest.fixture
 def emptied(instance: Instance) -> Iterator[None]:
-    """Deletes all projects and runners after the test."""
+    """Deletes all projects, groups and runners after the test."""
     yield
     instance.empty()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gitlab
@@ -12,13 +12,7 @@ from gitlab.exceptions import GitlabError, GitlabGetError
 
 from tests.sandbox_tests.support.gitlab_instance import Instance
 
-
-@pytest.fixture(autouse=True)
-def without_groups(instance: Instance) -> Iterator[None]:
-    """Deletes all projects and groups after the test."""
-    yield
-    instance.empty()
-    instance.execute("DELETE FROM namespaces WHERE kind = 'group'")
+pytestmark = pytest.mark.usefixtures("emptied")
 
 
 def refusal(call: Callable[[], Any]) -> tuple[int, str]:

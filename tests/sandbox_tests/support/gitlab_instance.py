@@ -76,8 +76,9 @@ class Instance:
         return user.id, self.client(self.new_token(["api"], username=name))
 
     def empty(self) -> None:
-        """Delete all projects and runners."""
+        """Delete all projects, groups and runners."""
         self.execute("DELETE FROM projects")
+        self.execute("DELETE FROM namespaces WHERE kind = 'group'")
         self.execute("DELETE FROM ci_runners")
 
     def execute(self, statement: str, *values: object) -> None:

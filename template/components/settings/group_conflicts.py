@@ -1,0 +1,1 @@
+../../../components/settings/group_conflicts.py

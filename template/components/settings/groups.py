@@ -1,0 +1,1 @@
+../../../components/settings/groups.py
