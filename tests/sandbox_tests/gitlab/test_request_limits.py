@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from gitlab.exceptions import GitlabUploadError
 
 from components.settings import Settings
 from tests.sandbox_tests.gitlab.test_provisioning import program, provision
@@ -105,6 +106,20 @@ def test_a_push_that_is_too_large_is_refused_by_git(instance: Instance, apply: A
     assert "unpack" in refused.stderr
     apply()
     assert push(1000).returncode == 0
+
+
+def test_an_attachment_that_is_too_large_is_refused_before_it_is_kept(instance: Instance, apply: Any) -> None:
+    project = make_project(instance.client())
+    apply(attachment=1)
+    kept = project.upload("notes.txt", filedata="x" * 2**20)
+    assert kept["markdown"] == f"[notes.txt]({kept['url']})"
+    with pytest.raises(GitlabUploadError) as refused:
+        project.upload("video.mp4", filedata=bytes(2**20 + 1))
+    assert (refused.value.response_code, refused.value.response_body) == (413, b"Request Entity Too Large\n")
+    listed = instance.request("GET", f"/projects/{project.id}/uploads")
+    assert [(one["filename"], one["size"]) for one in listed] == [("notes.txt", 2**20)]
+    apply()
+    assert project.upload("screen.png", filedata=bytes(2**20 + 1))["markdown"].startswith("![screen](/uploads/")
 
 
 def test_limits_that_leave_the_stack_file_are_gone(instance: Instance, apply: Any) -> None:

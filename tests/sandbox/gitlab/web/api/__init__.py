@@ -30,6 +30,7 @@ from . import (
     repository,
     runners,
     tokens,
+    uploads,
     users,
     variables,
 )
@@ -59,6 +60,7 @@ routes: list[Route] = [
     *deployments.routes,
     *merge_requests.routes,
     *notes.routes,
+    *uploads.routes,
     *pipeline_schedules.routes,
     *jobs.routes,
     *lint.routes,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,6 +20,7 @@ from ..core.auth import Principal
 from ..core.config import Config
 from ..core.errors import ApiError, forbidden, not_found
 from .call import Call, no_content, route
+from .forms import file_of
 from .lookup import find_job, find_project, find_project_by_job
 from .protocol import owner
 
@@ -48,7 +47,7 @@ async def download_for_job(request: Request) -> Response:
 
 def _keep(request: Request, body: bytes) -> Response:
     config: Config = request.app.state.config
-    filename, content = _file_of(request.headers.get("content-type", ""), body)
+    filename, content = file_of(request.headers.get("content-type", ""), body, "artifacts.zip")
     query = request.query_params
     kind, form = query.get("artifact_type") or "archive", query.get("artifact_format") or "zip"
     with db.connect(config.database) as connection:
@@ -180,28 +179,6 @@ def _seconds(text: str | None) -> int | None:
         return keywords.duration("expire_in", text)
     except ConfigurationError:
         return None
-
-
-def _file_of(content_type: str, body: bytes) -> tuple[str, bytes]:
-    """Name and content of the one file of a form. Read here because contents may be anything, and stay as they are."""
-    _, _, boundary = content_type.partition("boundary=")
-    mark = b"--" + boundary.strip('"').encode()
-    for part in body.split(b"\r\n" + mark) if not body.startswith(mark) else (b"\r\n" + body).split(b"\r\n" + mark):
-        head, gap, content = part.partition(b"\r\n\r\n")
-        disposition = _parameters(head.decode(errors="replace"))
-        if gap and disposition.get("name") == "file":
-            return disposition.get("filename") or "artifacts.zip", content
-    raise ApiError(400, {"error": "file is missing"})
-
-
-def _parameters(head: str) -> Mapping[str, str]:
-    found: dict[str, Any] = {}
-    for line in head.splitlines():
-        if line.lower().startswith("content-disposition:"):
-            for piece in line.split(";")[1:]:
-                key, _, value = piece.strip().partition("=")
-                found[key] = value.strip('"')
-    return found
 
 
 routes = [
