@@ -65,7 +65,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def front(url: str, tls: ssl.SSLContext) -> Iterator[str]:
     """Serve a front of the GitLab at `url` as `make open` does; gives its address."""
     sock, address = listen()
-    with serving(Front(url, httpx.AsyncHTTPTransport(verify=tls), tls).app, sock, ws="auto"):
+    # It keeps no connection, because nothing here closes those.
+    transport = httpx.AsyncHTTPTransport(verify=tls, limits=httpx.Limits(max_keepalive_connections=0))
+    with serving(Front(url, transport, tls).app, sock, ws="auto"):
         yield address
 
 
