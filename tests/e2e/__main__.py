@@ -17,8 +17,11 @@ from functools import partial
 
 from tests.sandbox.cloud import lifecycle
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
+from tests.sandbox_tests.support import supply_chain
 from tools.progress import say
 
+#: What files of tests need and nothing in a sandbox can get, without a way to the internet: made before one starts.
+PREPARED = {"tests/e2e/test_supply_chain.py": supply_chain.offer_images}
 #: One sandbox for each worker. More would compete for the two cores that a build server has.
 INSTANCES = ("e2e-1", "e2e-2")
 
@@ -51,6 +54,9 @@ def main() -> int:
     arguments = sys.argv[1:]
     if not any(argument.startswith("tests/") for argument in arguments):
         arguments.append("tests/e2e")
+    for file, prepare in PREPARED.items():
+        if file in arguments:
+            prepare()
     layouts = [replace(current(), instance=name) for name in INSTANCES]
     workers = [option for layout in layouts for option in ("--tx", worker(layout))]
     command = [sys.executable, "-m", "pytest", "--dist", "loadfile", *workers, "--max-worker-restart", "0"]

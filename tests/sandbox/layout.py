@@ -48,6 +48,7 @@ HUB_REGISTRY_HOST = "registry-1.docker.io"
 HUB_AUTH_HOST = "auth.docker.io"
 HUB_HOSTS = (HUB_REGISTRY_HOST, HUB_AUTH_HOST, "index.docker.io")
 QUAY_HOST = "quay.io"
+GHCR_HOST = "ghcr.io"
 #: A public mirror of Docker Hub, for the setting of Docker engines.
 HUB_MIRROR_HOST = "mirror.gcr.io"
 #: The mail service that DigitalOcean recommends.

@@ -83,7 +83,10 @@ def zones() -> list[DnsZone]:
         static_zone("letsencrypt.org", {host: [str(addresses.ACME_ADDRESS)] for host in addresses.ACME_HOSTS}),
         static_zone("docker.io", {host: [str(addresses.HUB_ADDRESS)] for host in addresses.HUB_HOSTS}),
         static_zone("gcr.io", {addresses.HUB_MIRROR_HOST: [str(addresses.HUB_ADDRESS)]}),
-        static_zone(addresses.QUAY_HOST, {addresses.QUAY_HOST: [str(addresses.HUB_ADDRESS)]}),
+        *(
+            static_zone(host, {host: [str(addresses.HUB_ADDRESS)]})
+            for host in (addresses.QUAY_HOST, addresses.GHCR_HOST)
+        ),
         static_zone("slack.com", {addresses.SLACK_HOST: [str(addresses.SLACK_ADDRESS)]}),
         static_zone("sendgrid.net", {addresses.MAIL_HOST: [str(addresses.MAIL_ADDRESS)]}),
         static_zone("gitlab.com", {addresses.GITLAB_PACKAGES_HOST: [archives]}),
@@ -152,7 +155,7 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
 
     pulls = Pulls()
     hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate, pulls)
-    hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST)
+    hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST, addresses.GHCR_HOST)
     await services.public("hub", hub, addresses.HUB_ADDRESS, *hub_hosts)
 
     await services.public("slack", create_slack_app(store), addresses.SLACK_ADDRESS, addresses.SLACK_HOST)

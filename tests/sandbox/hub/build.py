@@ -89,6 +89,9 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         },
     ),
     "debian": (("base",), {"Env": [_PATH], "Cmd": ["bash"]}),
+    # Whose layers `add` has made, if anything has: they are not among those that every sandbox gets.
+    "trivy": (("base", "trivy"), {"Env": [_PATH], "Entrypoint": ["trivy"]}),
+    "cosign": (("base", "cosign"), {"Env": [_PATH], "Entrypoint": ["cosign"]}),
 }
 
 
@@ -167,9 +170,28 @@ def build(cache: Path, programs: Path, progress: Say = say) -> None:
         trees = Path(work) / "layers"
         packed = {tree.name: _pack(tree, cache) for tree in sorted(trees.iterdir())}
         shutil.copy2(trees / "base" / BUNDLE, folder(cache) / "ca-certificates.crt")
-    (folder(cache) / "layers.json").write_text(json.dumps({name: asdict(layer) for name, layer in packed.items()}))
+    _write_names(cache, packed)
     stamp.write_text(f"{wanted}\n")
     progress(f"docker hub: {sum(layer.size for layer in packed.values()) // 2**20} MB")
+
+
+def add(cache: Path, name: str, recipe: str, fill: Callable[[tarfile.TarFile], None]) -> None:
+    """Have one more layer, unless it is there and was made by the same recipe; a sandbox that starts then serves it."""
+    made, stamp = layers(cache), folder(cache) / f"{name}.key"
+    known = made.get(name)
+    if known and blob(cache, known.digest).exists() and stamp.exists() and stamp.read_text() == recipe:
+        return
+    unfinished = folder(cache) / "blobs" / f"{name}.new"
+    with unfinished.open("wb") as file:
+        layer = write_layer(fill, file)
+    unfinished.replace(blob(cache, layer.digest))
+    _write_names(cache, made | {name: layer})
+    stamp.write_text(recipe)
+
+
+def _write_names(cache: Path, made: dict[str, Layer]) -> None:
+    content = json.dumps({name: asdict(layer) for name, layer in made.items()})
+    (folder(cache) / "layers.json").write_text(content)
 
 
 def _nodejs(work: Path, log: Path) -> Path:
