@@ -158,6 +158,9 @@ def _plug_private(ip: Any, inside: Any, machine: MachineSpec, pid: int) -> None:
     own = _up(inside, "eth1")
     network = IPv4Network(str(machine.vpc_cidr))
     inside.addr("replace", index=own, address=machine.private_ipv4, prefixlen=network.prefixlen)
+    # The cloud asks for the machine from its own address in the VPC: a machine with strict reverse-path filtering
+    # answers nobody whom it would reach by another link.
+    ip.addr("replace", index=index, address=str(network[1]), prefixlen=32)
     ip.route("replace", dst=f"{machine.private_ipv4}/32", oif=index, scope="link")
 
 

@@ -165,6 +165,17 @@ def test_a_private_network_is_reached_by_its_machines_only(tree: MachinesTree) -
     assert port(tree, "21", B.private_ipv4, 22) == "filtered"
 
 
+def test_machines_with_strict_reverse_path_filtering_reach_each_other_in_their_private_network(
+    tree: MachinesTree,
+) -> None:
+    tree.call("apply_network", NetworkPicture())
+    for place in ("21", "22"):
+        assert tree.run(place, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1").ok
+    # As if none of them had spoken yet.
+    assert tree.run("cloud", "ip", "neigh", "flush", "all").ok
+    assert name_at(tree, "21", str(B.private_ipv4)) == "node22"
+
+
 def test_a_reserved_address_follows_its_assignment(tree: MachinesTree) -> None:
     assert port(tree, "workstation", RESERVED, 8080) == "filtered"
     tree.call("apply_network", NetworkPicture(reserved={RESERVED: A.id, OTHER_RESERVED: STRANGER.id}))
