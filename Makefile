@@ -98,7 +98,7 @@ else
 	@$(RUN) python -m tools open --stack $(STACK) $(if $(PASSWORD),--password)
 endif
 
-logs: prepared ## of gitlab, registry, runner, job or backup: make logs WHAT=runner FOLLOW=1 LINES=50 JOB=12
+logs: prepared ## of gitlab, registry, runner, target, job or backup: make logs WHAT=runner FOLLOW=1 LINES=50 JOB=12
 	@$(RUN) python -m tools logs $(or $(WHAT),gitlab) --stack $(STACK) $(if $(filter-out 0,$(FOLLOW)),--follow) \
 	    $(if $(LINES),--lines $(LINES)) $(if $(JOB),--job $(JOB)) $(ARGS)
 

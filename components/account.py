@@ -21,26 +21,17 @@ from components.package_index import missing_versions
 from components.recovery import Recovery
 from components.recovery import errors as recovery_errors
 from components.registry_bucket import REGISTRY
-from components.settings import DnsZone, Reading, Settings, Storage
+from components.settings import DnsZone, Reading, Settings, Storage, droplets_of
 from components.spaces import key_names
 from components.state import DeploymentState
 from components.survey import Survey
 from components.token_scopes import scope_errors
+from components.wanted_machines import Machines, is_own, machines_of, note_losses, stays
 from components.zone import records_of_others
 
 #: What a region has to offer, by the names that the API gives it: volumes, and the metadata that cloud-init reads.
 _NEEDED_FEATURES: Final = {"storage": "volumes", "metadata": "the metadata service"}
 _MOST_SUGGESTIONS: Final = 3
-
-
-@dataclass(frozen=True)
-class Machines:
-    """Droplets of one kind that the settings ask for. `path` is the key path of their section."""
-
-    path: str
-    size: str
-    image: str
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,19 +66,13 @@ class _Running:
         """Whether all these machines exist, and stay the droplets that they are."""
         found = {one.name: one for one in self.droplets if one.name in machines.names}
         return machines.image in self.known and all(
-            name in found and _stays(found[name], machines.image, self.network) for name in machines.names
+            name in found and stays(found[name], machines.image, self.network) for name in machines.names
         )
 
     def keep_size(self, machines: Machines) -> bool:
         """Whether they stay, and are not resized."""
         sizes = {one.size for one in self.droplets if one.name in machines.names}
         return sizes == {machines.size} and self.keep_image(machines)
-
-
-def _stays(droplet: Droplet, image: str, network: str | None) -> bool:
-    # An image that was retired has an ID and no slug any more.
-    has_slug = bool(droplet.image) and not droplet.image.isdigit()
-    return (droplet.image == image or not has_slug) and network in {None, droplet.vpc_uuid}
 
 
 def read_account(
@@ -130,34 +115,24 @@ def _start_checks(
 ) -> None:
     """Have the survey check what depends on what runs, and on what is in the state."""
     settings, region, prefix, droplets = reading.settings, reading.settings.region, offer.prefix, offer.droplets
-    machines, vpc = _machines_of(reading, prefix), offer.vpc
+    machines, vpc = machines_of(reading, prefix), offer.vpc
     # Without a range the network may have another name, and stays what it is.
     network = (vpc.id or "") if reading.has("region", "server.vpcCidr") and settings.server.vpc_cidr else None
     slugs = set(deployed.slugs) if deployed and deployed.region == region else set()
-    running = _Running(_own_droplets(droplets, prefix), slugs, network)
+    own = [one for one in droplets if is_own(one, prefix, known)]
+    running = _Running(own, slugs, network)
     if reading.has("region"):
+        note_losses(machines, own, region, network)
         survey.check(lambda part: _offer_errors(part, region, machines, offer.sizes, running))
     survey.check(lambda _: _disk_errors(machines, offer.sizes, running))
-    if offer.account is not None and offer.account.droplet_limit and reading.has("server", "runners"):
+    if offer.account is not None and offer.account.droplet_limit and reading.has("server", "runners", "projects"):
         limit = offer.account.droplet_limit
-        survey.check(lambda _: _limit_errors(limit, machines, droplets, prefix))
+        survey.check(lambda _: _limit_errors(limit, machines, droplets, own))
     if reading.has("domain", "hostname", "dns.zone"):
         survey.check(lambda part: _dns_errors(part, settings, known))
         survey.check(lambda part: _lost_records(part, settings, deployed, known))
     look_for_leftovers(survey, _wanted(reading, prefix, vpc), known, droplets)
     survey.check(lambda _: missing_versions(reading, deployed, known), beside=True)
-
-
-def _machines_of(reading: Reading, prefix: str) -> list[Machines]:
-    """The droplets that the valid part of the settings asks for."""
-    settings, machines = reading.settings, []
-    if reading.has("server.size", "server.image"):
-        machines.append(Machines("server", settings.server.size, settings.server.image, (prefix,)))
-    for place, runner in enumerate(settings.runners):
-        if reading.has(*(f"runners[{place}].{key}" for key in ("name", "count", "size", "image"))):
-            names = tuple(f"{prefix}-{runner.name}-{number}" for number in range(1, runner.count + 1))
-            machines.append(Machines(f"runners[{place}]", runner.size, runner.image, names))
-    return machines
 
 
 def _status_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
@@ -276,17 +251,12 @@ def _image_errors(survey: Survey, machines: Sequence[Machines], sizes: Sequence[
                     )
 
 
-def _own_droplets(droplets: Sequence[Droplet], prefix: str) -> list[Droplet]:
-    tags = {f"{prefix}-server", f"{prefix}-runner"}
-    return [droplet for droplet in droplets if not tags.isdisjoint(tag.lower() for tag in droplet.tags)]
-
-
 def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], running: _Running) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
     for one in machines:
         for droplet in running.droplets:
             disk = disks.get(one.size, droplet.disk)
-            if not _stays(droplet, one.image, running.network):
+            if not stays(droplet, one.image, running.network):
                 # It is replaced, and the new one has the disk of its size.
                 continue
             if droplet.name in one.names and droplet.size != one.size and disk < droplet.disk:
@@ -297,15 +267,17 @@ def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], running: _
                 )
 
 
-def _limit_errors(limit: int, machines: Sequence[Machines], droplets: Sequence[Droplet], prefix: str) -> Iterator[str]:
+def _limit_errors(
+    limit: int, machines: Sequence[Machines], droplets: Sequence[Droplet], own: Sequence[Droplet]
+) -> Iterator[str]:
     wanted = sum(len(one.names) for one in machines)
-    own = len(_own_droplets(droplets, prefix))
-    others = len(droplets) - own
-    if own < wanted and others + wanted > limit:
+    others = len(droplets) - len(own)
+    if len(own) < wanted and others + wanted > limit:
+        sections = list(dict.fromkeys(one.path.partition("[")[0] for one in machines))
         yield (
-            f"server, runners: need {wanted} droplets, and the account has {others} others and a limit of {limit}; "
-            f"the last {min(wanted, others + wanted - limit)} could not be created. Ask for a higher limit under "
-            "Settings in the control panel, or use fewer runners"
+            f"{', '.join(sections)}: need {wanted} droplets, and the account has {others} others and a limit of "
+            f"{limit}; the last {min(wanted, others + wanted - limit)} could not be created. Ask for a higher limit "
+            "under Settings in the control panel, or use fewer machines"
         )
 
 
@@ -370,7 +342,8 @@ def _wanted(reading: Reading, prefix: str, vpc: VpcPlan) -> Wanted:
         registry_port=settings.registry.port if reading.has("registry.port") else None,
         volume_gb=settings.server.volume_size_gb if reading.has("server.volumeSizeGb") else None,
         recover=settings.recover,
-        droplets=[name for machines in _machines_of(reading, prefix) for name in machines.names],
+        droplets=[name for machines in machines_of(reading, prefix) for name in machines.names],
+        targets=[name for _, name, _, _ in droplets_of(settings)],
         spaces_keys=[
             name for purpose in purposes for name in key_names(prefix, purpose, own_key=reading.has_spaces_key)
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
@@ -22,6 +23,9 @@ _PERIOD: Final = "5m"
 _TOKEN_DAYS: Final = 30
 #: The archive that the installer of DigitalOcean uses.
 _AGENT_PACKAGES: Final = "https://repos.insights.digitalocean.com"
+
+#: How the names of groups begin, but for that of the server.
+_KIND: Final = re.compile("^(runner|target)-")
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,14 @@ class Alerts(Component):
             ("memory", "memory_utilization_percent", "10m", float(settings.memory_percent)),
             ("load", "load_15", "30m", load),
         ]
+        words = _KIND.sub(r"\1 ", group)
         for suffix, metric, window, value in conditions:
             name = self.child_name(f"{group}-{suffix}")
             digitalocean.MonitorAlert(
                 name,
                 type=f"v1/insights/droplet/{metric}",
                 # The subject of the mail, beside the name of the droplet.
-                description=f"{self._args.prefix}: {suffix} of {group.replace('runner-', 'runner ', 1)}",
+                description=f"{self._args.prefix}: {suffix} of {words}",
                 compare="GreaterThan",
                 value=value,
                 window=window,

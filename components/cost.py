@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from components.settings import Settings
+from components.settings import Settings, droplets_of
 
 #: US dollars, by hand: the API has prices for sizes of droplets only. DigitalOcean's price list has the last word.
 _VOLUME_GIB: Final = 0.10
@@ -31,6 +31,8 @@ def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket:
     items = {f"server, {server.size}": prices.get(server.size, 0.0)}
     for runner in settings.runners:
         items[f"runner {runner.name}, {runner.count} x {runner.size}"] = runner.count * prices.get(runner.size, 0.0)
+    for _, name, _, droplet in droplets_of(settings):
+        items[f"{name.replace('-', ' ', 1)}, {droplet.size}"] = prices.get(droplet.size, 0.0)
     items[f"data volume, {server.volume_size_gb} GiB"] = server.volume_size_gb * _VOLUME_GIB
     if has_bucket:
         items["Spaces subscription, shared by all Spaces of the account"] = _SPACES_SUBSCRIPTION

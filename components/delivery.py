@@ -23,8 +23,10 @@ from components.settings import (
     RunnerSettings,
     SupplyChain,
     tag_of_protected_jobs,
+    target_name,
 )
 from components.site import Site
+from components.target import DEPLOY_USER, Target, TargetArgs
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class DeliveryArgs:
 
     `known_ids` are the IDs, by path, of projects that an earlier update created and kept; `moved_ids` those of projects
     whose group in the settings is not the one of the last update. `group_ids` are those of the stack's own groups, by
-    path in lowercase. `signing_key` is the key of projects that sign.
+    path in lowercase. `signing_key` is the key of projects that sign, and `registry` the address of the registry,
+    whether it answers yet or not.
     """
 
     site: Site
@@ -46,6 +49,7 @@ class DeliveryArgs:
     supply_chain: SupplyChain
     signing_key: pulumi.Output[str] | None
     notifications: Notifications | None
+    registry: str
 
 
 def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
@@ -64,20 +68,8 @@ def protected_tag_of(project: ProjectSettings, runners: Sequence[RunnerSettings]
     return tag_of_protected_jobs([runner for runner in runners if runner.name in project.runners])
 
 
-def _environments_output(settings: ProjectSettings, project: Project) -> dict[str, dict[str, Any]]:
-    """Of each environment, where it is, and the line for `authorized_keys` if the stack has generated its key."""
-    return {
-        one.name: {
-            "host": one.host,
-            "user": one.user,
-            "authorized_key": project.environments[one.name].authorized_key,
-        }
-        for one in settings.deploy
-    }
-
-
 class Delivery(Component):
-    """All projects and all runners, and which runner builds for which project.
+    """All projects, runners and targets, and which runner builds for which project.
 
     Owns that assignment, and ensures that deploy tokens keep the values that others know: on kept data, a token takes
     over the value of its predecessor. A runner is created in the first project that uses it, and locked to it if no
@@ -87,18 +79,21 @@ class Delivery(Component):
 
     projects: Mapping[str, Project]
     runners: Mapping[str, Runner]
+    #: By the path of the project, and the name of the environment.
+    targets: Mapping[str, Mapping[str, Target]]
 
     def __init__(self, name: str, args: DeliveryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Declare projects and runners."""
+        """Declare projects, runners and targets."""
         super().__init__("Delivery", name, opts)
         self._args = args
         self.projects = {settings.path: self._project(settings) for settings in args.projects}
         self.runners = {settings.name: self._runner(settings) for settings in args.runners}
+        self.targets = {settings.path: self._targets_of(settings) for settings in args.projects}
         self._deploy_tokens = self._keep_deploy_tokens()
         for settings in args.projects:
-            project = self.projects[settings.path]
-            project.declare_environments(self._value_of(project.deploy_token_id))
-            project.commit_pipeline([self.runners[name] for name in settings.runners])
+            project, targets = self.projects[settings.path], self.targets[settings.path]
+            project.declare_environments(self._value_of(project.deploy_token_id), targets)
+            project.commit_pipeline([*(self.runners[name] for name in settings.runners), *targets.values()])
         self.register_outputs({"projects": sorted(self.projects)})
 
     def as_output(self) -> list[dict[str, Any]]:
@@ -145,12 +140,24 @@ class Delivery(Component):
             "docker_run": run if settings.has_pipeline and settings.is_built_as_the_sample else None,
             "deploy_username": project.deploy_username,
             "deploy_token": self._value_of(project.deploy_token_id),
-            **({"environments": _environments_output(settings, project)} if settings.deploy else {}),
+            **({"environments": self._environments_output(settings)} if settings.deploy else {}),
             **(
                 {"push_username": project.push_username, "push_token": self._value_of(project.push_token_id)}
                 if project.push_token_id
                 else {}
             ),
+        }
+
+    def _environments_output(self, settings: ProjectSettings) -> dict[str, dict[str, Any]]:
+        """Of each environment, where it is, and the line for `authorized_keys` if somebody has to add it there."""
+        targets, environments = self.targets[settings.path], self.projects[settings.path].environments
+        return {
+            one.name: {
+                "host": targets[one.name].address if one.name in targets else one.host,
+                "user": DEPLOY_USER if one.name in targets else one.user,
+                "authorized_key": environments[one.name].authorized_key,
+            }
+            for one in settings.deploy
         }
 
     def _project(self, settings: ProjectSettings) -> Project:
@@ -175,6 +182,27 @@ class Delivery(Component):
             ),
             self.child_options(),
         )
+
+    def _targets_of(self, project: ProjectSettings) -> dict[str, Target]:
+        """The machines of a project's environments, by the names of those that have one."""
+        args = self._args
+        return {
+            one.name: Target(
+                self.child_name(target_name(project.path, one)),
+                TargetArgs(
+                    site=args.site,
+                    settings=one,
+                    droplet=one.droplet,
+                    name=target_name(project.path, one),
+                    registry=args.registry,
+                    ca_certificate=args.gitlab.ca_certificate,
+                    near=bool(project.runners),
+                ),
+                self.child_options(),
+            )
+            for one in project.deploy
+            if one.droplet is not None
+        }
 
     def _runner(self, settings: RunnerSettings) -> Runner:
         first, *further = [project.path for project in self._args.projects if settings.name in project.runners]

@@ -13,6 +13,7 @@ from components.component import Component
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import before_create, remove_variable
 from components.settings import EnvironmentSettings
+from components.target import DEPLOY_USER, Target
 
 #: What the names of its variables begin with; components/files/deploy/job.sh reads them.
 _PREFIX: Final = "SLIPWAY_DEPLOY_"
@@ -24,6 +25,7 @@ class EnvironmentArgs:
 
     `project` is the path of the project, for the comment of its key, and `registry_user` and `registry_token` are a
     login that can only pull the project's images. `mark` says whose the variables are; they are deleted with `owner`.
+    `target` is the machine, if it is one of the stack.
     """
 
     gitlab: GitLabConnection
@@ -34,14 +36,15 @@ class EnvironmentArgs:
     registry_token: pulumi.Output[str] = field(repr=False)
     mark: str
     owner: pulumi.Resource
+    target: Target | None
 
 
 class Environment(Component):
     """The variables of one environment, which only jobs of protected branches that deploy to it get.
 
-    Owns these variables, and the key pair of the job unless the settings have one. Refuses to own the machine, what
-    runs there, and the environment in GitLab, which the first deployment creates and whose history outlives the stack's
-    interest in it.
+    Owns these variables, and the key pair of the job unless the settings or a `Target` have one. Refuses to own the
+    machine, what runs there, and the environment in GitLab, which the first deployment creates and whose history
+    outlives the stack's interest in it.
     """
 
     authorized_key: pulumi.Output[str] | None
@@ -49,21 +52,31 @@ class Environment(Component):
     def __init__(self, name: str, args: EnvironmentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the variables. `authorized_key` is the line that lets the job in, if the stack generates its key."""
         super().__init__("Environment", name, opts)
-        self._args, settings = args, args.settings
+        self._args = args
         private_key, self.authorized_key = self._key()
-        self._variable("HOST", settings.host)
-        self._variable("PORT", str(settings.port))
-        self._variable("USER", settings.user)
-        self._variable("HOST_KEY", settings.host_key)
+        for key, value in self._login().items():
+            self._variable(key, value)
         # Of several lines, so GitLab cannot mask it: jobs get the path of a file, and nothing prints that.
         self._variable("KEY", private_key, kind="file")
         self._variable("REGISTRY_USER", args.registry_user)
         self._variable("REGISTRY_TOKEN", args.registry_token, masked=True)
         self.register_outputs({"authorizedKey": self.authorized_key})
 
+    def _login(self) -> dict[str, pulumi.Input[str]]:
+        """Where the machine is, and who it lets in."""
+        settings, target = self._args.settings, self._args.target
+        if target is None:
+            # The settings refuse an environment that has neither.
+            host, user, host_key = (one or "" for one in (settings.host, settings.user, settings.host_key))
+            return {"HOST": host, "PORT": str(settings.port), "USER": user, "HOST_KEY": host_key}
+        pinned = pulumi.Output.from_input(target.machine.host_key).apply(str.strip)
+        return {"HOST": target.job_address, "PORT": "22", "USER": DEPLOY_USER, "HOST_KEY": pinned}
+
     def _key(self) -> tuple[pulumi.Output[str], pulumi.Output[str] | None]:
-        """The private key, and the line for `authorized_keys` unless the settings have the key."""
+        """The private key, and the line for `authorized_keys` unless settings or machine have the key already."""
         settings = self._args.settings
+        if self._args.target is not None:
+            return self._args.target.deploy_key, None
         if settings.ssh_key is not None:
             return pulumi.Output.secret(settings.ssh_key.get_secret_value().strip() + "\n"), None
         pair = tls.PrivateKey(self.child_name("key"), algorithm="ED25519", opts=self.child_options())

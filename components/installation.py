@@ -137,9 +137,13 @@ class Installation:
         self.outputs = self._of_parts() | self._of_the_whole()
 
     @property
-    def _runners(self) -> Mapping[str, Sequence[Machine]]:
-        runners = self._delivery.runners if self._delivery else {}
-        return {f"runner-{name}": runner.machines for name, runner in runners.items()}
+    def _further_machines(self) -> Mapping[str, Sequence[Machine]]:
+        """Those of runners, and those that projects are deployed to."""
+        if self._delivery is None:
+            return {}
+        runners = {f"runner-{name}": runner.machines for name, runner in self._delivery.runners.items()}
+        targets = [target for one in self._delivery.targets.values() for target in one.values()]
+        return {**runners, **{target.name: [target.machine] for target in targets}}
 
     @property
     def _uses_gitlab(self) -> bool:
@@ -272,6 +276,7 @@ class Installation:
             supply_chain=config.supply_chain,
             notifications=config.alerts.pipelines,
             signing_key=self._signing.private_key if self._signing else None,
+            registry=f"{config.fqdn}:{config.registry.port}",
         )
         return Delivery("delivery", args, plan.options)
 
@@ -303,7 +308,7 @@ class Installation:
             settings=plan.settings.alerts,
             url=self._gitlab.url,
             registry=self._registry.address,
-            machines={"server": [self._server.machine], **self._runners},
+            machines={"server": [self._server.machine], **self._further_machines},
             backup_hours=backup.max_age_hours if backup.enabled else None,
             token_expires=self._gitlab.api_token_expires,
             ready=[self._registry, self._access, *([self._backup] if self._backup else [])],

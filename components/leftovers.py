@@ -58,6 +58,22 @@ PLACES: Final = {
     "vpc": Place(f"{_DIGITALOCEAN}vpc:Vpc", "network-vpc", "slipway:index:Network", "network"),
 }
 _FIREWALLS: Final = ("server-base", "runner", "public")
+_TARGET: Final = "slipway:index:Target"
+
+
+def firewall_place(kind: str) -> Place:
+    """Return the place of a firewall by what follows the stack's name in its own."""
+    if kind in PLACES:
+        return PLACES[kind]
+    if kind.startswith("target-"):
+        component = f"delivery-{kind}"
+        return replace(
+            PLACES["public"],
+            name=f"{component}-firewall",
+            parent_type=f"slipway:index:Delivery${_TARGET}",
+            parent=component,
+        )
+    return replace(PLACES["public"], name=f"public-access-{kind}")
 
 
 @dataclass(frozen=True)
@@ -65,8 +81,9 @@ class Wanted:
     """What the settings ask for, as far as they are valid; None and nothing for what is not known.
 
     `domain` is the zone that the stack creates, `vpc` the network's name; `vpc_id` is that of a network which a
-    destroyed stack has left, and which this one goes on with; `droplets` and `spaces_keys` are names. `recover` is what
-    a new state takes over, and `volume_gb` the size of the data volume.
+    destroyed stack has left, and which this one goes on with; `droplets` and `spaces_keys` are names, and `targets`
+    what follows the prefix in those of machines that projects are deployed to. `recover` is what a new state takes
+    over, and `volume_gb` the size of the data volume.
     """
 
     prefix: str
@@ -76,6 +93,7 @@ class Wanted:
     vpc_id: str | None = None
     vpc_cidr: IPv4Network | None = None
     droplets: Sequence[str] = ()
+    targets: Sequence[str] = ()
     spaces_keys: Sequence[str] = ()
     volume_gb: int | None = None
     registry_port: int | None = None
@@ -97,7 +115,8 @@ class Leftovers:
     def droplets(self, found: Sequence[Droplet]) -> Iterator[str]:
         """Droplets of the stack's names; and those that carry a tag which the stack is about to create."""
         mine = self._known.names("Droplet")
-        tags = {f"{self._wanted.prefix}-{kind}" for kind in ("server", "runner")} - self._known.names("Tag")
+        kinds = ("server", "runner", *self._wanted.targets)
+        tags = {f"{self._wanted.prefix}-{kind}" for kind in kinds} - self._known.names("Tag")
         for droplet in found:
             name, identifier = droplet.name, droplet.id
             if name in self._wanted.droplets and name not in mine:
@@ -172,7 +191,7 @@ class Leftovers:
 
     def _firewalls(self) -> Iterator[str]:
         port = self._wanted.registry_port
-        kinds = (*_FIREWALLS, *([f"registry-{port}"] if port else []))
+        kinds = (*_FIREWALLS, *([f"registry-{port}"] if port else []), *self._wanted.targets)
         wanted = {f"{self._wanted.prefix}-{kind}": kind for kind in kinds}
         for name in self._known.names("Firewall"):
             wanted.pop(name, None)
@@ -288,8 +307,7 @@ class Leftovers:
         )
 
     def _or_import(self, place: str, identifier: str) -> str:
-        known = PLACES.get(place) or replace(PLACES["public"], name=f"public-access-{place}")
-        line = import_line(known, identifier, self._known)
+        line = import_line(firewall_place(place), identifier, self._known)
         if not line:
             return ""
         return (

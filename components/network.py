@@ -85,6 +85,7 @@ class Network(Component):
     vpc_id: pulumi.Output[str]
     server: MachineGroup
     runners: MachineGroup
+    admin_cidrs: Sequence[str]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the network."""
@@ -105,6 +106,7 @@ class Network(Component):
         )
         ssh = _inbound(22, args.admin_cidrs)
         self.vpc_id = vpc.id
+        self.admin_cidrs = args.admin_cidrs
         self.server = self._group("server", args.prefix, "server-base", [ssh, open_to_everybody(_HTTP)])
         self.runners = self._group("runner", args.prefix, "runner", [ssh])
         self.register_outputs({"vpcId": self.vpc_id})
@@ -112,26 +114,52 @@ class Network(Component):
     def _group(
         self, kind: str, prefix: str, firewall_name: str, inbound: list[digitalocean.FirewallInboundRuleArgs]
     ) -> MachineGroup:
-        tag = digitalocean.Tag(self.child_name(f"{kind}-tag"), name=f"{prefix}-{kind}", opts=self.child_options())
-        firewall = digitalocean.Firewall(
-            self.child_name(f"{firewall_name}-firewall"),
-            name=f"{prefix}-{firewall_name}",
-            tags=[tag.name],
-            inbound_rules=inbound,
-            # Anything that no rule allows is dropped, outbound traffic included.
-            outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
-            opts=self.child_options(hooks=once(FIREWALL, self.child_name(f"{firewall_name}-firewall"))),
+        return machine_group(
+            self,
+            tag=(f"{kind}-tag", f"{prefix}-{kind}"),
+            firewall=(f"{firewall_name}-firewall", f"{prefix}-{firewall_name}"),
+            inbound=inbound,
         )
-        return MachineGroup(tag.name, firewall)
 
 
-def open_to_everybody(port: int) -> digitalocean.FirewallInboundRuleArgs:
-    """A firewall rule that opens a TCP port to everybody."""
-    return _inbound(port, _ANYWHERE)
+def machine_group(
+    parent: Component,
+    *,
+    tag: tuple[str, str],
+    firewall: tuple[str, str],
+    inbound: Sequence[digitalocean.FirewallInboundRuleArgs],
+) -> MachineGroup:
+    """Declare a tag and a firewall on it, each given by its suffix in the graph and its name in the account."""
+    declared = digitalocean.Tag(parent.child_name(tag[0]), name=tag[1], opts=parent.child_options())
+    guard = digitalocean.Firewall(
+        parent.child_name(firewall[0]),
+        name=firewall[1],
+        tags=[declared.name],
+        inbound_rules=list(inbound),
+        # Anything that no rule allows is dropped, outbound traffic included.
+        outbound_rules=[_outbound("tcp", "1-65535"), _outbound("udp", "1-65535"), _outbound("icmp", None)],
+        opts=parent.child_options(hooks=once(FIREWALL, parent.child_name(firewall[0]))),
+    )
+    return MachineGroup(declared.name, guard)
 
 
-def _inbound(port: int, sources: Sequence[str]) -> digitalocean.FirewallInboundRuleArgs:
-    return digitalocean.FirewallInboundRuleArgs(protocol="tcp", port_range=str(port), source_addresses=list(sources))
+def ssh_from(networks: Sequence[str], groups: Sequence[MachineGroup]) -> digitalocean.FirewallInboundRuleArgs:
+    """A firewall rule that opens SSH to some networks, and to the machines of some groups."""
+    return digitalocean.FirewallInboundRuleArgs(
+        protocol="tcp",
+        port_range="22",
+        source_addresses=list(networks),
+        source_tags=[group.tag for group in groups],
+    )
+
+
+def open_to_everybody(port: int, protocol: str = "tcp") -> digitalocean.FirewallInboundRuleArgs:
+    """A firewall rule that opens a port to everybody."""
+    return _inbound(port, _ANYWHERE, protocol)
+
+
+def _inbound(port: int, sources: Sequence[str], protocol: str = "tcp") -> digitalocean.FirewallInboundRuleArgs:
+    return digitalocean.FirewallInboundRuleArgs(protocol=protocol, port_range=str(port), source_addresses=list(sources))
 
 
 def _outbound(protocol: str, ports: str | None) -> digitalocean.FirewallOutboundRuleArgs:

@@ -28,6 +28,7 @@ from components.rendering import render
 from components.settings import Builder, Notifications, ProjectSettings, SupplyChain
 from components.settings.gitlab_names import ref_slug
 from components.signing import SIGNING_KEY
+from components.target import Target
 
 _APPLICATION: Final = Path(__file__).resolve().parent / "application"
 #: Of a new project, and what its cleanup policy keeps.
@@ -309,8 +310,11 @@ class Project(Component):
         args = NotificationsArgs(self._args.gitlab, settings, project.id.apply(int), self._owner(project))
         PipelineNotifications(self.child_name("notifications"), args, self.child_options())
 
-    def declare_environments(self, registry_token: pulumi.Output[str]) -> None:
-        """Declare the environments of the settings; `registry_token` is the value of the deploy token that pulls."""
+    def declare_environments(self, registry_token: pulumi.Output[str], targets: Mapping[str, Target]) -> None:
+        """Declare the environments of the settings; `registry_token` is the value of the deploy token that pulls.
+
+        `targets` are the machines of those that have one of the stack, by the names of the environments.
+        """
         for settings in self._args.settings.deploy:
             self.environments[settings.name] = Environment(
                 self.child_name(f"environment-{settings.slug}"),
@@ -323,15 +327,16 @@ class Project(Component):
                     registry_token=registry_token,
                     mark=self._args.mark,
                     owner=self._owner(self._resource),
+                    target=targets.get(settings.name),
                 ),
                 self.child_options(),
             )
 
-    def commit_pipeline(self, runners: Sequence[pulumi.Resource]) -> None:
+    def commit_pipeline(self, machines: Sequence[pulumi.Resource]) -> None:
         """Commit the pipeline's file, if the settings ask for it and the branch does not have it already.
 
-        Its commit starts the pipeline, so it waits until `runners` can take its jobs with their present configuration,
-        and deploy jobs have their variables.
+        Its commit starts the pipeline, so it waits until runners can take its jobs with their present configuration and
+        targets let them in, all of which are `machines`, and deploy jobs have their variables.
         """
         if self._args.settings.has_pipeline:
             # A `gitlab.RepositoryFile` commits again whenever it is created, even if nothing is different.
@@ -350,7 +355,7 @@ class Project(Component):
                 },
                 secrets={"API_TOKEN": self._args.gitlab.api_token},
                 timeout_seconds=300,
-                depends_on=[*self._seeded, *runners, *self._protect_cache(), *self.environments.values()],
+                depends_on=[*self._seeded, *machines, *self._protect_cache(), *self.environments.values()],
             )
 
     def _protect_cache(self) -> list[pulumi.Resource]:

@@ -130,12 +130,13 @@ class Runner(Component):
 
     def _prepare(self, number: int, name: str, machine: Machine) -> remote.Command:
         args = self._args
+        docker = ("docker-hub-cache.sh", "docker.sh", "docker-mirror.sh")
         return run_script(
             self,
             f"{number}-preparation",
             machine=machine,
             file="prepare-runner.sh",
-            libraries=[*LIBRARIES, "packages.sh", "disk-space.sh", "docker-hub-cache.sh", "docker.sh"],
+            libraries=[*LIBRARIES, "packages.sh", "disk-space.sh", *docker],
             values={
                 **hardening(machine.user, args.site.login_keys, public_ports=()),
                 "APPARMOR_PROFILE": script("runner/apparmor-profile"),

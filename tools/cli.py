@@ -38,6 +38,7 @@ class Part(StrEnum):
     GITLAB = "gitlab"
     REGISTRY = "registry"
     RUNNER = "runner"
+    TARGET = "target"
     JOB = "job"
     BACKUP = "backup"
 
@@ -121,7 +122,7 @@ def logs(
     lines: Annotated[int, typer.Option(min=1, help="The last lines of each log.")] = 50,
     job: Annotated[int | None, typer.Option(help="The ID of a job; by default the last one.")] = None,
 ) -> None:
-    """Print the logs of GitLab, the registry, the runners, the backups, or of a job."""
+    """Print the logs of GitLab, the registry, the runners, the backups, what runs on droplets, or of a job."""
     from tools import logs as module  # noqa: PLC0415
 
     raise typer.Exit(module.logs(stack, module.Wish(part, lines, follow, job)))

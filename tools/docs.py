@@ -141,12 +141,17 @@ def _value(node: Schema) -> str:
     if node["type"] == "integer":
         return f"{node['minimum']} to {node['maximum']}{unit}"
     if node["type"] == "array":
-        if "enum" in node["items"]:
-            return "list of " + _value(node["items"])
-        return "list of sections" if "$ref" in node["items"] else "list of strings"
+        return _values(node["items"])
     if node["type"] == "string":
         return "secret string" if node.get("writeOnly") else "string"
     return {"boolean": "`true`, `false`", "object": _named(node.get("additionalProperties") or {})}[node["type"]]
+
+
+def _values(items: Schema) -> str:
+    if "enum" in items:
+        return "list of " + _value(items)
+    noun = "numbers" if items.get("type") == "integer" else "strings"
+    return f"list of {'sections' if '$ref' in items else noun}"
 
 
 def _named(entry: Schema) -> str:

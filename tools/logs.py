@@ -1,4 +1,4 @@
-"""The logs of an installation: of GitLab, the registry and the backups on the server, of the runners on their machines.
+"""The logs of an installation: of GitLab, the registry and the backups on the server, of runners and targets on theirs.
 
 They are read over SSH, each connection pinned to the machine's host key. The log of a job comes from GitLab. Nothing is
 changed, and what is followed ends on the machine as well when it ends here.
@@ -30,6 +30,11 @@ from tools.progress import ToolError
 from tools.state import StackState
 
 _SCRIPT: Final = Path(__file__).with_name("show-logs.sh")
+#: What is said if no machine has the logs of these parts; the others are on the server.
+_NONE: Final = {
+    "runner": "this stack has no runners",
+    "target": "this stack has no droplet that a project is deployed to",
+}
 #: Seconds between two looks at the log of a job.
 _PAUSE: Final = 1.0
 #: Seconds for the end of a script on a machine.
@@ -67,13 +72,16 @@ def logs(stack: str | None, wish: Wish) -> int:
 
 
 def _machines(state: StackState, outputs: Outputs, part: str) -> list[Machine]:
-    of_runners = part == "runner"
-    found = [one for one in machines_of(state, outputs) if (one.prefix != SERVER) is of_runners]
+    found = [one for one in machines_of(state, outputs) if _role(one) == (part if part in _NONE else SERVER)]
     if found:
         return found
-    raise CheckError(
-        "this stack has no runners" if of_runners else "the server is not in the stack's state: run make up"
-    )
+    raise CheckError(_NONE.get(part, "the server is not in the stack's state: run make up"))
+
+
+def _role(machine: Machine) -> str:
+    if machine.prefix == SERVER:
+        return SERVER
+    return "target" if machine.is_target else "runner"
 
 
 def _of_machines(machines: Sequence[Machine], outputs: Outputs, wish: Wish, console: Console) -> int:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from components.api import every, request
-from components.settings import DnsZone, Settings, Storage
+from components.settings import DnsZone, Settings, Storage, droplets_of
 from tools import processes
 from tools.clients import FAILURES, CheckError, Outputs
 from tools.progress import ToolError, say
@@ -178,6 +178,7 @@ def is_ours(one: Stray, prefix: str, settings: Settings) -> bool:
     """Whether the program would give it this name. What carries only a tag may have been made by anybody."""
     if one.noun == "Droplet":
         machines = [f"-{runner.name}-{number}" for runner in settings.runners for number in range(1, runner.count + 1)]
+        machines += [f"-{name}" for _, name, _, _ in droplets_of(settings)]
         return one.name in {prefix, *(prefix + name for name in machines)}
     return belongs(one.name, one.noun, prefix)
 

@@ -20,7 +20,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from components.api import every
-from components.leftovers import PLACES, Place
-from components.settings import DnsZone, Settings
+from components.leftovers import PLACES, Place, firewall_place
+from components.settings import DnsZone, Settings, droplets_of
 from tools import processes, recover
 from tools.clients import try_run
 from tools.progress import ToolError, say
@@ -158,8 +158,9 @@ def _place(one: Stray, prefix: str, settings: Settings) -> Place | None:
         cidr = settings.server.vpc_cidr
         name = "-".join([prefix, settings.region, *([str(cidr).replace("/", "-")] if cidr else [])])
         return PLACES["vpc"] if one.name == name else None
-    if one.noun == "Firewall" and one.name == f"{prefix}-registry-{settings.registry.port}":
-        return replace(PLACES["public"], name=f"public-access-registry-{settings.registry.port}")
+    kinds = {f"registry-{settings.registry.port}", *(name for _, name, _, _ in droplets_of(settings))}
+    if one.noun == "Firewall" and (kind := one.name.removeprefix(f"{prefix}-")) in kinds:
+        return firewall_place(kind)
     key = _SUFFIXES.get((one.noun, one.name.removeprefix(prefix)))
     return PLACES[key] if key else None
 

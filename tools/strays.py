@@ -167,11 +167,11 @@ def _begins(text: str, prefix: str) -> bool:
 
 #: What follows the name of a stack in the names of its things; a network ends with its region and range.
 _ENDINGS = {
-    "Droplet": r"(-[a-z][a-z0-9-]*-\d+)?",
+    "Droplet": r"(-[a-z][a-z0-9-]*-\d+|-target-[a-z0-9-]+)?",
     "Volume": "-data",
-    "Firewall": r"-(server-base|runner|public|registry-\d+)",
+    "Firewall": r"-(server-base|runner|public|registry-\d+|target-[a-z0-9-]+)",
     "Vpc": r"(-[a-z]{3}\d(-[\d.]+-\d+)?)?",
-    "Tag": "-(server|runner)",
+    "Tag": "-(server|runner|target-[a-z0-9-]+)",
     "SshKey": "-admin",
     "SpacesKey": "-(registry|backup)(-maker)?",
     "UptimeCheck": "-(sign-in|registry|health)",

@@ -44,6 +44,7 @@ from components.settings.secrets import encrypted_config, hidden_lines, plain_se
 from components.settings.shown import shown
 from components.settings.stack_file import DnsZone, Removal, Settings
 from components.settings.supply_chain import SupplyChain
+from components.settings.targets import DropletSettings, droplets_of, open_ports, target_errors, target_name
 from components.settings.validation import Validated, Validity, validate
 
 #: The folder of the program and of `Pulumi.yaml`.
@@ -65,6 +66,7 @@ __all__ = [
     "Certificate",
     "CertificateSource",
     "DnsZone",
+    "DropletSettings",
     "EnvironmentSettings",
     "ExtraStage",
     "GroupSettings",
@@ -81,12 +83,15 @@ __all__ = [
     "SettingsError",
     "Storage",
     "SupplyChain",
+    "droplets_of",
     "load",
     "of_program",
     "of_stack",
+    "open_ports",
     "plain_secrets",
     "read",
     "tag_of_protected_jobs",
+    "target_name",
 ]
 
 
@@ -193,6 +198,7 @@ def read(
     errors += _long_machine_names(f"{project}-{stack}", values.get("runners"))
     found = validate(values)
     errors += [*found.errors, *_conflicts(found)]
+    errors += target_errors(f"{project}-{stack}", found.settings, found.validity)
     return Reading(
         found.settings,
         found.validity,

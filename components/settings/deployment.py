@@ -14,6 +14,7 @@ from components.settings.section import ENVIRONMENT, Contradiction, Section, Who
 from components.settings.server import is_public_key
 from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
+from components.settings.targets import DropletSettings, machine_contradictions
 
 if TYPE_CHECKING:
     from components.settings.projects import ProjectSettings
@@ -168,7 +169,10 @@ class HealthCheck(Section):
 
 
 class EnvironmentSettings(Section):
-    """An environment of a project: one container on one machine, which has Docker and is reached over SSH."""
+    """An environment of a project: one container on one machine, which has Docker and is reached over SSH.
+
+    The machine is one of yours, or a droplet of the stack.
+    """
 
     model_config = ConfigDict(json_schema_extra={**ENVIRONMENT})
 
@@ -181,12 +185,30 @@ class EnvironmentSettings(Section):
         examples=["https://www.example.com"],
         json_schema_extra={"unset": "no link"},
     )
-    host: TargetHost = Field(description="The machine, by its name or address.", examples=["203.0.113.7"])
+    droplet: DropletSettings | None = Field(
+        default=None,
+        description="A droplet that the stack makes for this environment, in place of `host`, `user` and `hostKey`. "
+        "`{}` is a small one. What runs on it is not kept.",
+        json_schema_extra={"unset": "a machine of yours"},
+    )
+    host: TargetHost | None = Field(
+        default=None,
+        description="The machine, by its name or address.",
+        examples=["203.0.113.7"],
+        json_schema_extra={"unset": "required without `droplet`"},
+    )
     port: WholeNumber = Field(default=22, ge=1, le=_LAST_PORT, description="The port of its SSH server.")
-    user: TargetUser = Field(description="The user of the job there, who may use Docker.", examples=["deploy"])
-    host_key: HostKey = Field(
+    user: TargetUser | None = Field(
+        default=None,
+        description="The user of the job there, who may use Docker.",
+        examples=["deploy"],
+        json_schema_extra={"unset": "required without `droplet`"},
+    )
+    host_key: HostKey | None = Field(
+        default=None,
         description="The machine's public SSH host key. No other machine gets the image or a secret.",
         examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJgnNkZXhM4x1u7yZkA2mcBKR8F5oL4m4yGcIVy0TSnY"],
+        json_schema_extra={"unset": "required without `droplet`"},
     )
     ssh_key: SecretStr | None = Field(
         default=None,
@@ -251,7 +273,8 @@ class EnvironmentSettings(Section):
         return value
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A page without a port."""
+        """A page without a port, and what the machine or the way to run the image does not allow."""
+        yield from machine_contradictions(self)
         if self.health_check.path is not None and self.check_port is None:
             message = (
                 "has a path, but neither it nor publish names a port of the container; nothing could be asked. "
@@ -325,7 +348,8 @@ def different_environments(value: tuple[EnvironmentSettings, ...]) -> Iterator[s
     for one in value:
         if names[one.slug] > 1:
             yield f"{shown(one.name)} is named like another environment; one would replace it. Rename one of them"
-    ports = Counter((one.host, port) for one in value for port in {_machine_port(each) for each in one.publish})
+    named = [one for one in value if one.host is not None]
+    ports = Counter((one.host, port) for one in named for port in {_machine_port(each) for each in one.publish})
     for (host, port), count in ports.items():
         if count > 1:
             yield f"{port} of {host} is published by two environments; only one could start. Change one of them"

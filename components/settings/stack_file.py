@@ -31,6 +31,7 @@ from components.settings.shown import shown
 from components.settings.sign_in import SignIn
 from components.settings.strings import Region
 from components.settings.supply_chain import SupplyChain
+from components.settings.targets import droplets_of
 
 #: Common names of certificates have 64 characters at most (RFC 5280, ub-common-name).
 _LONGEST_NAME: Final = 64
@@ -331,7 +332,9 @@ class Settings(Section):
     @property
     def slugs(self) -> list[str]:
         """The sizes and images of all machines."""
-        machines = [(self.server.size, self.server.image), *((one.size, one.image) for one in self.runners)]
+        machines = [(self.server.size, self.server.image)]
+        machines += [(one.size, one.image) for one in self.runners]
+        machines += [(one.size, one.image) for _, _, _, one in droplets_of(self)]
         return sorted({slug for machine in machines for slug in machine})
 
     @property

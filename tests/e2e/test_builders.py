@@ -39,7 +39,7 @@ from tools.pipelines import (
 
 MACHINES, AT_A_TIME, JOBS = 2, 2, 8
 JOB, COMPOSED = "deploy:production", "deploy:composed"
-COMPOSE = "compose.yaml"
+COMPOSE, SERVICE = "compose.yaml", "hello-composed-web-1"
 SERVICES = """services:
   web:
     image: ${IMAGE}
@@ -61,7 +61,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def builders(tmp_path_factory: pytest.TempPathFactory, machine: Target) -> Iterator[Stack]:
-    """A stack whose project is built on two machines without privileged mode; destroyed at the end."""
+    """A stack whose project is built on two machines without privileged mode; destroyed at the end.
+
+    The project is deployed to a machine outside of the stack, and as services to a droplet of the stack.
+    """
     environment = {
         "name": "production",
         "url": f"http://{machine.host.address}",
@@ -72,9 +75,13 @@ def builders(tmp_path_factory: pytest.TempPathFactory, machine: Target) -> Itera
         "zeroDowntime": True,
         "healthCheck": {"path": "/healthz", "timeoutSeconds": 5},
     }
-    check = {"path": "/healthz", "port": 3000, "timeoutSeconds": 5}
-    composed = {**environment, "name": "composed", "publish": [], "compose": COMPOSE, "manual": True}
-    composed |= {"zeroDowntime": False, "healthCheck": check}
+    composed = {
+        "name": "composed",
+        "droplet": {"image": "debian-13-x64", "openPorts": [8080]},
+        "compose": COMPOSE,
+        "manual": True,
+        "healthCheck": {"path": "/healthz", "port": 3000, "timeoutSeconds": 5},
+    }
     made = Stack.create(
         "builders",
         tmp_path_factory.mktemp("builders"),
@@ -86,6 +93,12 @@ def builders(tmp_path_factory: pytest.TempPathFactory, machine: Target) -> Itera
     )
     yield made
     made.remove()
+
+
+@pytest.fixture
+def droplet(builders: Stack) -> Target:
+    """The droplet of the stack that the services are deployed to."""
+    return Target(Host.of(builders, "delivery-target-hello-composed"))
 
 
 def machines_of(stack: Stack) -> list[Host]:
@@ -132,8 +145,7 @@ def test_a_release_is_deployed_by_its_digest_once_the_machine_knows_the_key(buil
     machine.ready()
     refused = played(project, pipeline)
     assert described["authorized_key"].rpartition(" ")[0] in refused.trace().decode()
-    for one in outputs.values["projects"][0]["environments"].values():
-        machine.host.sudo(f"echo '{one['authorized_key']}' >>~deploy/.ssh/authorized_keys")
+    machine.host.sudo(f"echo '{described['authorized_key']}' >>~deploy/.ssh/authorized_keys")
     deployed = played(project, pipeline)
     assert deployed.status == "success", deployed.trace().decode()
     assert machine.container() == image_tested(project, pipeline)
@@ -274,28 +286,77 @@ def test_a_broken_release_is_stopped_by_its_health_check_and_one_command_goes_ba
         assert "its health check failed for 5 seconds" in broken.trace().decode()
         assert machine.container() == image_tested(project, second)
 
-        words = ("rollback", "--stack", builders.name, "--project", "hello", "--environment", "production")
-        back = try_run(sys.executable, "-m", "tools", *words, cwd=ROOT, timeout=300)
-        assert back.returncode == 0, back.stdout + back.stderr
-        assert back.stdout.splitlines()[-1] == f"production runs {first} again"
+        assert rolled_back(builders, "production") == f"production runs {first} again"
         assert machine.container() == first
     assert machine.page("/hello/test") == "Hello, test!"
     # Neither the deployment, nor the broken one, nor the way back has left a request without its answer.
     assert wrong == []
 
 
-def test_services_of_a_compose_file_run_the_release_and_are_put_back_if_one_is_broken(
-    builders: Stack, machine: Target
+def test_services_run_the_release_on_a_droplet_of_the_stack_and_are_put_back_if_one_is_broken(
+    builders: Stack, droplet: Target
 ) -> None:
     project = project_of(builders.outputs())
     broken, good = project.pipelines.list(per_page=2, get_all=False)
     deployed = played(project, project.pipelines.get(good.id), COMPOSED)
     assert deployed.status == "success", deployed.trace().decode()
     released = image_tested(project, project.pipelines.get(good.id))
-    assert machine.container("hello-composed-web-1") == released
-    assert machine.page("/hello/test", 8080) == "Hello, test!"
+    assert droplet.container(SERVICE) == released
+    assert droplet.page("/hello/test", 8080) == "Hello, test!"
     failed = played(project, project.pipelines.get(broken.id), COMPOSED)
     assert failed.status == "failed"
     assert f"what ran before was put back: {released} is as before" in failed.trace().decode()
-    assert machine.container("hello-composed-web-1") == released
-    assert machine.page("/hello/test", 8080) == "Hello, test!"
+    assert droplet.container(SERVICE) == released
+    assert droplet.page("/hello/test", 8080) == "Hello, test!"
+
+
+def test_one_command_brings_back_the_services_of_an_earlier_release(builders: Stack, droplet: Target) -> None:
+    project = project_of(builders.outputs())
+    _, good = project.pipelines.list(per_page=2, get_all=False)
+    first = droplet.container(SERVICE)
+    dockerfile = base64.b64decode(project.files.get("Dockerfile", ref=good.sha).content).decode()
+    fixed = pipeline_of(project, commit(project, "main", "Dockerfile", f"{dockerfile}\nENV FIXED=yes\n"))
+    assert played(project, fixed, COMPOSED).status == "success"
+    assert droplet.container(SERVICE) == image_tested(project, fixed) != first
+    assert rolled_back(builders, "composed") == f"composed runs {first} again"
+    assert droplet.container(SERVICE) == first
+    assert droplet.page("/hello/test", 8080) == "Hello, test!"
+    logs = try_run(sys.executable, "-m", "tools", "logs", "target", "--stack", builders.name, cwd=ROOT)
+    assert f"{SERVICE}: " in logs.stdout, logs.stdout + logs.stderr
+
+
+def test_the_proxy_takes_over_from_the_services_on_the_droplet(builders: Stack, droplet: Target) -> None:
+    [described] = yaml.safe_load(builders.file.read_text())["config"]["slipway:projects"]
+    production, composed = described["deploy"]
+    del composed["compose"]
+    proxied = {**composed, "publish": ["8080:3000"], "zeroDowntime": True}
+    builders.set(projects=[{**described, "deploy": [production, proxied]}])
+    builders.up()
+    project = project_of(builders.outputs())
+    pipeline = last_pipeline(project)
+    deployed = played(project, pipeline, COMPOSED)
+    assert deployed.status == "success", deployed.trace().decode()
+    assert droplet.container("hello-composed") == image_tested(project, pipeline)
+    assert droplet.page("/hello/test", 8080) == "Hello, test!"
+
+
+def rolled_back(stack: Stack, environment: str) -> str:
+    """Go back by the command, which succeeds; returns its last line."""
+    words = ("rollback", "--stack", stack.name, "--project", "hello", "--environment", environment)
+    back = try_run(sys.executable, "-m", "tools", *words, cwd=ROOT, timeout=300)
+    assert back.returncode == 0, back.stdout + back.stderr
+    return back.stdout.splitlines()[-1]
+
+
+def test_a_droplet_of_the_stack_lets_nobody_in_but_runners_and_administrators(machine: Target, droplet: Target) -> None:
+    def reaches(port: int) -> bool:
+        connect = f"timeout 5 bash -c '</dev/tcp/{droplet.host.address}/{port}' 2>/dev/null && echo yes || true"
+        return machine.host.sudo(connect) == "yes\n"
+
+    # This machine is in adminCidrs, and the jobs on the runners' machines have logged in.
+    assert [reaches(port) for port in (22, 8080)] == [False, True]
+    assert "not allowed to run sudo" in droplet.host.sudo("sudo -l -U deploy")
+    assert droplet.host.sudo("passwd --status deploy | cut -d ' ' -f 2") == "L\n"
+    assert droplet.host.sudo("sshd -T | grep -i ^allowusers | sort") == (
+        "allowusers deploy\nallowusers git\nallowusers slipway\n"
+    )

@@ -414,7 +414,7 @@ def _size(size: Size) -> dict[str, Any]:
 def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
     name, inputs = args.name, args.inputs
     known: dict[str, dict[str, Any]] = {
-        "Droplet": {"ipv4Address": "203.0.113.10", "vcpus": 4},
+        "Droplet": {"ipv4Address": "203.0.113.10", "ipv4AddressPrivate": "10.10.0.10", "vcpus": 4},
         "ReservedIp": {"ipAddress": "198.51.100.7"},
         "UserRunner": {"token": f"glrt-{name}"},
         "SshKey": {"fingerprint": "aa:bb"},

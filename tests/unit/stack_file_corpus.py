@@ -160,17 +160,26 @@ def base(path: str) -> dict[str, Any]:
     if path.startswith("projects[].images"):
         settings["projects"][0]["images"] = [{"name": "api", **build, "test": {"script": ["true"]}}]
     if path.startswith("projects[].deploy"):
-        target: dict[str, Any] = {"name": "production", "host": "203.0.113.7", "user": "deploy", "hostKey": PUBLIC_KEY}
-        target |= {"publish": ["80:3000"], "variables": ["NAME"], "healthCheck": {"path": "/"}}
-        # The file of a Compose project says what is published.
-        target |= {"publish": [], "healthCheck": {"path": "/", "port": 3000}} if path.endswith("].compose") else {}
-        settings["projects"][0] |= {"deploy": [target], "extraStages": [{"name": "announce", "script": ["true"]}]}
+        stage = {"name": "announce", "script": ["true"]}
+        settings["projects"][0] |= {"deploy": [_environment(path)], "extraStages": [stage]}
     if path.startswith("registry.s3"):
         bucket = {"bucket": "images", "region": "eu-central-1", "accessKey": "a-key", "secretKey": "example-secret"}
         settings["registry"] = {"storage": "s3", "s3": bucket}
     if path in {"certificate.chain", "certificate.privateKey", "certificate.caCertificate"}:
         settings["certificate"] = dict(_CERTIFICATE)
     return settings
+
+
+def _environment(path: str) -> dict[str, Any]:
+    """An environment in which the setting at `path` has an effect."""
+    target: dict[str, Any] = {"name": "production", "variables": ["NAME"]}
+    if "].droplet" in path:
+        return {**target, "droplet": {"openPorts": [80]}, "healthCheck": {"path": "/", "port": 3000}}
+    target |= {"host": "203.0.113.7", "user": "deploy", "hostKey": PUBLIC_KEY}
+    if path.endswith("].compose"):
+        # The file of a Compose project says what is published.
+        return {**target, "publish": [], "healthCheck": {"path": "/", "port": 3000}}
+    return {**target, "publish": ["80:3000"], "healthCheck": {"path": "/"}}
 
 
 def is_text(setting: Setting) -> bool:

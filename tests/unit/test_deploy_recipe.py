@@ -15,7 +15,7 @@ from tests.unit.delivered import delivered, pipeline
 from tests.unit.engine import ROOT
 
 RECIPE = (ROOT / "docs/recipes/deploy.md").read_text(encoding="utf-8")
-SETTINGS, COMPOSED, COMPOSE_FILE = re.findall(r"^```yaml\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE)
+SETTINGS, DROPLET, COMPOSED, COMPOSE_FILE = re.findall(r"^```yaml\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE)
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
 ]
@@ -46,11 +46,21 @@ def test_the_compose_file_of_the_recipe_uses_what_its_settings_give_it() -> None
 
 def test_the_line_for_authorized_keys_is_printed_of_every_environment() -> None:
     projects = delivered(yaml.safe_load(SETTINGS)).exports["projects"]
-    [query] = [found[1] for line in COMMANDS if (found := re.search(r"jq -r '(.+)'", line))]
+    query, _ = (found[1] for line in COMMANDS if (found := re.search(r"jq -r '(.+)'", line)))
     # A project without environments is no obstacle.
     values: list[Any] = [*projects, {"url": "https://gitlab.example.test/root/other"}]
     done = subprocess.run(["jq", "-r", query], input=json.dumps(values), capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["restrict", "restrict"]
+
+
+def test_a_droplet_of_the_stack_needs_no_more_than_the_recipe_sets_and_its_address_is_printed() -> None:
+    engine = delivered(yaml.safe_load(DROPLET))
+    assert "when" not in pipeline(engine)["deploy:demo"]["rules"][0]
+    assert engine.named("delivery-target-hello-demo-droplet").inputs["size"] == "s-1vcpu-1gb"
+    _, query = (found[1] for line in COMMANDS if (found := re.search(r"jq -r '(.+)'", line)))
+    projects = json.dumps([*engine.exports["projects"], {"url": "https://gitlab.example.test/root/other"}])
+    done = subprocess.run(["jq", "-r", query], input=projects, capture_output=True, text=True, check=True)
+    assert done.stdout == "demo 203.0.113.10\n"
 
 
 def test_the_machines_host_key_is_printed_as_the_settings_have_it() -> None:

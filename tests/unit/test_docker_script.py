@@ -27,7 +27,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `body` on a machine whose settings of Docker are in `folder`."""
     libraries = "\n".join(
-        script(name) for name in ("prelude.sh", "apt.sh", "packages.sh", "docker-hub-cache.sh", "docker.sh")
+        script(name) for name in ("prelude.sh", "apt.sh", "docker-hub-cache.sh", "docker.sh", "docker-mirror.sh")
     )
     values = f"LIMIT_SECONDS=7 CACHE_URL={cache} REGISTRY_MIRROR={shlex.quote(mirror)} SETTINGS={folder}/daemon.json"
     text = f"{libraries.replace('/etc/docker', str(folder))}\n{values}\n{WORLD}\n{world}\n{body}\n"
@@ -108,7 +108,7 @@ MACHINE = """
     apt-cache() {{ echo "docker-cli | 26.1.5 | http://mirror.example.net"; }}
     apt-get() {{ case "$*" in *" install "*) printf '%s\\n' "$*" >{log} ;; esac; }}
     dpkg() {{ :; }}
-    installed_version() {{ case " {packages} " in *" $1 "*) echo 1 ;; esac; }}
+    is_installed() {{ case " {packages} " in *" $1 "*) ;; *) false ;; esac; }}
     apt-mark() {{ say "$*"; }}
 """
 

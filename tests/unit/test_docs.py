@@ -66,6 +66,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
         "notify",
         "slack",
         "dns",
+        "droplet",
         "server",
         "certificate",
         "gitlab",

@@ -72,6 +72,23 @@ def test_the_logs_of_a_runner_come_from_its_machine_and_those_of_backups_from_th
     assert shown(capsys, "backup") == [f"server: {words.format('slipway-backup')}"]
 
 
+def test_the_logs_of_a_target_are_those_of_its_containers_alone(
+    machines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "delivery-target-hello-demo"
+    target = machine(name, "203.0.113.8")
+    target["urn"] = target["urn"].replace("digitalocean", "slipway:index:Delivery$slipway:index:Target$digitalocean", 1)
+    monkeypatch.setattr(StackState, "of_stack", lambda _: state(target, host_key(name)))
+    docker = '#!/bin/bash\n[ "$1" = ps ] && printf "web\\nworker\\n" || echo "$*"\n'
+    (machines / "docker").write_text(docker)
+    (machines / "docker").chmod(0o755)
+    assert sorted(shown(capsys, "target")) == [f"{one}: logs --tail 7 {one}" for one in ("web", "worker")]
+    assert len(shown(capsys, "runner")) == 1
+    (machines / "docker").write_text("#!/bin/bash\n")
+    assert module.logs("test", Wish("target", 7, False)) == 1
+    assert capsys.readouterr().out == "no container is on this machine\n"
+
+
 @pytest.mark.usefixtures("machines")
 def test_lines_of_several_machines_have_the_name_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -95,8 +112,9 @@ def test_a_stack_without_runners_says_so(machines: Path, monkeypatch: pytest.Mon
     del machines
     bare = {"deployment": {"resources": [SERVER, host_key("server")]}}
     monkeypatch.setattr(StackState, "of_stack", lambda _: StackState("test", bare))
-    with pytest.raises(ToolError, match="this stack has no runners"):
-        module.logs("test", Wish("runner", 7, False))
+    for part, words in (("runner", "no runners"), ("target", "no droplet that a project is deployed to")):
+        with pytest.raises(ToolError, match=f"this stack has {words}"):
+            module.logs("test", Wish(part, 7, False))
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])

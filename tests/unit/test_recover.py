@@ -156,7 +156,13 @@ def file(tmp_path: Path) -> Path:
     settings = {
         "domain": "example.test",
         "adminCidrs": ["192.0.2.10/32"],
-        "projects": [{"path": "hello", "runners": ["docker"]}],
+        "projects": [
+            {
+                "path": "hello",
+                "runners": ["docker"],
+                "deploy": [{"name": "demo", "droplet": {}, "healthCheck": {"command": "true"}}],
+            }
+        ],
         "runners": [{"name": "docker"}],
     }
     path = tmp_path / "Pulumi.test.yaml"
@@ -164,11 +170,19 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+#: A machine that a project was deployed to: nothing on it is kept.
+TARGET = "slipway-test-target-hello-demo"
+
+
 def left_behind(api: AccountApi) -> None:
     """A stack that was lost while it ran, and things of others."""
     droplet = {"id": 11, "name": "slipway-test", "tags": [], "region": {"slug": "nyc3"}, "status": "off"}
     api.things |= {
-        "/v2/droplets": [droplet, {**droplet, "id": 12, "name": "slipway-test-2"}],
+        "/v2/droplets": [
+            droplet,
+            {**droplet, "id": 12, "name": "slipway-test-2"},
+            {**droplet, "id": 13, "name": TARGET},
+        ],
         "/v2/volumes": [
             {"id": VOLUME, "name": "slipway-test-data", "size_gigabytes": 50, "tags": []},
             {"id": "v2", "name": "slipway-test-2-data", "size_gigabytes": 50, "tags": []},
@@ -195,6 +209,7 @@ def test_data_is_taken_over_in_two_updates_and_only_what_can_be_created_again_is
     assert module.recover("test", module.Wish(file), confirmed=True) == 0
     assert api.writes == [
         "DELETE /v2/droplets/11",
+        "DELETE /v2/droplets/13",
         "DELETE /v2/spaces/keys/DO00",
         "DELETE /v2/domains/example.test/records/1",
     ]

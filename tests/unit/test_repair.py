@@ -115,6 +115,29 @@ def test_data_is_taken_over_and_what_holds_none_is_deleted(world: World, capsys:
     assert "Volume slipway-test-data (ID vol-1): taken over as server-data" in printed
 
 
+def test_the_machine_that_a_project_is_deployed_to_is_created_again_behind_the_firewall_that_is_there(
+    world: World,
+) -> None:
+    target = "slipway-test-target-hello-demo"
+    project = {"path": "hello", "deploy": [{"name": "demo", "droplet": {}, "healthCheck": {"command": "true"}}]}
+    text = yaml.safe_load(world.file.read_text())
+    text["config"] |= {"slipway:projects": [project], "slipway:runners": [{"name": "docker-builder"}]}
+    world.file.write_text(yaml.safe_dump(text))
+    component = "slipway:index:Delivery$slipway:index:Target"
+    urn = f"urn:pulumi:test::slipway::{component}::delivery-target-hello-demo"
+    world.resources.append({"urn": urn, "type": "slipway:index:Target"})
+    world.api.things |= {
+        "/v2/droplets": [droplet(11, name=target)],
+        "/v2/firewalls": [{"id": "f-1", "name": target}, {"id": "f-2", "name": f"{target}-2"}],
+    }
+    assert world.repair() == 0
+    assert world.api.writes == ["DELETE /v2/droplets/11"]
+    [content] = world.imports
+    [firewall] = content["resources"]
+    assert (firewall["name"], firewall["id"]) == ("delivery-target-hello-demo-firewall", "f-1")
+    assert content["nameTable"][firewall["parent"]] == urn
+
+
 @pytest.mark.parametrize(
     "things",
     [

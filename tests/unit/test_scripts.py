@@ -50,7 +50,8 @@ def steps() -> dict[str, Step]:
     """Every script that the program sends, by its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
-        engine = delivered(backup={"enabled": True}, alerts={"email": ["ops@example.test"]})
+        project = {"deploy": [{"name": "demo", "droplet": {}, "healthCheck": {"command": "true"}}]}
+        engine = delivered(project, backup={"enabled": True}, alerts={"email": ["ops@example.test"]})
     found = [step(command.inputs["stdin"]) for command in engine.of_type(":Command")]
     return {one.script: one for one in found}
 

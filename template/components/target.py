@@ -1,0 +1,1 @@
+../../components/target.py

@@ -1,0 +1,1 @@
+../../components/wanted_machines.py
