@@ -19,6 +19,8 @@ from components.versions import GITLAB_REQUIRED_STOPS
 
 #: The administrator that every installation of GitLab starts with.
 ADMIN_USER: Final = "root"
+#: Where Prometheus listens on the server.
+METRICS: Final = "http://127.0.0.1:9090"
 
 #: A new API token is created once per period of this many days and is valid for two. GitLab allows 365 days at most.
 TOKEN_PERIOD_DAYS: Final = 90
@@ -184,6 +186,7 @@ def gitlab_rb(fqdn: str, settings: Settings) -> str:
         memory_gb=settings.server.memory_gb,
         has_backups=settings.backup.enabled,
         has_health_page=settings.alerts.enabled,
+        metrics=settings.gitlab.metrics,
         time_zone=settings.time_zone,
         smtp=settings.smtp,
         sign_in=settings.sign_in,

@@ -22,7 +22,7 @@ from components.cost import as_output as cost_output
 from components.cost import cost_report, monthly_cost
 from components.delivery import Delivery, DeliveryArgs
 from components.dns_records import DnsRecords, DnsRecordsArgs
-from components.gitlab import ADMIN_USER, GitLab, GitLabArgs
+from components.gitlab import ADMIN_USER, METRICS, GitLab, GitLabArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_server import GitLabServer, GitLabServerArgs
 from components.groups import Groups, GroupsArgs
@@ -322,6 +322,9 @@ class Installation:
             outputs["backup"] = self._backup.output
         if self._signing:
             outputs["signing_public_key"] = self._signing.public_key
+        if self._plan.settings.gitlab.metrics:
+            # On the server.
+            outputs["metrics"] = METRICS
         if self._delivery:
             outputs["projects"] = self._delivery.as_output()
         return outputs

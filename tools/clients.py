@@ -159,6 +159,11 @@ class Outputs:
         return self.values.get("mail")
 
     @property
+    def metrics(self) -> str | None:
+        """Where Prometheus listens on the server; None if it does not run."""
+        return self.values.get("metrics")
+
+    @property
     def ca_certificate(self) -> str | None:
         """The stack's own certificate authorities, as PEM; None if only public ones issue its certificates."""
         return self.values.get("ca_certificate")

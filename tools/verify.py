@@ -42,6 +42,7 @@ from tools.clients import (
 )
 from tools.hub_cache import cached_machines, require_caches
 from tools.mail import mail_is_sent
+from tools.metrics import metrics_are_collected
 from tools.pipelines import has_no_code, last_pipeline, project_of, times_of
 from tools.state import StackState
 
@@ -229,6 +230,8 @@ PROJECT_CHECKS: dict[str, Check] = {"Pipeline": pipelines_are_green, "Released":
 BACKUP_CHECKS: dict[str, Check] = {"Backup": backup_is_young}
 #: For stacks that send mail.
 MAIL_CHECKS: dict[str, Check] = {"Mail": mail_is_sent}
+#: For stacks that collect metrics.
+METRICS_CHECKS: dict[str, Check] = {"Metrics": metrics_are_collected}
 #: What checks run besides Python.
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "DNS": ("dig",),
@@ -238,6 +241,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "Backup": ("ssh",),
     "Cache": ("ssh",),
     "Mail": ("ssh",),
+    "Metrics": ("ssh",),
 }
 
 
@@ -246,6 +250,7 @@ def checks_of(outputs: Outputs, *, all_ports: bool = False) -> dict[str, Check]:
     has_pipeline = any(one.get("docker_pull") for one in outputs.projects)
     makes_backups = bool((outputs.backup or {}).get("max_age_hours"))
     further = [(has_pipeline, PROJECT_CHECKS), (makes_backups, BACKUP_CHECKS), (bool(outputs.mail), MAIL_CHECKS)]
+    further.append((bool(outputs.metrics), METRICS_CHECKS))
     further.append((all_ports, {"Ports": all_ports_are_closed}))
     return CHECKS | {name: check for applies, checks in further if applies for name, check in checks.items()}
 

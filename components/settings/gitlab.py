@@ -43,6 +43,12 @@ class GitLab(Section):
         description=f"The version of the package; {'.'.join(map(str, versions.GITLAB_OLDEST))} or later.",
     )
     packages: Packages = Field(default=Packages(), description="Where the package comes from.")
+    metrics: bool = Field(
+        default=False,
+        description="Whether Prometheus and GitLab's exporters run, on the server's loopback address alone. They need "
+        "about 300 MB of memory, and so a server with 8 GB.",
+        json_schema_extra={**ENVIRONMENT},
+    )
     limits: Limits = Field(default=Limits(), description="What GitLab takes of one client at most.")
     extra_configuration: PublicText = Field(
         default="",

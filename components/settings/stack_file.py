@@ -40,6 +40,8 @@ _LONGEST_NAME: Final = 64
 #: twice as many addresses at most.
 _WIDEST: Final = {4: 2**24, 6: 2 ** (128 - 19)}
 _MOST_SHOWN: Final = 4
+#: GitLab, memory-constrained environments: with less, Prometheus has to be off.
+_MEMORY_FOR_METRICS_GB: Final = 8
 #: Top-level domains are not numbers (RFC 3696, 2).
 _TOP_LABEL: Final = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 #: Labels of a form that is kept for encodings such as `xn--`; Let's Encrypt issues no certificates for others.
@@ -260,12 +262,29 @@ class Settings(Section):
                     "or signIn"
                 )
                 yield Contradiction(("signIn", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
+        yield from self._metrics()
         if self.alerts.enabled and "custom_gitlab_server_config" in self.gitlab.extra_configuration:
             message = (
                 "sets custom_gitlab_server_config, where alerts has its page /-/slipway-health; it would be gone, "
                 "and an alert would fire. Remove that line, or alerts"
             )
             yield Contradiction(("alerts", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
+
+    def _metrics(self) -> Iterator[Contradiction]:
+        if not self.gitlab.metrics:
+            return
+        if self.server.memory_gb < _MEMORY_FOR_METRICS_GB:
+            message = (
+                f"needs about 300 MB of memory, and {self.server.size} has {self.server.memory_gb} GB; GitLab would be "
+                "killed for lack of memory. Set server.size to s-4vcpu-8gb or more, or remove it"
+            )
+            yield Contradiction(("server.size", "gitlab.metrics"), message, "gitlab.metrics")
+        if "prometheus_monitoring" in self.gitlab.extra_configuration:
+            message = (
+                "sets prometheus_monitoring, and so does gitlab.metrics; the line would silently override it. Remove "
+                "the line, or gitlab.metrics"
+            )
+            yield Contradiction(("gitlab.metrics", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
 
     def _unused_buckets(self) -> Iterator[Contradiction]:
         if self.recover.registry_bucket and self.registry.storage is not Storage.SPACES:

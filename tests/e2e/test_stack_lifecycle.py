@@ -25,6 +25,7 @@ from tests.e2e.leaks import PLANTED, ProcessSampler, leaked, secret_values, worl
 from tests.e2e.stack import SANDBOX, Stack
 from tools import verify
 from tools.clients import CheckError, Outputs, run, try_run
+from tools.metrics import metrics_are_collected
 from tools.pipelines import until
 
 #: Neither the smallest volume nor a size of its own.
@@ -199,6 +200,20 @@ def test_adding_an_authorized_key_updates_the_server_in_place(stack: Stack) -> N
     assert stack.changes() == {"server-preparation": "update"}
     stack.up()
     assert PUBLIC_KEY in remote(stack.outputs(), "cat /home/slipway/.ssh/authorized_keys")
+
+
+def test_metrics_are_collected_on_the_server_alone_until_the_setting_is_removed(stack: Stack) -> None:
+    packages = {"keyFingerprint": "unpinned"}
+    stack.set(gitlab={"packages": packages, "metrics": True})
+    stack.up()
+    outputs = stack.outputs()
+    assert metrics_are_collected(outputs) == "Prometheus has reached 5 of 5 targets"
+    listening = remote(outputs, "ss --listening --tcp --numeric --no-header | awk '{print $4}'").split()
+    ports = {port: address for address, _, port in (one.rpartition(":") for one in listening)}
+    assert {ports[port] for port in ("9090", "9100", "9121", "9168", "9187")} == {"127.0.0.1"}
+    stack.set(gitlab={"packages": packages})
+    stack.up()
+    assert "prometheus" not in remote(stack.outputs(), "gitlab-ctl status")
 
 
 def test_hostname_registry_port_and_admin_networks_change_in_place(stack: Stack) -> None:

@@ -142,6 +142,7 @@ def test_a_job_leaves_out_and_names_what_it_has_no_programs_for(
 
 def test_every_check_that_needs_a_program_says_so() -> None:
     known = {**verify.CHECKS, **verify.PROJECT_CHECKS, **verify.BACKUP_CHECKS, **verify.MAIL_CHECKS}
+    known |= verify.METRICS_CHECKS
     known["Cache"] = lambda _: "of machines, which are in the state"
     assert verify.PROGRAMS.keys() <= known.keys()
     # These use Python alone.

@@ -2,6 +2,7 @@
 
 require_relative 'configuration'
 require_relative 'letsencrypt'
+require_relative 'monitoring'
 require_relative 'registry'
 require_relative 'resources'
 require_relative 'secrets'
@@ -31,12 +32,14 @@ class Reconfigure
     Resources.recipe('runit::systemd') { runsvdir }
     web = Web.new(@config, @secrets.values)
     registry = Registry.new(@config, @secrets.values)
+    monitoring = Monitoring.new(@config)
     Resources.recipe('gitlab::gitlab-rails') { web.files }
     Resources.recipe('gitlab::database_migrations') { web.database }
     Resources.recipe('gitlab::puma') { web.prepare }
     Resources.recipe('registry::enable') { registry.prepare }
     Resources.recipe('nginx::enable') { prepare_nginx }
-    Resources.recipe('runit::services') { start(web, registry) }
+    Resources.recipe('monitoring::enable') { monitoring.prepare }
+    Resources.recipe('runit::services') { start(web, registry, monitoring) }
     Resources.recipe('letsencrypt::enable') { certificate } if @letsencrypt
     @notes = web.notes
     Resources.file(Services::BOOTSTRAPPED, '', mode: 0o600)
