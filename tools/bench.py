@@ -1,10 +1,11 @@
-"""Times this project's pipeline against the walk-through's, and an installation that is made again against a new one.
+"""Times pipelines, updates and previews against others in the same run.
 
 Each candidate builds the same sample application, in its own project and on its own runner machine, one after the
 other: first with empty caches, then again after a change of one line. The walk-through's file runs twice: on a runner
 like the one that the walk-through registers, which keeps nothing between jobs, and on one that this project sets up.
 
-The stack is then destroyed, except for the data that it keeps, and created again.
+The stack is then destroyed, except for the data that it keeps, and created again. Its first update is compared with the
+operations that it is made of, and a preview without a change with that of an empty program.
 
 Only the ratios within one run are meaningful; nothing is asserted.
 """
@@ -26,6 +27,7 @@ from gitlab.v4.objects import Project, ProjectPipeline
 from rich.console import Console
 from rich.table import Table
 
+from tools.bench_graph import EVENTS, EmptyProgram, Operations, graph_table
 from tools.clients import FAILURES, CheckError, Outputs
 from tools.demo import change
 from tools.pipelines import commit, pipeline_of, project_of, started, times_of
@@ -36,6 +38,8 @@ NAME = "bench"
 DOMAIN = f"{NAME}.test"
 #: What a build after a change should take at most, as a share of the walk-through's.
 AIM = 0.5
+#: How often the updates without a change are timed. The fastest counts: everything else on the machine only adds to it.
+_ROUNDS = 5
 WALKTHROUGH = Path(__file__).with_name("walkthrough.gitlab-ci.yml")
 
 
@@ -56,34 +60,47 @@ CANDIDATES = (
 )
 
 
-def settings(runner: dict[str, Any]) -> dict[str, object]:
-    """A project and a runner like `runner` for each candidate. Runners accept no untagged jobs until `prepare`."""
-    later = {"tags": ["later"], "untagged": False}
+def settings(runner: dict[str, Any], *, pipelines: bool) -> dict[str, object]:
+    """A project and a runner like `runner` for each candidate, with the stack's pipeline where it is to be measured."""
     return {
         "domain": DOMAIN,
         "removal": "keep-data",
         "registry": {"storage": "filesystem"},
-        "projects": [{"path": one.path, "runners": [f"builder-{one.path}"]} for one in CANDIDATES],
-        "runners": [
-            {**runner, **later, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES
+        "projects": [
+            {"path": one.path, "runners": [f"builder-{one.path}"], "pipeline": pipelines and one.own_file}
+            for one in CANDIDATES
         ],
+        "runners": [{**runner, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES],
     }
+
+
+def pause(project: Project, outputs: Outputs, *, paused: bool) -> None:
+    """Have the project's runner take no jobs, or take them again: nothing is to be built before it is timed."""
+    [runner] = project.runners.list(type="project_type", get_all=True)
+    detailed = outputs.gitlab().runners.get(runner.id)
+    detailed.paused = paused
+    detailed.save()
+
+
+def candidate_project(outputs: Outputs, candidate: Candidate) -> Project:
+    """The candidate's project."""
+    return project_of(outputs, _output_of(outputs, candidate))
+
+
+def _output_of(outputs: Outputs, candidate: Candidate) -> dict[str, str]:
+    return next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
 
 
 def prepare(outputs: Outputs, candidate: Candidate) -> Project:
     """The candidate's project with its pipeline, not built yet, and a runner that accepts its jobs from now on."""
-    project_output = next(one for one in outputs.projects if one["url"].endswith(f"/{candidate.path}"))
-    project = project_of(outputs, project_output)
+    project = candidate_project(outputs, candidate)
     if not candidate.own_file:
-        text = WALKTHROUGH.read_text().replace("REGISTRY/root/hello", project_output["image"])
+        text = WALKTHROUGH.read_text().replace("REGISTRY/root/hello", _output_of(outputs, candidate)["image"])
         text = text.replace("REGISTRY", outputs.registry).replace("- tutorial", "- main")
-        started(project, commit(project, "main", ".gitlab-ci.yml", text))
+        started(project, commit(project, "main", ".gitlab-ci.yml", text, action="create"))
     for waiting in project.pipelines.list(get_all=True):
         waiting.cancel()
-    [runner] = project.runners.list(type="project_type", get_all=True)
-    detailed = outputs.gitlab().runners.get(runner.id)
-    detailed.run_untagged = True
-    detailed.save()
+    pause(project, outputs, paused=False)
     return project
 
 
@@ -155,6 +172,25 @@ def recreation(new: float, destroyed: float, again: float) -> Table:
     return table
 
 
+def unchanged(stack: Stack, folder: Path) -> Table:
+    """A preview and an update that find nothing to do, compared with a program that declares nothing."""
+    empty = EmptyProgram.create(folder / "empty")
+    seconds: dict[str, list[float]] = {}
+    for _ in range(_ROUNDS):
+        for title, run in (
+            ("preview of an empty program", empty.preview),
+            ("preview", lambda: stack.run("preview")),
+            ("update without a change", stack.up),
+        ):
+            seconds.setdefault(title, []).append(_timed(run))
+    floor = min(seconds["preview of an empty program"])
+    table = Table("Without a change", "Seconds", "÷ empty program", "Aim")
+    aims = {"preview": "≤ 3.00"}
+    for title, taken in seconds.items():
+        table.add_row(title, f"{min(taken):.2f}", f"{min(taken) / floor:.2f}", aims.get(title, ""))
+    return table
+
+
 def _timed(update: Callable[[], object]) -> float:
     began = time.monotonic()
     update()
@@ -171,11 +207,20 @@ def _measure(template: Path, folder: Path, repeats: int, console: Console) -> It
     runners = yaml.safe_load(template.read_text())["config"].get("slipway:runners")
     if not runners:
         raise CheckError(f"{template} has no runner to build with: add one under slipway:runners")
-    stack = Stack.create(NAME, folder, template, **settings(runners[0]))
+    stack = Stack.create(NAME, folder, template, **settings(runners[0], pipelines=False))
     try:
         console.print("creating a stack with three projects and three runner machines …")
-        new = _timed(stack.up)
-        yield compare(stack.outputs(), repeats, console)
+        with Operations.recorded(folder) as operations:
+            new = _timed(lambda: stack.up("--event-log", str(operations.file), environment=EVENTS))
+        yield graph_table(new, operations.seconds, stack.resources())
+        console.print("previewing it, and updating it without a change …")
+        yield unchanged(stack, folder)
+        outputs = stack.outputs()
+        for one in CANDIDATES:
+            pause(candidate_project(outputs, one), outputs, paused=True)
+        stack.set(**settings(runners[0], pipelines=True))
+        stack.up()
+        yield compare(outputs, repeats, console)
         console.print("destroying it, except for its data, and creating it again …")
         yield recreation(new, _timed(stack.destroy), _timed(stack.up))
     finally:

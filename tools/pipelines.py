@@ -30,10 +30,10 @@ def has_no_code(project: Project) -> bool:
     return {str(entry["path"]) for entry in entries} <= {"README.md", ".gitlab-ci.yml"}
 
 
-def commit(project: Project, branch: str, path: str, content: str) -> str:
-    """Change one file; returns the ID of the commit."""
-    action = {"action": "update", "file_path": path, "content": content}
-    made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [action]})
+def commit(project: Project, branch: str, path: str, content: str, action: str = "update") -> str:
+    """Change one file, or `create` it; returns the ID of the commit."""
+    change = {"action": action, "file_path": path, "content": content}
+    made = project.commits.create({"branch": branch, "commit_message": f"Change {path}", "actions": [change]})
     return str(made.id)
 
 

@@ -67,13 +67,13 @@ class Stack:
             # It has the salt of the passphrase; the first update puts one into the stack's own file.
             file.unlink(missing_ok=True)
 
-    def up(self, *options: str) -> str:
-        """Run `pulumi up` and return its output.
+    def up(self, *options: str, environment: dict[str, str] | None = None) -> str:
+        """Run `pulumi up`, with variables beside those of this process, and return its output.
 
         Raises:
             PulumiError: it failed.
         """
-        return self.run("up", "--yes", "--skip-preview", *options)
+        return self.run("up", "--yes", "--skip-preview", *options, environment=environment)
 
     def destroy(self) -> str:
         """Destroy what the stack does not protect, and return Pulumi's output.
@@ -97,6 +97,11 @@ class Stack:
         """The stack's outputs, secrets included."""
         return Outputs(json.loads(self.run("stack", "output", "--json", "--show-secrets", settings_file=False)))
 
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """The resources in the stack's state, by URN; secrets stay encrypted."""
+        state = json.loads(self.run("stack", "export", settings_file=False))
+        return {one["urn"]: one for one in state["deployment"]["resources"]}
+
     def remove(self) -> bool:
         """Destroy what the stack deployed, then delete the stack, and return whether both are gone.
 
@@ -106,20 +111,22 @@ class Stack:
             return False
         return self.attempt("stack", "rm", "--yes", settings_file=False).returncode == 0
 
-    def run(self, *words: str, settings_file: bool = True) -> str:
+    def run(self, *words: str, settings_file: bool = True, environment: dict[str, str] | None = None) -> str:
         """Run a Pulumi command that has to succeed and return its standard output.
 
         Raises:
             PulumiError: it failed.
         """
-        done = self.attempt(*words, settings_file=settings_file)
+        done = self.attempt(*words, settings_file=settings_file, environment=environment)
         if done.returncode != 0:
             raise PulumiError(f"pulumi {' '.join(words)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    def attempt(self, *words: str, settings_file: bool = True) -> subprocess.CompletedProcess[str]:
+    def attempt(
+        self, *words: str, settings_file: bool = True, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a Pulumi command that may fail."""
-        return try_run(*self.command(words, settings_file), timeout=_LIMIT, cwd=ROOT)
+        return try_run(*self.command(words, settings_file), timeout=_LIMIT, cwd=ROOT, environment=environment)
 
     def command(self, words: tuple[str, ...], settings_file: bool = True) -> list[str]:
         """The command line of a Pulumi command for this stack."""

@@ -45,11 +45,6 @@ class Stack(tools.stack.Stack):
         steps = [step for step in self.preview()["steps"] if not hidden.search(step["urn"])]
         return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in steps if step["op"] not in {"same", "read"}}
 
-    def resources(self) -> dict[str, dict[str, Any]]:
-        """The resources in the stack's state, by URN; secrets stay encrypted."""
-        state = json.loads(self.run("stack", "export", settings_file=False))
-        return {one["urn"]: one for one in state["deployment"]["resources"]}
-
     def urn(self, name: str) -> str:
         """The URN of the resource with a logical name."""
         [urn] = [urn for urn in self.resources() if urn.endswith(f"::{name}")]

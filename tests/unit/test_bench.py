@@ -2,21 +2,98 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
+import pytest
 from rich.console import Console
+from rich.table import Table
 
-from tools.bench import recreation
+from tests.unit.engine import run_program
+from tools.bench import CANDIDATES, recreation, settings
+from tools.bench_graph import Operations, graph_table, longest_chain
+
+RESOURCES: dict[str, dict[str, Any]] = {
+    "urn::key": {"custom": True},
+    "urn::provider": {"custom": True, "dependencies": ["urn::key"]},
+    "urn::droplet": {"custom": True, "provider": "urn::provider::some-id"},
+    "urn::component": {"custom": False},
+    "urn::bucket": {"custom": True},
+    "urn::step": {"custom": True, "dependencies": ["urn::droplet", "urn::bucket"]},
+}
+SECONDS = {"urn::key": 1.0, "urn::droplet": 30.0, "urn::bucket": 29.0, "urn::step": 9.0, "urn::component": 99.0}
+
+
+def cells(table: Table) -> list[list[str]]:
+    """The rows of a table as they are printed."""
+    text = StringIO()
+    Console(file=text, width=120).print(table)
+    lines = [line.split("│")[1:-1] for line in text.getvalue().splitlines() if "│" in line]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
+def test_the_longest_chain_goes_through_dependencies_and_providers() -> None:
+    chain = longest_chain(SECONDS, RESOURCES)
+    assert chain == ["urn::key", "urn::provider", "urn::droplet", "urn::step"]
+
+
+def test_an_update_is_compared_with_its_longest_chain_and_with_all_its_operations() -> None:
+    rows = cells(graph_table(44.0, SECONDS, RESOURCES))
+    assert rows == [
+        ["the update", "44.0", "1.00", ""],
+        ["its longest chain of dependencies", "40.0", "1.10", "≤ 1.10"],
+        ["all operations one after another", "69.0", "0.64", "≤ 0.60"],
+    ]
+
+
+def event(kind: str, urn: str) -> str:
+    """An event as the engine writes it."""
+    return json.dumps({"sequence": 1, kind: {"metadata": {"urn": urn, "op": "create"}}}) + "\n"
+
+
+def test_operations_last_from_their_beginning_to_their_end_as_the_engine_reports_them(tmp_path: Path) -> None:
+    operations = Operations(tmp_path)
+    operations.note(json.loads(event("resourcePreEvent", "urn::a")), 1.0)
+    operations.note(json.loads(event("resourcePreEvent", "urn::b")), 2.0)
+    operations.note(json.loads(event("resOutputsEvent", "urn::b")), 5.0)
+    operations.note(json.loads(event("resOutputsEvent", "urn::a")), 11.0)
+    operations.note({"sequence": 2, "summaryEvent": {}}, 12.0)
+    operations.note(json.loads(event("resOutputsEvent", "urn::never-begun")), 13.0)
+    assert operations.seconds == {"urn::a": 10.0, "urn::b": 3.0}
+
+
+def test_events_are_read_while_they_are_written_and_leave_no_file(tmp_path: Path) -> None:
+    with Operations.recorded(tmp_path) as operations:
+        assert stat.S_IMODE(operations.file.stat().st_mode) == 0o600
+        operations.file.write_text(event("resourcePreEvent", "urn::a") + event("resOutputsEvent", "urn::a"))
+    assert list(operations.seconds) == ["urn::a"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_update_that_fails_before_its_first_event_is_not_waited_for(tmp_path: Path) -> None:
+    with Operations.recorded(tmp_path) as operations:
+        pass
+    assert operations.seconds == {}
 
 
 def test_a_recreated_stack_is_compared_with_a_new_one() -> None:
-    text = StringIO()
-    Console(file=text, width=80).print(recreation(new=200.0, destroyed=30.0, again=110.0))
-    lines = [line.split("│")[1:-1] for line in text.getvalue().splitlines() if "│" in line]
-    ratios = {title.strip(): ratio.strip() for title, _, ratio in lines}
+    ratios = {title: ratio for title, _, ratio in cells(recreation(new=200.0, destroyed=30.0, again=110.0))}
     assert ratios == {
         "new": "1.00",
         "destroy, data stays": "0.15",
         "again, on that data": "0.55",
         "both: make recreate": "0.70",
     }
+
+
+@pytest.mark.parametrize("pipelines", [False, True])
+def test_the_settings_of_the_benchmark_are_accepted(*, pipelines: bool) -> None:
+    changes: dict[str, Any] = settings({"image": "debian-13-x64"}, pipelines=pipelines)
+    engine = run_program(**changes)
+    projects = [one.name for one in engine.registrations if one.type == "gitlab:index/project:Project"]
+    assert len(projects) == len(CANDIDATES)
+    committed = {one.name for one in engine.registrations if one.name.endswith("-pipeline")}
+    assert len(committed) == (1 if pipelines else 0)
