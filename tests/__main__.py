@@ -41,8 +41,8 @@ WAITING = ("--numprocesses", "3", "--dist", "loadfile")
 #: What takes long, and runs in `make nightly` alone.
 NIGHTLY = ("tests/sandbox_tests/hub/test_go_repository.py", "tests/sandbox_tests/hub/test_supply_chain.py")
 #: The same of the end-to-end tests: upgrades of several stacks over five versions, of which the unit tier has each
-#: refusal; and what needs programs that `nightly` builds.
-NIGHTLY_E2E = ("tests/e2e/test_upgrades.py", "tests/e2e/test_supply_chain.py")
+#: refusal; what needs programs that `nightly` builds; and compilers.
+NIGHTLY_E2E = ("tests/e2e/test_upgrades.py", "tests/e2e/test_supply_chain.py", "tests/e2e/test_repositories.py")
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,14 @@ from functools import partial
 
 from tests.sandbox.cloud import lifecycle
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
-from tests.sandbox_tests.support import supply_chain
+from tests.sandbox_tests.support import official_images, supply_chain
 from tools.progress import say
 
 #: What files of tests need and nothing in a sandbox can get, without a way to the internet: made before one starts.
-PREPARED = {"tests/e2e/test_supply_chain.py": supply_chain.offer_images}
+PREPARED = {
+    "tests/e2e/test_repositories.py": official_images.offer_images,
+    "tests/e2e/test_supply_chain.py": supply_chain.offer_images,
+}
 #: One sandbox for each worker. More would compete for the two cores that a build server has.
 INSTANCES = ("e2e-1", "e2e-2")
 

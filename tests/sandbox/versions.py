@@ -57,6 +57,9 @@ DEBIAN_TAGS = ("13", "13-slim", "trixie", "trixie-slim", "stable", "stable-slim"
 BUILDAH_TAGS = ("v1.43.1",)
 REGISTRY_TAGS = ("3", "3.1", "3.1.2", "latest")
 KAMAL_PROXY_TAGS = ("v0.9.2",)
-#: There only once the tests that need them have built the programs: that takes ten minutes.
+#: There only once the tests that need them have made them: some take ten minutes.
+PYTHON_TAGS = ("3.13-slim",)
+GOLANG_TAGS = ("1.26",)
+NGINX_TAGS = ("1.26",)
 TRIVY_TAGS = ("0.74.0",)
 COSIGN_TAGS = ("v3.1.2-dev",)

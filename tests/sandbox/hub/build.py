@@ -90,6 +90,15 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "debian": (("base",), {"Env": [_PATH], "Cmd": ["bash"]}),
     # Whose layers `add` has made, if anything has: they are not among those that every sandbox gets.
+    "python": (("base", "python"), {"Env": [_PATH, "LANG=C.UTF-8"], "Cmd": ["python3"]}),
+    "golang": (
+        ("base", "golang"),
+        {
+            "Env": [_PATH.replace("=", "=/go/bin:/usr/local/go/bin:"), "GOPATH=/go", "GOTOOLCHAIN=local"],
+            "Cmd": ["bash"],
+        },
+    ),
+    "nginx": (("base", "nginx"), {"Env": [_PATH], "Cmd": ["nginx", "-g", "daemon off;"]}),
     "trivy": (("base", "trivy"), {"Env": [_PATH], "Entrypoint": ["trivy"]}),
     "cosign": (("base", "cosign"), {"Env": [_PATH], "Entrypoint": ["cosign"]}),
 }

@@ -50,6 +50,8 @@ def tags() -> dict[str, dict[str, str]]:
     registry = dict.fromkeys(versions.REGISTRY_TAGS, "registry")
     proxy = dict.fromkeys(versions.KAMAL_PROXY_TAGS, "kamal-proxy")
     official = {"docker": docker, "node": node, "debian": debian, "registry": registry}
+    languages = {"python": versions.PYTHON_TAGS, "golang": versions.GOLANG_TAGS, "nginx": versions.NGINX_TAGS}
+    official |= {name: dict.fromkeys(known, name) for name, known in languages.items()}
     others = {"buildah/stable": buildah, "basecamp/kamal-proxy": proxy}
     others["aquasec/trivy"] = dict.fromkeys(versions.TRIVY_TAGS, "trivy")
     others["sigstore/cosign/cosign"] = dict.fromkeys(versions.COSIGN_TAGS, "cosign")

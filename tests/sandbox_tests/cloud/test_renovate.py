@@ -19,7 +19,7 @@ from tools.environment import ROOT
 
 CONFIG: dict[str, Any] = json.loads((ROOT / "renovate.json").read_text())
 TAGS = {"DOCKER_TAGS", "NODE_TAGS", "DEBIAN_TAGS", "BUILDAH_TAGS", "REGISTRY_TAGS", "KAMAL_PROXY_TAGS"}
-TAGS |= {"TRIVY_TAGS", "COSIGN_TAGS"}
+TAGS |= {"PYTHON_TAGS", "GOLANG_TAGS", "NGINX_TAGS", "TRIVY_TAGS", "COSIGN_TAGS"}
 #: Constants that look like versions and are none to keep fresh: facts, or names that follow from the pins beside them.
 FACTS = {
     "components/versions.py": {"GITLAB_OLDEST", "GITLAB_REQUIRED_STOPS", "GITLAB_LAST_KNOWN_MAJOR"},

@@ -66,8 +66,8 @@ def version_in(tag: str) -> str:
     return number[1] if number else ""
 
 
-#: Built by `make nightly` alone, which checks their versions itself.
-ON_DEMAND = {"trivy", "cosign"}
+#: Made by `make nightly` alone, which checks their versions itself.
+ON_DEMAND = {"python", "golang", "nginx", "trivy", "cosign"}
 EVERY_TAG = [
     (repository, tag, image)
     for repository, known in tags().items()

@@ -1,4 +1,4 @@
-"""Images of Docker Hub that only these tests use, pushed to a registry of the test.
+"""Images of Docker Hub that only tests use: pushed to a registry of the test, or offered to sandboxes.
 
 Programs are those of the sandbox's package mirror and of its tools, on the base of the hub's own images. Their tags are
 what the programs report: an image called `nginx:1.26` holds nginx 1.26, and there is no other.
@@ -12,7 +12,9 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import zipfile
+from functools import partial
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,14 +23,16 @@ from typing import Any
 import httpx
 
 from tests.sandbox.cloud.tools.golang import find_go
-from tests.sandbox.hub.build import blob, layers
+from tests.sandbox.hub.build import IMAGES, add, blob, layers
+from tests.sandbox.hub.registry import tags
 from tests.sandbox.layout import current
 from tests.sandbox_tests.support.packages import unpacked
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where an image of Python has wheels.
+WHEELS = "usr/share/python-wheels"
 SUFFIXES = {"python": "-slim", "golang": "", "nginx": ""}
 PIP = """#!/bin/sh
 exec python -m pip "$@"
@@ -47,7 +51,7 @@ def provide(registry: httpx.Client, name: str, work: Path) -> str:
     """Push `library/NAME` with its tag to a registry; returns the tag."""
     tree = work / name
     tree.mkdir()
-    version, configuration = {"python": _python, "nginx": _nginx, "golang": _golang}[name](tree)
+    version = _TREES[name](tree)
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(tree, ".")
@@ -57,7 +61,7 @@ def provide(registry: httpx.Client, name: str, work: Path) -> str:
     described = {
         "architecture": "amd64",
         "os": "linux",
-        "config": configuration,
+        "config": IMAGES[name][1],
         "rootfs": {"type": "layers", "diff_ids": [base.diff_id, _digest(own)]},
         "history": [{"created_by": "slipway sandbox"}] * 2,
     }
@@ -70,7 +74,25 @@ def provide(registry: httpx.Client, name: str, work: Path) -> str:
     return tag
 
 
-def _python(tree: Path) -> tuple[str, dict[str, Any]]:
+def offer_images() -> None:
+    """Let sandboxes that start from now on have these images. That of Python has pytest, for lack of an index."""
+    for name, fill in _TREES.items():
+        with tempfile.TemporaryDirectory() as work:
+            tree = Path(work, name)
+            tree.mkdir()
+            tag = f"{fill(tree)}{SUFFIXES[name]}"
+            assert tag in tags()[f"library/{name}"], tag
+            if name == "python":
+                (tree / WHEELS).mkdir(parents=True)
+                wheels(tree / WHEELS, "pytest", "pluggy", "iniconfig", "packaging", "Pygments")
+            add(current().cache, name, f"{tag} {Path(__file__).read_text()}", partial(_add_tree, tree))
+
+
+def _add_tree(tree: Path, archive: tarfile.TarFile) -> None:
+    archive.add(tree, ".")
+
+
+def _python(tree: Path) -> str:
     for package in ("libpython3.13-minimal", "libpython3.13-stdlib", "python3.13-minimal", "python3.13", "libexpat1"):
         _add_package(tree, package)
     # As in the official image: pip may install into it.
@@ -86,10 +108,10 @@ def _python(tree: Path) -> tuple[str, dict[str, Any]]:
     (local / "bin/pip").chmod(0o755)
     # It may need a newer C library than this machine has; its name is its version.
     [program] = (tree / "usr/bin").glob("python3.[0-9]*[0-9]")
-    return _version(program.name), {"Env": [f"PATH={PATH}", "LANG=C.UTF-8"], "Cmd": ["python3"]}
+    return _version(program.name)
 
 
-def _nginx(tree: Path) -> tuple[str, dict[str, Any]]:
+def _nginx(tree: Path) -> str:
     for package in ("nginx-common", "nginx"):
         _add_package(tree, package)
     (tree / "etc/nginx/sites-enabled/default").unlink(missing_ok=True)
@@ -98,10 +120,10 @@ def _nginx(tree: Path) -> tuple[str, dict[str, Any]]:
     (tree / "usr/share/nginx/html").mkdir(parents=True, exist_ok=True)
     # It is linked with libraries of Debian's, which this machine may lack.
     [version] = re.findall(rb"nginx/(\d+\.\d+\.\d+)", (tree / "usr/sbin/nginx").read_bytes())[:1]
-    return _version(version.decode()), {"Env": [f"PATH={PATH}"], "Cmd": ["nginx", "-g", "daemon off;"]}
+    return _version(version.decode())
 
 
-def _golang(tree: Path) -> tuple[str, dict[str, Any]]:
+def _golang(tree: Path) -> str:
     root = Path(
         subprocess.run(
             [find_go(current().cache), "env", "GOROOT"], cwd="/", capture_output=True, text=True, check=True
@@ -117,8 +139,10 @@ def _golang(tree: Path) -> tuple[str, dict[str, Any]]:
     for file in ("VERSION", "go.env"):
         shutil.copy2(root / file, target)
     (tree / "go/bin").mkdir(parents=True)
-    environment = [f"PATH=/go/bin:/usr/local/go/bin:{PATH}", "GOPATH=/go", "GOTOOLCHAIN=local"]
-    return _version((root / "VERSION").read_text()), {"Env": environment, "Cmd": ["bash"]}
+    return _version((root / "VERSION").read_text())
+
+
+_TREES = {"python": _python, "nginx": _nginx, "golang": _golang}
 
 
 def _add_package(tree: Path, package: str) -> None:

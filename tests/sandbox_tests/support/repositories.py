@@ -34,18 +34,27 @@ def chapter(path: str) -> str:
     return found.partition("\n## ")[0]
 
 
+def settings_of(path: str) -> dict[str, Any]:
+    """The settings of its project."""
+    text = re.findall(r"^```yaml\n(.*?)^```", chapter(path), re.DOTALL | re.MULTILINE)[0]
+    return dict(yaml.safe_load(text))
+
+
+def files_of(path: str) -> dict[str, str]:
+    """What is in it before the first push."""
+    dockerfiles = re.findall(r"^```dockerfile\n(.*?)^```", chapter(path), re.DOTALL | re.MULTILINE)
+    return {**SOURCES[path]} | dict(zip(DOCKERFILES.get(path, ["Dockerfile"]), dockerfiles, strict=True))
+
+
 class Repository:
     """A repository of a team, and the project in GitLab that it is pushed to."""
 
     def __init__(self, path: str, folder: Path, place: Workshop) -> None:
         self.path, self.place, self.folder = path, place, folder / path
-        text = re.findall(r"^```yaml\n(.*?)^```", chapter(path), re.DOTALL | re.MULTILINE)[0]
-        settings = ProjectSettings.model_validate(yaml.safe_load(text))
+        settings = ProjectSettings.model_validate(settings_of(path))
         written = pipeline_of(settings, Builder.BUILDAH, None, None, SupplyChain())
         self.pipeline: dict[str, Any] = yaml.safe_load(written)
-        dockerfiles = re.findall(r"^```dockerfile\n(.*?)^```", chapter(path), re.DOTALL | re.MULTILINE)
-        files = SOURCES[path] | dict(zip(DOCKERFILES.get(path, ["Dockerfile"]), dockerfiles, strict=True))
-        for name, content in files.items():
+        for name, content in files_of(path).items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(content)
         self.remote = folder / "gitlab" / f"{path}.git"
