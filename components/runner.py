@@ -145,6 +145,8 @@ class Runner(Component):
                 "CACHE_PROGRAM": script("runner/docker-hub-cache.sh"),
                 "CACHE_SERVICE": render("docker-hub-cache.service.j2", image=versions.REGISTRY_IMAGE),
                 "CACHE_URL": DOCKER_HUB_CACHE if args.settings.has_cache else "",
+                "DISK_SERVICE": script("runner/disk.service"),
+                "DISK_TIMER": script("runner/disk.timer"),
                 "HOSTNAME": name,
                 "JOB_FIREWALL": script("runner/job-firewall.sh"),
                 "JOB_FIREWALL_SERVICE": script("runner/job-firewall.service"),

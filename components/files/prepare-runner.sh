@@ -1,8 +1,9 @@
 # Harden a machine for jobs and install Docker and the pinned gitlab-runner.
 # Input: ADMIN_USER, APPARMOR_PROFILE, APT_CONF, AUTHORIZED_KEYS, BANNER, BUILDER, CACHE_CONFIG, CACHE_PROGRAM,
-# CACHE_SERVICE, CACHE_URL, COREDUMP_CONF, FAIL2BAN_CONF, HOSTNAME, JOB_FIREWALL, JOB_FIREWALL_SERVICE, KEY_FINGERPRINT,
-# LIMITS_CONF, MODPROBE_CONF, PRUNE, PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR,
-# RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION, SERVICE_DROP_IN, SSHD_CONF, STORAGE_CONF, SYSCTL_CONF.
+# CACHE_SERVICE, CACHE_URL, COREDUMP_CONF, DISK_SERVICE, DISK_TIMER, FAIL2BAN_CONF, HOSTNAME, JOB_FIREWALL,
+# JOB_FIREWALL_SERVICE, KEY_FINGERPRINT, LIMITS_CONF, MODPROBE_CONF, PRUNE, PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS,
+# REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION, SERVICE_DROP_IN, SSHD_CONF,
+# STORAGE_CONF, SYSCTL_CONF.
 readonly DRAIN_SECONDS=900
 
 main() {
@@ -93,8 +94,10 @@ install_housekeeping() {
   write_file /etc/systemd/system/slipway-job-firewall.service 644 <<<"$JOB_FIREWALL_SERVICE"
   write_file /etc/systemd/system/slipway-prune.service 644 <<<"$PRUNE_SERVICE"
   write_file /etc/systemd/system/slipway-prune.timer 644 <<<"$PRUNE_TIMER"
+  write_file /etc/systemd/system/slipway-disk.service 644 <<<"$DISK_SERVICE"
+  write_file /etc/systemd/system/slipway-disk.timer 644 <<<"$DISK_TIMER"
   systemctl daemon-reload
-  systemctl enable --quiet slipway-prune.timer slipway-job-firewall.service
+  systemctl enable --quiet slipway-prune.timer slipway-disk.timer slipway-job-firewall.service
   # Even if they are already running: their files may have changed.
-  systemctl restart slipway-prune.timer slipway-job-firewall.service
+  systemctl restart slipway-prune.timer slipway-disk.timer slipway-job-firewall.service
 }

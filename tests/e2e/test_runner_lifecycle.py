@@ -161,7 +161,7 @@ def test_the_requested_version_is_installed_and_held(life: Stack, host: Host) ->
     output = host.sudo("gitlab-runner --version; apt-mark showhold; systemctl list-timers --no-pager")
     assert "Version:      19.3.0\n" in output
     assert {"gitlab-runner", "gitlab-runner-helper-images", "docker.io"} <= set(output.split())
-    assert "slipway-prune.timer" in output
+    assert {"slipway-prune.timer", "slipway-disk.timer"} <= set(output.split())
     assert runner_of(life.outputs()).status == "online"
 
 

@@ -218,13 +218,56 @@ def test_housekeeping_empties_a_cache_that_fills_a_fifth_of_the_disk_or_a_disk_t
         systemctl() {{ echo "systemctl $*"; }}
     """
     text = script("runner/prune.sh").replace("/var/cache/slipway/docker-hub", str(tmp_path))
+    text = text.replace("/run/", f"{tmp_path.parent}/")
     done = subprocess.run(["bash", "-s"], input=f"{world}\n{text}", capture_output=True, text=True, check=True)
     assert (tmp_path / "blob").exists() is not emptied
     steps = [line for line in done.stdout.splitlines() if line.startswith("systemctl")]
     assert steps == ([f"systemctl stop {UNIT}", f"systemctl start {UNIT}"] if emptied else [])
 
 
+@pytest.mark.parametrize(
+    ("disk", "recent", "done"),
+    [
+        ({"cached": 100, "used": 89}, False, ""),
+        ({"cached": 200, "used": 50}, False, "emptied"),
+        ({"cached": 100, "used": 90}, False, "removed, emptied"),
+        ({"cached": 100, "used": 95}, True, ""),
+        ({"cached": 200, "used": 95}, True, "emptied"),
+    ],
+)
+def test_between_two_times_only_what_cannot_wait_is_removed(
+    tmp_path: Path, disk: dict[str, int], recent: bool, done: str
+) -> None:
+    (tmp_path / "docker-hub").mkdir()
+    (tmp_path / "docker-hub/blob").write_text("of an image")
+    if recent:
+        (tmp_path / "slipway-pruned").touch()
+    world = f"""
+        set -- if-needed
+        docker() {{ echo "/ $1"; }}
+        du() {{ echo "{disk["cached"]}	/"; }}
+        df() {{ case "$*" in *pcent*) echo " {disk["used"]}%" ;; *) echo 1000 ;; esac; }}
+        systemctl() {{ :; }}
+    """
+    text = script("runner/prune.sh").replace("/var/cache/slipway/docker-hub", str(tmp_path / "docker-hub"))
+    text = text.replace("/run/", f"{tmp_path}/")
+    ran = subprocess.run(["bash", "-s"], input=f"{world}\n{text}", capture_output=True, text=True, check=True)
+    removed = "/ system\n" in ran.stdout
+    emptied = not (tmp_path / "docker-hub/blob").exists()
+    found = {"removed": removed, "emptied": emptied}
+    assert ", ".join(name for name, holds in found.items() if holds) == done
+    assert (tmp_path / "slipway-pruned").exists() is (recent or removed)
+
+
+def test_a_machine_looks_at_its_disk_every_few_minutes() -> None:
+    sent = delivered().script("delivery-docker-builder-1-preparation")
+    assert "slipway-disk.timer slipway-job-firewall.service" in sent
+    assert "OnUnitInactiveSec=5min" in script("runner/disk.timer").splitlines()
+    assert "ExecStart=/usr/local/sbin/slipway-prune if-needed" in script("runner/disk.service").splitlines()
+
+
 def test_a_machine_without_a_cache_is_cleaned_up_as_before(tmp_path: Path) -> None:
     world = "docker() { echo /; }\ndf() { echo 50%; }\nsystemctl() { exit 9; }"
     text = script("runner/prune.sh").replace("/var/cache/slipway/docker-hub", str(tmp_path / "none"))
+    text = text.replace("/run/", f"{tmp_path}/")
     subprocess.run(["bash", "-s"], input=f"{world}\n{text}", capture_output=True, text=True, check=True)
