@@ -48,6 +48,12 @@ def sandboxes(layouts: list[Layout]) -> Iterator[None]:
             list(pool.map(lifecycle.stop, layouts, says))
 
 
+def is_chosen(file: str, arguments: list[str]) -> bool:
+    """Whether arguments of pytest choose a file, by itself, by its folder or by one of its tests."""
+    named = [argument.partition("::")[0] for argument in arguments if argument.startswith("tests/")]
+    return any(file.startswith(one) for one in named) and f"--ignore={file}" not in arguments
+
+
 def _say(layout: Layout, line: str) -> None:
     say(f"{layout.instance}: {line}")
 
@@ -58,7 +64,7 @@ def main() -> int:
     if not any(argument.startswith("tests/") for argument in arguments):
         arguments.append("tests/e2e")
     for file, prepare in PREPARED.items():
-        if file in arguments:
+        if is_chosen(file, arguments):
             prepare()
     layouts = [replace(current(), instance=name) for name in INSTANCES]
     workers = [option for layout in layouts for option in ("--tx", worker(layout))]

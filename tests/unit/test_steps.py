@@ -9,6 +9,7 @@ import pytest
 
 from tests import __main__ as runner
 from tests.__main__ import Step
+from tests.e2e.__main__ import PREPARED, is_chosen
 
 
 def step(name: str, code: str, beside: str = "") -> Step:
@@ -98,3 +99,25 @@ def test_a_step_that_takes_long_runs_only_if_it_is_named(
     assert "long ran" not in capfd.readouterr().out
     assert run(monkeypatch, steps, "long") == 0
     assert "long ran" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        (["--verbose", "tests/e2e"], True),
+        (["tests/e2e/test_supply_chain.py", "-x"], True),
+        (["tests/e2e/test_supply_chain.py::test_one"], True),
+        (["tests/e2e", "--ignore=tests/e2e/test_supply_chain.py"], False),
+        (["tests/e2e/test_supply.py"], False),
+        (["tests/e2e/test_drift.py"], False),
+    ],
+)
+def test_what_a_file_of_end_to_end_tests_needs_is_made_only_if_the_file_is_chosen(
+    arguments: list[str], chosen: bool
+) -> None:
+    assert is_chosen("tests/e2e/test_supply_chain.py", arguments) is chosen
+
+
+def test_every_file_that_needs_something_before_a_sandbox_starts_exists_and_takes_long() -> None:
+    assert set(PREPARED) <= set(runner.NIGHTLY_E2E)
+    assert [name for name in PREPARED if not (runner.ROOT / name).exists()] == []
