@@ -2,8 +2,8 @@
 
 import gc
 
-# Loading the SDKs makes hundreds of thousands of objects, which all stay. Looking for garbage among them, again and
-# again, takes a quarter of the time.
+# Loading the SDKs makes hundreds of thousands of objects, which all stay. Looking for garbage among them, now and
+# later, takes a quarter of the time.
 gc.disable()
 
 # ruff: noqa: E402
@@ -12,6 +12,7 @@ from components.exports import export
 from components.installation import Installation, Plan
 from components.state import DeploymentState
 
+gc.freeze()
 gc.enable()
 
 # Everything that can be refused is refused here, in one report and before any resource is registered.

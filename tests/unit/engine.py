@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import runpy
@@ -352,6 +353,8 @@ def _finish_tasks() -> None:
 
 def _program() -> None:
     runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+    # The program is the last thing that its process does, and this one goes on.
+    gc.unfreeze()
 
 
 @cache
