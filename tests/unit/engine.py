@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import re
 import runpy
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
-import grpc  # type: ignore[import-untyped]
 import pulumi
 import yaml
 from google.protobuf import empty_pb2, json_format
@@ -25,6 +22,7 @@ from pulumi.runtime.proto import engine_pb2, resource_pb2, source_pb2
 from pulumi.runtime.stack import run_in_stack
 
 from tests.sandbox.digitalocean.models.catalog import REGION_FEATURES, REGIONS, Catalog, Size
+from tests.unit.engine_answers import Hold, RefusedCall
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,11 +49,13 @@ _LISTS = {
 
 #: Once no task has ended for this long, those that remain wait for something that will not come.
 _SETTLED_SECONDS = 0.2
-#: How long a registration that is held back waits for the others. Nothing waits this long unless a test is to fail.
-_PATIENCE_SECONDS = 10
 
 #: One for all runs: the SDK keeps references to the first loop that it uses.
 _LOOP = asyncio.new_event_loop()
+# The error that ends a program is raised; nobody asks for those of everything that depended on it.
+_LOOP.set_exception_handler(
+    lambda loop, found: None if "was never retrieved" in found["message"] else loop.default_exception_handler(found)
+)
 
 
 @dataclass(frozen=True)
@@ -93,44 +93,6 @@ class Registration:
     def parent(self) -> str:
         """Logical name of the parent."""
         return self.request.parent.rsplit("::", 1)[-1]
-
-
-@dataclass
-class Hold:
-    """Leaves the registration of one resource unanswered until the program has registered all that is `awaited`."""
-
-    urn: str
-    awaited: set[str]
-    #: The resources that were registered before the held one was answered.
-    registered: set[str] = field(default_factory=set)
-    _released: bool = False
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-
-    def note(self, urn: str) -> None:
-        """Take note of a registration, and return when it may be answered."""
-        with self._changed:
-            if not self._released:
-                self.registered.add(urn)
-                self._changed.notify_all()
-            if urn == self.urn:
-                self._changed.wait_for(lambda: self.awaited <= self.registered, _PATIENCE_SECONDS)
-                self._released = True
-
-
-class RefusedCall(grpc.RpcError):  # type: ignore[misc]
-    """What the engine answers when a provider reports an error."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self._reason = reason
-
-    def code(self) -> grpc.StatusCode:
-        """The status on the wire."""
-        return grpc.StatusCode.UNKNOWN
-
-    def details(self) -> str:
-        """The provider's message."""
-        return self._reason
 
 
 @dataclass
@@ -352,9 +314,9 @@ def _finish_tasks() -> None:
 
 
 def _program() -> None:
-    runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
-    # The program is the last thing that its process does, and this one goes on.
-    gc.unfreeze()
+    # The program is the last thing that its process does. This one goes on, and is not to keep what every run leaves.
+    with mock.patch("gc.freeze"):
+        runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
 
 @cache

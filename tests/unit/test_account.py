@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from components.settings import SettingsError
-from tests.unit.engine import RecordingEngine, RefusedCall, run_program
+from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.engine_answers import RefusedCall
 from tests.unit.test_state import KEPT
 
 FOREIGN = {"id": 7, "name": "gitlab", "type": "A", "value": "192.0.2.44"}

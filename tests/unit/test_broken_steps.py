@@ -47,6 +47,10 @@ CASES: dict[str, tuple[str, str] | None] = {
         "test_the_former_settings_are_restored_if_the_engine_does_not_take_the_mirror",
     ),
     "prepare-server.sh": ("unit/test_broken_steps.py", "test_ssh_keeps_a_configuration_with_which_it_starts"),
+    "prepare-target.sh": (
+        "unit/test_broken_steps.py",
+        "test_ssh_keeps_a_configuration_for_deploy_jobs_with_which_it_starts",
+    ),
     "provision-admin.sh": None,
     "register-runner.sh": (
         "unit/test_scripts.py",
@@ -86,6 +90,23 @@ def test_ssh_keeps_a_configuration_with_which_it_starts(tmp_path: Path) -> None:
     text = script("hardening.sh").replace("/etc/ssh/sshd_config.d", str(tmp_path))
     world = 'sshd() { ! grep -q AllowUsers "$FOLDER/10-slipway.conf"; }; systemctl() { say "reloaded"; }'
     done = shell(f"{text}\nFOLDER={tmp_path} ADMIN_USER=root AUTHORIZED_KEYS= SSHD_CONF=\n{world}\nharden_ssh")
+    assert done.returncode == 1
+    assert "error: sshd rejects its new configuration; the previous one stays" in done.stderr
+    assert "reloaded" not in done.stderr
+    assert file.read_text() == "before\n"
+
+
+def test_ssh_keeps_a_configuration_for_deploy_jobs_with_which_it_starts(tmp_path: Path) -> None:
+    file = tmp_path / "20-slipway-deploy.conf"
+    file.write_text("before\n")
+    text = script("prepare-target.sh").replace("/etc/ssh/sshd_config.d", str(tmp_path))
+    world = """
+        id() { :; }; usermod() { :; }; chown() { :; }; getent() { echo "deploy:x:1000:1000::$FOLDER:/bin/bash"; }
+        install() { mkdir -p "${!#}"; }; sshd() { ! grep -q AllowUsers "$FOLDER/20-slipway-deploy.conf"; }
+        systemctl() { say "reloaded"; }
+    """
+    values = f"FOLDER={tmp_path} DEPLOY_USER=deploy DEPLOY_KEY=key DEPLOY_SSHD_CONF='AllowUsers deploy'"
+    done = shell(f"{text}\n{values}\n{world}\nadmit_deploy_user")
     assert done.returncode == 1
     assert "error: sshd rejects its new configuration; the previous one stays" in done.stderr
     assert "reloaded" not in done.stderr

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.creation_order import CreationOrder, Step
-from tests.unit.engine import Hold, RecordingEngine, run_program
+from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.engine_answers import Hold
 
 #: Two projects that share a runner, one of them in a group that is searched for; and a runner with two machines.
 SETTINGS: dict[str, Any] = {

@@ -8,7 +8,8 @@ from typing import Any
 from pulumi_digitalocean import GetVpcResult
 
 from components.network import plan_vpc
-from tests.unit.engine import RecordingEngine, RefusedCall, run_program
+from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.engine_answers import RefusedCall
 
 NAME = "slipway-test-nyc3"
 
