@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.unit.makefile import run_make
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What POSIX has. Commands such as flock, sha256sum, GNU's sed, apt-get and sudo are missing.
@@ -129,10 +130,7 @@ def test_nothing_needs_a_newer_make_or_bash_than_macos_has(file: str) -> None:
 
 def environment_of(target: str, *variables: str) -> str:
     """The packages that a target of the Makefile asks for."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(
-        ["make", "--dry-run", target, *variables], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
-    )
+    done = run_make("--dry-run", target, *variables)
     [line] = {line for line in done.stdout.splitlines() if line.startswith("tools/bootstrap.sh")}
     return line.removeprefix("tools/bootstrap.sh ")
 

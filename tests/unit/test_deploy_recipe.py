@@ -13,6 +13,7 @@ import yaml
 from components import versions
 from tests.unit.delivered import delivered, pipeline
 from tests.unit.engine import ROOT
+from tests.unit.makefile import run_make
 
 RECIPE = (ROOT / "docs/recipes/deploy.md").read_text(encoding="utf-8")
 SETTINGS, DROPLET, COMPOSED, COMPOSE_FILE = re.findall(r"^```yaml\n(.*?)^```", RECIPE, re.DOTALL | re.MULTILINE)
@@ -74,13 +75,12 @@ def test_the_machines_host_key_is_printed_as_the_settings_have_it() -> None:
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])
 def test_the_way_back_of_the_recipe_calls_the_tool_with_all_that_it_names(command: str) -> None:
-    done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_make(*command.split()[1:], "--dry-run")
     [called] = [line for line in done.stdout.splitlines() if " rollback " in line]
     assert "--stack production --project 'hello' --environment 'production'" in called
     assert ("--to '1234'" in called) is ("TO=" in command)
 
 
 def test_without_a_stack_the_way_back_is_that_of_the_sandbox_wherever_it_leads() -> None:
-    words = ["make", "rollback", "PROJECT=hello", "ENVIRONMENT=staging", "TO=1234", "--dry-run"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_make("rollback", "PROJECT=hello", "ENVIRONMENT=staging", "TO=1234", "--dry-run")
     assert "rollback --stack sandbox" in done.stdout

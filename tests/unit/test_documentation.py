@@ -1,7 +1,6 @@
 """The documentation: what it names and links to exists."""
 
 import ast
-import os
 import re
 import shlex
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.__main__ import README_COMMANDS
+from tests.unit.makefile import run_make
 from tests.unit.source import tree
 
 REPOSITORY = Path(__file__).parents[2]
@@ -94,10 +94,7 @@ _RUN = {
 
 def commands_behind(line: str) -> set[str]:
     """The programs of `tools/` that a `make` line runs, beside those that prepare it."""
-    words = [*shlex.split(line), "--dry-run"]
-    inherited = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "STACK", "ARGS"}
-    environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    done = run_make(*shlex.split(line)[1:], "--dry-run")
     return set(re.findall(r"-m tools ([a-z-]+)", done.stdout)) - {"prepare", "exec"}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.makefile import run_make
 from tests.unit.source import tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,13 +70,6 @@ def test_a_reference_to_the_tests_would_be_found(code: str) -> None:
     assert len(list(references(code))) == 1
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make as from a terminal, also when these tests are run by make."""
-    inherited = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "STACK", "ARGS"}
-    environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
 def targets() -> list[str]:
     lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")]
     return [target for line in lines for target in line.removeprefix(".PHONY:").split()]
@@ -83,7 +77,7 @@ def targets() -> list[str]:
 
 @pytest.mark.parametrize("target", sorted({*targets()} - NOT_FOR_REAL_STACKS))
 def test_no_command_for_a_real_stack_names_the_tests(target: str) -> None:
-    done = make("--dry-run", target, "STACK=production")
+    done = run_make("--dry-run", target, "STACK=production", check=False)
     assert done.returncode == 0, done.stderr
     assert "tools/bootstrap.sh" in done.stdout
     assert "tests" not in done.stdout
@@ -95,7 +89,7 @@ WITHOUT_TOOLS = {"env", "new", "prepared"}
 
 @pytest.mark.parametrize("target", sorted({*targets()} - NOT_FOR_REAL_STACKS - WITHOUT_TOOLS))
 def test_a_command_for_a_real_stack_prepares_the_tools_and_runs_with_them(target: str) -> None:
-    lines = make("--dry-run", target, "STACK=production").stdout.splitlines()
+    lines = run_make("--dry-run", target, "STACK=production", check=False).stdout.splitlines()
     prepare = lines.index(".cache/venv/bin/python -m tools prepare")
     [first, *_] = [number for number, line in enumerate(lines) if "-m tools exec --" in line]
     assert prepare < first
@@ -103,7 +97,7 @@ def test_a_command_for_a_real_stack_prepares_the_tools_and_runs_with_them(target
 
 @pytest.mark.parametrize("target", ["bench", "screenshots"])
 def test_what_is_for_the_sandbox_alone_refuses_other_stacks(target: str) -> None:
-    done = make(target, "STACK=production")
+    done = run_make(target, "STACK=production", check=False)
     assert done.returncode == 2
     assert f"error: make {target} works in the sandbox only: leave STACK out" in done.stderr
 

@@ -17,6 +17,7 @@ import yaml
 
 from components import versions
 from tests.unit.engine import REQUIRED, ROOT
+from tests.unit.makefile import run_make
 from tools import plans, promote, stack_files
 from tools.progress import ToolError
 
@@ -319,9 +320,7 @@ def test_the_version_of_both_is_the_default_until_a_file_says_otherwise(reposito
 def test_the_commands_of_the_manual_use_the_account_and_never_apply_without_a_plan(
     words: list[str], command: str
 ) -> None:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "STACK"))}
-    command_line = ["make", "--dry-run", *words]
-    done = subprocess.run(command_line, cwd=ROOT, env=clean, check=True, capture_output=True, text=True)
+    done = run_make("--dry-run", *words)
     assert command in re.sub(r" +", " ", done.stdout)
     assert "tests.sandbox" not in done.stdout
     assert "pulumi up" not in done.stdout.replace("'pulumi up: stack production'", "")
