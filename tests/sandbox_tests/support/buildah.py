@@ -80,7 +80,7 @@ class Workshop:
 
 @contextmanager
 def workshop(folder: Path) -> Iterator[Workshop]:
-    """A workshop whose registry runs until the end of the block."""
+    """A workshop whose registry runs until the end of the block. Nothing in its folder is mounted afterwards."""
     port = free_port()
     settings = {"version": 0.1, "http": {"addr": f"127.0.0.1:{port}"}}
     settings["storage"] = {"filesystem": {"rootdirectory": str(folder / "registry")}}
@@ -94,6 +94,15 @@ def workshop(folder: Path) -> Iterator[Workshop]:
                 yield Workshop(folder, port, registry)
         finally:
             process.terminate()
+            _unmount(folder.resolve())
+
+
+def _unmount(folder: Path) -> None:
+    """Unmount what Buildah's storage has left in a folder, which could not be deleted otherwise."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    for place in reversed([Path(line.split()[4]) for line in lines]):
+        if place.is_relative_to(folder):
+            subprocess.run(["umount", place], check=True)
 
 
 def _answers(port: int) -> bool:
