@@ -15,10 +15,9 @@ from components.component import Component
 from components.remote import Machine, run_script
 from components.rendering import render, script
 from components.settings import Certificate, Settings
+from components.settings.gitlab_names import ADMINISTRATOR
 from components.versions import GITLAB_REQUIRED_STOPS
 
-#: The administrator that every installation of GitLab starts with.
-ADMIN_USER: Final = "root"
 #: Where Prometheus listens on the server.
 METRICS: Final = "http://127.0.0.1:9090"
 
@@ -161,7 +160,7 @@ class GitLab(Component):
             file="provision-admin.sh",
             libraries=["gitlab.sh"],
             values={
-                "ADMIN_USER": ADMIN_USER,
+                "ADMIN_USER": ADMINISTRATOR,
                 "GITLAB_URL": pulumi.Output.concat("https://", self._args.fqdn),
                 "APPLICATION_SETTINGS": json.dumps(self._args.settings.application_settings, sort_keys=True),
                 "PROVISION_RB": script("application-settings.rb") + script("provision-admin.rb"),

@@ -28,3 +28,8 @@ class GitLabConnection:
     registry: pulumi.Input[str]
     ca_certificate: str | None
     provider: gitlab.Provider
+
+    def once_there(self, value: str) -> pulumi.Output[str]:
+        """Return `value`, unknown as long as the provider's configuration is: until then there is no GitLab to ask."""
+        configured = pulumi.Output.unsecret(pulumi.Output.all(self.url, self.api_token))
+        return configured.apply(lambda _: value)

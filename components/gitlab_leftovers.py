@@ -30,13 +30,12 @@ from components.component import Component
 from components.gitlab_connection import GitLabConnection
 from components.leftovers import import_command
 from components.lost_answers import may_be_repeated
+from components.settings.gitlab_names import ADMINISTRATOR
 from components.trust import trust
 
 _PAGE: Final = 100
 #: GitLab, ContainerRegistry::Protection::TagRule
 _MOST_TAG_RULES: Final = 5
-#: The namespace of a project without a group.
-_ADMINISTRATOR: Final = "root"
 
 
 def mark_of(prefix: str) -> str:
@@ -270,7 +269,7 @@ def refuse_project(api: GitLabApi, inputs: Mapping[str, Any], mark: str, own: st
     query = urlencode({"search": inputs["path"], "simple": "true"})
     for found in api.every(f"/projects?{query}") if own is None else ():
         where = found["namespace"]
-        is_there = where["id"] == namespace if namespace else where["full_path"] == _ADMINISTRATOR
+        is_there = where["id"] == namespace if namespace else where["full_path"] == ADMINISTRATOR
         if found["path"].lower() == str(inputs["path"]).lower() and is_there:
             path, number = found["path_with_namespace"], found["id"]
             raise RuntimeError(

@@ -22,7 +22,7 @@ from components.cost import as_output as cost_output
 from components.cost import cost_report, monthly_cost
 from components.delivery import Delivery, DeliveryArgs
 from components.dns_records import DnsRecords, DnsRecordsArgs
-from components.gitlab import ADMIN_USER, METRICS, GitLab, GitLabArgs
+from components.gitlab import METRICS, GitLab, GitLabArgs
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_server import GitLabServer, GitLabServerArgs
 from components.groups import Groups, GroupsArgs
@@ -37,6 +37,7 @@ from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import RegistryConfiguration, RegistryConfigurationArgs
 from components.remote import Machine
 from components.settings import Reading, Settings, Storage
+from components.settings.gitlab_names import ADMINISTRATOR
 from components.signing import SigningKey
 from components.site import Site
 from components.stack_readme import stack_readme
@@ -225,7 +226,7 @@ class Installation:
             public_ports=self._server.public_ports,
             storage=self._storage,
             keep_untagged=registry.keep_untagged,
-            admin_user=ADMIN_USER,
+            admin_user=ADMINISTRATOR,
             api_token=self._gitlab.api_token,
             gitlab_ready=self._gitlab.ready,
         )
@@ -347,7 +348,7 @@ class Installation:
             "gitlab_version": gitlab.version,
             # What the tools have to trust beside the public authorities.
             "ca_certificate": config.certificate.trusted_roots,
-            "gitlab_admin_user": ADMIN_USER,
+            "gitlab_admin_user": ADMINISTRATOR,
             "gitlab_admin_password": gitlab.admin_password,
             "gitlab_api_token": gitlab.api_token,
             # From then on, `refresh` and `destroy` work only after the next `up`.

@@ -78,11 +78,9 @@ class Members(Component):
 
     def _user_id(self, args: MembersArgs, number: int) -> pulumi.Output[int]:
         user, connection = args.members[number].user, args.gitlab
-        # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
-        configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
         # A search, because a lookup by name ends the program with a traceback if there is no such user.
         found = gitlab.get_users_output(
-            username=configured.apply(lambda _: user),
+            username=connection.once_there(user),
             opts=pulumi.InvokeOptions(parent=self, provider=connection.provider),
         )
         return found.apply(lambda answer: _id_of(f"{args.place}[{number}].user", user, answer))

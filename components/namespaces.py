@@ -8,7 +8,8 @@ import pulumi
 import pulumi_gitlab as gitlab
 
 from components.gitlab_connection import GitLabConnection
-from components.project_checks import ADMINISTRATOR, require_same_root
+from components.project_checks import require_same_root
+from components.settings.gitlab_names import ADMINISTRATOR
 
 
 def group_id(
@@ -23,11 +24,9 @@ def group_id(
     """
     if path.lower() in own:
         return own[path.lower()]
-    # Unknown as long as the provider's configuration is: until then there is no GitLab to search in.
-    configured = pulumi.Output.unsecret(pulumi.Output.all(connection.url, connection.api_token))
     # A search, because a lookup by name ends the program with a traceback if there is no such group.
     found = gitlab.get_groups_output(
-        search=configured.apply(lambda _: path),
+        search=connection.once_there(path),
         opts=pulumi.InvokeOptions(parent=parent, provider=connection.provider),
     )
     return found.apply(lambda answer: _id_of(path, answer, what))
@@ -47,7 +46,7 @@ def namespace_of_project(
     """
     namespace: pulumi.Output[int | None] = pulumi.Output.from_input(None)
     if group is not None:
-        namespace = group_id(parent, connection, group, own, "the project").apply(lambda found: found)
+        namespace = group_id(parent, connection, group, own, "the project")
     if moved_id is None:
         return namespace if group is not None else None
     opts = pulumi.InvokeOptions(parent=parent, provider=connection.provider)

@@ -6,8 +6,6 @@ from typing import Final
 
 import pulumi
 
-#: The namespace of a project without a group.
-ADMINISTRATOR: Final = "root"
 PIPELINE_FILE: Final = ".gitlab-ci.yml"
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from components.rendering import render
 from components.settings import Settings, Storage
+from components.settings.gitlab_names import ADMINISTRATOR
 
-_ADMINISTRATOR: Final = "root"
 _IMAGES: Final = {
     Storage.FILESYSTEM: "on the server's volume",
     Storage.S3: "in an S3 bucket of yours",
@@ -29,6 +29,6 @@ def stack_readme(project: str, stack: str, settings: Settings) -> str:
         images=_IMAGES[settings.registry.storage],
         backups=f"at {', '.join(backup.times)} UTC" if backup.enabled else "none",
         keep_data=settings.keep_data,
-        projects={f"{one.group or _ADMINISTRATOR}/{one.path}": list(one.runners) for one in settings.projects},
+        projects={f"{one.group or ADMINISTRATOR}/{one.path}": list(one.runners) for one in settings.projects},
         runners=settings.runners,
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -77,50 +77,44 @@ class Survey:
         started, self._started = self._started, []
         with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
             # The SDK keeps the stack's name in the context.
-            threads = [pool.submit(contextvars.copy_context().run, one.call) for one in started if one.beside]
+            for one in started:
+                if one.beside:
+                    pool.submit(contextvars.copy_context().run, one.call)
             mine = [one for one in started if not one.beside]
             for one in mine[1:]:
                 asyncio.get_running_loop().call_soon(one.call)
             for one in mine:
                 one.call()
-        for thread in threads:
-            thread.result()
         for one in started:
-            one.finish()
+            # Raises its error, if there was one.
+            _ = one.answer
             self.rejected |= one.survey.rejected
             self.note(one.survey.errors)
 
 
 @dataclass
 class Started(Generic[_T]):
-    """A function of a survey that is called once. `answer` is what it has returned; only to be read after `wait`."""
+    """A function of a survey that is called once. Its `answer` is there after `wait`."""
 
     function: Callable[[Survey], _T]
     survey: Survey
     beside: bool
-    _called: bool = False
-    _answers: list[_T] = field(default_factory=list)
-    _error: BaseException | None = None
+    _outcome: Future[_T] = field(default_factory=Future)
 
     @property
     def answer(self) -> _T:
         """What the function has returned."""
-        return self._answers[0]
+        return self._outcome.result(timeout=0)
 
     def call(self) -> None:
-        """Call the function, unless it was called already. Its error waits for `finish`: here, nobody would see it."""
-        if self._called:
+        """Call the function, unless it was called already. Its error is kept: here, nobody would see it."""
+        if self._outcome.running() or self._outcome.done():
             return
-        self._called = True
+        self._outcome.set_running_or_notify_cancel()
         try:
-            self._answers.append(self.function(self.survey))
+            self._outcome.set_result(self.function(self.survey))
         except Exception as error:
-            self._error = error
-
-    def finish(self) -> None:
-        """Raise the error of the function, if there was one."""
-        if self._error is not None:
-            raise self._error
+            self._outcome.set_exception(error)
 
 
 def _refusal(status: str, what: str, scope: str, message: str) -> str:

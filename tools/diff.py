@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from components.settings import Settings
-from components.settings.scopes import Leaf, Path, promoted
+from components.settings.scopes import IDENTITIES, Leaf, Path, promoted
 from tools.stack_files import read_settings
 
 #: Exit codes: for scripts, as those of `diff`. Errors have 2.
 SAME, DIFFERENT = 0, 1
-#: Lists whose entries are known by a name, not by their place.
-_NAMED: Final = ("groups", "projects", "runners")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def compare(source: Settings, target: Settings) -> Comparison:
     places = _Places(target, source)
     found = [_difference(leaf, theirs.get(path), places) for path, leaf in ours.items()]
     gone = [path for path in theirs if path not in ours]
-    entries = {path[:2] for path in gone if path[0] in _NAMED and path[:2] not in {one[:2] for one in ours}}
+    entries = {path[:2] for path in gone if path[0] in IDENTITIES and path[:2] not in {one[:2] for one in ours}}
     differences = [one for one in found if one]
     differences += _removed([theirs[path] for path in gone if path[:2] not in entries], places)
     return Comparison(tuple(differences), tuple(sorted(places.pulumi(entry) for entry in entries)))
@@ -85,9 +83,8 @@ class _Places:
     """Where settings are in the target's stack file: new entries of a list follow those that it has."""
 
     def __init__(self, target: Settings, source: Settings) -> None:
-        names = {"groups": "path", "projects": "path", "runners": "name"}
         self._numbers: dict[str, dict[str, int]] = {}
-        for key, identity in names.items():
+        for key, identity in IDENTITIES.items():
             found = [getattr(one, identity) for settings in (target, source) for one in getattr(settings, key)]
             self._numbers[key] = {name: number for number, name in enumerate(dict.fromkeys(found))}
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.settings import Settings
+from components.settings.scopes import IDENTITIES
 from tools import project_template
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -212,7 +213,7 @@ def documents() -> dict[Path, str]:
     manual, project, copied = ROOT / "docs/settings.md", ROOT / "Pulumi.yaml", ROOT / "template/Pulumi.yaml"
     text = manual.read_text(encoding="utf-8")
     text = replaced(text, "settings", table.render(settings=reference.settings()))
-    for part in ("groups", "projects", "runners"):
+    for part in IDENTITIES:
         text = replaced(text, part, table.render(settings=reference.entry(part)))
     declared = config.render(settings=reference.top_level())
     # `pulumi new` writes what it has asked for as texts, which the engine would refuse for a declared list.

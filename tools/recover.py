@@ -23,6 +23,7 @@ from rich.prompt import Confirm
 
 from components.api import every, request
 from components.settings import DnsZone, Settings, Storage, droplets_of
+from components.settings.gitlab_names import ADMINISTRATOR
 from tools import processes
 from tools.clients import FAILURES, CheckError, Outputs
 from tools.progress import ToolError, say
@@ -286,7 +287,7 @@ def _in_gitlab(stack: str, settings: Settings) -> dict[str, dict[str, str]]:
             f"GitLab does not say which projects and groups it has: {error}. Run the same command again"
         ) from error
     full_paths = {
-        project.path: f"{project.group or 'root'}/{project.path}".lower()
+        project.path: f"{project.group or ADMINISTRATOR}/{project.path}".lower()
         for project in settings.projects
         if not project.imported
     }

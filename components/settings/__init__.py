@@ -43,14 +43,13 @@ from components.settings.runners import (
 from components.settings.secrets import encrypted_config, hidden_lines, plain_secrets, without_secrets
 from components.settings.shown import shown
 from components.settings.stack_file import DnsZone, Removal, Settings
+from components.settings.strings import LONGEST_HOST_NAME
 from components.settings.supply_chain import SupplyChain
 from components.settings.targets import DropletSettings, droplets_of, open_ports, target_errors, target_name
 from components.settings.validation import Validated, Validity, validate
 
 #: The folder of the program and of `Pulumi.yaml`.
 _ROOT: Final = Path(__file__).resolve().parents[2]
-#: Linux, HOST_NAME_MAX.
-_LONGEST_HOST_NAME: Final = 64
 #: No setting is nested deeper, and Python would give up on what is nested without end.
 _DEEPEST: Final = 20
 
@@ -285,7 +284,7 @@ def _long_machine_names(prefix: str, runners: Any) -> list[str]:
     names = (
         [runner.get("name") for runner in runners if isinstance(runner, Mapping)] if isinstance(runners, list) else []
     )
-    longest = _LONGEST_HOST_NAME - len(f"{prefix}--10")
+    longest = LONGEST_HOST_NAME - len(f"{prefix}--10")
     return [
         f"runners[{number}].name: {shown(name)} is too long beside the stack's name; Linux has no longer host names. "
         f"Use at most {longest} characters"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from components.settings.gitlab_names import ref_slug
+from components.settings.gitlab_names import ADMINISTRATOR, ref_slug
 from components.settings.group_conflicts import group_conflicts
 from components.settings.notification_conflicts import notification_conflicts
 from components.settings.projects import ProjectSettings
@@ -16,9 +15,6 @@ from components.settings.shown import shown
 from components.settings.stack_file import Settings
 from components.settings.supply_chain import SupplyChain
 from components.settings.validation import Validity
-
-#: The namespace of a project without a group.
-_ADMINISTRATOR: Final = "root"
 
 
 def conflicts_between(settings: Settings, validity: Validity) -> Iterator[str]:
@@ -102,7 +98,7 @@ def _duplicate_projects(places: _Places) -> Iterator[str]:
 
 def _own_conflicts(place: str, project: ProjectSettings, places: _Places) -> Iterator[str]:
     """Errors of one project beside the runners that it names."""
-    if project.group and project.group.lower() == _ADMINISTRATOR:
+    if project.group and project.group.lower() == ADMINISTRATOR:
         yield (
             f"{place}.group: {project.group} is the administrator, not a group; no group would be found. "
             "Remove group: the project is then in the administrator's namespace"

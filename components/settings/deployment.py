@@ -14,7 +14,7 @@ from components.settings.section import ENVIRONMENT, Contradiction, Section, Who
 from components.settings.server import is_public_key
 from components.settings.shown import shown
 from components.settings.strings import PublicText, matching
-from components.settings.targets import DropletSettings, machine_contradictions
+from components.settings.targets import DropletSettings, machine_contradictions, machine_port
 
 if TYPE_CHECKING:
     from components.settings.projects import ProjectSettings
@@ -349,7 +349,7 @@ def different_environments(value: tuple[EnvironmentSettings, ...]) -> Iterator[s
         if names[one.slug] > 1:
             yield f"{shown(one.name)} is named like another environment; one would replace it. Rename one of them"
     named = [one for one in value if one.host is not None]
-    ports = Counter((one.host, port) for one in named for port in {_machine_port(each) for each in one.publish})
+    ports = Counter((one.host, port) for one in named for port in {machine_port(each) for each in one.publish})
     for (host, port), count in ports.items():
         if count > 1:
             yield f"{port} of {host} is published by two environments; only one could start. Change one of them"
@@ -385,10 +385,6 @@ def deploy_contradictions(project: ProjectSettings) -> Iterator[Contradiction]:
         if stage.name in jobs:
             message = f"{stage.name} is the stage or a job of deploy; it would be lost. Rename the stage"
             yield Contradiction(("extraStages", "deploy"), message, "extraStages")
-
-
-def _machine_port(published: str) -> str:
-    return published.removesuffix("/udp").split(":")[-2] + ("/udp" if published.endswith("/udp") else "")
 
 
 def _is_usable(text: str) -> bool:

@@ -9,6 +9,9 @@ from pydantic import AfterValidator
 
 from components.settings.shown import shown
 
+#: The user that every installation of GitLab starts with, as which the stack works: also the namespace of a project
+#: without a group.
+ADMINISTRATOR: Final = "root"
 #: GitLab's own pages have these names below a project's URL (`lib/gitlab/path_regex.rb`, in any case).
 _RESERVED_PATHS: Final = frozenset(
     {"badges", "blame", "blob", "builds", "commits", "create", "create_dir", "edit", "files", "find_file", "new"}

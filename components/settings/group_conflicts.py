@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from components.settings.gitlab_names import ADMINISTRATOR
 from components.settings.groups import GroupSettings
 from components.settings.members import Member
 from components.settings.projects import ProjectSettings
 from components.settings.stack_file import Settings
 from components.settings.validation import Validity
 
-#: The namespace of a project without a group.
-_ADMINISTRATOR: Final = "root"
 #: Each includes the ones before it.
 _VISIBILITIES: Final = ("private", "internal", "public")
 _LEVELS: Final = ("guest", "planner", "reporter", "developer", "maintainer", "owner")
@@ -29,9 +28,9 @@ def group_conflicts(settings: Settings, validity: Validity) -> Iterator[str]:
         first, _ = known.setdefault(group.key, (place, group))
         if first != place:
             yield f"{place}.path: {group.path} is also the path of {first}; one would replace the other. Remove one"
-        if group.key.split("/")[0] == _ADMINISTRATOR:
+        if group.key.split("/")[0] == ADMINISTRATOR:
             yield (
-                f"{place}.path: {_ADMINISTRATOR} is the administrator; GitLab would refuse a group of that name. "
+                f"{place}.path: {ADMINISTRATOR} is the administrator; GitLab would refuse a group of that name. "
                 "Choose another path"
             )
         if group.import_id and (other := imports.setdefault(group.import_id, place)) != place:

@@ -7,13 +7,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from components.settings.gitlab_names import ADMINISTRATOR
 from components.settings.section import ENVIRONMENT, Section
 from components.settings.shown import shown
 
 #: As `lib/gitlab/path_regex.rb` has it for the paths of namespaces.
 _USER: Final = re.compile(r"[a-zA-Z0-9_.][a-zA-Z0-9_.-]{0,254}")
-#: The user that the stack itself works as.
-_ADMINISTRATOR: Final = "root"
 
 
 def _user(value: str) -> str:
@@ -23,7 +22,7 @@ def _user(value: str) -> str:
             "without the @"
         )
         raise ValueError(message)
-    if value.lower() == _ADMINISTRATOR:
+    if value.lower() == ADMINISTRATOR:
         message = f"{shown(value)} is the administrator, who may do everything; it would have no effect. Remove it"
         raise ValueError(message)
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -13,7 +13,7 @@ from components.settings.errors import sections_of
 from components.settings.section import Scope
 
 #: By which key an entry of a list of sections is known, whatever its place in the list.
-_IDENTITIES = {"groups": "path", "projects": "path", "runners": "name"}
+IDENTITIES: Final = {"groups": "path", "projects": "path", "runners": "name"}
 
 #: The keys that lead to a setting. An entry of a list with identities is named by its identity.
 Path = tuple[str | int, ...]
@@ -76,7 +76,7 @@ def _entries(value: Any, path: Path) -> Iterator[Leaf]:
         for key, entry in value.items():
             yield from _promoted(entry, (*path, key))
     elif value is not None:
-        identity = _IDENTITIES.get(str(path[-1])) if len(path) == 1 else None
+        identity = IDENTITIES.get(str(path[-1])) if len(path) == 1 else None
         for number, entry in enumerate(value):
             yield from _promoted(entry, (*path, getattr(entry, identity) if identity else number))
 

@@ -15,6 +15,8 @@ from components.settings.shown import SECRET_TEXT
 
 #: What no YAML document may contain, besides what ends lines (YAML 1.2, 5.1), and what PostgreSQL rejects.
 _CONTROL: Final = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")
+#: Linux, HOST_NAME_MAX.
+LONGEST_HOST_NAME: Final = 64
 #: A host name or an IPv6 address.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:]+:[0-9a-f:.]*")
 

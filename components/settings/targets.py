@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from components import versions
 from components.settings.section import ENVIRONMENT, Contradiction, Section, refuse_repeats, whole_number
-from components.settings.strings import ImageSlug, SizeSlug
+from components.settings.strings import LONGEST_HOST_NAME, ImageSlug, SizeSlug
 
 if TYPE_CHECKING:
     from components.settings.deployment import EnvironmentSettings
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _SSH: Final = 22
 #: Debian 12, whose package docker-compose is version 1.
 _WITHOUT_COMPOSE: Final = "debian-12-x64"
-#: Linux, HOST_NAME_MAX.
-_LONGEST_HOST_NAME: Final = 64
 
 
 class DropletSettings(Section):
@@ -77,7 +75,7 @@ def machine_contradictions(environment: EnvironmentSettings) -> Iterator[Contrad
         yield Contradiction((key, "droplet"), message, key)
     if environment.compose is not None:
         yield from _compose_contradictions(environment.droplet)
-    if any(_machine_port(one) == str(_SSH) for one in environment.publish):
+    if any(machine_port(one) == str(_SSH) for one in environment.publish):
         message = "has port 22 of the droplet, which SSH uses; no container could start. Choose another one"
         yield Contradiction(("publish", "droplet"), message, "publish")
 
@@ -103,13 +101,14 @@ def open_ports(environment: EnvironmentSettings) -> list[tuple[str, int]]:
         return []
     if environment.droplet.open_ports is not None:
         return [("tcp", port) for port in environment.droplet.open_ports]
-    public = [one for one in environment.publish if not one.startswith("127.")]
-    ports = {("udp" if one.endswith("/udp") else "tcp", int(_machine_port(one))) for one in public}
-    return sorted(ports)
+    public = [machine_port(one).partition("/") for one in environment.publish if not one.startswith("127.")]
+    return sorted({(protocol or "tcp", int(port)) for port, _, protocol in public})
 
 
-def _machine_port(published: str) -> str:
-    return published.removesuffix("/udp").split(":")[-2]
+def machine_port(published: str) -> str:
+    """The port of the machine in a published one, with `/udp` behind it if it is one of that protocol."""
+    port, _, protocol = published.partition("/")
+    return f"{port.split(':')[-2]}{'/' if protocol else ''}{protocol}"
 
 
 def target_name(project: str, environment: EnvironmentSettings) -> str:
@@ -135,12 +134,12 @@ def target_errors(prefix: str, settings: Settings, validity: Validity) -> Iterat
         if validity.has(f"{place}.name", f"{place}.droplet", f"{place.partition('.')[0]}.path")
     ]
     names = Counter([*machines, *(name for _, name in targets)])
-    longest = _LONGEST_HOST_NAME - len(f"{prefix}-")
+    longest = LONGEST_HOST_NAME - len(f"{prefix}-")
     for place, name in targets:
         if len(name) > longest:
             yield (
                 f"{place}.name: the droplet would be called {prefix}-{name}; Linux has no host names of more than "
-                f"{_LONGEST_HOST_NAME} characters. Choose a name that is shorter by {len(name) - longest}, or a "
+                f"{LONGEST_HOST_NAME} characters. Choose a name that is shorter by {len(name) - longest}, or a "
                 "shorter path of the project"
             )
         if names[name] > 1:

@@ -81,7 +81,7 @@ def test_the_cache_is_a_pinned_image_that_runs_without_privileges() -> None:
     assert "--privileged" not in program
 
 
-#: A machine whose programs say what they are told. `curl` is the cache, which answers.
+#: A machine whose programs print their arguments. `curl` stands for a cache that answers.
 WORLD = """
     ip() { echo '4: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0'; }
     systemctl() { say "systemctl $*"; }

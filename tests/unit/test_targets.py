@@ -91,6 +91,12 @@ def test_the_ports_that_the_settings_list_are_open_in_place_of_the_published_one
         assert [one["portRange"] for one in others] == ports
 
 
+def test_a_published_port_22_of_udp_is_not_that_of_ssh() -> None:
+    engine = delivered({"deploy": [{**DEMO, "publish": ["80:3000", "22:22/udp"]}]})
+    _, *others = engine.named(f"{LOGICAL}-firewall").inputs["inboundRules"]
+    assert [(one["protocol"], one["portRange"]) for one in others] == [("tcp", "80"), ("udp", "22")]
+
+
 def test_jobs_know_the_machine_by_its_private_address_and_its_host_key(engine: RecordingEngine) -> None:
     found = {key.removeprefix("SLIPWAY_DEPLOY_"): one["value"] for key, one in variables(engine, "demo").items()}
     assert (found["HOST"], found["PORT"], found["USER"]) == ("10.10.0.10", "22", "deploy")
