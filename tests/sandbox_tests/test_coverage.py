@@ -30,7 +30,7 @@ def test_every_route_of_both_apis_has_its_method_in_the_table() -> None:
 
 def test_a_part_of_an_operation_that_answers_501_stands_beside_it() -> None:
     assert row("/v2/volumes") == ["GET, POST, DELETE", "POST: volumes from snapshots"]
-    assert "snapshot" in row("/v2/droplets/{droplet_id}/actions")[1]
+    assert "restore" in row("/v2/droplets/{droplet_id}/actions")[1]
 
 
 def test_an_operation_that_only_the_real_api_has_is_shown_as_missing() -> None:

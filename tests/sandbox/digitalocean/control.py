@@ -23,6 +23,7 @@ from tests.sandbox.digitalocean.models import (
     Record,
     ReservedIp,
     SlackMessage,
+    Snapshot,
     SpacesKey,
     SshKey,
     Tag,
@@ -41,6 +42,7 @@ RESOURCES: dict[str, type[Record]] = {
     "droplets": Droplet,
     "volumes": Volume,
     "reserved_ips": ReservedIp,
+    "snapshots": Snapshot,
     "firewalls": Firewall,
     "vpcs": Vpc,
     "domains": Domain,
@@ -56,7 +58,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def is_built_in(record: Record) -> bool:
-    """Whether the service creates it by itself and never deletes it: default VPCs and the default project."""
+    """Whether the service creates it by itself and never deletes it: default VPCs and the default project.
+
+    A snapshot that was deleted is remembered, too.
+    """
+    if isinstance(record, Snapshot):
+        return record.status == "deleted"
     return (isinstance(record, Vpc) and record.default) or (isinstance(record, Project) and record.is_default)
 
 

@@ -167,6 +167,15 @@ class MachineBackend(Backend):
             await self._apply()
             await self._boot(machine.id)
 
+    async def create_snapshot(self, machine_id: int, snapshot_id: int) -> float:
+        """See `Backend`."""
+        async with self._locked(machine_id):
+            return await self._engine.keep(machine_id, str(snapshot_id))
+
+    async def delete_snapshot(self, snapshot_id: int) -> None:
+        """See `Backend`."""
+        await self._engine.discard(str(snapshot_id))
+
     async def running(self, machine_id: int) -> bool:
         """See `Backend`."""
         state = await self._engine.state(machine_id)
@@ -242,6 +251,8 @@ class MachineBackend(Backend):
         await asyncio.gather(*(self.destroy_machine(machine_id) for machine_id in list(self._records.machines)))
         for volume_id in list(self._records.volumes):
             await self.delete_volume(volume_id)
+        for image in await self._engine.kept():
+            await self._engine.discard(image)
         await self.spaces.reset()
         await self.apply_network(NetworkPicture())
 

@@ -146,6 +146,23 @@ class Engine:
         container = await self._call(self.client.containers.get, self.name(machine_id))
         await self._call(container.update, **_limits(vcpus, memory_mb))
 
+    async def keep(self, machine_id: int, image: str) -> float:
+        """Keep the root disk as an image, as it is now; answer its size in GB. Docker's own data is not on it."""
+        container = await self._call(self.client.containers.get, self.name(machine_id))
+        kept = await self._call(container.commit, *image_name(image).split(":"))
+        return round(float(kept.attrs["Size"]) / 10**9, 2)
+
+    async def discard(self, image: str) -> None:
+        """Remove an image that was kept. The engine keeps what machines still use of it."""
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            await self._call(self.client.images.remove, image_name(image), force=True)
+
+    async def kept(self) -> list[str]:
+        """The images that were kept: those with numbers for names."""
+        found = await self._call(self.client.images.list, "slipway/*")
+        names = [tag.partition("/")[2].partition(":")[0] for one in found for tag in one.tags]
+        return [name for name in names if name.isdigit()]
+
     async def state(self, machine_id: int) -> State | None:
         """The state of a container, or None without one."""
         container = await self._find(machine_id)

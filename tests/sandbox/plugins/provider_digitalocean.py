@@ -14,6 +14,7 @@ from tests.sandbox.plugins.digitalocean import (
     functions,
     monitoring,
     network,
+    snapshots,
     spaces,
     volumes,
 )
@@ -51,6 +52,7 @@ class DigitalOcean(Provider):
         network.ReservedIp(),
         network.ReservedIpAssignment(),
         network.Vpc(),
+        snapshots.DropletSnapshot(),
         spaces.SpacesBucket(),
         spaces.SpacesBucketObject(),
         volumes.Volume(),

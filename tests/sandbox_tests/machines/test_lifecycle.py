@@ -223,6 +223,23 @@ def test_a_rebuilt_machine_is_new_and_has_its_volume(tree: MachinesTree, machine
     assert tree.run("1", "ls", _DEVICE).ok
 
 
+def test_a_machine_that_starts_from_a_snapshot_has_its_disk_and_a_name_of_its_own(
+    tree: MachinesTree, machine: MachineSpec
+) -> None:
+    assert tree.run("1", "sh", "-c", "echo kept >/root/mark && sync").ok
+    assert tree.call("create_snapshot", 1, 900) > 0
+    other = dataclasses.replace(
+        machine, id=9, name="nine", image="900", public_ipv4="203.0.113.19", anchor_ipv4="10.10.0.19"
+    )
+    tree.call("create_machine", other)
+    ready(tree, "9")
+    assert tree.run("9", "cat", "/root/mark").output.strip() == "kept"
+    assert tree.run("9", "hostname").output.strip() == "nine"
+    tree.call("delete_snapshot", 900)
+    assert tree.run("9", "cat", "/root/mark").ok
+    tree.call("destroy_machine", 9)
+
+
 def test_a_destroyed_machine_leaves_nothing(tree: MachinesTree, machine: MachineSpec) -> None:
     tree.call("destroy_machine", machine.id)
     tree.call("destroy_machine", machine.id)

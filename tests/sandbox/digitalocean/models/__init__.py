@@ -20,6 +20,7 @@ from tests.sandbox.digitalocean.models.monitoring import (
 )
 from tests.sandbox.digitalocean.models.network import Firewall, FirewallRule, Lease, ReservedIp, RuleTarget, Vpc
 from tests.sandbox.digitalocean.models.project import Project, ProjectMember
+from tests.sandbox.digitalocean.models.snapshot import Snapshot
 from tests.sandbox.digitalocean.models.volume import Volume
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Size",
     "SlackChannel",
     "SlackMessage",
+    "Snapshot",
     "SpacesKey",
     "SshKey",
     "Tag",

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.models import Action, Droplet, Image, Size, SshKey, Volume, Vpc, now
+from tests.sandbox.digitalocean.models import Action, Droplet, Image, Size, Snapshot, SshKey, Volume, Vpc, now
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap, no_content, page
 from tests.sandbox.digitalocean.routes.firewalls import all_firewalls
-from tests.sandbox.digitalocean.routes.views import droplet_json, firewall_json
+from tests.sandbox.digitalocean.routes.views import droplet_json, firewall_json, private_image_json
 from tests.sandbox.digitalocean.routes.vpcs import default_vpc
 from tests.sandbox.digitalocean.state import addresses
 from tests.sandbox.digitalocean.state.cloud import Cloud
@@ -69,8 +69,12 @@ def check_size(cloud: Cloud, slug: str | None) -> Size:
     return size
 
 
-def check_image(cloud: Cloud, wanted: str | int | None) -> Image:
+def check_image(cloud: Cloud, wanted: str | int | None, region: str | None) -> Image:
+    """A public image by slug or number, or a snapshot by number: names are refused, and other regions than its own."""
     image = cloud.catalog.image(wanted) if wanted not in (None, "") else None
+    snapshot = cloud.store.get(Snapshot, wanted) if image is None and wanted else None
+    if snapshot is not None and snapshot.status == "available" and region in (None, snapshot.region):
+        image = snapshot.as_image()
     if image is None:
         raise Unprocessable("You specified an invalid image for Droplet creation.")
     return image
@@ -131,8 +135,10 @@ async def create_droplets(request: Request) -> Response:
         raise Unprocessable(f"between 1 and {MOST_AT_ONCE} names are allowed, and volumes for one Droplet only")
     for name in names:
         check_name(name)
-    size, image = check_size(cloud, body.size), check_image(cloud, body.image)
+    size = check_size(cloud, body.size)
+    check_image(cloud, body.image, None)
     region = check_region(cloud, body.region, size)
+    image = check_image(cloud, body.image, region)
     if size.disk < image.min_disk_size:
         # As seen in rancher/rancher#17795.
         raise Unprocessable(
@@ -182,7 +188,7 @@ def _make(
         name=name,
         region=vpc.region,
         size=size.slug,
-        image=image.slug,
+        image=image.slug or str(image.id),
         vcpus=size.vcpus,
         memory=size.memory,
         disk=size.disk,
@@ -281,8 +287,14 @@ async def list_firewalls_of(request: Request) -> Response:
     return page(request, "firewalls", found, firewall_json)
 
 
+async def list_snapshots_of(request: Request) -> Response:
+    droplet = find(request, Droplet, request.path_params["droplet_id"])
+    found = cloud_of(request).store.where(Snapshot, droplet_id=droplet.id, status="available")
+    return page(request, "snapshots", found, private_image_json)
+
+
 async def list_nothing(request: Request) -> Response:
-    """Snapshots, backups and kernels: no droplet here has any."""
+    """Backups and kernels: no droplet here has any."""
     find(request, Droplet, request.path_params["droplet_id"])
     root = request.url.path.rstrip("/").rsplit("/", 1)[-1]
     nothing: list[dict[str, Any]] = []
@@ -296,7 +308,7 @@ ROUTES = [
     Route("/v2/droplets/{droplet_id:int}", show_droplet, methods=["GET"]),
     Route("/v2/droplets/{droplet_id:int}", destroy_droplet, methods=["DELETE"]),
     Route("/v2/droplets/{droplet_id:int}/firewalls", list_firewalls_of, methods=["GET"]),
-    Route("/v2/droplets/{droplet_id:int}/snapshots", list_nothing, methods=["GET"]),
+    Route("/v2/droplets/{droplet_id:int}/snapshots", list_snapshots_of, methods=["GET"]),
     Route("/v2/droplets/{droplet_id:int}/backups", list_nothing, methods=["GET"]),
     Route("/v2/droplets/{droplet_id:int}/kernels", list_nothing, methods=["GET"]),
 ]

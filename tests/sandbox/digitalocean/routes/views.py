@@ -17,6 +17,7 @@ from tests.sandbox.digitalocean.models import (
     Region,
     ReservedIp,
     Size,
+    Snapshot,
     SpacesKey,
     Tag,
     Volume,
@@ -90,9 +91,52 @@ def image_json(cloud: Cloud, image: Image) -> Json:
     }
 
 
+def private_image_json(snapshot: Snapshot) -> Json:
+    """A snapshot of a droplet, as one of the images."""
+    return {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "distribution": snapshot.distribution,
+        "slug": None,
+        "public": False,
+        "regions": [snapshot.region],
+        "created_at": snapshot.created_at,
+        "min_disk_size": snapshot.min_disk_size,
+        "type": "snapshot",
+        "size_gigabytes": snapshot.size_gigabytes,
+        "description": None,
+        "tags": snapshot.tags,
+        "status": snapshot.status,
+        "error_message": "",
+    }
+
+
+def snapshot_json(snapshot: Snapshot) -> Json:
+    """A snapshot of a droplet, as one of the snapshots of the account."""
+    return {
+        "id": snapshot.key,
+        "name": snapshot.name,
+        "created_at": snapshot.created_at,
+        "regions": [snapshot.region],
+        "min_disk_size": snapshot.min_disk_size,
+        "size_gigabytes": snapshot.size_gigabytes,
+        "resource_id": str(snapshot.droplet_id),
+        "resource_type": "droplet",
+        "tags": snapshot.tags,
+    }
+
+
+def _image_of(cloud: Cloud, droplet: Droplet) -> Json | None:
+    image = cloud.catalog.image(droplet.image)
+    if image is not None:
+        return image_json(cloud, image)
+    snapshot = cloud.store.get(Snapshot, droplet.image)
+    return private_image_json(snapshot) if snapshot else None
+
+
 def droplet_json(cloud: Cloud, droplet: Droplet) -> Json:
     """A droplet with everything it is made of."""
-    image = cloud.catalog.image(droplet.image)
+    snapshots = cloud.store.where(Snapshot, droplet_id=droplet.id, status="available")
     size = size_json(cloud.catalog.sizes[droplet.size])
     return {
         "id": droplet.id,
@@ -108,8 +152,8 @@ def droplet_json(cloud: Cloud, droplet: Droplet) -> Json:
         "features": droplet.features,
         "backup_ids": [],
         "next_backup_window": None,
-        "snapshot_ids": [],
-        "image": image_json(cloud, image) if image else None,
+        "snapshot_ids": [snapshot.id for snapshot in snapshots],
+        "image": _image_of(cloud, droplet),
         "volume_ids": [volume.id for volume in cloud.store.where(Volume, droplet_id=droplet.id)],
         "size": size,
         "size_slug": droplet.size,

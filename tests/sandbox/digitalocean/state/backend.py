@@ -13,7 +13,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """One machine to boot. Sizes in MB and GB as the API states them."""
+    """One machine to boot. Sizes in MB and GB as the API states them; `image` is a slug or a snapshot's number."""
 
     id: int
     name: str
@@ -112,6 +112,12 @@ class Backend(Protocol):
 
     async def rebuild_machine(self, machine: MachineSpec) -> None:
         """Replace the root disk by a fresh one of `machine.image`."""
+
+    async def create_snapshot(self, machine_id: int, snapshot_id: int) -> float:
+        """Keep the root disk as it is now, to be booted as the image of that number; answer its size in GB."""
+
+    async def delete_snapshot(self, snapshot_id: int) -> None:
+        """Remove a root disk that was kept. Unknown ids are fine; machines that were made from it stay."""
 
     async def running(self, machine_id: int) -> bool:
         """Whether the machine is powered on."""

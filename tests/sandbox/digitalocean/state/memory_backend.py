@@ -24,6 +24,8 @@ class MemoryBackend:
     picture: NetworkPicture = field(default_factory=NetworkPicture)
     keys: dict[str, tuple[str, tuple[Grant, ...]]] = field(default_factory=dict, repr=False)
     buckets: dict[str, str] = field(default_factory=dict)
+    #: Machine by snapshot.
+    snapshots: dict[int, int] = field(default_factory=dict)
     #: Calls in the order of their arrival, as `name argument`.
     calls: list[str] = field(default_factory=list)
     #: Names of calls that fail from now on.
@@ -74,6 +76,15 @@ class MemoryBackend:
         self.machines[machine.id] = machine
         self.powered.add(machine.id)
 
+    async def create_snapshot(self, machine_id: int, snapshot_id: int) -> float:
+        await self._call("create_snapshot", machine_id)
+        self.snapshots[snapshot_id] = machine_id
+        return 1.5
+
+    async def delete_snapshot(self, snapshot_id: int) -> None:
+        await self._call("delete_snapshot", snapshot_id)
+        self.snapshots.pop(snapshot_id, None)
+
     async def running(self, machine_id: int) -> bool:
         return machine_id in self.powered
 
@@ -115,7 +126,7 @@ class MemoryBackend:
 
     async def reset(self) -> None:
         await self._call("reset")
-        for kept in (self.machines, self.volumes, self.attached, self.keys, self.buckets):
+        for kept in (self.machines, self.volumes, self.attached, self.keys, self.buckets, self.snapshots):
             kept.clear()
         self.powered.clear()
         self.picture = NetworkPicture()

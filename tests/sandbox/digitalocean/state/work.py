@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from ipaddress import IPv4Network
 
-from tests.sandbox.digitalocean.models import Action, Droplet, Firewall, ReservedIp, SpacesKey, Volume, Vpc
+from tests.sandbox.digitalocean.models import Action, Droplet, Firewall, ReservedIp, Snapshot, SpacesKey, Volume, Vpc
 from tests.sandbox.digitalocean.state import addresses, backend
 from tests.sandbox.digitalocean.state.cloud import Cloud, Handler
 from tests.sandbox.digitalocean.state.projects import join_project, leave_projects, project_of
@@ -163,6 +163,34 @@ async def rebuild_droplet(cloud: Cloud, action: Action) -> None:
             cloud.store.put(droplet)
 
 
+async def snapshot_droplet(cloud: Cloud, action: Action) -> None:
+    """Keep the disk as it is now. Until then the list of snapshots does not have it."""
+    droplet = _droplet(cloud, action)
+    if droplet is None:
+        return
+    number = action.params["id"]
+    size = await cloud.backend.create_snapshot(droplet.id, number)
+    base = cloud.catalog.image(droplet.image) or cloud.store.get(Snapshot, droplet.image)
+    cloud.store.put(
+        Snapshot(
+            id=number,
+            name=action.params["name"],
+            droplet_id=droplet.id,
+            distribution=base.distribution if base else "Unknown",
+            region=droplet.region,
+            min_disk_size=droplet.disk,
+            size_gigabytes=size,
+            created_at=action.started_at,
+            status="available",
+        )
+    )
+
+
+async def delete_snapshot(cloud: Cloud, action: Action) -> None:
+    """Remove what was kept. Droplets that were made from it stay."""
+    await cloud.backend.delete_snapshot(int(action.owner_key))
+
+
 async def attach_volume(cloud: Cloud, action: Action) -> None:
     """Show a volume to a droplet."""
     volume = cloud.store.get(Volume, action.owner_key)
@@ -267,6 +295,8 @@ HANDLERS: dict[str, Handler] = {
     "droplet.rename": rename_droplet,
     "droplet.rebuild": rebuild_droplet,
     "droplet.enable_ipv6": enable_ipv6,
+    "droplet.snapshot": snapshot_droplet,
+    "snapshot.delete": delete_snapshot,
     "volume.create": create_volume,
     "volume.delete": delete_volume,
     "volume.attach": attach_volume,

@@ -112,17 +112,31 @@ class GetRecords(Function):
         return {**inputs, "id": "records", "records": _filtered(filled, inputs.get("filters", []))}
 
 
+def _own_image(call: Call, name: str) -> Properties:
+    """The messages are those of the official provider."""
+    images = session_of(call).every("/v2/images", "images")
+    found: list[Properties] = [one for one in images if one["name"] == name and not one["public"]]
+    if not found:
+        raise PluginError(f"no user image found with name {name}")
+    if len(found) > 1:
+        raise PluginError(f"too many user images found with name {name} (found {len(found)}, expected 1)")
+    return found[0]
+
+
 class GetImage(Function):
-    """An image by its slug or ID."""
+    """An image by its slug or ID, or one of the account's own by its name."""
 
     full_name = "digitalocean:index/getImage:getImage"
-    inputs: ClassVar[Fields] = {"slug": Field(), "id": Field(Kind.INTEGER)}
+    inputs: ClassVar[Fields] = {"slug": Field(), "id": Field(Kind.INTEGER), "name": Field()}
 
     def invoke(self, call: Call, inputs: Properties) -> Properties:
         key = inputs.get("slug") or inputs.get("id")
-        if not key:
-            raise PluginError("slug or id must be given")
-        image = _found(session_of(call).find(f"/v2/images/{segment(key)}"), f"image {key}: image")["image"]
+        if key:
+            image = _found(session_of(call).find(f"/v2/images/{segment(key)}"), f"image {key}: image")["image"]
+        elif name := inputs.get("name"):
+            image = _own_image(call, str(name))
+        else:
+            raise PluginError("one of id, name or slug must be assigned")
         return {
             "id": image["id"],
             "image": str(image["id"]),
