@@ -31,6 +31,8 @@ _OWN = {b"connection", b"keep-alive", b"expect", b"proxy-connection", b"transfer
 _METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"]
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]+)/")
 _NOT_IMPLEMENTED = 501
+#: Of an account, in all regions (DigitalOcean, Spaces limits).
+MOST_BUCKETS = 100
 #: The service of its faults.
 SERVICE = "spaces"
 
@@ -82,6 +84,11 @@ class _Front:
         bucket, key = self._address(request)
         if "lifecycle" in request.query_params and bucket and not key:
             return await self._lifecycle(request, bucket)
+        if request.method == "PUT" and bucket and not key and not request.url.query:
+            known = await self._spaces.buckets()
+            if bucket not in known and len(known) >= MOST_BUCKETS:
+                words = "You have attempted to create more buckets than allowed"
+                return _error(400, "TooManyBuckets", words, bucket)
         response = await self._pass_on(request)
         if response.is_success and bucket and not key and request.method in ("PUT", "DELETE"):
             await self._bucket_changed(request, bucket)

@@ -70,7 +70,7 @@ def test_an_archive_holds_neither_secrets_nor_configuration_nor_what_is_skipped(
         tops = {name.split("/")[0] for name in archive.getnames()}
         members = [archive.extractfile(member) for member in archive.getmembers() if member.isfile()]
         content = b"".join(member.read() for member in members if member)
-    assert tops == {"backup_information.yml", "db", "repositories", "artifacts.tar.gz"}
+    assert tops == {"backup_information.yml", "db", "repositories", "uploads.tar.gz", "artifacts.tar.gz"}
     assert config.db_key_base.encode() not in content
     assert "are not included in this backup" in capsys.readouterr().out.replace("\n", " ").replace("  ", " ")
 

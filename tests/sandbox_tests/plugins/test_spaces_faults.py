@@ -10,6 +10,7 @@ import pytest
 
 from tests.sandbox.digitalocean.state.backend import Grant
 from tests.sandbox.gitlab.web.faults import Fault
+from tests.sandbox.machines import spaces_front
 from tests.sandbox.plugins.base.framework import Call, Checker, PartlyMadeError, PluginError
 from tests.sandbox.plugins.digitalocean.session import Session
 from tests.sandbox.plugins.digitalocean.spaces import SpacesBucket
@@ -52,6 +53,13 @@ def test_a_request_to_spaces_is_repeated(service: SpacesService, call: Call, fau
     create(call, name)
     assert service.faults.all() == []
     assert call.session.spaces("nyc3").head_bucket(Bucket=name)
+
+
+def test_an_account_has_a_limit_of_buckets(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(call, "within-the-limit")
+    monkeypatch.setattr(spaces_front, "MOST_BUCKETS", 1)
+    with pytest.raises(PluginError, match="TooManyBuckets"):
+        create(call, "beyond-the-limit")
 
 
 def test_a_bucket_whose_answer_was_lost_is_refused_the_second_time(service: SpacesService, call: Call) -> None:

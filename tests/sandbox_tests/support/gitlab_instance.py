@@ -116,6 +116,8 @@ def write_config(directory: Path, url: str, registry_api: str) -> Config:
         "backup_path": str(directory / "backups"),
         "backup_keep_time": 0,
         "registry_path": str(directory / "registry"),
+        "artifacts_path": str(directory / "shared" / "artifacts"),
+        "uploads_path": str(directory / "uploads"),
         "socket": str(directory / "gitlab.socket"),
         "monitoring_allowlist": ["127.0.0.0/8"],
         "ssh_port": 22,

@@ -93,21 +93,21 @@ def _git(repository: Path, *words: str) -> str:
 
 
 def _folder(
-    of: Callable[[Config], Path], wanted: Callable[[str], bool] = lambda _: True
+    of: Callable[[Config], Path],
 ) -> tuple[Callable[[Config, Path], None], Callable[[Config, Path], None]]:
-    """How to write and read the files of a folder whose names are `wanted`."""
+    """How to write and read the files of a folder. What is in object storage is no part of a backup."""
 
     def dump(config: Config, target: Path) -> None:
         folder = of(config)
         with tarfile.open(target, "w:gz") as archive:
             for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-                if path.is_file() and wanted(path.name):
+                if path.is_file():
                     archive.add(path, path.relative_to(folder))
 
     def restore(config: Config, source: Path) -> None:
         folder = of(config)
         for path in list(folder.rglob("*")):
-            if path.is_file() and wanted(path.name):
+            if path.is_file():
                 path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(source) as archive:
@@ -124,7 +124,8 @@ def _jobs(config: Config) -> Path:
 PARTS = (
     Part("db", "database", "db", dump_database, restore_database),
     Part("repositories", "repositories", "repositories", dump_repositories, restore_repositories),
-    Part("builds", "builds", "builds.tar.gz", *_folder(_jobs, lambda name: name == "job.log")),
-    Part("artifacts", "artifacts", "artifacts.tar.gz", *_folder(_jobs, lambda name: name != "job.log")),
+    Part("uploads", "uploads", "uploads.tar.gz", *_folder(lambda config: config.uploads_path)),
+    Part("builds", "builds", "builds.tar.gz", *_folder(_jobs)),
+    Part("artifacts", "artifacts", "artifacts.tar.gz", *_folder(lambda config: config.artifacts_path)),
     Part("registry", "container registry images", "registry.tar.gz", *_folder(lambda config: config.registry_path)),
 )

@@ -125,7 +125,7 @@ def job(page: Page) -> Response:
     """One job with its log."""
     row, level = page.project()
     found = page.one("ci_jobs", "job", row)
-    content = storage.log(page.config, found["id"])
+    content = storage.log(page.connection, page.config, found["id"])
     return page.render(
         "job.html",
         project=row,
@@ -146,7 +146,9 @@ def raw_log(page: Page) -> Response:
     """The log as the runner sent it."""
     row, _ = page.project()
     found = page.one("ci_jobs", "job", row)
-    return PlainTextResponse(storage.log(page.config, found["id"]).decode(errors="replace"), headers=SAFE)
+    return PlainTextResponse(
+        storage.log(page.connection, page.config, found["id"]).decode(errors="replace"), headers=SAFE
+    )
 
 
 def change_pipeline(page: Page) -> Response:

@@ -5,12 +5,13 @@ Community Edition lets a job's token download; Enterprise Edition asks for a Pre
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..ci import keywords, progress, storage
@@ -88,19 +89,19 @@ def _send(request: Request) -> Response:
         archive = storage.artifact(connection, job["id"], "archive")
         if archive is None:
             raise not_found()
-        return FileResponse(storage.artifact_path(config, archive), filename=archive["filename"])
+        return storage.response(config, archive)
 
 
 def download(call: Call) -> Response:
     """The archive of a job, for who may see the project."""
     archive = _archive(call, _job(call))
-    return FileResponse(storage.artifact_path(call.config, archive), filename=archive["filename"])
+    return storage.response(call.config, archive)
 
 
 def download_latest(call: Call) -> Response:
     """The archive of the newest good job of a name on a branch or tag."""
     archive = _archive(call, _latest(call))
-    return FileResponse(storage.artifact_path(call.config, archive), filename=archive["filename"])
+    return storage.response(call.config, archive)
 
 
 def one_file(call: Call) -> Response:
@@ -118,9 +119,7 @@ def delete(call: Call) -> Response:
     call.user()
     project, _ = find_project(call, access.MAINTAINER)
     job = find_job(call, project)
-    for row in call.connection.execute("SELECT * FROM ci_artifacts WHERE job_id = ?", (job["id"],)).fetchall():
-        storage.artifact_path(call.config, row).unlink(missing_ok=True)
-    call.connection.execute("DELETE FROM ci_artifacts WHERE job_id = ?", (job["id"],))
+    storage.remove(call.connection, call.config, job["id"], also_log=False)
     return no_content()
 
 
@@ -166,7 +165,7 @@ def _archive(call: Call, job: db.Row) -> db.Row:
 
 def _member(call: Call, archive: db.Row) -> Response:
     try:
-        with zipfile.ZipFile(storage.artifact_path(call.config, archive)) as bundle:
+        with zipfile.ZipFile(io.BytesIO(storage.content(call.config, archive))) as bundle:
             return Response(bundle.read(call.path("file")), media_type="application/octet-stream")
     except (KeyError, zipfile.BadZipFile):
         raise not_found() from None

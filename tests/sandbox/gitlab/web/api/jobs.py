@@ -35,7 +35,7 @@ def get(call: Call) -> dict[str, Any]:
 def log(call: Call) -> Response:
     """The log so far, as the runner sent it."""
     row = _find(call, access.REPORTER)
-    text = storage.log(call.config, row["id"]).decode(errors="replace")
+    text = storage.log(call.connection, call.config, row["id"]).decode(errors="replace")
     return PlainTextResponse(text)
 
 
@@ -76,8 +76,7 @@ def erase(call: Call) -> Response:
     progress.lock(call.connection)
     if row["status"] not in progress.FINISHED or row["erased_at"]:
         raise forbidden("Job is not erasable!")
-    storage.remove(call.config, row["id"])
-    call.connection.execute("DELETE FROM ci_artifacts WHERE job_id = ?", (row["id"],))
+    storage.remove(call.connection, call.config, row["id"])
     call.connection.execute("UPDATE ci_jobs SET erased_at = ? WHERE id = ?", (db.now(), row["id"]))
     return created(_again(call, row["id"]))
 

@@ -115,7 +115,7 @@ def delete(call: Call) -> Response:
     row = _find(call, access.OWNER)
     progress.lock(call.connection)
     for job in call.connection.execute("SELECT id FROM ci_jobs WHERE pipeline_id = ?", (row["id"],)).fetchall():
-        storage.remove(call.config, job["id"])
+        storage.remove(call.connection, call.config, job["id"])
     call.connection.execute("DELETE FROM ci_pipelines WHERE id = ?", (row["id"],))
     return no_content()
 

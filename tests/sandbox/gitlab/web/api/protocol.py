@@ -112,6 +112,7 @@ def update_job(call: Call) -> Response:
             reason = "unknown_failure"
         call.connection.execute("UPDATE ci_jobs SET seen_at = ? WHERE id = ?", (db.now(), job["id"]))
         progress.finish(call.connection, job, state, reason, code)
+        storage.archive_log(call.connection, call.config, job["id"])
         environment_actions.follow_job(call.connection, call.config, job["id"])
         merging.auto_cancel_on_failure(call.connection, job["pipeline_id"])
         merging.follow_pipeline(call.connection, call.config, job["pipeline_id"])
@@ -135,11 +136,12 @@ def _append(request: Request, body: bytes) -> Response:
         match = re.match(r"(\d+)-(\d+)", request.headers.get("content-range", ""))
         if match is None:
             raise ApiError(400, {"error": "400 Missing header Content-Range"})
-        size = storage.log_size(config, identity)
+        size = storage.live_size(config, identity)
         if int(match[1]) != size:
             return Response(status_code=416, headers={"Range": f"0-{size}", "Job-Status": job["status"]})
         if size + len(body) > LARGEST_LOG:
             progress.finish(connection, job, "failed", "trace_size_exceeded")
+            storage.archive_log(connection, config, identity)
             return _told("failed", 403)
         connection.execute("UPDATE ci_jobs SET seen_at = ? WHERE id = ?", (db.now(), identity))
         size = storage.append_log(config, identity, body)

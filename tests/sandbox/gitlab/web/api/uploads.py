@@ -13,6 +13,8 @@ from starlette.routing import Route
 
 from ..core import access, auth, db, settings, users
 from ..core.config import Config
+from ..core.errors import not_found
+from ..core.repositories import disk_path
 from .call import Call, page, route
 from .forms import file_of
 from .lookup import find_project
@@ -46,8 +48,13 @@ def _keep(request: Request, body: bytes) -> Response:
             user_id=who.user["id"],
             secret=secret,
             filename=filename,
-            content=content,
+            content=b"",
             created_at=db.now(),
+        )
+        path = f"{disk_path(project['id'])}/{secret}/{filename}"
+        store = config.uploads.write(path, content)
+        connection.execute(
+            "UPDATE uploads SET store = ?, path = ?, size = ? WHERE id = ?", (store, path, len(content), number)
         )
     return JSONResponse(_present(number, project["id"], secret, PurePosixPath(filename)), 201)
 
@@ -67,7 +74,7 @@ def _present(number: int, project: int, secret: str, file: PurePosixPath) -> dic
 def listing(call: Call) -> Response:
     """The files of a project, newest first."""
     project, _ = find_project(call, access.MAINTAINER)
-    query = "SELECT id, user_id, filename, length(content) AS size, created_at FROM uploads WHERE project_id = ?"
+    query = "SELECT id, user_id, filename, size, created_at FROM uploads WHERE project_id = ?"
     rows = call.connection.execute(f"{query} ORDER BY id DESC", (project["id"],)).fetchall()
     return page(
         call,
@@ -81,7 +88,29 @@ def listing(call: Call) -> Response:
     )
 
 
+def download(call: Call) -> Response:
+    """One file, by its ID; for who may manage the project."""
+    project, _ = find_project(call, access.MAINTAINER)
+    return _send(call, "id = ?", project, call.path("upload"))
+
+
+def download_by_secret(call: Call) -> Response:
+    """One file, by the parts of its URL; for who may see the project."""
+    project, _ = find_project(call, access.GUEST)
+    return _send(call, "secret = ? AND filename = ?", project, call.path("secret"), call.path("file"))
+
+
+def _send(call: Call, condition: str, project: db.Row, *values: str) -> Response:
+    query = f"SELECT * FROM uploads WHERE {condition} AND project_id = ?"  # noqa: S608 - the conditions above
+    row = db.one(call.connection, query, *values, project["id"])
+    if row is None:
+        raise not_found()
+    return call.config.uploads.response(row["store"], row["path"], row["filename"])
+
+
 routes = [
     Route("/api/v4/projects/{id}/uploads", upload, methods=["POST"]),
     *route("/projects/{id}/uploads", GET=listing),
+    *route("/projects/{id}/uploads/{upload:int}", GET=download),
+    *route("/projects/{id}/uploads/{secret}/{file}", GET=download_by_secret),
 ]

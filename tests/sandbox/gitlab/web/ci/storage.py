@@ -1,11 +1,14 @@
-"""Logs and artifacts of jobs, stored as files beside the database."""
+"""Logs and artifacts of jobs. The log of a running job is a file beside the database; once the job has ended it is
+archived, as an artifact."""
 
 from __future__ import annotations
 
 import gzip
-import shutil
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from starlette.responses import Response
 
 from ..core import db, projects
 from ..core.config import Config
@@ -30,44 +33,64 @@ RAW = (
 DOTENV_LIMIT = 50
 
 
-def directory(config: Config, job_id: int) -> Path:
-    """Where the files of a job are."""
-    return config.database.with_name("jobs") / str(job_id // 1000) / str(job_id)
+#: The kind of artifact that an archived log is.
+TRACE = "trace"
 
 
-def log_path(config: Config, job_id: int) -> Path:
-    """The log of a job, which may not be there."""
-    return directory(config, job_id) / "job.log"
+def live_log(config: Config, job_id: int) -> Path:
+    """The log of a running job, which may not be there."""
+    return config.database.with_name("jobs") / str(job_id // 1000) / f"{job_id}.log"
 
 
-def log(config: Config, job_id: int, offset: int = 0) -> bytes:
-    """The log of a job, from an offset on."""
-    path = log_path(config, job_id)
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read()
+def log(connection: db.Connection, config: Config, job_id: int) -> bytes:
+    """The log of a job so far."""
+    row = artifact(connection, job_id, TRACE)
+    if row is not None:
+        return content(config, row)
+    path = live_log(config, job_id)
+    return path.read_bytes() if path.is_file() else b""
 
 
-def log_size(config: Config, job_id: int) -> int:
-    """Length of the log so far, in bytes."""
-    path = log_path(config, job_id)
+def live_size(config: Config, job_id: int) -> int:
+    """Length of the log of a running job so far, in bytes."""
+    path = live_log(config, job_id)
     return path.stat().st_size if path.is_file() else 0
 
 
 def append_log(config: Config, job_id: int, content: bytes) -> int:
     """Put more at the end of a log; answer its length."""
-    path = log_path(config, job_id)
+    path = live_log(config, job_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(content)
     return path.stat().st_size
 
 
-def remove(config: Config, job_id: int) -> None:
-    """Remove all files of a job."""
-    shutil.rmtree(directory(config, job_id), ignore_errors=True)
+def archive_log(connection: db.Connection, config: Config, job_id: int) -> None:
+    """Turn the log of a job that has ended into an artifact."""
+    path = live_log(config, job_id)
+    if path.is_file():
+        keep(
+            connection,
+            config,
+            job_id,
+            kind=TRACE,
+            form="raw",
+            filename="job.log",
+            content=path.read_bytes(),
+            seconds=None,
+        )
+        path.unlink()
+
+
+def remove(connection: db.Connection, config: Config, job_id: int, *, also_log: bool = True) -> None:
+    """Remove all artifacts of a job, and its log unless that stays."""
+    for row in connection.execute("SELECT * FROM ci_artifacts WHERE job_id = ?", (job_id,)).fetchall():
+        if also_log or row["file_type"] != TRACE:
+            config.artifacts.delete(row["file_store"], row["path"])
+            connection.execute("DELETE FROM ci_artifacts WHERE id = ?", (row["id"],))
+    if also_log:
+        live_log(config, job_id).unlink(missing_ok=True)
 
 
 def artifact(connection: db.Connection, job_id: int, kind: str) -> db.Row | None:
@@ -94,9 +117,14 @@ def _locked(connection: db.Connection, job_id: int) -> bool:
     return db.one(connection, query, job["pipeline_id"]) is None
 
 
-def artifact_path(config: Config, row: db.Row) -> Path:
-    """Where an artifact is."""
-    return directory(config, row["job_id"]) / f"artifact-{row['id']}"
+def content(config: Config, row: db.Row) -> bytes:
+    """What is in an artifact."""
+    return config.artifacts.read(row["file_store"], row["path"])
+
+
+def response(config: Config, row: db.Row) -> Response:
+    """The download of an artifact."""
+    return config.artifacts.response(row["file_store"], row["path"], row["filename"])
 
 
 def keep(
@@ -111,7 +139,10 @@ def keep(
     seconds: int | None,
 ) -> db.Row:
     """Keep an artifact, in the place of one of the same kind."""
-    connection.execute("DELETE FROM ci_artifacts WHERE job_id = ? AND file_type = ?", (job_id, kind))
+    before = db.one(connection, "SELECT * FROM ci_artifacts WHERE job_id = ? AND file_type = ?", job_id, kind)
+    if before is not None:
+        config.artifacts.delete(before["file_store"], before["path"])
+        connection.execute("DELETE FROM ci_artifacts WHERE id = ?", (before["id"],))
     expire = datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None
     identity = db.insert(
         connection,
@@ -124,13 +155,20 @@ def keep(
         expire_at=db.written(expire) if expire else None,
         created_at=db.now(),
     )
+    path = _path(connection, job_id, identity, filename)
+    store = config.artifacts.write(path, content)
+    connection.execute("UPDATE ci_artifacts SET file_store = ?, path = ? WHERE id = ?", (store, path, identity))
     row = db.one(connection, "SELECT * FROM ci_artifacts WHERE id = ?", identity)
     if row is None:
         raise LookupError(f"artifact {identity}")
-    path = artifact_path(config, row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
     return row
+
+
+def _path(connection: db.Connection, job_id: int, identity: int, filename: str) -> str:
+    """The name of an artifact's file: that of `JobArtifactUploader` in its hashed layout."""
+    job = db.one(connection, "SELECT project_id FROM ci_jobs WHERE id = ?", job_id)
+    digest = hashlib.sha256(str(job["project_id"] if job else "").encode()).hexdigest()
+    return f"{digest[:2]}/{digest[2:4]}/{digest}/{datetime.now(UTC):%Y_%m_%d}/{job_id}/{identity}/{filename}"
 
 
 def dotenv(content: bytes) -> list[tuple[str, str]]:

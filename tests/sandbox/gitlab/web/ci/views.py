@@ -88,7 +88,7 @@ def job(connection: db.Connection, config: Config, row: db.Row) -> dict[str, Any
     archive = storage.artifact(connection, row["id"], "archive")
     kept = connection.execute("SELECT * FROM ci_artifacts WHERE job_id = ? ORDER BY id", (row["id"],)).fetchall()
     files = [_artifact(entry) for entry in kept]
-    if size := storage.log_size(config, row["id"]):
+    if size := storage.live_size(config, row["id"]):
         files.append({"file_type": "trace", "size": size, "filename": "job.log", "file_format": None})
     shown = {
         "id": row["id"],
@@ -258,7 +258,8 @@ def _artifact(row: db.Row) -> dict[str, Any]:
         "file_type": row["file_type"],
         "size": row["size"],
         "filename": row["filename"],
-        "file_format": row["file_format"],
+        # An archived log has none.
+        "file_format": row["file_format"] if row["file_type"] != storage.TRACE else None,
     }
 
 

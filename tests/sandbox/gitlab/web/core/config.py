@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from .objects import Files, ObjectStore
+
 DIRECTORY = Path("/var/opt/gitlab/gitlab-rails/etc")
 #: When GitLab looks at the schedules of pipelines, unless `gitlab.rb` says otherwise.
 SCHEDULE_WORKER_CRON = "3-59/10 * * * *"
@@ -40,6 +42,8 @@ class Config:
     backup_path: Path
     backup_keep_time: int
     registry_path: Path
+    artifacts_path: Path
+    uploads_path: Path
     pipeline_schedule_worker_cron: str
     time_zone: str
     #: Where this configuration is, and the Ruby half of the application, which sends mail.
@@ -50,12 +54,14 @@ class Config:
     db_key_base: str = field(repr=False)
     secret_key_base: str = field(repr=False)
     registry_key: str = field(repr=False)
+    object_store: ObjectStore | None = field(default=None, repr=False, hash=False)
 
     @classmethod
     def load(cls, directory: Path = DIRECTORY, version_file: Path = VERSION_FILE) -> Config:
         """Read `gitlab.json` and `secrets.json`."""
         settings: dict[str, Any] = json.loads((directory / "gitlab.json").read_text())
         secrets: dict[str, str] = json.loads((directory / "secrets.json").read_text())
+        keys = [secrets.pop(f"object_store_{name}_key", "") for name in ("access", "secret")]
         registry = settings["registry"]
         return cls(
             external_url=settings["external_url"],
@@ -70,6 +76,9 @@ class Config:
             backup_path=Path(settings["backup_path"]),
             backup_keep_time=int(settings["backup_keep_time"]),
             registry_path=Path(settings["registry_path"]),
+            artifacts_path=Path(settings["artifacts_path"]),
+            uploads_path=Path(settings["uploads_path"]),
+            object_store=ObjectStore.load(settings.get("object_store"), *keys),
             pipeline_schedule_worker_cron=settings.get("pipeline_schedule_worker_cron") or SCHEDULE_WORKER_CRON,
             time_zone=_time_zone(settings.get("time_zone", "UTC")),
             directory=directory,
@@ -78,6 +87,19 @@ class Config:
             ldap=settings.get("ldap", {}),
             **secrets,
         )
+
+    @property
+    def artifacts(self) -> Files:
+        """Artifacts and archived logs of jobs."""
+        return self._files("artifacts", self.artifacts_path)
+
+    @property
+    def uploads(self) -> Files:
+        """Files that are attached to issues and comments."""
+        return self._files("uploads", self.uploads_path)
+
+    def _files(self, type_: str, folder: Path) -> Files:
+        return self.object_store.files(type_, folder) if self.object_store else Files(type_, folder)
 
     @property
     def faults_socket(self) -> Path:

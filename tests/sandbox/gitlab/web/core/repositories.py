@@ -62,10 +62,15 @@ class Entry:
     path: str
 
 
+def disk_path(project_id: int) -> str:
+    """The folder of a project's data, which its name does not change."""
+    name = hashlib.sha256(str(project_id).encode()).hexdigest()
+    return f"@hashed/{name[:2]}/{name[2:4]}/{name}"
+
+
 def directory(config: Config, project_id: int) -> Path:
     """Where the repository of a project is."""
-    name = hashlib.sha256(str(project_id).encode()).hexdigest()
-    return config.git_data / "repositories" / "@hashed" / name[:2] / name[2:4] / f"{name}.git"
+    return config.git_data / "repositories" / f"{disk_path(project_id)}.git"
 
 
 def run(

@@ -4,6 +4,7 @@ require 'json'
 require 'securerandom'
 require 'yaml'
 require_relative 'ldap'
+require_relative 'object_store'
 require_relative 'omniauth'
 require_relative 'resources'
 require_relative 'services'
@@ -24,6 +25,7 @@ class Web
   def initialize(config, secrets)
     @config = config
     @secrets = secrets
+    @objects = ObjectStore.new(config)
     @notes = []
   end
 
@@ -32,6 +34,9 @@ class Web
     Resources.directory("#{HOME}/etc", owner: 'git', mode: 0o700)
     Resources.directory("#{HOME}/db", owner: 'git', mode: 0o700)
     Resources.directory("#{HOME}/sockets", owner: 'git', group: 'gitlab-www', mode: 0o750)
+    Resources.directory("#{HOME}/shared", mode: 0o751)
+    Resources.directory("#{HOME}/shared/artifacts", owner: 'git', mode: 0o700)
+    Resources.directory("#{HOME}/uploads", owner: 'git', mode: 0o700)
     settings_file, secrets_file, = FILES
     Resources.directory(GIT_DATA, owner: 'git', mode: 0o700)
     Resources.directory(backup_path, owner: 'git', mode: 0o700) unless
@@ -75,6 +80,7 @@ class Web
       registry: @config.registry? ? registry : nil, backup_path:,
       backup_keep_time: @config.get('gitlab_rails', 'backup_keep_time', default: 0),
       registry_path: @config.get('gitlab_rails', 'registry_path', default: "#{HOME}/shared/registry"),
+      artifacts_path: "#{HOME}/shared/artifacts", uploads_path: "#{HOME}/uploads", object_store: @objects.settings,
       time_zone: @config.get('gitlab_rails', 'time_zone', default: 'UTC'), email:,
       omniauth: Omniauth.new(@config).settings, ldap: Ldap.new(@config).settings,
       pipeline_schedule_worker_cron: @config.get('gitlab_rails', 'pipeline_schedule_worker_cron', default: nil)
@@ -103,7 +109,7 @@ class Web
   def rails_secrets
     rails = @secrets['gitlab_rails']
     { db_key_base: rails['db_key_base'], secret_key_base: rails['secret_key_base'],
-      registry_key: @secrets['registry']['internal_key'] }
+      registry_key: @secrets['registry']['internal_key'] }.merge(@objects.secrets)
   end
 
   def write_json(path, values)
