@@ -15,7 +15,7 @@ from typing import cast
 
 from dnslib import AAAA, CLASS, EDNS0, OPCODE, QTYPE, RCODE, RR, SOA, A, DNSError, DNSRecord  # type: ignore[import-untyped]
 
-from tests.sandbox.digitalocean.models import Domain, DomainRecord
+from tests.sandbox.digitalocean.models import DatabaseCluster, Domain, DomainRecord
 from tests.sandbox.digitalocean.state.store import Store
 from tests.sandbox.digitalocean.state.zones import resource_records
 
@@ -27,6 +27,8 @@ PLAIN_UDP, LARGEST_UDP = 512, 1232
 TCP_IDLE = 10.0
 LONGEST_CHAIN = 8
 STATIC_TTL = 60
+#: The zone of managed databases.
+DATABASES = "db.ondigitalocean.com"
 
 
 @dataclass
@@ -96,6 +98,8 @@ class DnsServer:
     def _find_zone(self, name: str) -> DnsZone | None:
         """The zone with the longest name that a name is in or below."""
         fitting = [zone for zone in self.static if _below(name, zone.name)]
+        if _below(name, DATABASES):
+            fitting.append(self._databases())
         domains = [domain for domain in self.store.all(Domain) if _below(name, domain.name)]
         best = max((zone.name for zone in fitting), key=len, default="")
         longest = max(domains, key=lambda domain: len(domain.name), default=None)
@@ -103,6 +107,13 @@ class DnsServer:
             records = self.store.where(DomainRecord, domain=longest.name)
             return _zone(longest.name, resource_records(longest, records))
         return next((zone for zone in fitting if zone.name == best), None)
+
+    def _databases(self) -> DnsZone:
+        """The names of managed databases, public and private."""
+        clusters = self.store.all(DatabaseCluster)
+        public = {cluster.host(): [cluster.public_ipv4] for cluster in clusters}
+        private = {cluster.host(private=True): [cluster.private_ipv4] for cluster in clusters}
+        return static_zone(DATABASES, public | private)
 
     def answer(self, query: bytes, *, udp: bool) -> bytes | None:
         """The answer to one message; None if it is no question at all."""

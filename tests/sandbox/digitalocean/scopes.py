@@ -15,6 +15,7 @@ _EXCEPTIONS = (
     (r"POST /v2/droplets/(\d+/)?actions", "droplet:update"),
     (r"POST /v2/reserved_ips/[^/]+/actions", "reserved_ip:update"),
     (r"(POST|DELETE) /v2/firewalls/[^/]+/.+", "firewall:update"),
+    (r"(POST|DELETE) /v2/databases/[^/]+/(users|dbs)(/[^/]+)?", "database:update"),
     (r"POST /v2/projects/[^/]+/resources", "project:assign_resource"),
     (r"POST /v2/spaces/keys", "spaces_key:create_credentials"),
 )
@@ -22,6 +23,7 @@ _EXCEPTIONS = (
 _KINDS = (
     (r"/v2/account/keys", "ssh_key"),
     (r"/v2/account", "account"),
+    (r"/v2/databases", "database"),
     (r"/v2/domains", "domain"),
     (r"/v2/droplets", "droplet"),
     (r"/v2/firewalls", "firewall"),

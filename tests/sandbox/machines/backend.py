@@ -17,9 +17,16 @@ from typing import Any
 
 import tenacity
 
-from tests.sandbox.digitalocean.state.backend import Backend, Grant, MachineSpec, NetworkPicture, VolumeSpec
+from tests.sandbox.digitalocean.state.backend import (
+    Backend,
+    DatabaseServer,
+    Grant,
+    MachineSpec,
+    NetworkPicture,
+    VolumeSpec,
+)
 from tests.sandbox.layout import Layout
-from tests.sandbox.machines import firewall, network
+from tests.sandbox.machines import databases, firewall, network
 from tests.sandbox.machines.engine import EXIT_REBOOT, Engine
 from tests.sandbox.machines.records import MachineRecord, RecordFile, VolumeRecord
 from tests.sandbox.machines.seed import remove_seed, write_seed
@@ -233,6 +240,11 @@ class MachineBackend(Backend):
         self._records.picture = picture
         self._file.save()
         await self._apply()
+
+    async def apply_database(self, machine_id: int, server: DatabaseServer) -> None:
+        """See `Backend`."""
+        async with self._locked(machine_id):
+            await databases.apply(self._engine, machine_id, server)
 
     async def put_spaces_key(self, access_key: str, secret_key: str, grants: Sequence[Grant]) -> None:
         """See `Backend`."""

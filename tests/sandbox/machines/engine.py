@@ -22,6 +22,7 @@ from docker.types import LogConfig
 from tests.sandbox.digitalocean.state.backend import MachineSpec
 from tests.sandbox.layout import DNS_ADDRESS, Layout
 from tests.sandbox.machines.image.build import image_name
+from tests.sandbox.machines.process import CommandError
 
 #: How a container ends when its init system reboots or powers off (signal numbers of the kernel's reboot call).
 EXIT_REBOOT = 129
@@ -170,6 +171,19 @@ class Engine:
             return None
         state = container.attrs["State"]
         return State(bool(state["Running"]), int(state["Pid"]), int(state["ExitCode"]))
+
+    async def execute(self, machine_id: int, script: str, environment: Mapping[str, str]) -> None:
+        """Run a script as root on a machine that runs, with values that no command line shows.
+
+        Raises:
+            CommandError: it failed; its last words are in the message.
+        """
+        container = await self._call(self.client.containers.get, self.name(machine_id))
+        command = ["bash", "-c", script]
+        code, output = await self._call(container.exec_run, command, environment=dict(environment))
+        if code:
+            words = output.decode(errors="replace")[-800:] if isinstance(output, bytes) else ""
+            raise CommandError(f"a script on machine {machine_id} failed: {words}")
 
     async def _find(self, machine_id: int) -> Container | None:
         try:

@@ -9,6 +9,7 @@ from tests.sandbox.plugins.base.properties import Properties
 from tests.sandbox.plugins.base.server import main
 from tests.sandbox.plugins.digitalocean import (
     account,
+    databases,
     domains,
     droplets,
     functions,
@@ -42,6 +43,10 @@ class DigitalOcean(Provider):
         account.SpacesKey(),
         account.SshKey(),
         account.Tag(),
+        databases.DatabaseCluster(),
+        databases.DatabaseDb(),
+        databases.DatabaseFirewall(),
+        databases.DatabaseUser(),
         domains.DnsRecord(),
         domains.Domain(),
         droplets.Droplet(),
@@ -60,6 +65,7 @@ class DigitalOcean(Provider):
     )
     functions = (
         functions.GetAccount(),
+        databases.GetDatabaseCa(),
         functions.GetDomain(),
         functions.GetDroplets(),
         functions.GetImage(),

@@ -4,6 +4,13 @@ from tests.sandbox.digitalocean.models.account import Account, Grant, SpacesKey,
 from tests.sandbox.digitalocean.models.action import Action
 from tests.sandbox.digitalocean.models.base import Record, now
 from tests.sandbox.digitalocean.models.catalog import Catalog, Image, Region, Size
+from tests.sandbox.digitalocean.models.database import (
+    DatabaseAuthority,
+    DatabaseCluster,
+    DatabaseRule,
+    DatabaseUser,
+    MaintenanceWindow,
+)
 from tests.sandbox.digitalocean.models.domain import Domain, DomainRecord
 from tests.sandbox.digitalocean.models.droplet import Droplet
 from tests.sandbox.digitalocean.models.monitoring import (
@@ -29,6 +36,10 @@ __all__ = [
     "AlertPolicy",
     "Catalog",
     "CheckState",
+    "DatabaseAuthority",
+    "DatabaseCluster",
+    "DatabaseRule",
+    "DatabaseUser",
     "Domain",
     "DomainRecord",
     "Droplet",
@@ -39,6 +50,7 @@ __all__ = [
     "Incident",
     "Lease",
     "Mail",
+    "MaintenanceWindow",
     "Notifications",
     "Outage",
     "Project",

@@ -46,11 +46,12 @@ PURPOSES = (
 PATHS = {
     "droplet": "droplets",
     "volume": "volumes",
+    "dbaas": "databases",
     "domain": "domains",
     "floatingip": "floating_ips",
     "reservedip": "reserved_ips",
 }
-LACKING = frozenset({"app", "dbaas", "kubernetes", "loadbalancer", "image"})
+LACKING = frozenset({"app", "kubernetes", "loadbalancer", "image"})
 
 
 class ProjectBody(Body):

@@ -6,14 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.models import Droplet, Firewall, Tag, Volume
+from tests.sandbox.digitalocean.models import DatabaseCluster, Droplet, Firewall, Tag, Volume
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, gap, no_content, page
 from tests.sandbox.digitalocean.routes.views import tag_json
 from tests.sandbox.digitalocean.state.cloud import Cloud
 from tests.sandbox.digitalocean.state.errors import NotFound, Unprocessable
 from tests.sandbox.digitalocean.state.tagging import Tagged, ensure_tags, note_tagged, uri_of
 
-LACKING = frozenset({"image", "volume_snapshot", "database", "kubernetes", "load_balancer"})
+LACKING = frozenset({"image", "volume_snapshot", "kubernetes", "load_balancer"})
 
 
 class NewTag(Body):
@@ -54,7 +54,11 @@ async def show_tag(request: Request) -> Response:
 async def delete_tag(request: Request) -> Response:
     cloud, tag = cloud_of(request), _find(request)
     with cloud.store.transaction():
-        carriers: list[Tagged] = [*cloud.store.all(Droplet), *cloud.store.all(Volume)]
+        carriers: list[Tagged] = [
+            *cloud.store.all(Droplet),
+            *cloud.store.all(Volume),
+            *cloud.store.all(DatabaseCluster),
+        ]
         for thing in carriers:
             if tag.name in thing.tags:
                 thing.tags = [name for name in thing.tags if name != tag.name]
@@ -78,9 +82,10 @@ def _resource(request: Request, resource: Resource) -> Tagged:
     store = cloud_of(request).store
     if resource.resource_type in LACKING:
         raise gap(request, f"tags on {resource.resource_type}")
-    if resource.resource_type not in {"droplet", "volume"}:
+    models: dict[str, type[Tagged]] = {"droplet": Droplet, "volume": Volume, "database": DatabaseCluster}
+    model = models.get(resource.resource_type)
+    if model is None:
         raise Unprocessable(f"invalid resource type {resource.resource_type!r}")
-    model: type[Droplet] | type[Volume] = Droplet if resource.resource_type == "droplet" else Volume
     found = store.get(model, resource.resource_id)
     if found is None:
         raise NotFound

@@ -76,6 +76,27 @@ class NetworkPicture:
 
 
 @dataclass(frozen=True)
+class DatabaseServer:
+    """What the server on a node of a managed database is like: `pg` or `valkey`, with TLS only.
+
+    The first user administers it. Databases and users that the server has beyond these stay, except for dropped ones.
+    """
+
+    engine: str
+    version: str
+    port: int
+    connections: int
+    memory_mb: int
+    certificate: str
+    private_key: str = field(repr=False)
+    users: dict[str, str] = field(repr=False)
+    databases: tuple[str, ...] = ()
+    dropped_users: tuple[str, ...] = ()
+    dropped_databases: tuple[str, ...] = ()
+    eviction_policy: str = "noeviction"
+
+
+@dataclass(frozen=True)
 class Grant:
     """What a Spaces key may do. An empty bucket with `fullaccess` means everything."""
 
@@ -139,6 +160,9 @@ class Backend(Protocol):
 
     async def apply_network(self, picture: NetworkPicture) -> None:
         """Make filtering and reserved addresses exactly what `picture` says."""
+
+    async def apply_database(self, machine_id: int, server: DatabaseServer) -> None:
+        """Install the server on a machine that runs, or make it what `server` says. It accepts connections then."""
 
     async def put_spaces_key(self, access_key: str, secret_key: str, grants: Sequence[Grant]) -> None:
         """Make or change an object storage key so that it may do just what `grants` say."""

@@ -5,7 +5,7 @@ ApiError
 ├── BadRequest 400 ── CannotMixFullAccess
 ├── Unauthorized 401
 ├── Forbidden 403 ── DefaultVpcStays, VpcHasMembers
-├── NotFound 404
+├── NotFound 404 ── ClusterNotFound
 ├── MethodNotAllowed 405
 ├── Conflict 409 ── VolumeAttached, VolumeNameTaken
 ├── PreconditionFailed 412 ── ProjectHasResources, ReservedIpFollowsDroplet
@@ -80,6 +80,12 @@ class NotFound(ApiError):
     status = 404
     id = "not_found"
     text = "The resource you were accessing could not be found."
+
+
+class ClusterNotFound(NotFound):
+    """No such database cluster, or one that is still being created."""
+
+    text = "cluster not found"
 
 
 class MethodNotAllowed(ApiError):

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.sandbox.digitalocean.state.backend import Grant, MachineSpec, NetworkPicture, VolumeSpec
+from tests.sandbox.digitalocean.state.backend import DatabaseServer, Grant, MachineSpec, NetworkPicture, VolumeSpec
 
 
 @dataclass
@@ -21,6 +21,7 @@ class MemoryBackend:
     powered: set[int] = field(default_factory=set)
     volumes: dict[str, VolumeSpec] = field(default_factory=dict)
     attached: dict[str, int] = field(default_factory=dict)
+    databases: dict[int, DatabaseServer] = field(default_factory=dict, repr=False)
     picture: NetworkPicture = field(default_factory=NetworkPicture)
     keys: dict[str, tuple[str, tuple[Grant, ...]]] = field(default_factory=dict, repr=False)
     buckets: dict[str, str] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class MemoryBackend:
     async def destroy_machine(self, machine_id: int) -> None:
         await self._call("destroy_machine", machine_id)
         self.machines.pop(machine_id, None)
+        self.databases.pop(machine_id, None)
         self.powered.discard(machine_id)
 
     async def power_on(self, machine_id: int) -> None:
@@ -113,6 +115,10 @@ class MemoryBackend:
         await self._call("apply_network")
         self.picture = picture
 
+    async def apply_database(self, machine_id: int, server: DatabaseServer) -> None:
+        await self._call("apply_database", machine_id)
+        self.databases[machine_id] = server
+
     async def put_spaces_key(self, access_key: str, secret_key: str, grants: Sequence[Grant]) -> None:
         await self._call("put_spaces_key", access_key)
         self.keys[access_key] = (secret_key, tuple(grants))
@@ -126,7 +132,8 @@ class MemoryBackend:
 
     async def reset(self) -> None:
         await self._call("reset")
-        for kept in (self.machines, self.volumes, self.attached, self.keys, self.buckets, self.snapshots):
+        held = (self.machines, self.volumes, self.attached, self.keys, self.buckets, self.snapshots, self.databases)
+        for kept in held:
             kept.clear()
         self.powered.clear()
         self.picture = NetworkPicture()

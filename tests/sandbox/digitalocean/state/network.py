@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from tests.sandbox.digitalocean.models import Droplet, Firewall, FirewallRule, ReservedIp
+from tests.sandbox.digitalocean.models import DatabaseCluster, Droplet, Firewall, FirewallRule, ReservedIp, RuleTarget
 from tests.sandbox.digitalocean.state.backend import MachineFirewall, NetworkPicture, Rule
 from tests.sandbox.digitalocean.state.store import Store
 
@@ -26,12 +26,28 @@ def resolve_picture(store: Store) -> NetworkPicture:
                     outbound=_resolve((rule for firewall in mine for rule in firewall.outbound), droplets),
                 )
             )
+    machines += [_node(cluster, droplets) for cluster in store.all(DatabaseCluster)]
     return NetworkPicture(firewalls=tuple(machines), reserved=reserved)
 
 
 def covers(firewall: Firewall, droplet: Droplet) -> bool:
     """Whether a firewall is on a droplet, by id or by tag."""
     return droplet.id in firewall.droplet_ids or bool(_lower(firewall.tags) & _lower(droplet.tags))
+
+
+def _node(cluster: DatabaseCluster, droplets: list[Droplet]) -> MachineFirewall:
+    """The node of a managed database: its port alone, for its trusted sources, or for anybody if it has none."""
+    sources = RuleTarget(
+        addresses=[rule.value for rule in cluster.rules if rule.type == "ip_addr"],
+        droplet_ids=[int(rule.value) for rule in cluster.rules if rule.type == "droplet"],
+        tags=[rule.value for rule in cluster.rules if rule.type == "tag"],
+    )
+    anybody = RuleTarget(addresses=["0.0.0.0/0", "::/0"])
+    inbound = FirewallRule(protocol="tcp", ports=str(cluster.port), target=sources if cluster.rules else anybody)
+    outbound = [FirewallRule(protocol=protocol, ports="0", target=anybody) for protocol in ("tcp", "udp", "icmp")]
+    return MachineFirewall(
+        machine_id=cluster.node, inbound=_resolve([inbound], droplets), outbound=_resolve(outbound, droplets)
+    )
 
 
 def _resolve(rules: Iterable[FirewallRule], droplets: list[Droplet]) -> tuple[Rule, ...]:

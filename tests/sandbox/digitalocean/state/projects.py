@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from tests.sandbox.digitalocean.models import (
+    DatabaseCluster,
     Domain,
     Droplet,
     Project,
@@ -71,9 +72,10 @@ def leave_projects(cloud: Cloud, urn: str) -> None:
 
 def find_resource(cloud: Cloud, type_: str, key: str) -> Record | None:
     """The record behind a resource name, for the types that projects hold (buckets have no record)."""
-    models: dict[str, type[Droplet] | type[Volume] | type[Domain] | type[ReservedIp]] = {
+    models: dict[str, type[Droplet | Volume | Domain | ReservedIp | DatabaseCluster]] = {
         "droplet": Droplet,
         "volume": Volume,
+        "dbaas": DatabaseCluster,
         "domain": Domain,
         "floatingip": ReservedIp,
         "reservedip": ReservedIp,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tests.sandbox.digitalocean.models import Droplet, Tag, Volume
+from tests.sandbox.digitalocean.models import DatabaseCluster, Droplet, Tag, Volume
 from tests.sandbox.digitalocean.state.cloud import Cloud
 from tests.sandbox.digitalocean.state.errors import Unprocessable
 
 _NAME = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 
-Tagged = Droplet | Volume
+Tagged = Droplet | Volume | DatabaseCluster
+#: Plurals of what carries tags.
+PLURALS: dict[type[Tagged], str] = {Droplet: "droplets", Volume: "volumes", DatabaseCluster: "databases"}
 
 
 def ensure_tags(cloud: Cloud, names: Iterable[str]) -> list[str]:
@@ -39,5 +41,5 @@ def note_tagged(cloud: Cloud, names: Iterable[str], kind: str, uri: str) -> None
 
 def uri_of(base: str, thing: Tagged) -> tuple[str, str]:
     """Which plural a tagged thing counts under, and where it is."""
-    plural = "droplets" if isinstance(thing, Droplet) else "volumes"
+    plural = PLURALS[type(thing)]
     return plural, f"{base}/v2/{plural}/{thing.key}"

@@ -10,7 +10,7 @@ import asyncio
 from ipaddress import IPv4Network
 
 from tests.sandbox.digitalocean.models import Action, Droplet, Firewall, ReservedIp, Snapshot, SpacesKey, Volume, Vpc
-from tests.sandbox.digitalocean.state import addresses, backend
+from tests.sandbox.digitalocean.state import addresses, backend, database_work
 from tests.sandbox.digitalocean.state.cloud import Cloud, Handler
 from tests.sandbox.digitalocean.state.projects import join_project, leave_projects, project_of
 
@@ -284,6 +284,7 @@ async def enable_ipv6(cloud: Cloud, action: Action) -> None:
 
 
 HANDLERS: dict[str, Handler] = {
+    **database_work.HANDLERS,
     "droplet.create": create_droplet,
     "droplet.destroy": destroy_droplet,
     "droplet.power_on": power_on,
