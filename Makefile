@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help new up preview refresh verify status open logs demo backup backups restore bench screenshots down recreate drift strays test nightly faults
+.PHONY: help new up preview refresh verify status open logs demo backup backups restore bench screenshots down recreate drift strays test nightly faults test-scale
 .PHONY: docs lock shell pulumi ready prepared env diff promote revert image pipeline recover repair rollback
 
 PYTHON := .cache/venv/bin/python
@@ -35,7 +35,7 @@ UPDATE := python -m tools up --stack $(STACK)
 PACKAGES := tools
 endif
 # For developers, whatever the stack.
-test nightly faults docs: PACKAGES := sandbox
+test nightly faults test-scale docs: PACKAGES := sandbox
 SUMMARY = $(RUN) python -m tools summary --stack $(STACK) $(if $(filter-out sandbox,$(STACK)),--arguments STACK=$(STACK))
 SAY := @printf '\n==> %s\n'
 
@@ -188,10 +188,13 @@ test: env ## lint, types, unit, sandbox and end-to-end tests, with a summary
 nightly: env ## unit and sandbox tests with the clock at five moments, such as a leap day
 	@$(PYTHON) -m tests tools
 	@$(PYTHON) -m tests.moments all $(PYTHON) -m tests unit sandbox
-	@$(PYTHON) -m tests nightly nightly-e2e faults
+	@$(PYTHON) -m tests nightly nightly-e2e faults scale
 
 faults: env ## the fault matrix: every fault of every API call of an update
 	@$(PYTHON) -m tests tools faults
+
+test-scale: env ## what takes too much for the other tests: real Kubernetes
+	@$(PYTHON) -m tests tools scale
 
 docs: env ## write the generated parts of docs, Pulumi.yaml and the sandbox's coverage
 	@$(PYTHON) -m tools.docs

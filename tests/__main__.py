@@ -108,6 +108,11 @@ def steps() -> list[Step]:
             [*python, "tests.e2e", "--verbose", *NIGHTLY_E2E, f"--junitxml={REPORTS / 'nightly-e2e'}.xml"],
             takes_long=True,
         ),
+        Step(
+            "scale",
+            [*python, "tests.e2e", "--verbose", "tests/scale", f"--junitxml={REPORTS / 'scale'}.xml"],
+            takes_long=True,
+        ),
         # Whatever stack the caller has named: these make and destroy, in the default sandbox, which e2e does not use.
         *_of_readme(python),
     ]

@@ -9,21 +9,23 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
 from tests.sandbox.cloud import lifecycle
+from tests.sandbox.cloud.tools import kubernetes
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox_tests.support import official_images, supply_chain
 from tools.progress import say
 
 #: What files of tests need and nothing in a sandbox can get, without a way to the internet: made before one starts.
-PREPARED = {
+PREPARED: dict[str, Callable[[], object]] = {
     "tests/e2e/test_repositories.py": official_images.offer_images,
     "tests/e2e/test_supply_chain.py": supply_chain.offer_images,
+    "tests/scale/test_kubernetes.py": lambda: kubernetes.prepare(current().cache),
 }
 #: One sandbox for each worker. More would compete for the two cores that a build server has.
 INSTANCES = ("e2e-1", "e2e-2")

@@ -26,12 +26,13 @@ COMMAND = Annotated[list[str], typer.Argument(help="command and its arguments, a
 def prepare(
     image: Annotated[list[str] | None, typer.Option(help="machine image to build; can be repeated")] = None,
     tests: Annotated[bool, typer.Option("--tests", help="also what only the tests need")] = False,
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="also Kubernetes, for clusters")] = False,
 ) -> None:
     """Install or build the tools, packages and machine images of a sandbox. Skips what is there already."""
     # Not at the top: it would delay every other command by half a second.
     from tests.sandbox.cloud.tools import bootstrap  # noqa: PLC0415
 
-    bootstrap.prepare(current(), tuple(image) if image else bootstrap.IMAGES, tests=tests)
+    bootstrap.prepare(current(), tuple(image) if image else bootstrap.IMAGES, tests=tests, kubernetes=kubernetes)
 
 
 @app.command()

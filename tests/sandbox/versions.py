@@ -63,3 +63,12 @@ GOLANG_TAGS = ("1.26",)
 NGINX_TAGS = ("1.26",)
 TRIVY_TAGS = ("0.74.0",)
 COSIGN_TAGS = ("v3.1.2-dev",)
+
+#: Kubernetes of the sandbox's clusters, built only for those who ask for one (`prepare --kubernetes`). The service
+#: offers it under this version with a suffix. The module of the router has no later tag that can be fetched.
+# renovate: datasource=go depName=k8s.io/kubernetes
+KUBERNETES = "1.36.3"
+# renovate: datasource=go depName=github.com/coredns/coredns
+COREDNS = "1.15.0"
+# renovate: datasource=go depName=github.com/cloudnativelabs/kube-router/v2
+KUBE_ROUTER = "2.1.0"

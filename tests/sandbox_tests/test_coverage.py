@@ -37,7 +37,7 @@ def test_an_operation_that_only_the_real_api_has_is_shown_as_missing() -> None:
     assert row("/v2/volumes/{volume_id}/snapshots") == ["GET", "POST"]
     assert row("/v2/vpcs/{vpc_id}/peerings") == ["none", "GET; POST"]
     absent = [line for line in TABLE.splitlines() if line.startswith("Not implemented at all:")]
-    assert "kubernetes" in absent[0]
+    assert "load_balancers" in absent[0]
     assert "projects/issues" in absent[1]
 
 

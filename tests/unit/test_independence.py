@@ -21,7 +21,7 @@ PACKAGES = ("components", "tools")
 #: The package in a path or in the name of a module, and alone; not the word in a sentence.
 NAMED = re.compile(r"^tests$|(?<![\w./-])tests[./]\w")
 #: Targets of the Makefile that are for the sandbox and for developers.
-NOT_FOR_REAL_STACKS = {"help", "test", "nightly", "faults", "docs", "lock", "bench", "screenshots"}
+NOT_FOR_REAL_STACKS = {"help", "test", "nightly", "faults", "test-scale", "docs", "lock", "bench", "screenshots"}
 
 
 def references(text: str) -> Iterator[str]:

@@ -124,6 +124,7 @@ def configuration(layout: Layout) -> Config:
         resolvers=(str(addresses.DNS_ADDRESS),),
         spaces_key_seconds=4,
         minute_seconds=1,
+        cluster_seconds=1,
     )
 
 
@@ -160,7 +161,7 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
 
     await services.public("slack", create_slack_app(store), addresses.SLACK_ADDRESS, addresses.SLACK_HOST)
     await asyncio.to_thread(load_images, layout)
-    backend = await stack.enter_async_context(MachineBackend(layout))
+    backend = await stack.enter_async_context(MachineBackend(layout, mirror.keyring(layout.cache)))
     api = create_app(store, backend, configuration(layout))
     for region, address in addresses.SPACES_ADDRESSES.items():
         host = f"{region}.{addresses.SPACES_SUFFIX}"

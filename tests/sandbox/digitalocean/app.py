@@ -20,6 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.sandbox.digitalocean.kubernetes.keeper import Keeper
+from tests.sandbox.digitalocean.kubernetes.work import HANDLERS as KUBERNETES
 from tests.sandbox.digitalocean.probe import Outside
 from tests.sandbox.digitalocean.routes import ROUTES
 from tests.sandbox.digitalocean.routes.token_info import TOKEN_INFO
@@ -255,16 +257,18 @@ def create_app(store: Store, backend: Backend, config: Config, outside: Outside 
     Metadata service, name server and control interface share `app.state.cloud`. Starting the application starts the
     work that a former process left unfinished; stopping it leaves unfinished work for the next.
     """
-    cloud = Cloud(store, backend, config, HANDLERS)
+    cloud = Cloud(store, backend, config, HANDLERS | KUBERNETES)
     faults = Faults(_StoreShelf(store))
     outside = outside or Outside()
-    watch = Watch(cloud, outside.probe, outside.post)
+    watch, keeper = Watch(cloud, outside.probe, outside.post), Keeper(cloud)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await cloud.start()
         watch.start()
+        keeper.start()
         yield
+        await keeper.stop()
         await watch.stop()
         await cloud.stop()
 

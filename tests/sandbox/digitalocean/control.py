@@ -19,7 +19,9 @@ from tests.sandbox.digitalocean.models import (
     DomainRecord,
     Droplet,
     Firewall,
+    KubernetesCluster,
     Mail,
+    NodePool,
     Project,
     Record,
     ReservedIp,
@@ -55,6 +57,8 @@ RESOURCES: dict[str, type[Record]] = {
     "uptime_checks": UptimeCheck,
     "uptime_alerts": UptimeAlert,
     "alert_policies": AlertPolicy,
+    "kubernetes_clusters": KubernetesCluster,
+    "kubernetes_node_pools": NodePool,
 }
 M = TypeVar("M", bound=BaseModel)
 

@@ -15,7 +15,8 @@ from typing import cast
 
 from dnslib import AAAA, CLASS, EDNS0, OPCODE, QTYPE, RCODE, RR, SOA, A, DNSError, DNSRecord  # type: ignore[import-untyped]
 
-from tests.sandbox.digitalocean.models import DatabaseCluster, Domain, DomainRecord
+from tests.sandbox.digitalocean.models import DatabaseCluster, Domain, DomainRecord, KubernetesCluster
+from tests.sandbox.digitalocean.models.kubernetes import ENDPOINTS
 from tests.sandbox.digitalocean.state.store import Store
 from tests.sandbox.digitalocean.state.zones import resource_records
 
@@ -97,6 +98,9 @@ class DnsServer:
 
     def _find_zone(self, name: str) -> DnsZone | None:
         """The zone with the longest name that a name is in or below."""
+        if _below(name, ENDPOINTS):
+            clusters = self.store.all(KubernetesCluster)
+            return static_zone(ENDPOINTS, {cluster.host: [cluster.public_ipv4] for cluster in clusters})
         fitting = [zone for zone in self.static if _below(name, zone.name)]
         if _below(name, DATABASES):
             fitting.append(self._databases())

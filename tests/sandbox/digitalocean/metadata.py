@@ -19,7 +19,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.sandbox import layout
-from tests.sandbox.digitalocean.models import Droplet, ReservedIp, Vpc
+from tests.sandbox.digitalocean.kubernetes import tokens
+from tests.sandbox.digitalocean.models import Droplet, KubernetesCluster, ReservedIp, Vpc
 from tests.sandbox.digitalocean.state.cloud import Cloud, Metrics
 
 #: As alert policies name them.
@@ -153,8 +154,18 @@ def create_metadata_app(cloud: Cloud, identify: Identify = _peer) -> Starlette:
         cloud.metrics[droplet.id] = Metrics(time.monotonic(), values)
         return Response(status_code=202)
 
+    async def review_token(request: Request) -> Response:
+        """What the control plane of a cluster asks about a token: whose it is. Nobody else gets an answer."""
+        address = identify(request)
+        for cluster in cloud.store.all(KubernetesCluster):
+            if address in (cluster.public_ipv4, cluster.anchor_ipv4):
+                asked = json.loads(await request.body())
+                return JSONResponse(asked | {"status": tokens.review(cloud, cluster, asked["spec"]["token"])})
+        raise HTTPException(404)
+
     return Starlette(
         routes=[
+            Route("/v1/kubernetes/token-review", review_token, methods=["POST"]),
             Route("/v1/metrics", take_metrics, methods=["POST"]),
             Route("/metadata/v1.json", show_json, methods=["GET"]),
             Route("/metadata/v1", show_path, methods=["GET"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tests.sandbox.digitalocean.models.kubernetes import ACCESS_SCOPE
+
 _VERBS = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
 #: Paths whose scope does not follow from the method, and the scope; the first that matches applies.
@@ -12,6 +14,7 @@ _EXCEPTIONS = (
     (r"GET /v2/regions", "regions:read"),
     (r"GET /v2/sizes", "sizes:read"),
     (r"GET /v2/droplets/\d+/firewalls", "firewall:read"),
+    (r"GET /v2/kubernetes/clusters/[^/]+/(kubeconfig|credentials)", ACCESS_SCOPE),
     (r"POST /v2/droplets/(\d+/)?actions", "droplet:update"),
     (r"POST /v2/reserved_ips/[^/]+/actions", "reserved_ip:update"),
     (r"(POST|DELETE) /v2/firewalls/[^/]+/.+", "firewall:update"),
@@ -28,6 +31,7 @@ _KINDS = (
     (r"/v2/droplets", "droplet"),
     (r"/v2/firewalls", "firewall"),
     (r"/v2/images", "image"),
+    (r"/v2/kubernetes", "kubernetes"),
     (r"/v2/monitoring", "monitoring"),
     (r"/v2/projects", "project"),
     (r"/v2/reserved_ips", "reserved_ip"),

@@ -17,6 +17,7 @@ from typing import Any
 
 import tenacity
 
+from tests.sandbox import versions
 from tests.sandbox.digitalocean.state.backend import (
     Backend,
     DatabaseServer,
@@ -27,7 +28,10 @@ from tests.sandbox.digitalocean.state.backend import (
 )
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines import databases, firewall, network
+from tests.sandbox.machines.clusters import KubernetesClusters
 from tests.sandbox.machines.engine import EXIT_REBOOT, Engine
+from tests.sandbox.machines.image.build import load
+from tests.sandbox.machines.kubernetes import build as kubernetes
 from tests.sandbox.machines.records import MachineRecord, RecordFile, VolumeRecord
 from tests.sandbox.machines.seed import remove_seed, write_seed
 from tests.sandbox.machines.spaces import Spaces
@@ -52,19 +56,23 @@ class MachineBackend(Backend):
 
     Use it as an asynchronous context manager, in the process that stands in the cloud's network namespace (after
     `network.prepare_cloud_network`), with the engine running and the images loaded. Entering brings back every
-    machine that was on; leaving lets the machines run on.
+    machine that was on; leaving lets the machines run on. `mirror_keyring` goes into images that are loaded later.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, mirror_keyring: Path | None = None) -> None:
         self._state = layout.state / "machines"
         self._file = RecordFile(self._state / "records.json")
         self._records = self._file.records
+        self._layout = layout
+        self._mirror_keyring = mirror_keyring
         self._engine = Engine(layout)
+        self._clusters = KubernetesClusters()
         self._volumes = Volumes(layout.state / "volumes")
         #: Object storage, for the fronts that stand before its servers.
         self.spaces = Spaces(layout)
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._network_lock = asyncio.Lock()
+        self._image_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watcher: Watcher | None = None
         # In the sandbox's own /run, so gone when the sandbox is: tells a restart of this process from one of the whole.
@@ -98,6 +106,32 @@ class MachineBackend(Backend):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._volumes.close_all()
         self._engine.close()
+
+    # Kubernetes
+
+    @property
+    def clusters(self) -> KubernetesClusters:
+        """See `Backend`."""
+        return self._clusters
+
+    @property
+    def kubernetes_versions(self) -> tuple[str, ...]:
+        """See `Backend`: what `prepare --kubernetes` has built."""
+        return (versions.KUBERNETES,) if kubernetes.is_built(versions.KUBERNETES, self._layout.cache) else ()
+
+    async def prepare_kubernetes(self, version: str) -> None:
+        """See `Backend`. The image is loaded with the first cluster: it is as large as all others together."""
+        if self._mirror_keyring is None:
+            raise ValueError("images cannot be loaded without the key of the package mirror")
+        async with self._image_lock:
+            await asyncio.to_thread(
+                load,
+                self._engine.client,
+                kubernetes.slug(version),
+                cache=self._layout.cache,
+                ca_certificate=self._layout.ca_certificate,
+                mirror_keyring=self._mirror_keyring,
+            )
 
     # Machines
 

@@ -162,6 +162,8 @@ def _plug_private(ip: Any, inside: Any, machine: MachineSpec, pid: int) -> None:
     # answers nobody whom it would reach by another link.
     ip.addr("replace", index=index, address=str(network[1]), prefixlen=32)
     ip.route("replace", dst=f"{machine.private_ipv4}/32", oif=index, scope="link")
+    if machine.pod_cidr:
+        ip.route("replace", dst=machine.pod_cidr, gateway=machine.private_ipv4, oif=index)
 
 
 def _release(pid: int) -> None:

@@ -111,14 +111,14 @@ def test_errors_have_the_same_shape_everywhere(cloud: EmulatedCloud) -> None:
 
 
 def test_a_route_that_is_not_emulated_answers_501_and_is_recorded(cloud: EmulatedCloud) -> None:
-    assert cloud.refused("GET", "/v2/kubernetes/clusters")[:2] == (501, "not_implemented")
-    assert cloud.refused("GET", "/v2/kubernetes/clusters")[0] == 501
+    assert cloud.refused("GET", "/v2/load_balancers")[:2] == (501, "not_implemented")
+    assert cloud.refused("GET", "/v2/load_balancers")[0] == 501
     number = cloud.droplet()["id"]
     assert cloud.refused("POST", f"/v2/droplets/{number}/actions", {"type": "password_reset"})[0] == 501
     assert cloud.refused("POST", "/v2/droplets", DROPLET | {"backups": True})[0] == 501
     gaps = {(gap["method"], gap["path"], gap["detail"]): gap["count"] for gap in cloud.control.get("/gaps").json()}
     assert gaps == {
-        ("GET", "/v2/kubernetes/clusters", "path"): 2,
+        ("GET", "/v2/load_balancers", "path"): 2,
         ("POST", f"/v2/droplets/{number}/actions", "droplet action password_reset"): 1,
         ("POST", "/v2/droplets", "backups of droplets"): 1,
     }

@@ -86,7 +86,14 @@ class EmulatedCloud:
         self._write_certificates()
         # Without machines everything is so fast that tests would reach the limit of a minute.
         self._config = Config(
-            token=self.token, **{"resolvers": ("100.64.0.1",), "burst_limit": 100_000, "minute_seconds": 0.05, **config}
+            token=self.token,
+            **{
+                "resolvers": ("100.64.0.1",),
+                "burst_limit": 100_000,
+                "minute_seconds": 0.05,
+                "cluster_seconds": 0.05,
+                **config,
+            },
         )
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from tests.sandbox.agent.build import HERE as _AGENT
 from tests.sandbox.agent.build import build as build_agent
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.cloud.tools import containers, debian, engine, golang, nodejs, python_packages
+from tests.sandbox.cloud.tools.kubernetes import prepare as build_kubernetes
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
@@ -26,10 +27,17 @@ from tools.progress import Say, say, sparse
 IMAGES = ("debian-13-x64",)
 
 
-def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = say, *, tests: bool = False) -> None:
+def prepare(
+    layout: Layout,
+    images: tuple[str, ...] = IMAGES,
+    progress: Say = say,
+    *,
+    tests: bool = False,
+    kubernetes: bool = False,
+) -> None:
     """Install or build all tools, packages and images. If everything is up to date, this takes about a second.
 
-    With `tests`, also what only the tests need.
+    With `tests`, also what only the tests need; with `kubernetes`, what machines of clusters are made of.
     """
     cache = layout.cache
     debian.install(cache, progress, tests=tests)
@@ -46,6 +54,8 @@ def prepare(layout: Layout, images: tuple[str, ...] = IMAGES, progress: Say = sa
         wait(tasks, return_when=FIRST_EXCEPTION)
         for task in tasks:
             task.result()
+    if kubernetes:
+        build_kubernetes(cache, progress)
 
 
 def _programs(layout: Layout, progress: Say, *, tests: bool) -> None:

@@ -13,6 +13,16 @@ from tests.sandbox.digitalocean.models.database import (
 )
 from tests.sandbox.digitalocean.models.domain import Domain, DomainRecord
 from tests.sandbox.digitalocean.models.droplet import Droplet
+from tests.sandbox.digitalocean.models.kubernetes import (
+    AutoscalerConfiguration,
+    ControlPlaneFirewall,
+    KubernetesCluster,
+    KubernetesToken,
+    MaintenancePolicy,
+    Node,
+    NodePool,
+    Taint,
+)
 from tests.sandbox.digitalocean.models.monitoring import (
     AlertPolicy,
     CheckState,
@@ -34,8 +44,10 @@ __all__ = [
     "Account",
     "Action",
     "AlertPolicy",
+    "AutoscalerConfiguration",
     "Catalog",
     "CheckState",
+    "ControlPlaneFirewall",
     "DatabaseAuthority",
     "DatabaseCluster",
     "DatabaseRule",
@@ -48,9 +60,14 @@ __all__ = [
     "Grant",
     "Image",
     "Incident",
+    "KubernetesCluster",
+    "KubernetesToken",
     "Lease",
     "Mail",
+    "MaintenancePolicy",
     "MaintenanceWindow",
+    "Node",
+    "NodePool",
     "Notifications",
     "Outage",
     "Project",
@@ -66,6 +83,7 @@ __all__ = [
     "SpacesKey",
     "SshKey",
     "Tag",
+    "Taint",
     "UptimeAlert",
     "UptimeCheck",
     "Volume",

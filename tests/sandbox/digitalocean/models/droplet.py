@@ -32,6 +32,8 @@ class Droplet(Record):
     private_ipv4: str
     public_ipv6: str | None = None
     user_data: str = Field(default="", repr=False)
+    #: Addresses of pods, if the droplet is a node of a Kubernetes cluster.
+    pod_cidr: str | None = None
     #: Public keys as they were when the droplet was made; later changes of the account's keys do not touch it.
     ssh_keys: list[str] = Field(default_factory=list)
 

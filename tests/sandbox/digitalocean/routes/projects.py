@@ -51,7 +51,7 @@ PATHS = {
     "floatingip": "floating_ips",
     "reservedip": "reserved_ips",
 }
-LACKING = frozenset({"app", "kubernetes", "loadbalancer", "image"})
+LACKING = frozenset({"app", "loadbalancer", "image"})
 
 
 class ProjectBody(Body):

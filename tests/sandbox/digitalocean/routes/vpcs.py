@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.models import DatabaseCluster, Droplet, Record, Vpc, now
+from tests.sandbox.digitalocean.models import DatabaseCluster, Droplet, KubernetesCluster, Record, Vpc, now
 from tests.sandbox.digitalocean.routes.common import Body, answer, body_of, cloud_of, find, no_content, page
 from tests.sandbox.digitalocean.routes.views import vpc_json
 from tests.sandbox.digitalocean.state import addresses
@@ -28,7 +28,7 @@ PRIVATE = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192
 #: Ranges that the service keeps for itself in all regions.
 KEPT = tuple(IPv4Network(net) for net in ("10.229.0.0/16", "10.244.0.0/16", "10.245.0.0/16", "10.246.0.0/24"))
 LARGEST, SMALLEST = 16, 28
-MEMBERS: tuple[type[Record], ...] = (Droplet, DatabaseCluster)
+MEMBERS: tuple[type[Record], ...] = (Droplet, DatabaseCluster, KubernetesCluster)
 
 
 class NewVpc(Body):
@@ -160,9 +160,10 @@ async def delete_vpc(request: Request) -> Response:
 async def list_members(request: Request) -> Response:
     vpc = find(request, Vpc, request.path_params["vpc_id"])
     store, wanted = cloud_of(request).store, request.query_params.get("resource_type")
-    found: list[tuple[str, Droplet | DatabaseCluster]] = [
+    found: list[tuple[str, Droplet | DatabaseCluster | KubernetesCluster]] = [
         *(("droplet", droplet) for droplet in store.where(Droplet, vpc_uuid=vpc.id)),
         *(("database", cluster) for cluster in store.where(DatabaseCluster, vpc_uuid=vpc.id)),
+        *(("kubernetes", cluster) for cluster in store.where(KubernetesCluster, vpc_uuid=vpc.id)),
     ]
     members = [member for kind, member in found if wanted in (None, kind)]
     return page(request, "members", members, lambda d: {"name": d.name, "urn": d.urn, "created_at": d.created_at})

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.sandbox.digitalocean.state.clusters import Clusters
+
 
 @dataclass(frozen=True)
 class MachineSpec:
@@ -30,6 +32,8 @@ class MachineSpec:
     ssh_keys: tuple[str, ...] = ()
     #: Root password for machines made without an SSH key; the real service sends it by mail.
     region: str = ""
+    #: Addresses of pods, which are routed to the machine inside its VPC.
+    pod_cidr: str | None = None
     tags: tuple[str, ...] = ()
 
 
@@ -106,6 +110,17 @@ class Grant:
 
 class Backend(Protocol):
     """Real machinery. Every call is idempotent and returns when its effect can be observed."""
+
+    @property
+    def clusters(self) -> Clusters:
+        """The API servers of Kubernetes clusters."""
+
+    @property
+    def kubernetes_versions(self) -> tuple[str, ...]:
+        """Versions of Kubernetes that `prepare_kubernetes` can provide, the newest first."""
+
+    async def prepare_kubernetes(self, version: str) -> None:
+        """Have the image `kubernetes-VERSION`. Nothing to do where it is there."""
 
     async def create_machine(self, machine: MachineSpec) -> None:
         """Boot a new machine; returns when its init system runs (SSH follows a moment later)."""

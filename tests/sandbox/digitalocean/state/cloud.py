@@ -38,6 +38,8 @@ class Config:
     spaces_key_seconds: float = 0
     #: Seconds between two rounds of checks and metrics; in those of alerts, a minute is as long.
     minute_seconds: float = 60
+    #: Seconds between two looks of the service at its Kubernetes clusters; the real autoscaler takes ten.
+    cluster_seconds: float = 10
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
     #: Name servers that the metadata service announces to machines.

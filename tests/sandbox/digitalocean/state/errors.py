@@ -212,6 +212,19 @@ class VpcRangeOverlaps(Unprocessable):
     text = "This range/size overlaps with another VPC network in your account."
 
 
+class InvalidCluster(Unprocessable):
+    """A cluster or one of its node pools cannot be like this. What is wrong stands behind two words of the API."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(f"validation error: {message}" if message else None)
+
+
+class PendingCluster(Unprocessable):
+    """A cluster that is being deleted takes no more requests."""
+
+    text = "cluster is being deleted"
+
+
 class TooManyRequests(ApiError):
     """More requests in an hour than the account may make."""
 

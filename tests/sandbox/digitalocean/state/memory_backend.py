@@ -10,6 +10,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.sandbox.digitalocean.state.backend import DatabaseServer, Grant, MachineSpec, NetworkPicture, VolumeSpec
+from tests.sandbox.digitalocean.state.clusters import Access, ClusterError, Load, NodeMarks, NodeView, PodView
+
+
+@dataclass
+class MemoryClusters:
+    """Clusters without machines: nodes are ready when they are asked for, and carry the pods that a test gives them."""
+
+    nodes: dict[str, NodeView] = field(default_factory=dict)
+    pending: list[PodView] = field(default_factory=list)
+    #: Nodes that have been removed, and whether their pods were evicted first.
+    removed: dict[str, bool] = field(default_factory=dict)
+    #: What pods may have of a new node: thousandths of processors, and bytes.
+    allocatable: tuple[int, int] = (1900, 2560 * 2**20)
+    broken: bool = False
+
+    def _refuse(self, access: Access) -> None:
+        if self.broken or not access.key:
+            raise ClusterError("the cluster is broken")
+
+    async def answered(self, access: Access) -> None:
+        self._refuse(access)
+
+    async def node_ready(self, access: Access, name: str, marks: NodeMarks) -> None:
+        self._refuse(access)
+        cpu, memory = self.allocatable
+        self.nodes[name] = NodeView(name, True, cpu, memory, marks.labels, marks.taints)
+        self.pending.clear()
+
+    async def mark_node(self, access: Access, name: str, marks: NodeMarks) -> None:
+        self._refuse(access)
+        if node := self.nodes.get(name):
+            self.nodes[name] = replace(node, labels=marks.labels, taints=marks.taints)
+
+    async def remove_node(self, access: Access, name: str, *, drain: bool) -> None:
+        self._refuse(access)
+        self.nodes.pop(name, None)
+        self.removed[name] = drain
+
+    async def load(self, access: Access) -> Load:
+        self._refuse(access)
+        return Load(tuple(self.nodes.values()), tuple(self.pending))
 
 
 @dataclass
@@ -27,6 +68,8 @@ class MemoryBackend:
     buckets: dict[str, str] = field(default_factory=dict)
     #: Machine by snapshot.
     snapshots: dict[int, int] = field(default_factory=dict)
+    clusters: MemoryClusters = field(default_factory=MemoryClusters)
+    kubernetes_versions: tuple[str, ...] = ("1.36.3", "1.35.7")
     #: Calls in the order of their arrival, as `name argument`.
     calls: list[str] = field(default_factory=list)
     #: Names of calls that fail from now on.
@@ -37,6 +80,9 @@ class MemoryBackend:
         await asyncio.sleep(self.delay)
         if name in self.broken:
             raise RuntimeError(f"{name} is broken")
+
+    async def prepare_kubernetes(self, version: str) -> None:
+        await self._call("prepare_kubernetes", version)
 
     async def create_machine(self, machine: MachineSpec) -> None:
         await self._call("create_machine", machine.id)
@@ -136,4 +182,5 @@ class MemoryBackend:
         for kept in held:
             kept.clear()
         self.powered.clear()
+        self.clusters = MemoryClusters()
         self.picture = NetworkPicture()

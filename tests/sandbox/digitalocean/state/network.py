@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from tests.sandbox.digitalocean.models import DatabaseCluster, Droplet, Firewall, FirewallRule, ReservedIp, RuleTarget
+from tests.sandbox import layout
+from tests.sandbox.digitalocean.models import (
+    DatabaseCluster,
+    Droplet,
+    Firewall,
+    FirewallRule,
+    KubernetesCluster,
+    Node,
+    ReservedIp,
+    RuleTarget,
+    Vpc,
+)
 from tests.sandbox.digitalocean.state.backend import MachineFirewall, NetworkPicture, Rule
 from tests.sandbox.digitalocean.state.store import Store
 
@@ -27,7 +38,25 @@ def resolve_picture(store: Store) -> NetworkPicture:
                 )
             )
     machines += [_node(cluster, droplets) for cluster in store.all(DatabaseCluster)]
+    machines += [_of_control_plane(store, cluster) for cluster in store.all(KubernetesCluster)]
     return NetworkPicture(firewalls=tuple(machines), reserved=reserved)
+
+
+def _of_control_plane(store: Store, cluster: KubernetesCluster) -> MachineFirewall:
+    """Outsiders reach the API server of a cluster alone, and only those that its own firewall lets through."""
+    vpc = store.get(Vpc, cluster.vpc_uuid)
+    allowed = tuple(cluster.firewall.allowed_addresses) if cluster.firewall.enabled else ("0.0.0.0/0",)
+    inside = (vpc.ip_range, cluster.cluster_subnet) if vpc else (cluster.cluster_subnet,)
+    # Its own nodes reach it whatever the firewall says, as does the service itself.
+    nodes = tuple(
+        f"{droplet.public_ipv4}/32"
+        for node in store.where(Node, cluster_id=cluster.id)
+        if (droplet := store.get(Droplet, node.droplet_id))
+    )
+    service = f"{layout.ACME_ADDRESS}/32"
+    inbound = (Rule("tcp", "443", (*allowed, *nodes, service)), Rule("tcp", "all", inside), Rule("icmp", "", inside))
+    outbound = tuple(Rule(protocol, "all", ("0.0.0.0/0",)) for protocol in ("tcp", "udp"))
+    return MachineFirewall(cluster.machine_id, inbound, outbound)
 
 
 def covers(firewall: Firewall, droplet: Droplet) -> bool:

@@ -8,6 +8,7 @@ from tests.sandbox.digitalocean.models import (
     DatabaseCluster,
     Domain,
     Droplet,
+    KubernetesCluster,
     Project,
     ProjectMember,
     Record,
@@ -72,13 +73,14 @@ def leave_projects(cloud: Cloud, urn: str) -> None:
 
 def find_resource(cloud: Cloud, type_: str, key: str) -> Record | None:
     """The record behind a resource name, for the types that projects hold (buckets have no record)."""
-    models: dict[str, type[Droplet | Volume | Domain | ReservedIp | DatabaseCluster]] = {
+    models: dict[str, type[Droplet | Volume | Domain | ReservedIp | DatabaseCluster | KubernetesCluster]] = {
         "droplet": Droplet,
         "volume": Volume,
         "dbaas": DatabaseCluster,
         "domain": Domain,
         "floatingip": ReservedIp,
         "reservedip": ReservedIp,
+        "kubernetes": KubernetesCluster,
     }
     model = models.get(type_)
     return cloud.store.get(model, key) if model else None

@@ -33,6 +33,7 @@ def machine_spec(cloud: Cloud, droplet: Droplet) -> backend.MachineSpec:
         user_data=droplet.user_data,
         ssh_keys=tuple(droplet.ssh_keys),
         region=droplet.region,
+        pod_cidr=droplet.pod_cidr,
         tags=tuple(droplet.tags),
     )
 
