@@ -41,7 +41,7 @@ SAY := @printf '\n==> %s\n'
 
 help: ## this list
 	@echo 'make TARGET [STACK=sandbox|dev|staging|production] [PLUGINS=own|official] [ARGS="…"]'
-	@awk -F ':.*## ' '/^[a-z]*:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]*:.*## /{printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 new: env ## write the stack file of a new environment: make new STACK=dev ARGS="--set domain=dev.example.com"
 ifeq ($(STACK),sandbox)
