@@ -37,7 +37,7 @@ from tests.sandbox.digitalocean.routes.common import (
 from tests.sandbox.digitalocean.routes.kubernetes_pools import make_pool, pool_json
 from tests.sandbox.digitalocean.state import addresses
 from tests.sandbox.digitalocean.state.cloud import Cloud
-from tests.sandbox.digitalocean.state.errors import BadRequest, InvalidCluster, PendingCluster
+from tests.sandbox.digitalocean.state.errors import BadRequest, InvalidCluster
 from tests.sandbox.digitalocean.state.projects import join_default_project
 from tests.sandbox.digitalocean.state.tagging import ensure_tags
 
@@ -246,7 +246,7 @@ async def change_cluster(request: Request) -> Response:
 async def delete_cluster(request: Request) -> Response:
     cloud, cluster = cloud_of(request), find_cluster(request)
     if cluster.status == "deleting":
-        raise PendingCluster
+        return no_content()
     with cloud.store.transaction():
         cluster.status, cluster.updated_at = "deleting", now()
         cloud.store.put(cluster)

@@ -219,12 +219,6 @@ class InvalidCluster(Unprocessable):
         super().__init__(f"validation error: {message}" if message else None)
 
 
-class PendingCluster(Unprocessable):
-    """A cluster that is being deleted takes no more requests."""
-
-    text = "cluster is being deleted"
-
-
 class TooManyRequests(ApiError):
     """More requests in an hour than the account may make."""
 
