@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.sandbox.plugins.digitalocean.kubernetes import GetKubernetesCluster, 
 from tests.sandbox.plugins.digitalocean.session import Session
 from tests.sandbox.plugins.provider_digitalocean import DigitalOcean
 from tests.sandbox_tests.support.emulated_cloud import EmulatedCloud
-from tests.sandbox_tests.support.pulumi_engine import ResourceDriver
+from tests.sandbox_tests.support.pulumi_engine import Engine, ResourceDriver
 from tests.sandbox_tests.support.waiting import eventually
 
 CLUSTER: dict[str, Any] = {
@@ -145,3 +146,23 @@ def test_versions_and_clusters_can_be_asked_for(driver: ResourceDriver) -> None:
     assert (found["id"], found["nodePools"][0]["name"]) == (identifier, "base")
     with pytest.raises(PluginError, match="Unable to find cluster with name: other"):
         GetKubernetesCluster().invoke(driver.call(), {"name": "other"})
+
+
+def test_the_engine_creates_refreshes_changes_and_destroys_a_cluster(cloud: EmulatedCloud, tmp_path: Path) -> None:
+    settings = {"token": cloud.token, "endpoint": cloud.url, "most": 2}
+    # The first network of a region could not be deleted again.
+    cloud.client.vpcs.create(body={"name": "first", "region": "fra1"})
+    engine = Engine(tmp_path, "cluster", settings, {"SSL_CERT_FILE": str(cloud.ca_certificate)})
+    engine.up()
+    outputs = engine.outputs()
+    assert outputs["endpoint"].endswith(".k8s.ondigitalocean.com")
+    token = yaml.safe_load(outputs["kubeconfig"])["users"][0]["user"]["token"]
+    assert token not in engine.run("stack", "export")
+    assert "5 unchanged" in engine.run("refresh", "--yes", "--skip-preview")
+    assert engine.changes() == {"same": 5}
+    engine.configure({"most": 3})
+    assert engine.changes() == {"same": 4, "update": 1}
+    engine.up()
+    # The network can only go once the cluster has left it, which takes longer than the answer to its deletion.
+    engine.destroy()
+    assert set(cloud.exists()) <= {"tags"}
