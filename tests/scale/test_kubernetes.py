@@ -13,7 +13,7 @@ import httpx
 import pytest
 import tenacity
 
-from tests.sandbox.layout import API_HOST, current
+from tests.sandbox.layout import API_HOST, WORKSTATION, current
 
 CLUSTERS = "/v2/kubernetes/clusters"
 #: Seconds for something that boots a machine, and for something that a cluster does by itself.
@@ -180,6 +180,24 @@ def test_a_network_policy_is_enforced(cluster: Cluster) -> None:
     eventually(lambda: not cluster.connects("probe", "169.254.169.254", 80), SOON)
     assert cluster.connects("probe", API_HOST, 443)
     cluster.run("delete", "networkpolicy", "closed")
+
+
+def test_a_firewall_of_the_control_plane_stops_all_but_its_addresses_and_the_nodes(cluster: Cluster) -> None:
+    def close(*allowed: str, enabled: bool) -> None:
+        firewall = {"enabled": enabled, "allowed_addresses": allowed}
+        body = {"name": CLUSTER["name"], "control_plane_firewall": firewall}
+        cluster.http.put(cluster.path, json=body).raise_for_status()
+
+    probe = ("get", "nodes", "--request-timeout=2s")
+    try:
+        close("198.51.100.7", enabled=True)
+        eventually(lambda: cluster.kubectl(*probe).returncode != 0, SOON)
+        close("198.51.100.7", str(WORKSTATION.ip), enabled=True)
+        eventually(lambda: cluster.kubectl(*probe).returncode == 0, SOON)
+        [node] = cluster.nodes()
+        assert cluster.run("get", "node", node, "--no-headers").split()[1] == "Ready"
+    finally:
+        close(enabled=False)
 
 
 def test_a_pod_without_room_gets_a_node_that_goes_when_it_is_idle(cluster: Cluster) -> None:

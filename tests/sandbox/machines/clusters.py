@@ -190,11 +190,13 @@ def _stays_with_node(pod: Json) -> bool:
 
 def _node(node: Json, pods: Sequence[Json]) -> NodeView:
     given = node["status"].get("allocatable", {})
+    # What belongs to the node takes its share and goes with it.
+    own = [_pod(pod) for pod in pods if _stays_with_node(pod)]
     return NodeView(
         name=_name(node),
         is_ready=_is_ready(node),
-        cpu=_millis(given.get("cpu", "0")),
-        memory=_bytes(given.get("memory", "0")),
+        cpu=_millis(given.get("cpu", "0")) - sum(pod.cpu for pod in own),
+        memory=_bytes(given.get("memory", "0")) - sum(pod.memory for pod in own),
         labels=node["metadata"].get("labels", {}),
         taints=node["spec"].get("taints", []),
         pods=[_pod(pod) for pod in pods if not _stays_with_node(pod)],

@@ -67,6 +67,7 @@ def test_a_cluster_runs_when_its_control_plane_and_its_nodes_do(cloud: EmulatedC
     [node] = nodes(found)
     droplet = cloud.client.droplets.get(int(node["droplet_id"]))["droplet"]
     assert (droplet["name"], droplet["size_slug"], droplet["status"]) == (node["name"], "s-2vcpu-4gb", "active")
+    assert (droplet["image"]["name"], droplet["image"]["slug"]) == ("do-kubernetes-1.36.3", None)
     assert {"k8s", "k8s:worker", f"k8s:{found['id']}"} <= {*droplet["tags"]}
     # The control plane is a machine, but none of the account's.
     assert len(cloud.backend.machines) == 2
@@ -237,16 +238,25 @@ def test_pods_without_room_make_a_pool_grow_and_idle_nodes_leave_it(cloud: Emula
     assert count_of(cloud, found["id"], "base") == 1
 
 
+def test_only_pods_that_fit_on_no_node_but_on_a_new_one_make_a_pool_grow(cloud: EmulatedCloud) -> None:
+    found = cluster(cloud, node_pools=[POOL, SCALED | {"labels": {"for": "jobs"}}])
+    # Two that a scheduler has not seen room for yet, one that no node is large enough for, and one for the pool.
+    small, large, job = PodView("ci/small", cpu=900), PodView("ci/large", cpu=1901), PodView("ci/job", cpu=900)
+    cloud.backend.clusters.pending += [small, small, large, replace(job, node_selector={"for": "jobs"})]
+    eventually(lambda: count_of(cloud, found["id"], "jobs") == 1)
+    assert len(nodes(running(cloud, found["id"]), "jobs")) == 1
+
+
 def test_a_pod_that_may_not_be_evicted_holds_its_node(cloud: EmulatedCloud) -> None:
     found = cluster(
         cloud,
-        node_pools=[POOL, SCALED | {"min_nodes": 1, "max_nodes": 2}],
+        node_pools=[POOL, SCALED | {"min_nodes": 1, "labels": {"for": "jobs"}}],
         cluster_autoscaler_configuration={"scale_down_unneeded_time": "0s"},
     )
     held = nodes(found, "jobs")[0]["name"]
     clusters = cloud.backend.clusters
     clusters.nodes[held] = replace(clusters.nodes[held], pods=[PodView("ci/job", cpu=100, safe_to_evict=False)])
-    clusters.pending.append(PodView("ci/second", cpu=1900))
+    clusters.pending.append(PodView("ci/second", cpu=1900, node_selector={"for": "jobs"}))
     eventually(lambda: len(clusters.nodes) == 3)
     eventually(lambda: count_of(cloud, found["id"], "jobs") == 1)
     assert held in clusters.nodes

@@ -69,11 +69,10 @@ def _tolerates(pod: PodView, taint: Mapping[str, str]) -> bool:
 def scale(cloud: Cloud, cluster: KubernetesCluster, load: Load) -> None:
     """One decision: more nodes while pods wait for room; else none that has not been needed for long enough."""
     pools = [pool for pool in nodes.pools_of(cloud, cluster) if pool.auto_scale]
-    waiting = _without_room(cloud, cluster, load)
-    if waiting:
-        _grow(cloud, cluster, pools, waiting)
+    coming = _coming(cloud, cluster)
+    grown = _grow(cloud, cluster, pools, _without_room(load, coming))
     for pool in pools:
-        _shrink(cloud, cluster, pool, load, is_calm=not load.pending)
+        _shrink(cloud, cluster, pool, load, is_calm=not coming and not grown)
 
 
 def _new_room(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool) -> _Room:
@@ -91,18 +90,38 @@ def _new_room(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool) -> _Room
     return _Room(cpu, memory_mb * _MB, labels, [taint.model_dump() for taint in pool.taints])
 
 
-def _without_room(cloud: Cloud, cluster: KubernetesCluster, load: Load) -> list[PodView]:
-    """The pods that will not fit on the nodes that are on their way either."""
-    coming = [
+def _coming(cloud: Cloud, cluster: KubernetesCluster) -> list[_Room]:
+    """The nodes that are on their way."""
+    return [
         _new_room(cloud, cluster, pool)
         for pool in nodes.pools_of(cloud, cluster)
         for node in nodes.staying(cloud, pool)
         if node.status == "provisioning"
     ]
-    return [pod for pod in load.pending if not any(room.take(pod) for room in coming)]
 
 
-def _grow(cloud: Cloud, cluster: KubernetesCluster, pools: Sequence[NodePool], waiting: Iterable[PodView]) -> None:
+def _rooms(load: Load, *, without: str = "") -> list[_Room]:
+    """What is left of the nodes that take pods."""
+    return [
+        _Room(
+            view.cpu - sum(pod.cpu for pod in view.pods),
+            view.memory - sum(pod.memory for pod in view.pods),
+            view.labels,
+            view.taints,
+        )
+        for view in load.nodes
+        if view.name != without and view.is_ready and not view.is_unschedulable
+    ]
+
+
+def _without_room(load: Load, coming: Sequence[_Room]) -> list[PodView]:
+    """The pods that fit on no node, those on their way included: a scheduler may not have seen yet what has come."""
+    rooms = [*_rooms(load), *coming]
+    return [pod for pod in load.pending if not any(room.take(pod) for room in rooms)]
+
+
+def _grow(cloud: Cloud, cluster: KubernetesCluster, pools: Sequence[NodePool], waiting: Iterable[PodView]) -> bool:
+    """Add nodes for these pods, where a pool has any that they fit on; whether it did."""
     made: list[_Room] = []
     for pod in waiting:
         if any(room.take(pod) for room in made):
@@ -114,12 +133,13 @@ def _grow(cloud: Cloud, cluster: KubernetesCluster, pools: Sequence[NodePool], w
                     nodes.check_room(cloud, 1)
                 except ApiError:
                     # The account's limit: the pod waits, as it does in a cluster whose pools are full.
-                    return
+                    return bool(made)
                 pool.count += 1
                 cloud.store.put(pool)
                 nodes.add_node(cloud, cluster, pool)
                 made.append(room)
                 break
+    return bool(made)
 
 
 def _shrink(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool, load: Load, *, is_calm: bool) -> None:
@@ -153,16 +173,7 @@ def _is_idle(cluster: KubernetesCluster, view: NodeView, load: Load) -> bool:
     )
     if used >= cluster.autoscaler.scale_down_utilization_threshold and view.pods:
         return False
-    others = [
-        _Room(
-            other.cpu - sum(pod.cpu for pod in other.pods),
-            other.memory - sum(pod.memory for pod in other.pods),
-            other.labels,
-            other.taints,
-        )
-        for other in load.nodes
-        if other.name != view.name and other.is_ready and not other.is_unschedulable
-    ]
+    others = _rooms(load, without=view.name)
     return all(_may_go(pod) and any(room.take(pod) for room in others) for pod in view.pods)
 
 

@@ -29,6 +29,9 @@ from tests.sandbox.digitalocean.state.projects import default_project
 
 Json = dict[str, Any]
 
+#: The number of the image of all nodes of Kubernetes clusters.
+_NODE_IMAGE = 195_000_001
+
 #: Resource types that a tag counts, in the API's order.
 TAGGABLE = ("droplets", "images", "volumes", "volume_snapshots", "databases")
 
@@ -126,10 +129,32 @@ def snapshot_json(snapshot: Snapshot) -> Json:
     }
 
 
+def _node_image_json(droplet: Droplet) -> Json:
+    """The image of a node of a Kubernetes cluster, which is the service's own: it has a name, but no slug."""
+    return {
+        "id": _NODE_IMAGE,
+        "name": f"do-{droplet.image}",
+        "distribution": "Debian",
+        "slug": None,
+        "public": False,
+        "regions": [droplet.region],
+        "created_at": droplet.created_at,
+        "min_disk_size": 20,
+        "type": "snapshot",
+        "size_gigabytes": 1.2,
+        "description": "",
+        "tags": [],
+        "status": "available",
+        "error_message": "",
+    }
+
+
 def _image_of(cloud: Cloud, droplet: Droplet) -> Json | None:
     image = cloud.catalog.image(droplet.image)
     if image is not None:
         return image_json(cloud, image)
+    if droplet.pod_cidr:
+        return _node_image_json(droplet)
     snapshot = cloud.store.get(Snapshot, droplet.image)
     return private_image_json(snapshot) if snapshot else None
 
