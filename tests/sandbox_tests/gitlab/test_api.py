@@ -293,7 +293,7 @@ def test_the_page_says_what_it_is(instance: Instance) -> None:
 
 
 def test_no_secret_is_stored_in_plain_text(instance: Instance) -> None:
-    assert instance.config.database.stat().st_size > 0
+    assert (instance.config.data / "gitlab.sqlite3").stat().st_size > 0
     kept = b"".join(path.read_bytes() for path in instance.directory.glob("gitlab.sqlite3*"))
     assert b"root" in kept
     assert instance.token.encode() not in kept

@@ -31,7 +31,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def rows(path: Path, query: str) -> list[object]:
+def rows(path: db.Database, query: str) -> list[object]:
     """The first column of what a query finds."""
     with db.connect(path) as connection:
         return [row[0] for row in connection.execute(query).fetchall()]

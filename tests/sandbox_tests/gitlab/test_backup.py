@@ -94,13 +94,14 @@ def test_a_backup_of_another_version_is_refused_in_gitlabs_words(
 ) -> None:
     created(config)
     other = dataclasses.replace(config, version="19.3.1")
-    before = other.database.read_bytes()
+    file = other.data / "gitlab.sqlite3"
+    before = file.read_bytes()
     for task in ("restore", "verify"):
         assert run(other, task, **YES) == 1
         said = capsys.readouterr().out
         assert "Your current GitLab version (19.3.1) differs from the GitLab version in the backup!" in said
         assert "Please switch to the following version and try again:\n  version: 19.3.0\n" in said
-    assert other.database.read_bytes() == before
+    assert file.read_bytes() == before
     assert run(config, "verify") == 0
 
 

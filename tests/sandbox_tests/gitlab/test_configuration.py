@@ -141,7 +141,6 @@ def test_it_is_real_ruby(gitlab_rb: Path) -> None:
         ("mattermost['enable'] = true", "mattermost has been removed in GitLab 19.0"),
         ("git_data_dirs({ 'default' => { 'path' => '/x' } })", "git_data_dirs has been removed in GitLab 18.0"),
         ("roles ['redis_master_role']", "does not support: roles redis_master_role"),
-        ("postgresql['enable'] = false", "does not support: postgresql"),
         ("registry['storage'] = { 's3' => {}, 'filesystem' => {} }", "multiple storage drivers.*s3, filesystem"),
         ("registry_external_url 'https://gitlab.example.com'", "a port of its own"),
         (

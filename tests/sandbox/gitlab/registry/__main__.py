@@ -14,11 +14,11 @@ from pathlib import Path
 
 from .config import Config, ConfigurationError
 from .importer import ImportFailedError, import_all, import_blobs, pre_import
-from .metadata import migrate, open_database
+from .metadata import Database, migrate, open_database
 from .service import serve
 from .storage import Storage, open_storage
 
-STEPS: dict[str, tuple[str, Callable[[Path, Storage], int]]] = {
+STEPS: dict[str, tuple[str, Callable[[Database, Storage], int]]] = {
     "--step-one": ("manifests pre-imported", pre_import),
     "--pre-import": ("manifests pre-imported", pre_import),
     "--step-two": ("tags imported", import_all),

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 from . import metadata
 from .config import Collection
@@ -16,7 +15,7 @@ from .storage import Storage, blob_folder
 _FACTOR = 1.5
 
 
-def review_manifest(database: Path) -> bool:
+def review_manifest(database: metadata.Database) -> bool:
     """Review the manifest that has waited longest; one that nothing refers to is deleted. Whether there was one."""
     query = "SELECT manifest_id FROM gc_manifest_review_queue WHERE review_after < ? ORDER BY review_after LIMIT 1"
     with metadata.connect(database) as connection:
@@ -36,7 +35,7 @@ def review_manifest(database: Path) -> bool:
     return True
 
 
-def review_blob(database: Path, storage: Storage) -> bool:
+def review_blob(database: metadata.Database, storage: Storage) -> bool:
     """Review the content that has waited longest; what no manifest refers to is deleted, in the storage as well."""
     query = "SELECT digest FROM gc_blob_review_queue WHERE review_after < ? ORDER BY review_after LIMIT 1"
     with metadata.connect(database) as connection:
@@ -60,7 +59,7 @@ def review_blob(database: Path, storage: Storage) -> bool:
 class Collector:
     """Two workers in the background, one for manifests and one for content."""
 
-    def __init__(self, database: Path, storage: Storage, settings: Collection) -> None:
+    def __init__(self, database: metadata.Database, storage: Storage, settings: Collection) -> None:
         self._settings = settings
         self._stopped = threading.Event()
         self._threads = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from .durations import duration
+from .postgresql import Server
 
 _SHARED = ("cache", "delete", "redirect", "maintenance")
 
@@ -52,7 +53,8 @@ class Config:
     read_only: bool
     notifies: bool
     database: Literal["true", "false", "prefer"]
-    database_file: Path
+    #: A file for the bundled database, else the server that the section names.
+    database_file: Path | Server = field(repr=False)
     gc: Collection
 
     @classmethod
@@ -77,9 +79,24 @@ class Config:
             read_only=readonly.get("enabled") is True,
             notifies=bool(document.get("notifications")),
             database=_enabled(database.get("enabled", False)),
-            database_file=Path(database.get("host", "")) / "data" / f"{database.get('dbname', 'registry')}.sqlite3",
+            database_file=_place(database),
             gc=_collection(document.get("gc") or {}),
         )
+
+
+def _place(database: dict[str, Any]) -> Path | Server:
+    host, name = str(database.get("host", "")), str(database.get("dbname", "registry"))
+    if not host or host.startswith("/"):
+        return Path(host) / "data" / f"{name}.sqlite3"
+    return Server(
+        host=host,
+        port=int(database.get("port", 5432)),
+        user=str(database.get("user", "registry")),
+        dbname=name,
+        sslmode=str(database.get("sslmode", "prefer")),
+        sslrootcert=database.get("sslrootcert"),
+        password=str(database.get("password", "")),
+    )
 
 
 def _enabled(value: object) -> Literal["true", "false", "prefer"]:

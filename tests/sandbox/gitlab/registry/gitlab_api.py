@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,7 +25,7 @@ _LEASE = timedelta(minutes=1)
 class GitLabApi:
     """Handlers of `/gitlab/v1/`."""
 
-    def __init__(self, database: Path, tokens: Tokens) -> None:
+    def __init__(self, database: metadata.Database, tokens: Tokens) -> None:
         self._database, self._tokens = database, tokens
 
     def routes(self) -> list[Route]:

@@ -6,7 +6,6 @@ content is in the database alone, as in GitLab's registry, which writes no links
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
@@ -45,7 +44,9 @@ def take_off_shelf(storage: Storage, digest: str) -> None:
 class Images:
     """Handlers of `/v2/`."""
 
-    def __init__(self, database: Path, distribution: Distribution, tokens: Tokens, *, read_only: bool) -> None:
+    def __init__(
+        self, database: metadata.Database, distribution: Distribution, tokens: Tokens, *, read_only: bool
+    ) -> None:
         self._database, self._distribution, self._tokens = database, distribution, tokens
         self._read_only = read_only
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from . import metadata
 from .documents import Document, parse
@@ -16,7 +15,7 @@ class ImportFailedError(RuntimeError):
     """The storage holds a tag whose manifest is not there."""
 
 
-def pre_import(database: Path, storage: Storage) -> int:
+def pre_import(database: metadata.Database, storage: Storage) -> int:
     """The first step: manifests of tagged images, with what they refer to. The registry may be in use."""
     found = {(repository, digest) for repository, _, digest in tags(storage) if repository != SHELF}
     for repository, digest in sorted(found):
@@ -26,7 +25,7 @@ def pre_import(database: Path, storage: Storage) -> int:
     return len(found)
 
 
-def import_all(database: Path, storage: Storage) -> int:
+def import_all(database: metadata.Database, storage: Storage) -> int:
     """The second step: everything of the first that is new, and the tags. Nobody may push meanwhile.
 
     At its end the storage belongs to the database.
@@ -44,7 +43,7 @@ def import_all(database: Path, storage: Storage) -> int:
     return len(found)
 
 
-def import_blobs(database: Path, storage: Storage) -> int:
+def import_blobs(database: metadata.Database, storage: Storage) -> int:
     """The third step: content that no image refers to, so that the garbage collector looks at it."""
     count = 0
     for name, size in storage.sizes(BLOBS):

@@ -1,4 +1,4 @@
-"""The metadata database: repositories, manifests, tags. One SQLite file, where GitLab has PostgreSQL."""
+"""The metadata database: repositories, manifests, tags. A SQLite file, or a database in a PostgreSQL server outside."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from . import postgresql
 from .config import Config, ConfigurationError
 from .documents import Document, parse
 
 SCHEMA = Path(__file__).with_name("schema.sql")
+SCHEMA_OUTSIDE = SCHEMA.with_name("schema.postgresql.sql")
+#: Where a database is.
+Database = Path | postgresql.Server
 Connection = sqlite3.Connection
 Row = sqlite3.Row
 
@@ -24,8 +28,12 @@ def now() -> str:
 
 
 @contextmanager
-def connect(path: Path) -> Iterator[Connection]:
+def connect(path: Database) -> Iterator[Connection]:
     """A connection in a transaction of its own: committed at the end, rolled back on an exception."""
+    if isinstance(path, postgresql.Server):
+        with postgresql.pool(path).connection() as outside:
+            yield cast(Connection, outside)
+        return
     connection = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
@@ -43,10 +51,14 @@ def connect(path: Path) -> Iterator[Connection]:
         connection.close()
 
 
-def migrate(path: Path) -> bool:
+def migrate(path: Database) -> bool:
     """Make the tables of a database that has none; whether there was something to do."""
     if not pending(path):
         return False
+    if isinstance(path, postgresql.Server):
+        with postgresql.pool(path).connection() as outside:
+            outside.run(SCHEMA_OUTSIDE.read_text())
+        return True
     connection = sqlite3.connect(path)
     try:
         connection.executescript(f"PRAGMA journal_mode = WAL; BEGIN; {SCHEMA.read_text()} COMMIT;")
@@ -55,12 +67,14 @@ def migrate(path: Path) -> bool:
     return True
 
 
-def pending(path: Path) -> bool:
+def pending(path: Database) -> bool:
     """Whether the tables are not there yet.
 
     Raises:
-        ConfigurationError: there is no such database.
+        ConfigurationError: there is no such database, or no way to its server.
     """
+    if isinstance(path, postgresql.Server):
+        return _pending_outside(path)
     if not path.exists():
         raise ConfigurationError(
             f'failed to initialize database connections: FATAL: database "{path.stem}" does not exist (SQLSTATE 3D000)'
@@ -72,7 +86,16 @@ def pending(path: Path) -> bool:
         connection.close()
 
 
-def open_database(config: Config) -> Path:
+def _pending_outside(server: postgresql.Server) -> bool:
+    try:
+        with postgresql.pool(server).connection() as outside:
+            return outside.execute("SELECT to_regclass('public.repositories')").fetchone()[0] is None
+    except postgresql.driver().OperationalError as error:
+        words = str(error).strip().rpartition("FATAL: ")[2].strip()
+        raise ConfigurationError(f"failed to initialize database connections: {words}") from None
+
+
+def open_database(config: Config) -> Database:
     """The file of a database that is ready, with the delay of `gc.reviewafter` in it.
 
     Raises:
@@ -157,7 +180,7 @@ def put_manifest(connection: Connection, repository: int, document: Document) ->
     if known is not None:
         return int(known["id"])
     subject = find_manifest(connection, repository, document.subject) if document.subject else None
-    cursor = connection.execute(
+    connection.execute(
         "INSERT INTO manifests (repository_id, digest, media_type, payload, total_size, config_digest, "
         "config_media_type, subject_id, artifact_type, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -173,7 +196,10 @@ def put_manifest(connection: Connection, repository: int, document: Document) ->
             now(),
         ),
     )
-    identity = int(cursor.lastrowid or 0)
+    added = find_manifest(connection, repository, document.digest)
+    if added is None:
+        raise sqlite3.DatabaseError(f"manifest {document.digest}")
+    identity = int(added["id"])
     connection.executemany(
         "INSERT OR IGNORE INTO layers VALUES (?, ?, ?)",
         [(identity, layer.digest, layer.size) for layer in document.layers],

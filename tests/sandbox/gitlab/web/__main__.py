@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
 import sys
 import threading
 from itertools import zip_longest
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp
 
 from .app import create_app
 from .ci import hooks, scheduler
-from .core import background_migrations, cleanup, db, releases, users
+from .core import background_migrations, cleanup, db, postgresql, releases, users
 from .core.config import Config
 from .core.errors import ApiError
 from .faults import Faults, Shelf, create_fault_control
@@ -22,11 +21,29 @@ from .faults import Faults, Shelf, create_fault_control
 
 def migrate(config: Config) -> None:
     """Bring the database to the version of the package. The exit code is 1 if a migration fails."""
+    if isinstance(config.database, postgresql.Server):
+        _prepare(config.database)
     try:
         for name in releases.migrate(config.database, config.version):
             print(f"== {name}: migrated")
     except releases.MigrationError as error:
         sys.exit(f"rake aborted!\nStandardError: An error has occurred, all later migrations canceled:\n\n{error}")
+
+
+def _prepare(server: postgresql.Server) -> None:
+    """Look at a server outside as GitLab does before it loads its schema."""
+    failures = postgresql.driver()
+    try:
+        for warning in postgresql.prepare(server):
+            print(warning)
+    except failures.OperationalError as error:
+        sys.exit(f"rake aborted!\nActiveRecord::ConnectionNotEstablished: {_words(error)}")
+    except failures.Error as error:
+        sys.exit(f"rake aborted!\nPG::{type(error).__name__}: ERROR:  {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip().removeprefix("connection failed: ")
 
 
 def psql(config: Config) -> None:
@@ -35,7 +52,7 @@ def psql(config: Config) -> None:
     with db.connect(config.database) as connection:
         try:
             cursor = connection.execute(statement)
-        except sqlite3.Error as error:
+        except db.errors() as error:
             sys.exit(f"ERROR:  {error}")
         if cursor.description is None:
             words = statement.split()

@@ -142,7 +142,7 @@ class Manager:
         log(f"Dumping {part.title} ... ")
         try:
             part.dump(self.config, self.path / part.file)
-        except (BackupError, OSError, sqlite3.Error) as error:
+        except (BackupError, OSError, *db.errors()) as error:  # type: ignore[misc]
             log(f"Dumping {part.title} failed: {error}")
             return False
         log(f"Dumping {part.title} ... done")
@@ -252,7 +252,7 @@ def run(config: Config, task: str, options: Mapping[str, str]) -> int:
     """Run a task and return its exit code."""
     config.backup_path.mkdir(mode=0o700, exist_ok=True)
     # One at a time: a second one would take the first one's files for its own.
-    with closing(sqlite3.connect(config.database.with_name("backup.lock"), timeout=0, isolation_level=None)) as lock:
+    with closing(sqlite3.connect(config.data / "backup.lock", timeout=0, isolation_level=None)) as lock:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
-import sqlite3
 import subprocess
 import tarfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import database_dump
 from .core.config import Config
 from .core.repositories import ENVIRONMENT
 
@@ -32,10 +30,16 @@ class Part:
 
 
 def dump_database(config: Config, target: Path) -> None:
-    """Write the database as SQL."""
+    """Write the database as SQL.
+
+    Raises:
+        BackupError: the server does not let it be read.
+    """
     target.mkdir(exist_ok=True)
-    with closing(sqlite3.connect(config.database)) as source, gzip.open(target / "database.sql.gz", "wt") as file:
-        file.writelines(f"{line}\n" for line in source.iterdump())
+    try:
+        database_dump.write(config, target / "database.sql.gz")
+    except database_dump.DumpError as error:
+        raise BackupError(f"Dumping PostgreSQL database failed: {error}") from error
 
 
 def restore_database(config: Config, source: Path) -> None:
@@ -47,14 +51,10 @@ def restore_database(config: Config, source: Path) -> None:
     file = source / "database.sql.gz"
     if not file.exists():
         raise BackupError(f"Source database file does not exist {file}")
-    with closing(sqlite3.connect(":memory:")) as fresh, closing(sqlite3.connect(config.database)) as target:
-        try:
-            fresh.executescript(gzip.decompress(file.read_bytes()).decode())
-        except (sqlite3.Error, OSError, EOFError) as error:
-            with closing(sqlite3.connect(":memory:")) as nothing:
-                nothing.backup(target)
-            raise BackupError(f"[FAILED]\nRestore failed: {error}") from error
-        fresh.backup(target)
+    try:
+        database_dump.read(config, file)
+    except (database_dump.DumpError, OSError, EOFError) as error:
+        raise BackupError(f"[FAILED]\nRestore failed: {error}") from error
 
 
 def dump_repositories(config: Config, target: Path) -> None:
@@ -117,7 +117,7 @@ def _folder(
 
 
 def _jobs(config: Config) -> Path:
-    return config.database.with_name("jobs")
+    return config.data / "jobs"
 
 
 #: Those that this stand-in has data for, in GitLab's order.

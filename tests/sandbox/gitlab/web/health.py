@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -34,7 +32,7 @@ async def readiness(request: Request) -> Response:
     config: Config = request.app.state.config
     try:
         await run_in_threadpool(_ask_database, config)
-    except sqlite3.Error as error:
+    except db.errors() as error:
         failed = {"status": "failed", "message": str(error)}
         return JSONResponse(body | {"status": "failed", "db_check": [failed]}, 503)
     return JSONResponse(body | {"db_check": [{"status": "ok"}]})

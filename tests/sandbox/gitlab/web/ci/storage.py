@@ -39,7 +39,7 @@ TRACE = "trace"
 
 def live_log(config: Config, job_id: int) -> Path:
     """The log of a running job, which may not be there."""
-    return config.database.with_name("jobs") / str(job_id // 1000) / f"{job_id}.log"
+    return config.data / "jobs" / str(job_id // 1000) / f"{job_id}.log"
 
 
 def log(connection: db.Connection, config: Config, job_id: int) -> bytes:

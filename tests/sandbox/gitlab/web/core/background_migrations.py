@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from . import db
 
@@ -73,7 +71,7 @@ def queue(connection: db.Connection, release: tuple[int, int]) -> None:
         )
 
 
-def require_finished(path: Path, release: tuple[int, int]) -> None:
+def require_finished(path: db.Database, release: tuple[int, int]) -> None:
     """Finish what a release needs, at once and without the usual pauses.
 
     Raises:
@@ -84,7 +82,7 @@ def require_finished(path: Path, release: tuple[int, int]) -> None:
             _finalize(path, one.job_class_name)
 
 
-def finalize(path: Path, job_class_name: str, table: str, column: str, arguments: str) -> None:
+def finalize(path: db.Database, job_class_name: str, table: str, column: str, arguments: str) -> None:
     """Finish one migration now, as `gitlab:background_migrations:finalize` does; an unknown one is ignored.
 
     Raises:
@@ -97,7 +95,7 @@ def finalize(path: Path, job_class_name: str, table: str, column: str, arguments
         _finalize(path, job_class_name)
 
 
-def _finalize(path: Path, job_class_name: str) -> None:
+def _finalize(path: db.Database, job_class_name: str) -> None:
     with db.connect(path) as connection:
         found = _find(connection, job_class_name)
         if found is None or found["status"] in (FINISHED, FINALIZED):
@@ -116,7 +114,7 @@ def _finalize(path: Path, job_class_name: str) -> None:
             raise UnfinishedError("Gitlab::Database::BackgroundMigration::BatchedMigrationRunner::FailedToFinalize")
 
 
-def work(path: Path) -> None:
+def work(path: db.Database) -> None:
     """Run one batch of the first active migration whose interval has passed."""
     with db.connect(path) as connection:
         query = "SELECT * FROM batched_background_migrations WHERE status = ? ORDER BY id"
@@ -133,7 +131,7 @@ def work(path: Path) -> None:
                 return
 
 
-def start(path: Path) -> threading.Event:
+def start(path: db.Database) -> threading.Event:
     """Work in the background, as Sidekiq does, until the event that is returned is set."""
     stopped = threading.Event()
 
@@ -141,7 +139,7 @@ def start(path: Path) -> threading.Event:
         while not stopped.wait(_TICK_S):
             try:
                 work(path)
-            except sqlite3.Error as trouble:
+            except db.errors() as trouble:
                 print(f"background migrations: {trouble!r}", flush=True)
 
     threading.Thread(target=run, daemon=True).start()
@@ -183,7 +181,7 @@ def _run_job(connection: db.Connection, migration: db.Row) -> None:
     connection.execute("SAVEPOINT batch")
     try:
         _fill(connection, backfill, job)
-    except sqlite3.Error as error:
+    except db.errors() as error:
         connection.execute("ROLLBACK TO batch")
         db.insert(
             connection,

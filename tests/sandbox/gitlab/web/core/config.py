@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from .db import Database
 from .objects import Files, ObjectStore
+from .postgresql import Server
 
 DIRECTORY = Path("/var/opt/gitlab/gitlab-rails/etc")
 #: When GitLab looks at the schedules of pipelines, unless `gitlab.rb` says otherwise.
@@ -31,7 +33,10 @@ class Config:
     """Settings of the application. Secrets are kept out of `repr`."""
 
     external_url: str
-    database: Path
+    #: A file, or the server that `gitlab.rb` names.
+    database: Database = field(repr=False)
+    #: The folder of what is kept in files beside the database.
+    data: Path
     socket: Path
     puma_port: int
     monitoring_allowlist: tuple[str, ...]
@@ -65,7 +70,8 @@ class Config:
         registry = settings["registry"]
         return cls(
             external_url=settings["external_url"],
-            database=Path(settings["database"]),
+            database=_database(settings, secrets),
+            data=Path(settings["database"]).parent,
             socket=Path(settings["socket"]),
             puma_port=int(settings["puma_port"]),
             monitoring_allowlist=tuple(settings["monitoring_allowlist"]),
@@ -109,7 +115,7 @@ class Config:
     @property
     def faults_file(self) -> Path:
         """The faults in force, which a restart keeps."""
-        return self.database.with_name("faults.json")
+        return self.data / "faults.json"
 
     def monitors(self, address: str) -> bool:
         """Whether health may be asked from this address."""
@@ -119,6 +125,12 @@ class Config:
             return False
         networks: list[IPv4Network | IPv6Network] = [ip_network(text, False) for text in self.monitoring_allowlist]
         return any(client in network for network in networks if network.version == client.version)
+
+
+def _database(settings: dict[str, Any], secrets: dict[str, str]) -> Database:
+    password = secrets.pop("database_password", None)
+    server = settings.get("database_server")
+    return Server(**server, password=password or "") if server else Path(settings["database"])
 
 
 def _time_zone(name: str) -> str:

@@ -1,4 +1,8 @@
-"""The database: one SQLite file, a short-lived connection per request."""
+"""The database: a SQLite file or a PostgreSQL server, a connection per request.
+
+The bundled database is a SQLite file. With `postgresql['enable'] = false` it is in the server that `gitlab.rb` names,
+and `postgresql` gives connections that look like SQLite's.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import cast
+
+from . import postgresql
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 Row = sqlite3.Row
 Connection = sqlite3.Connection
+#: Where a database is.
+Database = Path | postgresql.Server
 
 
 def now() -> str:
@@ -39,10 +48,22 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """What a statement can raise."""
+    try:
+        return (sqlite3.Error, postgresql.driver().Error)
+    except ModuleNotFoundError:
+        return (sqlite3.Error,)
+
+
 @contextmanager
-def connect(path: Path) -> Iterator[Connection]:
+def connect(database: Database) -> Iterator[Connection]:
     """A connection in a transaction: committed at the end, rolled back on an exception."""
-    connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
+    if isinstance(database, postgresql.Server):
+        with postgresql.pool(database).connection() as other:
+            yield cast(Connection, other)
+        return
+    connection = sqlite3.connect(database, timeout=20, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
@@ -54,16 +75,19 @@ def connect(path: Path) -> Iterator[Connection]:
         connection.close()
 
 
-def migrate(path: Path, directory: Path = MIGRATIONS) -> list[str]:
+def migrate(database: Database, directory: Path = MIGRATIONS) -> list[str]:
     """Bring the schema up to date; answer the names of the migrations that were run."""
     done = []
-    with connect(path) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
+    bundled = isinstance(database, Path)
+    with connect(database) as connection:
+        if bundled:
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY)")
         known = {row["name"] for row in connection.execute("SELECT name FROM schema_migrations")}
         for script in sorted(directory.glob("*.sql")):
             if script.name not in known:
-                connection.executescript(f"BEGIN;\n{script.read_text()}\n")
+                begin = "BEGIN;\n" if bundled else ""
+                connection.executescript(f"{begin}{script.read_text()}\n")
                 connection.execute("INSERT INTO schema_migrations VALUES (?)", (script.name,))
                 connection.commit()
                 done.append(script.name)
@@ -78,6 +102,8 @@ def one(connection: Connection, query: str, *values: object) -> Row | None:
 
 def insert(connection: Connection, table: str, **values: object) -> int:
     """Add a row; answer its id. `table` and the names are the program's own, never a client's."""
+    if isinstance(connection, postgresql.Connection):
+        return connection.insert(table, tuple(values), tuple(values.values()))
     names = ", ".join(values)
     marks = ", ".join("?" for _ in values)
     cursor = connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from pathlib import Path
 
 from . import background_migrations, db
@@ -13,7 +12,7 @@ class MigrationError(Exception):
     """A migration failed; all later ones were not run."""
 
 
-def migrate(path: Path, version: str, folder: Path = db.MIGRATIONS) -> list[str]:
+def migrate(path: db.Database, version: str, folder: Path = db.MIGRATIONS) -> list[str]:
     """Bring a database to a version; answer the names of the schema migrations that were run.
 
     A new database has no data to migrate, so nothing is queued. What was run before a failure is not run again.
@@ -34,7 +33,7 @@ def migrate(path: Path, version: str, folder: Path = db.MIGRATIONS) -> list[str]
     return done
 
 
-def _to(path: Path, folder: Path, release: tuple[int, int], *, upgrade: bool) -> list[str]:
+def _to(path: db.Database, folder: Path, release: tuple[int, int], *, upgrade: bool) -> list[str]:
     if upgrade:
         try:
             background_migrations.require_finished(path, release)
@@ -47,10 +46,10 @@ def _to(path: Path, folder: Path, release: tuple[int, int], *, upgrade: bool) ->
     return done
 
 
-def _schema(path: Path, folder: Path) -> list[str]:
+def _schema(path: db.Database, folder: Path) -> list[str]:
     try:
         return db.migrate(path, folder)
-    except sqlite3.Error as error:
+    except db.errors() as error:
         found = re.match(r"(?:index|table) (\S+) already exists", str(error))
         words = f'PG::DuplicateTable: ERROR:  relation "{found[1]}" already exists' if found else f"PG::Error: {error}"
         raise MigrationError(words) from error

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require_relative 'external_database'
 require_relative 'distribution'
 require_relative 'resources'
 require_relative 'services'
@@ -33,16 +34,7 @@ class Registry
 
   # The real package makes the database whether it is used or not; its tables only where it is.
   def database_objects
-    # Two accounts use the files: that of the registry, and that of PostgreSQL. SQLite gives what it puts beside a
-    # database the mode of the database, and the folder gives it its group.
-    [POSTGRESQL, "#{POSTGRESQL}/data"].each do |path|
-      Resources.directory(path, owner: 'gitlab-psql', group: 'registry', mode: 0o2770)
-    end
-    file = "#{POSTGRESQL}/data/#{database['dbname']}.sqlite3"
-    unless File.exist?(file)
-      Resources.file(file, '', owner: 'registry', group: 'registry', mode: 0o660)
-      Resources.did("postgresql_database[#{database['dbname']}]", 'create', true)
-    end
+    bundled_database if database['host'] == POSTGRESQL
     return if database['enabled'].to_s == 'false' || setting('auto_migrate', default: true) == false
 
     command = [*Distribution::REGISTRY, 'database', 'migrate', 'up', "#{HOME}/config.yml"]
@@ -54,6 +46,19 @@ class Registry
   end
 
   private
+
+  # Two accounts use the files: that of the registry, and that of PostgreSQL. SQLite gives what it puts beside a
+  # database the mode of the database, and the folder gives it its group.
+  def bundled_database
+    [POSTGRESQL, "#{POSTGRESQL}/data"].each do |path|
+      Resources.directory(path, owner: 'gitlab-psql', group: 'registry', mode: 0o2770)
+    end
+    file = "#{POSTGRESQL}/data/#{database['dbname']}.sqlite3"
+    return if File.exist?(file)
+
+    Resources.file(file, '', owner: 'registry', group: 'registry', mode: 0o660)
+    Resources.did("postgresql_database[#{database['dbname']}]", 'create', true)
+  end
 
   def files
     certificate, settings = FILES
@@ -120,6 +125,8 @@ class Registry
     raise ConfigError, "registry['database']['enabled'] is true, false or 'prefer', not #{enabled.inspect}" unless
       %w[true false prefer].include?(enabled.to_s)
 
+    # The real package does so with a warning: what it would prefer is its own server, which does not run.
+    enabled = 'false' if enabled.to_s == 'prefer' && ExternalDatabase.new(@config).external?
     { 'user' => 'registry', 'dbname' => 'registry', 'port' => 5432, 'sslmode' => 'prefer', 'host' => POSTGRESQL }
       .merge(given, 'enabled' => enabled)
   end

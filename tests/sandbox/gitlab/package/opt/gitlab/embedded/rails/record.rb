@@ -32,11 +32,20 @@ module Database
   end
 
   def connection
-    @connection ||= SQLite3::Database.new(settings['database']).tap do |database|
+    @connection ||= settings['database_server'] ? server : file
+  end
+
+  def file
+    SQLite3::Database.new(settings['database']).tap do |database|
       database.results_as_hash = true
       database.busy_timeout = 20_000
       database.execute('PRAGMA foreign_keys = ON')
     end
+  end
+
+  def server
+    require_relative 'postgresql'
+    PostgresqlDatabase.new(settings['database_server'], secrets['database_password'])
   end
 
   def now
