@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.sandbox.digitalocean.state.clusters import PodView
 from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud
@@ -340,3 +341,26 @@ def test_options_offer_what_a_cluster_can_be_made_of(cloud: EmulatedCloud) -> No
     assert "s-2vcpu-4gb" in {size["slug"] for size in options["sizes"]}
     assert "s-1vcpu-1gb" not in {size["slug"] for size in options["sizes"]}
     assert "fra1" in {region["slug"] for region in options["regions"]}
+
+
+def test_a_node_reads_its_own_credentials_from_the_metadata_service_and_no_others(cloud: EmulatedCloud) -> None:
+    found = cluster(cloud)
+    [node] = nodes(found)
+    machine = cloud.backend.machines[int(node["droplet_id"])]
+    told = cloud.metadata.get("/metadata/v1/user-data", headers={"x-peer": machine.public_ipv4}).text
+    files = {
+        one["path"].rpartition("/")[2]: (base64.b64decode(one["content"]).decode(), one["permissions"])
+        for one in json.loads(told.removeprefix("#cloud-config\n"))["write_files"]
+    }
+    assert {permissions for _, permissions in files.values()} == {"0600"}
+    assert f"providerID: digitalocean://{machine.id}" in files["kubelet.yaml.in"][0]
+    certificate = base64.b64decode(
+        yaml.safe_load(files["kubelet.kubeconfig"][0])["users"][0]["user"]["client-certificate-data"]
+    )
+    subject = x509.load_pem_x509_certificate(certificate).subject
+    assert subject.rfc4514_string() == f"CN=system:node:{node['name']},O=system:nodes"
+    assert not {"ca.key", "service-accounts.key", "admin.kubeconfig"} & {*files}
+    # The control plane is nobody's droplet.
+    [control_plane] = [one for one in cloud.backend.machines.values() if one.name.startswith("control-plane-")]
+    headers = {"x-peer": control_plane.public_ipv4}
+    assert cloud.metadata.get("/metadata/v1/user-data", headers=headers).status_code == 404
