@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from contextlib import AsyncExitStack, closing
 
@@ -125,6 +126,7 @@ def configuration(layout: Layout) -> Config:
         spaces_key_seconds=4,
         minute_seconds=1,
         cluster_seconds=1,
+        host_processors=os.cpu_count(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,6 +238,15 @@ def test_pods_without_room_make_a_pool_grow_and_idle_nodes_leave_it(cloud: Emula
     eventually(lambda: len([n for n in cloud.backend.clusters.nodes.values() if n.labels.get("for") == "jobs"]) == 2)
     eventually(lambda: count_of(cloud, found["id"], "jobs") == 0)
     assert count_of(cloud, found["id"], "base") == 1
+
+
+def test_a_pool_does_not_grow_for_more_processors_than_the_host_has(tmp_path: Path) -> None:
+    with EmulatedCloud(tmp_path, host_processors=1) as cloud:
+        found = cluster(cloud, node_pools=[POOL, SCALED | {"labels": {"for": "jobs"}}])
+        large, small = (PodView("ci/job", cpu=cpu, node_selector={"for": "jobs"}) for cpu in (1900, 900))
+        cloud.backend.clusters.pending += [large, small]
+        eventually(lambda: count_of(cloud, found["id"], "jobs") == 1)
+        assert len(nodes(running(cloud, found["id"]), "jobs")) == 1
 
 
 def test_only_pods_that_fit_on_no_node_but_on_a_new_one_make_a_pool_grow(cloud: EmulatedCloud) -> None:

@@ -1,6 +1,8 @@
 """Kubernetes for the sandbox's clusters: its programs built from public Go modules, and the image of its machines.
 
-Made only when somebody asks for it: `prepare --kubernetes`.
+Made only when somebody asks for it: `prepare --kubernetes`. Network policies are kube-router's: Cilium, which the
+service has, is no Go program alone, and kube-network-policies needs queues of nftables, which not every kernel has. The
+cluster autoscaler has no version that the registry of Go modules knows; the emulator has one of its own.
 """
 
 from __future__ import annotations

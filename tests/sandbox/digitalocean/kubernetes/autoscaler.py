@@ -77,7 +77,7 @@ def scale(cloud: Cloud, cluster: KubernetesCluster, load: Load) -> None:
 
 def _new_room(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool) -> _Room:
     size = cloud.catalog.sizes[pool.size]
-    cpu, memory_mb = seeds.allocatable(size.vcpus, size.memory)
+    cpu, memory_mb = seeds.allocatable(min(size.vcpus, cloud.config.host_processors or size.vcpus), size.memory)
     labels = pool.labels | {
         "doks.digitalocean.com/node-pool": pool.name,
         "doks.digitalocean.com/node-pool-id": pool.id,

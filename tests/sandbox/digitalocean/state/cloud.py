@@ -40,6 +40,8 @@ class Config:
     minute_seconds: float = 60
     #: Seconds between two looks of the service at its Kubernetes clusters; the real autoscaler takes ten.
     cluster_seconds: float = 10
+    #: Processors of the host, which no node of a cluster has more of, whatever its size; None is no such limit.
+    host_processors: int | None = None
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
     #: Name servers that the metadata service announces to machines.
