@@ -68,8 +68,12 @@ diff: prepared ## what would be promoted: make diff FROM=staging TO=production
 promote: ready ## apply to TO what FROM runs, by a plan that is shown: make promote FROM=staging TO=production
 	@$(RUN) python -m tools promote $(if $(KEEP_SECRETS),--keep-secrets) $(ARGS) $(FROM) $(TO)
 
-image: ready ## copy a released image: make image FROM=staging TO=production IMAGE=root/hello:latest
+image: ready ## a snapshot with packages installed, for new machines: make image STACK=dev FOR=server or a runner's name
+ifdef IMAGE
 	@$(RUN) python -m tools image $(FROM) $(TO) $(IMAGE)
+else
+	@$(RUN) python -m tools golden-image --stack $(STACK) --for '$(or $(FOR),server)'
+endif
 
 revert: ready ## apply the settings from before the last promotion to STACK, by a plan that is shown
 	@$(RUN) python -m tools revert $(ARGS) $(STACK)

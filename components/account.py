@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -13,6 +13,7 @@ import pulumi_digitalocean as digitalocean
 from components import api
 from components.backup import BACKUP
 from components.dns_records import foreign_records
+from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
 from components.leftovers import Wanted, look_for_leftovers
 from components.network import VpcPlan
@@ -24,9 +25,9 @@ from components.registry_bucket import REGISTRY
 from components.settings import DnsZone, Reading, Settings, Storage, droplets_of
 from components.spaces import key_names
 from components.state import DeploymentState
-from components.survey import Survey
+from components.survey import Started, Survey
 from components.token_scopes import scope_errors
-from components.wanted_machines import Machines, is_own, machines_of, note_losses, stays
+from components.wanted_machines import Machines, Running, is_own, machines_of, note_losses, stays
 from components.zone import records_of_others
 
 #: What a region has to offer, by the names that the API gives it: volumes, and the metadata that cloud-init reads.
@@ -39,40 +40,14 @@ class Account:
     """What the account offers to a stack, and every reason why the stack cannot be created in it.
 
     `prices` are US dollars per month by size slug, and empty if they could not be read. `recovery` is what a new state
-    takes over.
+    takes over. `images` are what droplets start from, by their names, where it is not the slug in the settings.
     """
 
     vpc: VpcPlan
     prices: Mapping[str, float]
     errors: tuple[str, ...]
     recovery: Recovery = field(default_factory=Recovery)
-
-
-@dataclass(frozen=True)
-class _Running:
-    """The droplets of the stack that exist, the slugs that it has deployed, and the network that they are to be in.
-
-    `network` is the ID of a VPC, empty if there is none yet, and None if droplets stay where they are.
-
-    What runs already continues to run where DigitalOcean no longer offers it. But a droplet that is about to be created
-    or replaced needs what is offered: the old one is deleted first.
-    """
-
-    droplets: Sequence[Droplet]
-    known: Collection[str]
-    network: str | None
-
-    def keep_image(self, machines: Machines) -> bool:
-        """Whether all these machines exist, and stay the droplets that they are."""
-        found = {one.name: one for one in self.droplets if one.name in machines.names}
-        return machines.image in self.known and all(
-            name in found and stays(found[name], machines.image, self.network) for name in machines.names
-        )
-
-    def keep_size(self, machines: Machines) -> bool:
-        """Whether they stay, and are not resized."""
-        sizes = {one.size for one in self.droplets if one.name in machines.names}
-        return sizes == {machines.size} and self.keep_image(machines)
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_account(
@@ -103,24 +78,24 @@ def read_account(
         _note_recipients(account, reading)
     survey.note(scope_errors(granted.answer, reading, is_new=deployed is None))
     known = state.read()
-    _start_checks(survey, reading, deployed, offer, known)
+    images = _start_checks(survey, reading, deployed, offer, known)
     survey.wait()
     if reading.has("recover", "registry.storage", "backup.enabled"):
         survey.note(recovery_errors(settings, prefix, known))
-    return Account(offer.vpc, offer.prices, tuple(survey.errors), Recovery.of(settings, known))
+    return Account(offer.vpc, offer.prices, tuple(survey.errors), Recovery.of(settings, known), images.answer)
 
 
 def _start_checks(
     survey: Survey, reading: Reading, deployed: DeploymentState | None, offer: Offer, known: KnownResources
-) -> None:
-    """Have the survey check what depends on what runs, and on what is in the state."""
+) -> Started[Mapping[str, str]]:
+    """Have the survey check what depends on what runs, and on what is in the state; and find the snapshots."""
     settings, region, prefix, droplets = reading.settings, reading.settings.region, offer.prefix, offer.droplets
     machines, vpc = machines_of(reading, prefix), offer.vpc
     # Without a range the network may have another name, and stays what it is.
     network = (vpc.id or "") if reading.has("region", "server.vpcCidr") and settings.server.vpc_cidr else None
     slugs = set(deployed.slugs) if deployed and deployed.region == region else set()
     own = [one for one in droplets if is_own(one, prefix, known)]
-    running = _Running(own, slugs, network)
+    running = Running(own, slugs, network)
     if reading.has("region"):
         note_losses(machines, own, region, network)
         survey.check(lambda part: _offer_errors(part, region, machines, offer.sizes, running))
@@ -133,6 +108,8 @@ def _start_checks(
         survey.check(lambda part: _lost_records(part, settings, deployed, known))
     look_for_leftovers(survey, _wanted(reading, prefix, vpc), known, droplets)
     survey.check(lambda _: missing_versions(reading, deployed, known), beside=True)
+    wanted = machines if reading.has("region") else []
+    return survey.start(lambda part: droplet_images(part, wanted, region, offer.sizes, running=running, known=known))
 
 
 def _status_errors(account: digitalocean.GetAccountResult) -> Iterator[str]:
@@ -169,7 +146,7 @@ def _offer_errors(
     region: str,
     machines: Sequence[Machines],
     sizes: Sequence[Size],
-    running: _Running,
+    running: Running,
 ) -> Iterator[str]:
     closed = [] if running.droplets and running.known else list(_region_errors(survey, region))
     yield from closed
@@ -223,6 +200,7 @@ def _read_image(slug: str, options: pulumi.InvokeOptions) -> digitalocean.GetIma
 
 def _image_errors(survey: Survey, machines: Sequence[Machines], sizes: Sequence[Size], region: str) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
+    machines = [one for one in machines if not one.snapshot]
     for slug in dict.fromkeys(one.image for one in machines):
         paths = ", ".join(f"{one.path}.image" for one in machines if one.image == slug)
         before = len(survey.errors)
@@ -251,7 +229,7 @@ def _image_errors(survey: Survey, machines: Sequence[Machines], sizes: Sequence[
                     )
 
 
-def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], running: _Running) -> Iterator[str]:
+def _disk_errors(machines: Sequence[Machines], sizes: Sequence[Size], running: Running) -> Iterator[str]:
     disks = {size.slug: size.disk for size in sizes}
     for one in machines:
         for droplet in running.droplets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import pulumi
 import pulumi_digitalocean as digitalocean
@@ -25,36 +25,54 @@ ADMIN_USER: Final = "slipway"
 
 @dataclass(frozen=True)
 class DropletArgs:
-    """Inputs of a droplet. `size` and `image` are slugs; `group` gives it its tag and its firewall."""
+    """Inputs of a droplet. `region` and `size` are slugs, `image` is a slug or the ID of a snapshot.
 
-    site: Site
+    `group` gives it its tag and its firewall. Without `vpc_id` it is in the default VPC of its region.
+    """
+
+    region: str
+    vpc_id: pulumi.Input[str] | None
+    ssh_key: digitalocean.SshKey
     group: MachineGroup
     name: str
     size: str
     image: str
     host_keys: HostKeys
 
+    @classmethod
+    def at(cls, site: Site, *, group: MachineGroup, name: str, size: str, image: str, host_keys: HostKeys) -> Self:
+        """Return the inputs of a droplet of an installation. It starts from a snapshot, if there is one for it."""
+        return cls(
+            region=site.region,
+            vpc_id=site.network.vpc_id,
+            ssh_key=site.ssh_key,
+            group=group,
+            name=name,
+            size=size,
+            image=site.images.get(name, image),
+            host_keys=host_keys,
+        )
+
 
 def create_droplet(
     parent: Component, suffix: str, args: DropletArgs, depends_on: Sequence[pulumi.Resource] = ()
 ) -> digitalocean.Droplet:
     """Declare a droplet whose first boot creates the administrator and presents the first-contact host key."""
-    site = args.site
     user_data = pulumi.Output.all(
-        admin_key=site.ssh_key.public_key,
+        admin_key=args.ssh_key.public_key,
         host_private_key=args.host_keys.first_contact_private_key,
         host_public_key=args.host_keys.first_contact_public_key,
     ).apply(lambda values: render("cloud-config.yaml.j2", admin_user=ADMIN_USER, **values))
     return digitalocean.Droplet(
         parent.child_name(suffix),
         name=args.name,
-        region=site.region,
+        region=args.region,
         size=args.size,
         image=args.image,
-        vpc_uuid=site.network.vpc_id,
+        vpc_uuid=args.vpc_id,
         tags=[args.group.tag],
         # Without a key DigitalOcean would generate a root password and send it by email.
-        ssh_keys=[site.ssh_key.fingerprint],
+        ssh_keys=[args.ssh_key.fingerprint],
         user_data=user_data,
         # The disk keeps its size, so that the droplet can go back to a smaller one.
         resize_disk=False,

@@ -69,8 +69,8 @@ class GitLabServer(Component):
         droplet = create_droplet(
             self,
             "droplet",
-            DropletArgs(
-                site=args.site,
+            DropletArgs.at(
+                args.site,
                 group=args.site.network.server,
                 name=args.site.prefix,
                 size=args.settings.size,

@@ -173,6 +173,7 @@ class Installation:
             ),
             authorized_keys=config.server.authorized_keys,
             keep_data=config.keep_data,
+            images=plan.account.images,
         )
 
     def _declare_server(self) -> GitLabServer:

@@ -109,8 +109,8 @@ class Runner(Component):
         droplet = create_droplet(
             self,
             f"{number}-droplet",
-            DropletArgs(
-                site=args.site,
+            DropletArgs.at(
+                args.site,
                 group=args.site.network.runners,
                 name=name,
                 size=settings.size,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_digitalocean as digitalocean
@@ -18,7 +18,8 @@ class Site:
 
     `prefix` begins every name in the cloud; `region` is a slug. Pulumi logs in with `admin_key`, whose public half is
     `ssh_key` in the account; people log in with `authorized_keys`, in OpenSSH's format. With `keep_data` the volume,
-    the bucket, the domain and the projects outlive a destroy.
+    the bucket, the domain and the projects outlive a destroy. `images` are what droplets start from, by their names,
+    where it is not the slug in the settings.
     """
 
     prefix: str
@@ -28,6 +29,7 @@ class Site:
     ssh_key: digitalocean.SshKey
     authorized_keys: Sequence[str]
     keep_data: bool
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def login_keys(self) -> pulumi.Output[str]:

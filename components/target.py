@@ -70,8 +70,8 @@ class Target(Component):
         droplet = create_droplet(
             self,
             "droplet",
-            DropletArgs(
-                site=args.site,
+            DropletArgs.at(
+                args.site,
                 group=self._group(full_name),
                 name=full_name,
                 size=args.droplet.size,

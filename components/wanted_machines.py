@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -14,12 +14,45 @@ from components.settings import Reading, droplets_of
 
 @dataclass(frozen=True)
 class Machines:
-    """Droplets of one kind that the settings ask for. `path` is the key path of their section."""
+    """Droplets of one kind that the settings ask for. `path` is the key path of their section.
+
+    New ones start from the `snapshot` of that name, if there is one, which is of the same distribution as `image`.
+    """
 
     path: str
     size: str
     image: str
     names: tuple[str, ...]
+    snapshot: str | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """The droplets of the stack that exist, the slugs that it has deployed, and the network that they are to be in.
+
+    `network` is the ID of a VPC, empty if there is none yet, and None if droplets stay where they are.
+
+    What runs already continues to run where DigitalOcean no longer offers it. But a droplet that is about to be created
+    or replaced needs what is offered: the old one is deleted first.
+    """
+
+    droplets: Sequence[Droplet]
+    known: Collection[str]
+    network: str | None
+
+    def keeps(self, name: str, machines: Machines) -> bool:
+        """Whether one of these machines exists, and stays the droplet that it is."""
+        found = next((one for one in self.droplets if one.name == name), None)
+        return machines.image in self.known and found is not None and stays(found, machines.image, self.network)
+
+    def keep_image(self, machines: Machines) -> bool:
+        """Whether all these machines exist, and stay the droplets that they are."""
+        return all(self.keeps(name, machines) for name in machines.names)
+
+    def keep_size(self, machines: Machines) -> bool:
+        """Whether they stay, and are not resized."""
+        sizes = {one.size for one in self.droplets if one.name in machines.names}
+        return sizes == {machines.size} and self.keep_image(machines)
 
 
 def machines_of(reading: Reading, prefix: str) -> list[Machines]:
@@ -29,12 +62,13 @@ def machines_of(reading: Reading, prefix: str) -> list[Machines]:
 
 def _server_and_runners(reading: Reading, prefix: str) -> Iterator[Machines]:
     settings = reading.settings
-    if reading.has("server.size", "server.image"):
-        yield Machines("server", settings.server.size, settings.server.image, (prefix,))
+    if reading.has("server.size", "server.image", "server.snapshot"):
+        server = settings.server
+        yield Machines("server", server.size, server.image, (prefix,), server.snapshot)
     for place, runner in enumerate(settings.runners):
-        if reading.has(*(f"runners[{place}].{key}" for key in ("name", "count", "size", "image"))):
+        if reading.has(*(f"runners[{place}].{key}" for key in ("name", "count", "size", "image", "snapshot"))):
             names = tuple(f"{prefix}-{runner.name}-{number}" for number in range(1, runner.count + 1))
-            yield Machines(f"runners[{place}]", runner.size, runner.image, names)
+            yield Machines(f"runners[{place}]", runner.size, runner.image, names, runner.snapshot)
 
 
 def _targets(reading: Reading, prefix: str) -> Iterator[Machines]:

@@ -325,6 +325,18 @@ def revert(stack: STACK_NAME, yes: CONFIRMED = False) -> None:
     raise typer.Exit(module.revert(stack, confirmed=yes))
 
 
+@app.command("golden-image")
+def make_image(
+    stack: Annotated[str, typer.Option(help="The stack whose packages are installed.")],
+    which: Annotated[str, typer.Option("--for", help="server, or the name of a runner.")] = "server",
+    file: Annotated[Path | None, typer.Option("--config-file", help="The stack file, if it is not in stacks/.")] = None,
+) -> None:
+    """Make a snapshot with the packages of a machine installed, which new machines of that kind can start from."""
+    from tools import golden_image  # noqa: PLC0415
+
+    golden_image.make_image(stack, which, file)
+
+
 @app.command("image")
 def copy_image(
     source: FROM, target: TO, image: Annotated[str, typer.Argument(help="Path and tag, such as root/hello:latest.")]

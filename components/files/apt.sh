@@ -38,3 +38,17 @@ install_packages() {
     die "this machine cannot reach an archive of packages (see above), so it cannot install $*"
   die "apt cannot install $*; the cause is above"
 }
+
+# require_installed NAME…: install what is missing; a machine that has it all does not wait for package lists.
+require_installed() {
+  local name status
+  for name in "$@"; do
+    status=$(dpkg-query --show --showformat='${db:Status-Abbrev}' "$name" 2>/dev/null || true)
+    [ "$status" = "ii " ] || break
+    shift
+  done
+  [ "$#" -eq 0 ] || { say "installing $*"; install_packages "$@"; }
+}
+
+# What hardens a machine, apart from its configuration.
+install_hardening() { require_installed debsums fail2ban python3-systemd ufw unattended-upgrades; }

@@ -41,24 +41,13 @@ harden_system() {
   install -d -m 755 /etc/fail2ban
   write_file /etc/fail2ban/jail.local 644 <<<"$FAIL2BAN_CONF"
   local new=$changed
-  require_installed debsums fail2ban python3-systemd ufw unattended-upgrades
+  install_hardening
   [ "$new" = no ] || systemctl restart fail2ban || die "fail2ban does not start with /etc/fail2ban/jail.local"
 }
 
 # set_value FILE NAME VALUE: set it in a file of lines "NAME VALUE" that belongs to a package.
 set_value() {
   grep -qE "^$2[[:space:]]+$3\$" "$1" || { sed -i -E "/^$2[[:space:]]/d" "$1"; printf '%s\t%s\n' "$2" "$3" >>"$1"; }
-}
-
-# require_installed NAME…: install what is missing; a machine that has it all does not wait for package lists.
-require_installed() {
-  local name status
-  for name in "$@"; do
-    status=$(dpkg-query --show --showformat='${db:Status-Abbrev}' "$name" 2>/dev/null || true)
-    [ "$status" = "ii " ] || break
-    shift
-  done
-  [ "$#" -eq 0 ] || { say "installing $*"; install_packages "$@"; }
 }
 
 # Which addresses may use SSH is up to the cloud firewall: it can be changed without SSH, this one cannot. Ports that were

@@ -1,16 +1,18 @@
 # Install the pinned GitLab package and hold it. Input: GITLAB_VERSION, KEY_FINGERPRINT, KEY_URL, PACKAGES_URL,
 # REQUIRED_STOPS.
 main() {
-  local installed
+  local installed options=()
   mountpoint --quiet /var/opt/gitlab || die "the data volume is not mounted; GitLab would store its data on the droplet"
   trust_key "$KEY_URL" gitlab-keyring
   add_apt_source gitlab-ce "$PACKAGES_URL/$(distribution)/$(codename)" gitlab-keyring
   refuse_version
   installed=$(installed_version gitlab-ce)
+  # What a snapshot has brought along has run nothing yet, so that an earlier version may take its place.
+  is_configured || options=(--allow-downgrades)
   if [ "$installed" = "$GITLAB_VERSION" ]; then
     say "gitlab: $GITLAB_VERSION is installed"
   else
-    if [ -n "$installed" ] && [ -e /var/opt/gitlab/bootstrapped ]; then
+    if [ -n "$installed" ] && is_configured; then
       require_available gitlab-ce "$GITLAB_VERSION"
       wait_for_migrations
       back_up "$installed"
@@ -19,7 +21,7 @@ main() {
     note_dumps before
     at_exit remove_old_dumps
     # In a subshell, so that `die` in it does not end this script.
-    (install_pinned gitlab-ce "$GITLAB_VERSION") || { note_version; die_of_installation "$installed"; }
+    (install_pinned gitlab-ce "$GITLAB_VERSION" ${options[@]+"${options[@]}"}) || { note_version; die_of_installation "$installed"; }
   fi
   note_version
   apt-mark hold gitlab-ce >/dev/null
@@ -27,11 +29,12 @@ main() {
 }
 
 # The package would accept an older version, whose GitLab cannot read the database. What is there may be half installed:
-# the version in the stack is still that of before an upgrade that has failed. On a new droplet there is no package, and
-# only the volume knows which version its data has; then nothing but this step refuses to skip a stop.
+# the version in the stack is still that of before an upgrade that has failed. On a new droplet there is no package, or
+# one that has never run, and only the volume knows which version its data has; then nothing but this step refuses to
+# skip a stop.
 refuse_version() {
-  local present stop what="the server already has GitLab"
-  present=$(present_version gitlab-ce)
+  local present="" stop what="the server already has GitLab"
+  ! is_configured || present=$(present_version gitlab-ce)
   if [ -z "$present" ]; then
     [ -s "$DATA_VERSION" ] || return 0
     present=$(<"$DATA_VERSION") what="the data on the volume is that of GitLab"
@@ -45,6 +48,8 @@ refuse_version() {
     fi
   done
 }
+# Its services are linked by the first reconfigure on this machine.
+is_configured() { [ -n "$(ls -A /opt/gitlab/service 2>/dev/null)" ]; }
 minor() { cut -d. -f1,2 <<<"$1"; }
 
 # The version whose migrations have at least begun on this volume.

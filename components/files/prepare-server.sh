@@ -30,7 +30,8 @@ mount_data() {
     install -d -m 755 "$data/${pair%%:*}" "${pair#*:}"
     ensure_mounted "${pair#*:}" "$data/${pair%%:*}" none "bind,nofail,x-systemd.requires-mounts-for=$data"
   done
-  [ "$mounted" = no ] || [ ! -e /opt/gitlab/etc/gitlab.rb.template ] || restart_gitlab
+  # What was installed and never configured on this machine has no services.
+  [ "$mounted" = no ] || [ -z "$(ls -A /opt/gitlab/service 2>/dev/null)" ] || restart_gitlab
 }
 
 # release_lost_data TARGET DEVICE: a volume that was detached may be mounted still, from a device that is gone.

@@ -20,6 +20,7 @@ from components.settings.strings import (
     PackageVersion,
     SigningKeyUrl,
     SizeSlug,
+    Snapshot,
     Tag,
 )
 
@@ -67,6 +68,7 @@ class RunnerSettings(Section):
         default=versions.SERVER_IMAGE,
         description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",
     )
+    snapshot: Snapshot | None = None
     concurrency: WholeNumber = Field(
         default=2,
         ge=1,

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from components import versions
 from components.settings.section import ENVIRONMENT, PROMOTED, Section, WholeNumber
 from components.settings.shown import shown
-from components.settings.strings import ImageSlug, SizeSlug
+from components.settings.strings import ImageSlug, SizeSlug, Snapshot
 
 #: GitLab, memory-constrained environments: it does not start reliably with less.
 _LEAST_VCPUS: Final = 2
@@ -97,6 +97,7 @@ class Server(Section):
         description="The image slug of the droplet: Ubuntu 24.04, Debian 12 or Debian 13.",
         json_schema_extra={**PROMOTED},
     )
+    snapshot: Snapshot | None = None
     volume_size_gb: WholeNumber = Field(
         default=50,
         ge=10,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -259,9 +259,11 @@ def run_program(
     hold: Hold | None = None,
     engine: RecordingEngine | None = None,
     dry_run: bool = False,
+    *,
+    program: Callable[[], None] | None = None,
     **changes: Any,
 ) -> RecordingEngine:
-    """Run the whole program, as the engine would, with the required settings and `changes`.
+    """Run the whole program, or another one, as the engine would, with the required settings and `changes`.
 
     A caller that expects an error passes an `engine`, to see what was registered all the same.
     """
@@ -292,7 +294,7 @@ def run_program(
             # Where in the program a resource stands is of no interest here, and costs a quarter of a run.
             mock.patch("pulumi.runtime.resource._get_stack_trace", source_pb2.StackTrace),
         ):
-            _LOOP.run_until_complete(run_in_stack(_program))
+            _LOOP.run_until_complete(run_in_stack(program or _program))
     finally:
         _finish_tasks()
     return engine

@@ -35,6 +35,7 @@ install_pinned() {
   echo "$number" >"$ROOT/upgrades"
   touch "$ROOT/var/opt/gitlab/backups/17000000${number}_gitlab_backup.tar"
   [ ! -e "$ROOT/refusing" ] || die "$1 $2 could not be installed"
+  echo "${*:3}" >"$ROOT/options"
   echo "$2" >"$ROOT/installed"
   rm -f "$ROOT/broken"
   [ ! -e "$ROOT/failing" ] || { touch "$ROOT/broken"; die "$1 $2 could not be installed"; }
@@ -59,8 +60,8 @@ class Server:
         values = f"ROOT={self.root}\nGITLAB_VERSION={version}\nPACKAGES_URL=x\nKEY_URL=x\nLIMIT_SECONDS=9"
         values += f"\nPACKAGES_LOG={self.root}/log\nREQUIRED_STOPS='19.2 19.5 19.8'"
         step = script("install-gitlab.sh")
-        for folder in ("/var/opt/gitlab", "/etc/gitlab", "/usr/local/sbin"):
-            step = step.replace(f"{folder}/", f"{self.root}{folder}/")
+        for folder in ("/var/opt/gitlab/", "/etc/gitlab/", "/usr/local/sbin/", "/opt/gitlab/service"):
+            step = step.replace(folder, f"{self.root}{folder}")
         text = "\n".join([script("prelude.sh"), script("packages.sh"), values, step, MACHINE, "main </dev/null"])
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
@@ -71,8 +72,9 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Server:
-    for folder in ("var/opt/gitlab/backups", "etc/gitlab"):
+    for folder in ("var/opt/gitlab/backups", "etc/gitlab", "opt/gitlab/service"):
         (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "opt/gitlab/service/puma").symlink_to("/opt/gitlab/sv/puma")
     (tmp_path / "var/opt/gitlab/bootstrapped").touch()
     (tmp_path / "installed").write_text("19.3.0-ce.0\n")
     (tmp_path / "upgrades").write_text("0\n")
@@ -85,6 +87,47 @@ def test_gitlab_is_installed_on_a_machine_that_has_none(server: Server) -> None:
     (server.root / "var/opt/gitlab/bootstrapped").unlink()
     done = server.install("19.3.0-ce.0")
     assert (done.returncode, done.stdout) == (0, "19.3.0-ce.0\n"), done.stderr
+
+
+@pytest.fixture
+def from_snapshot(server: Server) -> Server:
+    """A new machine on which a snapshot has brought along GitLab 19.3.0. Nothing of it has run there."""
+    (server.root / "opt/gitlab/service/puma").unlink()
+    return server
+
+
+def test_what_a_snapshot_has_brought_along_is_taken_as_it_is(from_snapshot: Server) -> None:
+    done = from_snapshot.install("19.3.0-ce.0")
+    assert (done.returncode, done.stdout) == (0, "19.3.0-ce.0\n"), done.stderr
+    assert "19.3.0-ce.0 is installed" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["19.2.4-ce.0", "19.4.0-ce.0"])
+def test_another_version_than_that_of_a_snapshot_takes_its_place_at_once(from_snapshot: Server, version: str) -> None:
+    # There is no database that could say anything of migrations, and nothing to back up.
+    (from_snapshot.root / "down").touch()
+    done = from_snapshot.install(version)
+    assert (done.returncode, done.stdout) == (0, f"{version}\n"), done.stderr
+    assert (from_snapshot.root / "options").read_text() == "--allow-downgrades\n"
+
+
+def test_the_data_on_the_volume_says_where_an_upgrade_begins_and_not_the_package_of_a_snapshot(
+    from_snapshot: Server,
+) -> None:
+    noted = from_snapshot.root / "var/opt/gitlab/.slipway-version"
+    noted.write_text("19.1.0-ce.0\n")
+    done = from_snapshot.install("19.3.0-ce.0")
+    assert (
+        "the data on the volume is that of GitLab 19.1.0-ce.0, and upgrades to 19.3.0-ce.0 must stop at 19.2"
+        in done.stderr
+    )
+    noted.write_text("19.4.0-ce.0\n")
+    assert "19.3.0-ce.0 cannot read its database" in from_snapshot.install("19.3.0-ce.0").stderr
+
+
+def test_an_upgrade_of_what_runs_never_goes_back(server: Server) -> None:
+    assert server.install("19.3.1-ce.0").returncode == 0
+    assert (server.root / "options").read_text() == "\n"
 
 
 def test_an_upgrade_waits_for_the_migrations_of_the_last_one_and_shows_them(server: Server) -> None:

@@ -52,7 +52,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Server:
-    for folder in ("mounts", "etc", "var/opt", "var/log", "mnt", "opt/gitlab/etc", "dev/disk/by-id"):
+    for folder in ("mounts", "etc", "var/opt", "var/log", "mnt", "opt/gitlab/service", "dev/disk/by-id"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "dev/disk/by-id/scsi-0DO_Volume_data").touch()
     (tmp_path / "device").write_text("8:0")
@@ -67,15 +67,22 @@ def test_a_new_machine_gets_its_mounts_and_a_second_run_changes_nothing(server: 
 
 def test_gitlab_is_started_again_on_data_that_was_away(server: Server) -> None:
     server.mount()
-    (server.root / "opt/gitlab/etc/gitlab.rb.template").touch()
+    (server.root / "opt/gitlab/service/puma").touch()
     for mount in (server.root / "mounts").iterdir():
         mount.unlink()
     assert server.mount() == [*(f"mount {target}" for target in TARGETS), "gitlab-ctl restart"]
 
 
+def test_gitlab_that_was_never_configured_on_the_machine_is_not_started(server: Server) -> None:
+    # As a snapshot brings it along, with data from an earlier machine on the volume.
+    (server.root / "var/opt/gitlab").mkdir()
+    (server.root / "var/opt/gitlab/bootstrapped").touch()
+    assert "gitlab-ctl restart" not in server.mount()
+
+
 def test_mounts_of_a_device_that_is_gone_are_released_first(server: Server) -> None:
     server.mount()
-    (server.root / "opt/gitlab/etc/gitlab.rb.template").touch()
+    (server.root / "opt/gitlab/service/puma").touch()
     (server.root / "device").write_text("8:16")
     commands = server.mount()
     assert commands[0] == "gitlab-ctl stop"

@@ -15,6 +15,7 @@ import pytest
 from components import versions
 from components.rendering import render, ruby_string, script
 from tests.unit.delivered import delivered
+from tests.unit.golden import image_program
 from tests.unit.test_shell_files import findings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,8 @@ def steps() -> dict[str, Step]:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         project = {"deploy": [{"name": "demo", "droplet": {}, "healthCheck": {"command": "true"}}]}
         engine = delivered(project, backup={"enabled": True}, alerts={"email": ["ops@example.test"]})
-    found = [step(command.inputs["stdin"]) for command in engine.of_type(":Command")]
+        images = [image_program(kind) for kind in ("server", "docker-builder")]
+    found = [step(one.inputs["stdin"]) for run in (engine, *images) for one in run.of_type(":Command")]
     return {one.script: one for one in found}
 
 

@@ -1,0 +1,1 @@
+../../components/droplet_images.py

@@ -1,0 +1,1 @@
+../../components/golden_image.py
