@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,13 +41,17 @@ def token_period(today: datetime.date) -> tuple[int, datetime.date]:
 
 @dataclass(frozen=True)
 class GitLabArgs:
-    """Inputs of `GitLab`: its machine and address, the stack's settings, and the date that renews the API token."""
+    """Inputs of `GitLab`: its machine and address, the stack's settings, and the date that renews the API token.
+
+    GitLab is configured once everything in `before` exists, which its configuration reads.
+    """
 
     machine: Machine
     fqdn: pulumi.Input[str]
     address: pulumi.Input[str]
     settings: Settings
     today: datetime.date
+    before: Sequence[pulumi.Resource] = ()
 
 
 class GitLab(Component):
@@ -138,7 +143,7 @@ class GitLab(Component):
             secrets={"CERTIFICATE_KEY": _secret(certificate), "SECRETS_JSON": _secrets_json(args.settings)},
             rerun_on={"GitLab version": args.settings.gitlab.version, "attachment of the data": args.machine.data},
             timeout_seconds=3600,
-            depends_on=[package],
+            depends_on=[package, *args.before],
         )
 
     def _provision(

@@ -33,8 +33,10 @@ from components.network import Network, NetworkArgs
 from components.object_storage import ObjectStorage
 from components.pipeline_reader import pipeline_errors
 from components.public_access import PublicAccess, PublicAccessArgs
+from components.registry_beginning import RegistryBeginning, RegistryBeginningArgs
 from components.registry_bucket import RegistryBucket, RegistryBucketArgs
 from components.registry_configuration import RegistryConfiguration, RegistryConfigurationArgs
+from components.registry_settings import RegistrySettings
 from components.remote import Machine
 from components.settings import Reading, Settings, Storage
 from components.settings.gitlab_names import ADMINISTRATOR
@@ -122,9 +124,12 @@ class Installation:
             plan.options,
         )
         self._fqdn = names.fqdn
+        self._storage = self._declare_storage()
+        self._registry_settings = RegistrySettings(
+            self._fqdn, plan.settings.registry.port, self._storage, plan.settings.registry.keep_untagged
+        )
         self._gitlab = self._declare_gitlab()
         self._access = self._declare_public_access()
-        self._storage = self._declare_storage()
         self._registry = self._declare_registry()
         self._backup = self._declare_backup() if plan.deployment.has_backups else None
         self._signing = None
@@ -183,12 +188,18 @@ class Installation:
         return GitLabServer("server", args, self._plan.options)
 
     def _declare_gitlab(self) -> GitLab:
+        beginning = RegistryBeginning(
+            "registry-beginning",
+            RegistryBeginningArgs(self._server.machine, self._registry_settings),
+            self._plan.options,
+        )
         args = GitLabArgs(
             machine=self._server.machine,
             fqdn=self._fqdn,
             address=self._server.address,
             settings=self._plan.settings,
             today=datetime.datetime.now(tz=datetime.UTC).date(),
+            before=[beginning.begun],
         )
         return GitLab("gitlab", args, self._plan.options)
 
@@ -219,14 +230,10 @@ class Installation:
         return storage
 
     def _declare_registry(self) -> RegistryConfiguration:
-        registry = self._plan.settings.registry
         args = RegistryConfigurationArgs(
             machine=self._server.machine,
-            fqdn=self._fqdn,
-            port=registry.port,
+            settings=self._registry_settings,
             public_ports=self._server.public_ports,
-            storage=self._storage,
-            keep_untagged=registry.keep_untagged,
             admin_user=ADMINISTRATOR,
             api_token=self._gitlab.api_token,
             gitlab_ready=self._gitlab.ready,

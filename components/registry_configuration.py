@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import pulumi
 from pulumi_command import remote
 
 from components.component import Component
-from components.object_storage import ObjectStorage
-from components.remote import MASK, Machine, MaskedFile, run_script
-from components.rendering import render
+from components.registry_settings import RegistrySettings
+from components.remote import Machine, run_script
 
 #: Seconds for the step that applies the settings. An import of existing images is most of it: GitLab's documentation
 #: reports 2 to 4 TB an hour.
@@ -22,18 +20,14 @@ _LIMIT_SECONDS: Final = 4 * 3600
 
 @dataclass(frozen=True)
 class RegistryConfigurationArgs:
-    """Inputs of `RegistryConfiguration`. Without `storage` images are kept on the server's data volume.
+    """Inputs of `RegistryConfiguration`.
 
     `public_ports` are all that the server opens, separated by spaces: others are closed once the registry answers.
-    `keep_untagged` is how long an image without a tag is kept: a duration in Go's notation, such as `24h`.
     """
 
     machine: Machine
-    fqdn: pulumi.Input[str]
-    port: int
+    settings: RegistrySettings
     public_ports: str
-    storage: ObjectStorage | None
-    keep_untagged: str
     admin_user: str
     api_token: pulumi.Input[str] = field(repr=False)
     gitlab_ready: Sequence[pulumi.Resource]
@@ -57,62 +51,26 @@ class RegistryConfiguration(Component):
         super().__init__("RegistryConfiguration", name, opts)
         self._args = args
         checked = self._check_login(self._apply())
-        self.address = pulumi.Output.all(args.fqdn, checked.stdout).apply(lambda both: f"{both[0]}:{args.port}")
+        self.address = pulumi.Output.all(args.settings.fqdn, checked.stdout).apply(
+            lambda both: f"{both[0]}:{args.settings.port}"
+        )
         # The output of a script is marked as secret; this address is not.
         self.address = pulumi.Output.unsecret(self.address)
         self.login_line = pulumi.Output.concat("docker login --username ", args.admin_user, " ", self.address)
         self.register_outputs({"address": self.address})
 
     def _apply(self) -> remote.Command:
-        args, storage = self._args, self._args.storage
+        args = self._args
         return run_script(
             self,
             "storage",
             machine=args.machine,
             file="configure-registry.sh",
-            libraries=["gitlab.sh", "object-storage.sh", "ports.sh"],
-            values={
-                "DATABASE": self._database(),
-                "FQDN": args.fqdn,
-                "PORT": str(args.port),
-                "PUBLIC_PORTS": args.public_ports,
-                "S3_BUCKET": storage.bucket if storage else "",
-                "S3_ENDPOINT": storage.base_url if storage else "",
-                "S3_REGION": storage.region if storage else "",
-            },
-            secrets={
-                "REGISTRY_RB": MaskedFile(self._configuration(), self._configuration(masked=True)),
-                "S3_ACCESS_KEY": storage.access_key if storage else "",
-                "S3_SECRET_KEY": storage.secret_key if storage else "",
-            },
+            libraries=["gitlab.sh", "object-storage.sh", "registry-storage.sh", "ports.sh"],
+            values={**args.settings.values, "PORT": str(args.settings.port), "PUBLIC_PORTS": args.public_ports},
+            secrets=args.settings.secrets,
             timeout_seconds=_LIMIT_SECONDS,
             depends_on=args.gitlab_ready,
-        )
-
-    def _database(self) -> pulumi.Output[str]:
-        storage = self._args.storage
-        if storage is None:
-            return pulumi.Output.from_input(database_name("", ""))
-        endpoint = storage.endpoint or ""
-        return pulumi.Output.from_input(storage.bucket).apply(lambda bucket: database_name(endpoint, bucket))
-
-    def _configuration(self, *, masked: bool = False) -> pulumi.Output[str]:
-        args, storage = self._args, self._args.storage
-        known: dict[str, Any] = {"fqdn": args.fqdn, "database": self._database()}
-        if storage:
-            known |= {"bucket": storage.bucket, "access_key": storage.access_key, "secret_key": storage.secret_key}
-        if storage and masked:
-            known |= {"access_key": MASK, "secret_key": MASK}
-        return pulumi.Output.all(**known).apply(
-            lambda values: render(
-                "registry.rb.j2",
-                port=args.port,
-                keep_untagged=args.keep_untagged,
-                object_storage=storage is not None,
-                region=storage.region if storage else "",
-                endpoint=storage.endpoint if storage else None,
-                **values,
-            )
         )
 
     def _check_login(self, applied: remote.Command) -> remote.Command:
@@ -124,22 +82,11 @@ class RegistryConfiguration(Component):
             file="check-registry-login.sh",
             values={
                 "ADMIN_USER": args.admin_user,
-                "FQDN": args.fqdn,
-                "PORT": str(args.port),
+                "FQDN": args.settings.fqdn,
+                "PORT": str(args.settings.port),
             },
             secrets={"API_TOKEN": args.api_token},
             rerun_on={"configuration of the registry": applied.stdout},
             timeout_seconds=300,
             depends_on=[applied],
         )
-
-
-def database_name(endpoint: str, bucket: str) -> str:
-    """Return the name of the metadata database for a bucket, or for the data volume if `bucket` is empty.
-
-    Bucket names are unique within an endpoint; an empty `endpoint` is Amazon's. The data volume gets the name that the
-    package uses by default.
-    """
-    if not bucket:
-        return "registry"
-    return f"registry_{hashlib.sha256(f'{endpoint}/{bucket}'.encode()).hexdigest()[:12]}"

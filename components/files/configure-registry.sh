@@ -4,7 +4,7 @@
 # without object storage).
 main() {
   local state unfinished=/etc/gitlab/registry.rb.unfinished
-  [ -z "$S3_BUCKET" ] || verify_bucket
+  [ -z "$S3_BUCKET" ] || has_begun || verify_bucket
   state=$(metadata_state)
   [ "$state" != database ] || use_known_database
   # Left by a run that was interrupted after writing the file: the new settings are not in effect yet.
@@ -15,28 +15,10 @@ main() {
     apply_settings "$unfinished" "$REGISTRY_RB"
   fi
   storage_read "$DATABASE_NOTE" >/dev/null || finish_import "$state"
-  rm -f "$unfinished" "$unfinished.new"
+  rm -f "$unfinished" "$unfinished.new" "$BEGUN"
   # Only now: with another port, the registry was served on the former one until it answered on the new one.
   close_other_ports
   sha256sum /etc/gitlab/registry.rb | cut -d' ' -f1
-}
-
-# What the storage is known by: the object that names the database of its images.
-DATABASE_NOTE=slipway-registry-database.txt
-# GitLab's own sign that the images of a storage are in a database.
-DATABASE_LOCK=docker/registry/lockfiles/database-in-use
-DIRECTORY=/var/opt/gitlab/gitlab-rails/shared/registry
-
-# metadata_state: print where the list of the storage's images is: `database`, `legacy` (in the storage itself), or `none`
-# without images.
-metadata_state() {
-  if storage_read "$DATABASE_NOTE" >/dev/null || storage_read "$DATABASE_LOCK" >/dev/null; then
-    echo database
-  elif has_legacy_images; then
-    echo legacy
-  else
-    echo none
-  fi
 }
 
 # use_known_database: use the database that the storage names, for example because its endpoint has another name now. On
@@ -104,56 +86,6 @@ restore_settings() {
   mv "$1" /etc/gitlab/registry.rb
   reconfigure || die "GitLab accepts neither the registry's new settings nor the previous ones; see above"
   gitlab-ctl restart registry >/dev/null 2>&1 || true
-}
-
-storage_name() { if [ -n "$S3_BUCKET" ]; then printf 'bucket %s' "$S3_BUCKET"; else printf '%s' "$DIRECTORY"; fi; }
-
-# storage_read NAME: print an object of the storage; fails if there is none.
-storage_read() {
-  local body status
-  [ -n "$S3_BUCKET" ] || { cat "$DIRECTORY/$1" 2>/dev/null; return; }
-  body=$(mktemp)
-  status=$(s3_request GET "/$1" "$body") || status=000
-  [ "$status" != 200 ] || cat "$body"
-  rm -f "$body"
-  case $status in
-    200) ;;
-    404) return 1 ;;
-    *) die "could not read $1 in bucket $S3_BUCKET at $S3_ENDPOINT ($status); nothing was changed" ;;
-  esac
-}
-
-# storage_write NAME: put standard input into the storage.
-storage_write() {
-  local body sent
-  if [ -z "$S3_BUCKET" ]; then
-    cat >"$DIRECTORY/$1.new"
-    mv "$DIRECTORY/$1.new" "$DIRECTORY/$1"
-    return
-  fi
-  body=$(mktemp)
-  sent=$(mktemp)
-  cat >"$sent"
-  s3 PUT "/$1" "write to" PutObject "$body" "$sent"
-  rm -f "$body" "$sent"
-}
-
-# has_legacy_images: whether there are manifests in the storage, where only a registry without a database puts them.
-has_legacy_images() {
-  local body token='' folder=docker%2Fregistry%2Fv2%2Frepositories%2F
-  [ -n "$S3_BUCKET" ] || { [ -n "$(find "$DIRECTORY/docker/registry/v2/repositories" -path '*/_manifests/*' -print -quit 2>/dev/null)" ]; return; }
-  body=$(mktemp)
-  while :; do
-    s3 GET "?${token:+continuation-token=$token&}list-type=2&prefix=$folder" "list" ListBucket "$body"
-    if grep -q '/_manifests/' "$body"; then
-      rm -f "$body"
-      return 0
-    fi
-    token=$(s3_field NextContinuationToken "$body" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
-    [ -n "$token" ] || break
-  done
-  rm -f "$body"
-  return 1
 }
 
 registry_responds() {

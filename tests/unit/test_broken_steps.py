@@ -21,6 +21,8 @@ TESTS = Path(__file__).resolve().parents[1]
 #: API, which refuses what is wrong before it changes anything.
 CASES: dict[str, tuple[str, str] | None] = {
     "await-runner.sh": None,
+    # Before anything works, and never after.
+    "begin-registry.sh": None,
     "check-registry-login.sh": None,
     "commit-pipeline.sh": None,
     "configure-gitlab.sh": (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.registry_configuration import database_name
+from components.registry_settings import database_name
 from components.rendering import render, script
 
 IMAGE = "docker/registry/v2/repositories/root/app/_manifests/tags/v1/current/link"
@@ -46,8 +46,10 @@ class Server:
 
     root: Path
 
-    def configure(self, database: str = "registry", keep_untagged: str = "24h") -> subprocess.CompletedProcess[str]:
-        """Run the step."""
+    def configure(
+        self, database: str = "registry", keep_untagged: str = "24h", file: str = "configure-registry.sh"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the step, or another one with the same values."""
         settings = render(
             "registry.rb.j2",
             fqdn="gitlab.example.test",
@@ -61,9 +63,10 @@ class Server:
         assigned = "\n".join(
             f"{name}={shlex.quote(value)}" for name, value in (values | {"ROOT": str(self.root)}).items()
         )
-        step = script("gitlab.sh") + script("object-storage.sh") + script("configure-registry.sh")
+        step = script("gitlab.sh") + script("object-storage.sh") + script("registry-storage.sh")
+        step += script(file)
         step = step.replace("/var/opt/gitlab/gitlab-rails/shared/registry", f"{self.root}/images")
-        for folder in ("/etc/gitlab", "/var/log"):
+        for folder in ("/etc/gitlab", "/var/log", "/var/opt/gitlab/bootstrapped"):
             step = step.replace(folder, f"{self.root}{folder}")
         text = "\n".join([script("prelude.sh"), "LIMIT_SECONDS=9", assigned, step, MACHINE, "main </dev/null"])
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
@@ -207,3 +210,54 @@ def test_each_storage_has_a_database_name_of_its_own_that_postgresql_takes() -> 
     assert names[0] == "registry"
     assert len(set(names)) == len(names)
     assert all(name.replace("_", "").isalnum() and name.islower() and len(name) < 64 for name in names)
+
+
+def begin(server: Server, database: str = "registry") -> str:
+    """Run the step before GitLab's first configuration; the settings of the registry afterwards."""
+    done = server.configure(database, file="begin-registry.sh")
+    assert done.returncode == 0, done.stderr
+    return (server.root / "etc/gitlab/registry.rb").read_text()
+
+
+def test_a_registry_in_an_empty_storage_is_in_gitlabs_first_configuration_and_nothing_is_configured_again(
+    server: Server,
+) -> None:
+    assert "'dbname' => 'registry'" in begin(server)
+    # GitLab's configuration creates the database, and the registry marks its storage when it starts.
+    (server.root / "databases/registry").touch()
+    server.put(LOCK)
+    done = server.configure()
+    assert done.returncode == 0, done.stderr
+    assert server.commands() == []
+    assert server.note == "registry"
+    assert not (server.root / "etc/gitlab/registry.rb.begun").exists()
+
+
+@pytest.mark.parametrize("found", [IMAGE, LOCK, NOTE])
+def test_a_registry_whose_storage_has_images_waits_for_gitlab(server: Server, found: str) -> None:
+    server.put(found, "registry")
+    assert begin(server) == "registry['enable'] = false\n"
+
+
+def test_a_gitlab_that_has_been_ready_keeps_its_registry_until_it_is_configured(server: Server) -> None:
+    before = (server.root / "etc/gitlab/registry.rb").read_text()
+    (server.root / "etc/gitlab/slipway-working").mkdir()
+    assert begin(server) == before
+    (server.root / "etc/gitlab/slipway-working").rmdir()
+    # Of an installation that is older than those copies.
+    (server.root / "var/opt/gitlab").mkdir(parents=True)
+    (server.root / "var/opt/gitlab/bootstrapped").touch()
+    assert begin(server) == before
+
+
+def test_after_a_first_configuration_that_has_failed_the_registry_begins_with_the_settings_of_now(
+    server: Server,
+) -> None:
+    begin(server)
+    server.put(LOCK)
+    (server.root / "var/opt/gitlab").mkdir(parents=True)
+    (server.root / "var/opt/gitlab/bootstrapped").touch()
+    assert "'dbname' => 'registry'" in begin(server)
+    # Another storage, which has images.
+    server.put(NOTE, "registry_2")
+    assert begin(server, "registry_2") == "registry['enable'] = false\n"

@@ -30,6 +30,7 @@ HELD = [
     "public-access-firewall",
     "public-access-registry-5555",
     "registry-bucket-bucket",
+    "registry-beginning-settings",
     "registry-storage",
     "registry-login",
     "gitlab",

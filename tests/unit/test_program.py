@@ -50,10 +50,11 @@ def test_every_component_registers_its_outputs(engine: RecordingEngine) -> None:
         "dns",
         "gitlab",
         "registry",
+        "registry-beginning",
         "registry-bucket",
         "public-access",
         *(f"{step}-rendered" for step in ("gitlab-configuration", "gitlab-api-token")),
-        *(f"{step}-rendered" for step in ("registry-storage", "registry-login")),
+        *(f"{step}-rendered" for step in ("registry-beginning-settings", "registry-storage", "registry-login")),
     }
     assert components <= engine.outputs.keys()
 
@@ -108,7 +109,7 @@ def test_the_token_is_in_no_input(engine: RecordingEngine) -> None:
 
 def test_resources_inside_a_machine_are_deleted_with_it(engine: RecordingEngine) -> None:
     inside = engine.of_type(":Command") + engine.of_type(":VolumeAttachment") + engine.of_type(":ReservedIpAssignment")
-    assert len(inside) == 9
+    assert len(inside) == 10
     assert {one.deleted_with for one in inside} == {"server-droplet"}
 
 

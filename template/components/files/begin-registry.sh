@@ -1,0 +1,1 @@
+../../../components/files/begin-registry.sh

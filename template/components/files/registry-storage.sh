@@ -1,0 +1,1 @@
+../../../components/files/registry-storage.sh

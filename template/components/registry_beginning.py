@@ -1,0 +1,1 @@
+../../components/registry_beginning.py

@@ -1,0 +1,1 @@
+../../components/registry_settings.py
