@@ -100,9 +100,10 @@ def install_host_key(
     host_keys: HostKeys,
     ready: Sequence[pulumi.Resource] = (),
 ) -> Machine:
-    """Connect to a droplet for the first time, once everything in `ready` exists, and install its permanent host key.
+    """Connect to a droplet for the first time, at its own address, and install its permanent host key.
 
-    Connections to the machine that is returned are pinned to the permanent key and wait for its installation.
+    Connections to the machine that is returned go to `address`, are pinned to the permanent key, and wait for its
+    installation and for everything in `ready`.
     """
     permanent = Machine(
         address=address,
@@ -112,7 +113,7 @@ def install_host_key(
         droplet=droplet,
     )
     booting = dataclasses.replace(
-        permanent, host_key=host_keys.first_contact_public_key, ready=tuple(ready), dials=BOOT_DIALS
+        permanent, address=droplet.ipv4_address, host_key=host_keys.first_contact_public_key, dials=BOOT_DIALS
     )
     installed = run_script(
         parent,
@@ -125,4 +126,4 @@ def install_host_key(
         # The key that this connection is pinned to is removed from the machine: it can succeed once per droplet only.
         ignore_changes=["create", "stdin", "connection", "logging"],
     )
-    return dataclasses.replace(permanent, ready=(installed,))
+    return dataclasses.replace(permanent, ready=(installed, *ready))

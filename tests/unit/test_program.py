@@ -268,7 +268,17 @@ def test_each_step_waits_for_the_step_that_it_builds_on(engine: RecordingEngine)
     assert "gitlab-configuration" in engine.named("gitlab-api-token").depends_on
     assert "gitlab-configuration" in engine.named("registry-storage").depends_on
     assert {"registry-storage", "gitlab-api-token"} <= engine.named("registry-login").depends_on
+    assert "registry-beginning-settings" in engine.named("gitlab-configuration").depends_on
     assert {"server-data-attachment"} <= engine.named("server-address-assignment").depends_on
+
+
+def test_first_contact_is_made_while_volume_and_address_are_on_their_way(engine: RecordingEngine) -> None:
+    contact, preparation = engine.named("server-host-key"), engine.named("server-preparation")
+    late = {"server-data-attachment", "server-address-assignment"}
+    assert late.isdisjoint(contact.depends_on)
+    assert contact.inputs["connection"]["host"] == "203.0.113.10"
+    assert late | {"server-host-key"} <= preparation.depends_on
+    assert preparation.inputs["connection"]["host"] == "198.51.100.7"
 
 
 def test_first_contact_is_never_repeated_on_the_same_droplet(engine: RecordingEngine) -> None:
