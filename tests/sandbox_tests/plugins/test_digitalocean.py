@@ -109,26 +109,6 @@ def test_an_imported_droplet_has_its_image_and_a_refreshed_one_keeps_it(driver: 
     assert "image" not in refreshed
 
 
-def get_image(driver: ResourceDriver, name: str) -> dict[str, Any]:
-    return DigitalOcean().function("digitalocean:index/getImage:getImage").invoke(driver.call(), {"name": name})
-
-
-def test_a_snapshot_is_an_image_that_is_found_by_its_name(driver: ResourceDriver) -> None:
-    machine, _ = droplet(driver)
-    identifier, state = driver.create("DropletSnapshot", dropletId=machine, name="golden")
-    assert (state["dropletId"], state["minDiskSize"], state["regions"]) == (machine, 25, ["nyc3"])
-    assert driver.read("DropletSnapshot", identifier, state)[1] == state
-    found = get_image(driver, "golden")
-    assert (str(found["id"]), found["private"], found["distribution"]) == (identifier, True, "Debian")
-    with pytest.raises(PluginError, match="no user image found with name silver"):
-        get_image(driver, "silver")
-    driver.create("DropletSnapshot", dropletId=machine, name="golden")
-    with pytest.raises(PluginError, match=r"too many user images .* \(found 2, expected 1\)"):
-        get_image(driver, "golden")
-    driver.delete("DropletSnapshot", identifier, state)
-    assert driver.read("DropletSnapshot", identifier, state) is None
-
-
 def test_only_some_changes_replace_a_droplet(driver: ResourceDriver) -> None:
     old = driver.checked("Droplet", {"name": "m", "image": "i", "size": "s", "ipv6": True, "userData": "a"})
     new = old | {"image": "j", "size": "t", "ipv6": False, "userData": "b", "sshKeys": ["1"], "tags": ["x"]}
