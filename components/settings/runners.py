@@ -68,7 +68,7 @@ class RunnerSettings(Section):
         default=versions.SERVER_IMAGE,
         description="The image slug of each machine: Ubuntu 24.04, Debian 12 or Debian 13.",
     )
-    snapshot: Snapshot | None = None
+    snapshot: Snapshot = None
     concurrency: WholeNumber = Field(
         default=2,
         ge=1,

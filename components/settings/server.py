@@ -97,7 +97,7 @@ class Server(Section):
         description="The image slug of the droplet: Ubuntu 24.04, Debian 12 or Debian 13.",
         json_schema_extra={**PROMOTED},
     )
-    snapshot: Snapshot | None = None
+    snapshot: Snapshot = None
     volume_size_gb: WholeNumber = Field(
         default=50,
         ge=10,

@@ -151,18 +151,21 @@ ImageSlug = Annotated[
         )
     ),
 ]
-Snapshot = Annotated[
+SnapshotName = Annotated[
     str,
     AfterValidator(
         matching(
-            r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9 ._:()@+/-]{0,253}[A-Za-z0-9)])?",
+            r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9._:@+-]{0,253}[A-Za-z0-9])?",
             "is not the name of a snapshot; none would be found. Give its name, as `make image` prints it, not its ID",
         )
     ),
+]
+Snapshot = Annotated[
+    SnapshotName | None,
     Field(
         description="The name of a snapshot that a new machine starts from, with its packages installed: `make image` "
         "makes it. It has the distribution of `image`. A machine that exists stays what it is.",
-        examples=["slipway-20261128-0930"],
+        examples=["golden-server-20261128-0930"],
         json_schema_extra={**ENVIRONMENT, "unset": "the public image"},
     ),
 ]

@@ -150,6 +150,7 @@ DEPENDENT = [
     {"signIn.oidc", "signIn.oidc[0]", "signIn.newUsers", "signIn.ldap"},
     {f"signIn.ldap.{key}" for key in ("port", "encryption", "caCertificate", "bindDn", "password")},
     {"signIn.require2fa", "signIn.graceHours"},
+    {"groups[0].importId", "groups[0].path"},
     {"gitlab.extraConfiguration", "gitlab.extraSecrets", "gitlab.extraSecrets.NAME"},
 ]
 
