@@ -47,6 +47,12 @@ registry['database'] = {{
   'enabled' => true, 'host' => '{host}', 'port' => {port}, 'user' => 'gitlab', 'password' => '{password}',
   'dbname' => 'registry', 'sslmode' => 'verify-full', 'sslrootcert' => '{ca}'
 }}
+redis['enable'] = false
+gitlab_rails['redis_host'] = '{redis_host}'
+gitlab_rails['redis_port'] = {redis_port}
+gitlab_rails['redis_password'] = '{redis_password}'
+gitlab_rails['redis_ssl'] = true
+gitlab_rails['redis_tls_ca_cert_file'] = '{redis_ca}'
 """
 
 
@@ -80,7 +86,9 @@ class Databases:
         """Write `gitlab.rb`."""
         place = self.postgresql["private_connection"]
         known = {"host": place["host"], "port": place["port"], "password": self.password, "ca": CA_FILE}
-        text = GITLAB_RB.format(**(known | {"root": PASSWORD} | changes))
+        cache = self.valkey["private_connection"]
+        known |= {"redis_host": cache["host"], "redis_port": cache["port"], "redis_password": cache["password"]}
+        text = GITLAB_RB.format(**(known | {"redis_ca": CA_FILE, "root": PASSWORD} | changes))
         self.on_droplet(f"umask 077; cat > /etc/gitlab/gitlab.rb << 'EOF'\n{text}\nEOF")
 
 
@@ -173,6 +181,8 @@ def test_gitlab_does_not_start_on_a_schema_that_is_not_its_own(databases: Databa
     [
         ({"password": "wrong"}, "password authentication failed"),
         ({"ca": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
+        ({"redis_password": "wrong"}, "invalid username-password pair"),
+        ({"redis_ca": "/etc/ssl/certs/ca-certificates.crt"}, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
 def test_gitlab_refuses_a_wrong_password_and_a_stranger(
@@ -188,12 +198,32 @@ def test_gitlab_and_its_registry_keep_their_tables_in_the_cluster(databases: Dat
     databases.configure()
     databases.on_droplet("gitlab-ctl reconfigure")
     ready = "curl --silent --retry 20 --retry-connrefused 'http://127.0.0.1:8080/-/readiness?all=1'"
-    assert '"db_check":[{"status":"ok"}]' in databases.on_droplet(ready)
+    answer = databases.on_droplet(ready)
+    assert '"db_check":[{"status":"ok"}]' in answer
+    assert '"sessions_check":[{"status":"ok"}]' in answer
     look = "curl --silent --retry 20 --retry-connrefused -o /dev/null -w '%{http_code}' http://127.0.0.1:5000/v2/"
     assert databases.on_droplet(look) == "401"
     tables = "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'public'"
     assert {databases.sql(name, tables) for name in ("gitlabhq_production", "registry")} == {"t\n"}
     assert "No such file" in databases.on_droplet("gitlab-psql -d gitlabhq_production -tAc 'SELECT 1'", fails=True)
+
+
+def test_browsers_are_signed_out_when_valkey_forgets_them(databases: Databases) -> None:
+    cache = databases.valkey["private_connection"]
+    look = "curl --silent --cookie jar --cookie-jar jar --output page --write-out '%{http_code} %{redirect_url}\\n'"
+    answer = databases.on_droplet(f"""
+        {look} http://127.0.0.1:8080/users/sign_in > /dev/null
+        word=$(sed -n 's/.*name="authenticity_token" value="\\([^"]*\\)".*/\\1/p' page | head -n 1)
+        {look} --data-urlencode "authenticity_token=$word" --data login=root \\
+          --data-urlencode 'password={PASSWORD}' http://127.0.0.1:8080/users/sign_in > /dev/null
+        {look} http://127.0.0.1:8080/
+        export REDISCLI_AUTH=$(cat valkey-password)
+        valkey-cli --tls --cacert {CA_FILE} -h {cache["host"]} -p {cache["port"]} flushall > /dev/null
+        {look} http://127.0.0.1:8080/
+    """)
+    signed_in, forgotten = answer.splitlines()
+    assert signed_in.startswith("200")
+    assert "/users/sign_in" in forgotten
 
 
 def test_a_backup_of_gitlab_is_restored_into_the_cluster(databases: Databases) -> None:

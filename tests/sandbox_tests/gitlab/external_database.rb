@@ -4,12 +4,14 @@
 
 require File.join(ARGV[0], 'configuration')
 require File.join(ARGV[0], 'external_database')
+require File.join(ARGV[0], 'external_redis')
 require File.join(ARGV[0], 'registry')
 
 begin
   config = Configuration.read(ARGV[1])
   registry = config.registry? ? Registry.new(config, { 'registry' => {} }).send(:database) : nil
-  puts JSON.generate(server: ExternalDatabase.new(config).server, registry: registry)
+  puts JSON.generate(server: ExternalDatabase.new(config).server, registry: registry,
+                     redis: ExternalRedis.new(config).server)
 rescue ConfigError => e
   warn e.message
   exit 3

@@ -34,6 +34,15 @@ gitlab_rails['db_sslmode'] = 'verify-full'
 gitlab_rails['db_sslrootcert'] = '/etc/gitlab/ssl/database.crt'
 """
 
+REDIS = """
+redis['enable'] = false
+gitlab_rails['redis_host'] = 'private-cache.example.com'
+gitlab_rails['redis_port'] = 25061
+gitlab_rails['redis_password'] = 'hush'
+gitlab_rails['redis_ssl'] = true
+gitlab_rails['redis_tls_ca_cert_file'] = '/etc/gitlab/ssl/database.crt'
+"""
+
 
 def evaluated(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     file = tmp_path / "gitlab.rb"
@@ -64,15 +73,27 @@ def test_the_bundled_database_is_used_while_it_is_enabled(tmp_path: Path) -> Non
     assert found(tmp_path, OUTSIDE.replace("postgresql['enable'] = false", ""))["server"] is None
 
 
+def test_redis_is_the_one_that_gitlab_rb_names_and_the_bundled_one_plays_no_part(tmp_path: Path) -> None:
+    assert found(tmp_path, OUTSIDE)["redis"] is None
+    assert found(tmp_path, OUTSIDE + REDIS)["redis"] == {
+        "host": "private-cache.example.com",
+        "port": 25061,
+        "ssl": True,
+        "ca_file": "/etc/gitlab/ssl/database.crt",
+        "username": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("gitlab_rails['redis_host'] = 'private-cache.example.com'", "", "/var/opt/gitlab/redis/redis.socket"),
         ("gitlab_rails['db_host'] = 'private-db.example.com'", "", "connection to server on socket"),
         ("verify-full", "verify", 'invalid sslmode value: "verify"'),
     ],
 )
 def test_what_rails_could_not_connect_with_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
-    done = evaluated(tmp_path, OUTSIDE.replace(old, new))
+    done = evaluated(tmp_path, (OUTSIDE + REDIS).replace(old, new))
     assert done.returncode == 3
     assert words in done.stderr
 
@@ -87,13 +108,18 @@ def test_a_registry_that_would_prefer_a_database_has_none_without_the_bundled_on
 def test_the_password_is_in_the_file_of_secrets_alone(tmp_path: Path) -> None:
     write_config(tmp_path, "https://gitlab.example.com", "")
     settings, hidden = tmp_path / "gitlab.json", tmp_path / "secrets.json"
-    server = found(tmp_path, OUTSIDE)["server"]
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"database_server": server}))
-    hidden.write_text(json.dumps(json.loads(hidden.read_text()) | {"database_password": "pQ4-wmd-Ksj-19"}))
+    server, redis = (found(tmp_path, OUTSIDE + REDIS)[name] for name in ("server", "redis"))
+    settings.write_text(
+        json.dumps(json.loads(settings.read_text()) | {"database_server": server, "redis_server": redis})
+    )
+    passwords = {"database_password": "pQ4-wmd-Ksj-19", "redis_password": "pQ4-wmd-Ksj-19"}
+    hidden.write_text(json.dumps(json.loads(hidden.read_text()) | passwords))
     config = Config.load(tmp_path, tmp_path / "version")
     assert isinstance(config.database, Server)
     assert config.database.environment["PGPASSWORD"] == "pQ4-wmd-Ksj-19"
-    assert "pQ4" not in repr(config) + repr(config.database)
+    assert config.redis is not None
+    assert config.redis.password == config.database.password
+    assert "pQ4" not in repr(config) + repr(config.database) + repr(config.redis)
 
 
 def test_the_registry_keeps_its_metadata_in_the_server_that_its_section_names(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from .app import create_app
 from .ci import hooks, scheduler
-from .core import background_migrations, cleanup, db, postgresql, releases, users
+from .core import background_migrations, cleanup, db, postgresql, releases, shared_state, users
 from .core.config import Config
 from .core.errors import ApiError
 from .faults import Faults, Shelf, create_fault_control
@@ -21,6 +21,8 @@ from .faults import Faults, Shelf, create_fault_control
 
 def migrate(config: Config) -> None:
     """Bring the database to the version of the package. The exit code is 1 if a migration fails."""
+    if config.redis is not None:
+        _reach(config.redis)
     if isinstance(config.database, postgresql.Server):
         _prepare(config.database)
     try:
@@ -28,6 +30,14 @@ def migrate(config: Config) -> None:
             print(f"== {name}: migrated")
     except releases.MigrationError as error:
         sys.exit(f"rake aborted!\nStandardError: An error has occurred, all later migrations canceled:\n\n{error}")
+
+
+def _reach(server: shared_state.Server) -> None:
+    """Look for a Redis outside as Rails does when it starts."""
+    try:
+        shared_state.ask(server)
+    except shared_state.errors() as error:
+        sys.exit(f"rake aborted!\nRedisClient::CannotConnectError: {error}")
 
 
 def _prepare(server: postgresql.Server) -> None:

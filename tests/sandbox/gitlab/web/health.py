@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from .core import db
+from .core import db, shared_state
 from .core.auth import client_address
 from .core.config import Config
 
@@ -35,7 +35,17 @@ async def readiness(request: Request) -> Response:
     except db.errors() as error:
         failed = {"status": "failed", "message": str(error)}
         return JSONResponse(body | {"status": "failed", "db_check": [failed]}, 503)
-    return JSONResponse(body | {"db_check": [{"status": "ok"}]})
+    checks: dict[str, object] = {"db_check": [{"status": "ok"}]}
+    if config.redis is not None:
+        try:
+            await run_in_threadpool(shared_state.ask, config.redis)
+        except shared_state.errors() as error:
+            failures = {
+                f"{store}_check": [{"status": "failed", "message": str(error)}] for store in shared_state.STORES
+            }
+            return JSONResponse(body | {"status": "failed"} | checks | failures, 503)
+        checks |= {f"{store}_check": [{"status": "ok"}] for store in shared_state.STORES}
+    return JSONResponse(body | checks)
 
 
 def _ask_database(config: Config) -> None:

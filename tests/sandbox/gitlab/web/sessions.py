@@ -11,7 +11,7 @@ import jwt
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from .core import auth, db, settings
+from .core import auth, db, settings, shared_state
 from .core.auth import Principal
 from .core.config import Config
 
@@ -48,6 +48,8 @@ def read(connection: db.Connection, config: Config, request: HTTPConnection) -> 
         return Session()
     row = db.one(connection, "SELECT * FROM users WHERE id = ?", claims["sub"])
     if row is None or row["state"] != "active":
+        return Session()
+    if config.redis is not None and not shared_state.knows(config.redis, cookie):
         return Session()
     return Session(Principal(row, frozenset({"api"})), str(claims["word"]), float(claims.get("skips_until", 0)))
 
@@ -91,6 +93,8 @@ def set_cookie(connection: db.Connection, response: Response, config: Config, va
     secure = config.external_url.startswith("https:")
     if value:
         age = int(settings.read(connection)["session_expire_delay"]) * MINUTE
+        if config.redis is not None:
+            shared_state.remember(config.redis, value, age)
         response.set_cookie(COOKIE, value, max_age=age, path="/", secure=secure, httponly=True, samesite="lax")
     else:
         response.delete_cookie(COOKIE, path="/", secure=secure, httponly=True, samesite="lax")

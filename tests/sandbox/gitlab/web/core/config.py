@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from . import shared_state
 from .db import Database
 from .objects import Files, ObjectStore
 from .postgresql import Server
@@ -35,6 +36,8 @@ class Config:
     external_url: str
     #: A file, or the server that `gitlab.rb` names.
     database: Database = field(repr=False)
+    #: A Redis outside, if `gitlab.rb` names one.
+    redis: shared_state.Server | None = field(repr=False)
     #: The folder of what is kept in files beside the database.
     data: Path
     socket: Path
@@ -71,6 +74,7 @@ class Config:
         return cls(
             external_url=settings["external_url"],
             database=_database(settings, secrets),
+            redis=_redis(settings, secrets),
             data=Path(settings["database"]).parent,
             socket=Path(settings["socket"]),
             puma_port=int(settings["puma_port"]),
@@ -131,6 +135,12 @@ def _database(settings: dict[str, Any], secrets: dict[str, str]) -> Database:
     password = secrets.pop("database_password", None)
     server = settings.get("database_server")
     return Server(**server, password=password or "") if server else Path(settings["database"])
+
+
+def _redis(settings: dict[str, Any], secrets: dict[str, str]) -> shared_state.Server | None:
+    password = secrets.pop("redis_password", None)
+    server = settings.get("redis_server")
+    return shared_state.Server(**server, password=password or "") if server else None
 
 
 def _time_zone(name: str) -> str:

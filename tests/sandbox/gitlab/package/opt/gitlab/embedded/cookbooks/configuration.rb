@@ -193,7 +193,6 @@ class Configuration
     lacks << 'pages_external_url' if url('pages_external_url')
     lacks << 'gitlab_kas_external_url' if url('gitlab_kas_external_url')
     %w[nginx puma].each { |name| lacks << "#{name}['enable'] = false" if get(name, 'enable') == false }
-    lacks << "redis['enable'] = false (Redis outside)" if get('redis', 'enable') == false
     %w[middleware redis reporting].each { |key| lacks << "registry['#{key}']" if get('registry', key) }
     lacks << "letsencrypt['authorization_method'] other than http" unless
       get('letsencrypt', 'authorization_method', default: 'http') == 'http'

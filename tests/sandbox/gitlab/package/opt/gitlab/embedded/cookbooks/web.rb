@@ -4,6 +4,7 @@ require 'json'
 require 'securerandom'
 require 'yaml'
 require_relative 'external_database'
+require_relative 'external_redis'
 require_relative 'ldap'
 require_relative 'object_store'
 require_relative 'omniauth'
@@ -28,6 +29,7 @@ class Web
     @secrets = secrets
     @objects = ObjectStore.new(config)
     @database = ExternalDatabase.new(config)
+    @redis = ExternalRedis.new(config)
     @notes = []
   end
 
@@ -76,7 +78,8 @@ class Web
   def settings
     {
       external_url: @config.external.to_s.chomp('/'), puma_port: @config.puma_port,
-      database: "#{HOME}/db/gitlab.sqlite3", database_server: @database.server, socket: "#{HOME}/sockets/gitlab.socket",
+      database: "#{HOME}/db/gitlab.sqlite3", database_server: @database.server,
+      redis_server: @redis.server, socket: "#{HOME}/sockets/gitlab.socket",
       monitoring_allowlist: @config.get('gitlab_rails', 'monitoring_whitelist', default: Configuration::MONITORING),
       git_data: GIT_DATA, ssh_port: @config.get('gitlab_rails', 'gitlab_shell_ssh_port', default: 22),
       registry: @config.registry? ? registry : nil, backup_path:,
@@ -111,7 +114,8 @@ class Web
   def rails_secrets
     rails = @secrets['gitlab_rails']
     { db_key_base: rails['db_key_base'], secret_key_base: rails['secret_key_base'],
-      registry_key: @secrets['registry']['internal_key'], database_password: @database.password }
+      registry_key: @secrets['registry']['internal_key'], database_password: @database.password,
+      redis_password: @redis.password }
       .compact.merge(@objects.secrets)
   end
 
