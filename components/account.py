@@ -17,6 +17,7 @@ from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
 from components.leftovers import Wanted, look_for_leftovers
 from components.network import VpcPlan
+from components.object_buckets import OBJECTS, TYPES, purpose_of
 from components.offer import Droplet, Offer, Size
 from components.package_index import missing_versions
 from components.recovery import Recovery
@@ -41,6 +42,7 @@ class Account:
 
     `prices` are US dollars per month by size slug, and empty if they could not be read. `recovery` is what a new state
     takes over. `images` are what droplets start from, by their names, where it is not the slug in the settings.
+    `objects_region` is that of the Spaces with GitLab's files in the state, empty if it has none.
     """
 
     vpc: VpcPlan
@@ -48,6 +50,7 @@ class Account:
     errors: tuple[str, ...]
     recovery: Recovery = field(default_factory=Recovery)
     images: Mapping[str, str] = field(default_factory=dict)
+    objects_region: str = ""
 
 
 def read_account(
@@ -80,9 +83,11 @@ def read_account(
     known = state.read()
     images = _start_checks(survey, reading, deployed, offer, known)
     survey.wait()
-    if reading.has("recover", "registry.storage", "backup.enabled"):
+    if reading.has("recover", "registry.storage", "objectStorage", "backup.enabled"):
         survey.note(recovery_errors(settings, prefix, known))
-    return Account(offer.vpc, offer.prices, tuple(survey.errors), Recovery.of(settings, known), images.answer)
+    objects_region = str(known.named(f"object-buckets-{purpose_of(TYPES[0])}").get("region") or "")
+    recovery = Recovery.of(settings, prefix, known)
+    return Account(offer.vpc, offer.prices, tuple(survey.errors), recovery, images.answer, objects_region)
 
 
 def _start_checks(
@@ -309,6 +314,7 @@ def _wanted(reading: Reading, prefix: str, vpc: VpcPlan) -> Wanted:
     settings = reading.settings
     has_zone = reading.has("domain", "dns.zone") and settings.dns.zone is DnsZone.CREATE
     purposes = [REGISTRY] if reading.has("registry.storage") and settings.registry.storage is Storage.SPACES else []
+    purposes += [OBJECTS] if reading.has("objectStorage.storage") and settings.uses_object_storage else []
     purposes += [BACKUP] if reading.has("backup.enabled") and settings.backup.enabled else []
     return Wanted(
         prefix=prefix,

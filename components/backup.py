@@ -10,6 +10,7 @@ import pulumi
 import pulumi_random as random
 
 from components.component import Component
+from components.object_buckets import FileBuckets
 from components.object_storage import ObjectStorage
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
@@ -26,7 +27,7 @@ class BackupArgs:
 
     With `own_key`, the environment has a Spaces key of the user's. `storage` is that of the registry, None if its
     images are on the data volume. If `settings` are not enabled, kept backups stay, and no further ones are made.
-    `existing` is a Space that is taken over.
+    `existing` is a Space that is taken over. `files` are the Spaces of GitLab's files, None if these are on the volume.
     """
 
     prefix: str
@@ -39,6 +40,7 @@ class BackupArgs:
     storage: ObjectStorage | None
     ready: Sequence[pulumi.Resource]
     existing: ExistingSpace | None = None
+    files: FileBuckets | None = None
 
 
 class Backup(Component):
@@ -46,8 +48,8 @@ class Backup(Component):
 
     Owns the Space, a key that is valid for this Space alone, the key that encrypts what is in it, and on the machine
     the program `slipway-backup`, its settings and its timer. A backup is GitLab's own archive, `/etc/gitlab`, the SSH
-    host keys, the registry's metadata database, and every file that its images consist of, whatever storage they are
-    in. The machine removes old backups.
+    host keys, the registry's metadata database, every file that its images consist of, whatever storage they are in,
+    and GitLab's files in object storage. The machine removes old backups.
 
     Refuses to own the restore, which people start. Nothing can be restored without the encryption key: it is in the
     stack's state and in its outputs, and nowhere else but on the machine.
@@ -110,7 +112,7 @@ class Backup(Component):
         )
 
     def _machine_settings(self, space: Mapping[str, pulumi.Input[str]]) -> MaskedFile:
-        args, storage = self._args, self._args.storage
+        args, storage, files = self._args, self._args.storage, self._args.files
         images: Mapping[str, pulumi.Input[str]] = {
             "access_key": storage.access_key if storage else "",
             "bucket": storage.bucket if storage else "",
@@ -118,16 +120,30 @@ class Backup(Component):
             "region": storage.region if storage else "",
             "secret_key": storage.secret_key if storage else "",
         }
+        objects: Mapping[str, pulumi.Input[str]] = {
+            "access_key": files.access_key if files else "",
+            "buckets": files.listed() if files else "",
+            "endpoint": files.endpoint if files else "",
+            "region": files.region if files else "",
+            "secret_key": files.secret_key if files else "",
+        }
         hidden = {"secret_key": MASK, "encryption_key": MASK}
 
         def rendered(known: Mapping[str, Any], *, masked: bool) -> str:
-            space, images = dict(known["space"]), dict(known["images"])
+            space, images, objects = dict(known["space"]), dict(known["images"]), dict(known["objects"])
             if masked:
                 space |= hidden
                 images |= {"secret_key": MASK if images["bucket"] else ""}
-            return render("backup.env.j2", settings=args.settings, space=space, images=images, fqdn=known["fqdn"])
+                objects |= {"secret_key": MASK if objects["buckets"] else ""}
+            values = {"settings": args.settings, "space": space, "images": images, "objects": objects}
+            return render("backup.env.j2", fqdn=known["fqdn"], **values)
 
-        known = pulumi.Output.all(space=pulumi.Output.all(**space), images=pulumi.Output.all(**images), fqdn=args.fqdn)
+        known = pulumi.Output.all(
+            space=pulumi.Output.all(**space),
+            images=pulumi.Output.all(**images),
+            objects=pulumi.Output.all(**objects),
+            fqdn=args.fqdn,
+        )
         return MaskedFile(
             content=known.apply(lambda values: rendered(values, masked=False)),
             shown=pulumi.Output.unsecret(known.apply(lambda values: rendered(values, masked=True))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,7 @@ import pulumi_random as random
 from pulumi_command import remote
 
 from components.component import Component
+from components.object_buckets import FileBuckets
 from components.remote import Machine, run_script
 from components.rendering import render, script
 from components.settings import Certificate, Settings
@@ -44,6 +45,7 @@ class GitLabArgs:
     """Inputs of `GitLab`: its machine and address, the stack's settings, and the date that renews the API token.
 
     GitLab is configured once everything in `before` exists, which its configuration reads.
+    `files` are the Spaces for its files, if there are any: those that it uses, or those that it used until now.
     """
 
     machine: Machine
@@ -52,6 +54,7 @@ class GitLabArgs:
     settings: Settings
     today: datetime.date
     before: Sequence[pulumi.Resource] = ()
+    files: FileBuckets | None = None
 
 
 class GitLab(Component):
@@ -123,27 +126,51 @@ class GitLab(Component):
 
     def _configure(self, package: remote.Command) -> remote.Command:
         args, certificate = self._args, self._args.settings.certificate
-        configuration = pulumi.Output.from_input(args.fqdn).apply(lambda fqdn: gitlab_rb(fqdn, args.settings))
+        uses_objects, files = args.settings.uses_object_storage, args.files
         return run_script(
             self,
             "configuration",
             machine=args.machine,
             file="configure-gitlab.sh",
-            libraries=["gitlab.sh", "dns.sh"],
+            libraries=["gitlab.sh", "dns.sh", "object-storage.sh", "object-tasks.sh"],
             values={
                 "ADDRESS": args.address,
                 "CA_CERTIFICATE": certificate.trusted_roots or "",
                 "CERTIFICATE_CHAIN": certificate.chain or "",
                 "CERTIFICATE_SOURCE": certificate.directory or str(certificate.source),
                 "FQDN": args.fqdn,
-                "GITLAB_RB": configuration,
+                "GITLAB_RB": self._gitlab_rb(),
                 "LDAP_CA_CERTIFICATE": (args.settings.sign_in.ldap and args.settings.sign_in.ldap.ca_certificate) or "",
+                "OBJECT_BUCKETS": files.listed() if files else "",
+                "S3_ENDPOINT": files.endpoint if files else "",
+                "S3_REGION": files.region if files else "",
                 "SMTP_CA_CERTIFICATE": (args.settings.smtp and args.settings.smtp.ca_certificate) or "",
+                "USES_OBJECTS": "yes" if uses_objects else "no",
             },
-            secrets={"CERTIFICATE_KEY": _secret(certificate), "SECRETS_JSON": _secrets_json(args.settings)},
+            secrets={
+                "CERTIFICATE_KEY": _secret(certificate),
+                "S3_ACCESS_KEY": files.access_key if files else "",
+                "S3_SECRET_KEY": files.secret_key if files else "",
+                "SECRETS_JSON": _secrets_json(args.settings, files),
+            },
             rerun_on={"GitLab version": args.settings.gitlab.version, "attachment of the data": args.machine.data},
-            timeout_seconds=3600,
+            # Files that GitLab takes back to the volume may be many.
+            timeout_seconds=3600 if uses_objects or not files else 12 * 3600,
             depends_on=[package, *args.before],
+        )
+
+    def _gitlab_rb(self) -> pulumi.Output[str]:
+        args = self._args
+        if args.files is None or not args.settings.uses_object_storage:
+            return pulumi.Output.from_input(args.fqdn).apply(lambda fqdn: gitlab_rb(fqdn, args.settings))
+        files = args.files
+        known = pulumi.Output.all(fqdn=args.fqdn, buckets=files.names(), access_key=files.access_key)
+        return known.apply(
+            lambda values: gitlab_rb(
+                values["fqdn"],
+                args.settings,
+                ObjectStore(files.region, files.endpoint, values["access_key"], values["buckets"]),
+            )
         )
 
     def _provision(
@@ -181,7 +208,17 @@ class GitLab(Component):
         return token, provisioned
 
 
-def gitlab_rb(fqdn: str, settings: Settings) -> str:
+@dataclass(frozen=True)
+class ObjectStore:
+    """Object storage as `gitlab.rb` has it, without the secret: that is read from a file."""
+
+    region: str
+    endpoint: str
+    access_key: str
+    buckets: Mapping[str, str]
+
+
+def gitlab_rb(fqdn: str, settings: Settings, objects: ObjectStore | None = None) -> str:
     """The text of `gitlab.rb`, without any secret: those are read from a file beside it."""
     return render(
         "gitlab.rb.j2",
@@ -196,7 +233,8 @@ def gitlab_rb(fqdn: str, settings: Settings) -> str:
         sign_in=settings.sign_in,
         callbacks=settings.sign_in_callbacks(),
         extra_configuration=settings.gitlab.extra_configuration.rstrip(),
-        has_secrets=bool(_secrets(settings)),
+        has_secrets=bool(_secrets(settings)) or objects is not None,
+        objects=objects,
     )
 
 
@@ -209,10 +247,17 @@ def _secrets(settings: Settings) -> dict[str, str]:
     return found | settings.sign_in.secrets
 
 
-def _secrets_json(settings: Settings) -> pulumi.Output[str]:
-    """The same as a file; empty if there is none."""
+def _secrets_json(settings: Settings, files: FileBuckets | None) -> pulumi.Output[str]:
+    """The same as a file, with the key of object storage; empty if there is none."""
     found = _secrets(settings)
-    return pulumi.Output.secret(json.dumps(found, ensure_ascii=False, sort_keys=True) if found else "")
+    if files is None or not settings.uses_object_storage:
+        return pulumi.Output.secret(_as_json(found) if found else "")
+    secret = pulumi.Output.from_input(files.secret_key)
+    return pulumi.Output.secret(secret.apply(lambda key: _as_json({**found, "objectStorage.secretKey": key})))
+
+
+def _as_json(secrets: Mapping[str, str]) -> str:
+    return json.dumps(secrets, ensure_ascii=False, sort_keys=True)
 
 
 def _secret(certificate: Certificate) -> pulumi.Output[str]:

@@ -30,6 +30,8 @@ from components.keys import AdminKey
 from components.known_resources import StateReader
 from components.lost_answers import SSH_KEY, once
 from components.network import Network, NetworkArgs
+from components.object_buckets import FileBuckets, ObjectBuckets, ObjectBucketsArgs
+from components.object_migration import ObjectMigration, ObjectMigrationArgs
 from components.object_storage import ObjectStorage
 from components.pipeline_reader import pipeline_errors
 from components.public_access import PublicAccess, PublicAccessArgs
@@ -94,8 +96,10 @@ class Plan:
         account = read_account(reading, deployed, prefix, cloud, state)
         refused = [] if reading.errors else conflicts(deployed, reading.settings)
         config = reading.complete([*refused, *account.errors, *pipeline_errors(reading)])
-        deployment = DeploymentPlan.after(deployed, config, account.recovery.projects, account.recovery.groups)
-        cost = monthly_cost(config, account.prices, has_bucket=deployment.has_bucket or deployment.has_backups)
+        recovery = account.recovery
+        deployment = DeploymentPlan.after(deployed, config, recovery.projects, recovery.groups, account.objects_region)
+        has_bucket = deployment.has_bucket or deployment.has_backups or deployment.has_objects
+        cost = monthly_cost(config, account.prices, has_bucket=has_bucket)
         if pulumi.runtime.is_dry_run():
             pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
         options = pulumi.ResourceOptions(parent=parent, providers=[cloud, *others])
@@ -128,6 +132,7 @@ class Installation:
         self._registry_settings = RegistrySettings(
             self._fqdn, plan.settings.registry.port, self._storage, plan.settings.registry.keep_untagged
         )
+        self._objects = self._declare_objects() if plan.deployment.has_objects else None
         self._gitlab = self._declare_gitlab()
         self._access = self._declare_public_access()
         self._registry = self._declare_registry()
@@ -138,8 +143,9 @@ class Installation:
         self._connection = self._declare_connection() if self._uses_gitlab else None
         self._groups = self._declare_groups()
         self._delivery = self._declare_delivery()
-        if plan.settings.alerts.enabled:
-            self._declare_alerts()
+        alerts = self._declare_alerts() if plan.settings.alerts.enabled else None
+        if self._objects and plan.settings.uses_object_storage:
+            self._declare_migration(self._objects, alerts)
         self.outputs = self._of_parts() | self._of_the_whole()
 
     @property
@@ -150,6 +156,11 @@ class Installation:
         runners = {f"runner-{name}": runner.machines for name, runner in self._delivery.runners.items()}
         targets = [target for one in self._delivery.targets.values() for target in one.values()]
         return {**runners, **{target.name: [target.machine] for target in targets}}
+
+    @property
+    def _used_files(self) -> FileBuckets | None:
+        """The Spaces that GitLab's files are in; None if they are on the volume."""
+        return self._objects.files if self._objects and self._plan.settings.uses_object_storage else None
 
     @property
     def _uses_gitlab(self) -> bool:
@@ -187,6 +198,24 @@ class Installation:
         args = GitLabServerArgs(self._site, config.server, config.fqdn, public_ports, recovery.volume, recovery.address)
         return GitLabServer("server", args, self._plan.options)
 
+    def _declare_objects(self) -> ObjectBuckets:
+        plan = self._plan
+        args = ObjectBucketsArgs(
+            prefix=plan.prefix,
+            region=plan.deployment.objects_region,
+            keep_data=plan.settings.keep_data,
+            in_use=plan.settings.uses_object_storage,
+            own_key=plan.has_spaces_key,
+            existing=plan.account.recovery.objects,
+        )
+        return ObjectBuckets("object-buckets", args, plan.options)
+
+    def _declare_migration(self, objects: ObjectBuckets, alerts: Alerts | None) -> None:
+        """Declared last: other steps on the server would have to wait for it, and it may take hours."""
+        parts = (self._registry, self._access, self._backup, self._groups, self._delivery, alerts)
+        args = ObjectMigrationArgs(self._server.machine, objects.files, ready=[one for one in parts if one is not None])
+        ObjectMigration("object-migration", args, self._plan.options)
+
     def _declare_gitlab(self) -> GitLab:
         beginning = RegistryBeginning(
             "registry-beginning",
@@ -200,6 +229,7 @@ class Installation:
             settings=self._plan.settings,
             today=datetime.datetime.now(tz=datetime.UTC).date(),
             before=[beginning.begun],
+            files=self._objects.files if self._objects else None,
         )
         return GitLab("gitlab", args, self._plan.options)
 
@@ -251,6 +281,7 @@ class Installation:
             machine=self._server.machine,
             fqdn=self._fqdn,
             storage=self._storage,
+            files=self._used_files,
             ready=[self._registry],
             existing=plan.account.recovery.backup,
         )
@@ -310,7 +341,7 @@ class Installation:
             ),
         )
 
-    def _declare_alerts(self) -> None:
+    def _declare_alerts(self) -> Alerts:
         plan, backup = self._plan, self._plan.settings.backup
         args = AlertsArgs(
             prefix=plan.prefix,
@@ -322,13 +353,15 @@ class Installation:
             token_expires=self._gitlab.api_token_expires,
             ready=[self._registry, self._access, *([self._backup] if self._backup else [])],
         )
-        Alerts("alerts", args, plan.options)
+        return Alerts("alerts", args, plan.options)
 
     def _of_parts(self) -> dict[str, Any]:
         """Outputs of what some installations do not have."""
         outputs: dict[str, Any] = {}
         if self._backup:
             outputs["backup"] = self._backup.output
+        if files := self._used_files:
+            outputs["object_storage"] = {"region": files.region, "buckets": files.names()}
         if self._signing:
             outputs["signing_public_key"] = self._signing.public_key
         if self._plan.settings.gitlab.metrics:

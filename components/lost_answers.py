@@ -153,26 +153,28 @@ def once_assigned(name: str) -> pulumi.ResourceHookBinding:
     return _binding(name, failed=failed)
 
 
-def once_in_spaces(name: str) -> pulumi.ResourceHookBinding:
-    """Return the hooks of a bucket. The API token lists none; that one of its random name exists is proof enough."""
+def once_in_spaces(name: str, parent: str) -> pulumi.ResourceHookBinding:
+    """Return the hooks of a bucket of the component `parent`.
+
+    The API token lists none; that one of its random name exists is proof enough.
+    """
 
     async def failed(args: pulumi.ErrorHookArgs) -> bool:
         if args.failed_operation == "create" and "BucketAlready" in args.errors[0]:
             inputs = args.new_inputs or {}
             pulumi.log.warn(
                 f"The bucket {inputs['name']} exists: the answer to its creation was lost. Take it over, "
-                f"and run the update again:\n{_import_of_bucket(args.urn, inputs)}\n"
+                f"and run the update again:\n{_import_of_bucket(args.urn, parent, inputs)}\n"
             )
         return False
 
     return _binding(name, failed=failed)
 
 
-def _import_of_bucket(urn: str, inputs: Inputs) -> str:
+def _import_of_bucket(urn: str, parent: str, inputs: Inputs) -> str:
     """The command that imports it, with the provider that has a key for it."""
     types, name = urn.split("::")[2:4]
     component, own = types.removeprefix(ancestry()).split("$")
-    parent = name.removesuffix("-bucket")
     return import_command(
         (pulumi.get_stack(), pulumi.get_project()),
         own,

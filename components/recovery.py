@@ -9,6 +9,7 @@ from typing import Final
 
 from components.backup import BACKUP
 from components.known_resources import KnownResources
+from components.object_buckets import TYPES, purpose_of
 from components.registry_bucket import REGISTRY
 from components.settings import NEW, Settings, Storage
 from components.spaces import ExistingSpace
@@ -29,18 +30,20 @@ class Recovery:
     domain: str | None = None
     registry: ExistingSpace | None = None
     backup: ExistingSpace | None = None
+    objects: Mapping[str, ExistingSpace] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     projects: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: Settings, known: KnownResources) -> Recovery:
-        """Read the settings; their names have been checked by `errors`."""
+    def of(cls, settings: Settings, prefix: str, known: KnownResources) -> Recovery:
+        """Read the settings; their names have been checked by `errors`. `prefix` begins those of the stack."""
         wanted = settings.recover
         return cls(
             volume=None if known.has("server-data") else wanted.volume,
             address=None if known.has("server-address") else wanted.address,
             domain=settings.domain if wanted.domain and not known.has("dns-domain") else None,
             registry=_space(wanted.registry_bucket, settings.spaces_region, known, "registry-bucket"),
+            objects=_objects(wanted.object_buckets, settings.objects_region, prefix, known),
             backup=_space(wanted.backup_bucket, settings.backups_region, known, "backup"),
             groups={
                 path.lower(): number
@@ -71,10 +74,35 @@ def errors(settings: Settings, prefix: str, known: KnownResources) -> Iterator[s
             f"the images of that GitLab. Set it to the name of the Space {prefix}-{REGISTRY}-… that make strays lists, "
             f"or to {NEW} if it is gone"
         )
+    if wanted.volume and settings.uses_object_storage and not _has_objects(known) and wanted.object_buckets is None:
+        yield (
+            "recover.objectBuckets: is not set, but recover.volume is; GitLab would have new Spaces, without its "
+            f"artifacts, attachments and packages. Set it to the digits of the Space {prefix}-artifacts-… that make "
+            f"strays lists, or to {NEW} if it is gone"
+        )
+
+
+def _has_objects(known: KnownResources) -> bool:
+    return known.has(f"object-buckets-{purpose_of(TYPES[0])}")
+
+
+def _objects(digits: str | None, region: str, prefix: str, known: KnownResources) -> dict[str, ExistingSpace]:
+    if digits is None or digits == NEW or _has_objects(known):
+        return {}
+    suffix = None if known.has("object-buckets-suffix") else _encoded(digits)
+    return {
+        type_: ExistingSpace(f"{region},{prefix}-{purpose_of(type_)}-{digits}", suffix)
+        for type_ in TYPES
+        if not known.has(f"object-buckets-{purpose_of(type_)}")
+    }
+
+
+def _encoded(digits: str) -> str:
+    return base64.urlsafe_b64encode(bytes.fromhex(digits)).decode().rstrip("=")
 
 
 def _space(bucket: str | None, region: str, known: KnownResources, component: str) -> ExistingSpace | None:
     if bucket is None or bucket == NEW or known.has(f"{component}-bucket"):
         return None
-    digits = base64.urlsafe_b64encode(bytes.fromhex(bucket[-_DIGITS:])).decode().rstrip("=")
+    digits = _encoded(bucket[-_DIGITS:])
     return ExistingSpace(f"{region},{bucket}", None if known.has(f"{component}-suffix") else digits)

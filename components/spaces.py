@@ -1,8 +1,9 @@
-"""A Space of the stack: its bucket, a key for it alone, and a provider that can create it."""
+"""Spaces of the stack: buckets, a key for them alone, and a provider that can create them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,24 +45,70 @@ class SpaceArgs:
     existing: ExistingSpace | None = None
 
 
+@dataclass(frozen=True)
+class BucketArgs:
+    """Inputs of `create_bucket`. It outlives a destroy if it is `kept`, and is deleted with its content if `emptied`.
+
+    `maker` is a provider with a Spaces key; `existing` is the ID of a bucket that is taken over.
+    """
+
+    name: pulumi.Input[str]
+    region: str
+    kept: bool
+    emptied: bool
+    maker: digitalocean.Provider
+    existing: str | None = None
+
+
 def create_space(component: Component, args: SpaceArgs) -> ObjectStorage:
     """Declare a private Space and a key that is valid for it alone, as children of its component.
 
     The children are `bucket`, `suffix`, `key`, and the provider `maker` with its `maker-key`.
     """
-    # Bucket names are unique among all customers of a region.
     existing = args.existing
-    suffix = random.RandomId(
-        component.child_name("suffix"),
-        byte_length=4,
-        opts=component.child_options(import_=existing.suffix if existing else None),
+    suffix = create_suffix(component, existing.suffix if existing else None)
+    bucket = create_bucket(
+        component,
+        "bucket",
+        BucketArgs(
+            name=suffix.hex.apply(lambda digits: f"{args.prefix}-{args.purpose}-{digits}"),
+            region=args.region,
+            kept=args.keep_data,
+            emptied=not args.keep_data,
+            maker=create_maker(component, args.prefix, args.purpose, own_key=args.own_key),
+            existing=existing.bucket if existing else None,
+        ),
     )
-    bucket = digitalocean.SpacesBucket(
-        component.child_name("bucket"),
-        name=suffix.hex.apply(lambda digits: f"{args.prefix}-{args.purpose}-{digits}"),
+    key = create_key(component, f"{args.prefix}-{args.purpose}", [bucket])
+    return ObjectStorage(
+        bucket=bucket.name,
+        region=args.region,
+        endpoint=endpoint_of(args.region),
+        access_key=key.access_key,
+        secret_key=pulumi.Output.secret(key.secret_key),
+    )
+
+
+def endpoint_of(region: str) -> str:
+    """The URL of the S3 interface of a region."""
+    return f"https://{region}.digitaloceanspaces.com"
+
+
+def create_suffix(component: Component, existing: str | None) -> random.RandomId:
+    """Declare the digits at the end of names: those of buckets are unique among all customers of a region."""
+    return random.RandomId(
+        component.child_name("suffix"), byte_length=4, opts=component.child_options(import_=existing)
+    )
+
+
+def create_bucket(component: Component, suffix: str, args: BucketArgs) -> digitalocean.SpacesBucket:
+    """Declare a private bucket, in which unfinished uploads do not stay; `suffix` is that of its logical name."""
+    return digitalocean.SpacesBucket(
+        component.child_name(suffix),
+        name=args.name,
         region=args.region,
         acl="private",
-        force_destroy=not args.keep_data,
+        force_destroy=args.emptied,
         lifecycle_rules=[
             digitalocean.SpacesBucketLifecycleRuleArgs(
                 id="abort-unfinished-uploads",
@@ -70,29 +117,26 @@ def create_space(component: Component, args: SpaceArgs) -> ObjectStorage:
             )
         ],
         opts=component.child_options(
-            provider=_provider(component, args),
-            keep=args.keep_data,
-            import_=existing.bucket if existing else None,
-            hooks=once_in_spaces(component.child_name("bucket")),
+            provider=args.maker,
+            keep=args.kept,
+            import_=args.existing,
+            hooks=once_in_spaces(component.child_name(suffix), component.component_name),
         ),
     )
-    key = digitalocean.SpacesKey(
+
+
+def create_key(component: Component, name: str, buckets: Sequence[digitalocean.SpacesBucket]) -> digitalocean.SpacesKey:
+    """Declare a key that may read and write these buckets, and nothing else."""
+    return digitalocean.SpacesKey(
         component.child_name("key"),
-        name=f"{args.prefix}-{args.purpose}",
-        grants=[digitalocean.SpacesKeyGrantArgs(bucket=bucket.name, permission="readwrite")],
+        name=name,
+        grants=[digitalocean.SpacesKeyGrantArgs(bucket=one.name, permission="readwrite") for one in buckets],
         opts=component.child_options(hooks=once(SPACES_KEY, component.child_name("key"))),
-    )
-    return ObjectStorage(
-        bucket=bucket.name,
-        region=args.region,
-        endpoint=f"https://{args.region}.digitaloceanspaces.com",
-        access_key=key.access_key,
-        secret_key=pulumi.Output.secret(key.secret_key),
     )
 
 
 def key_names(prefix: str, purpose: str, *, own_key: bool) -> list[str]:
-    """Return the names, in the account, of the keys that `create_space` creates."""
+    """Return the names, in the account, of the keys that the Spaces for a purpose have."""
     return [f"{prefix}-{purpose}", *([] if own_key else [_maker_key(prefix, purpose)])]
 
 
@@ -100,16 +144,16 @@ def _maker_key(prefix: str, purpose: str) -> str:
     return f"{prefix}-{purpose}-maker"
 
 
-def _provider(component: Component, args: SpaceArgs) -> digitalocean.Provider:
-    """A provider for one Space: a resource is replaced if its provider is another one, so Spaces do not share one.
+def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bool) -> digitalocean.Provider:
+    """A provider for the Spaces of one purpose: a resource is replaced if its provider is another one.
 
     Buckets are managed through the S3 interface, which does not accept API tokens, so it has a full-access key.
     """
-    if args.own_key:
+    if own_key:
         return digitalocean.Provider(component.child_name("maker"), opts=component.child_options())
     key = digitalocean.SpacesKey(
         component.child_name("maker-key"),
-        name=_maker_key(args.prefix, args.purpose),
+        name=_maker_key(prefix, purpose),
         grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
         opts=component.child_options(
             hooks=once(SPACES_KEY, component.child_name("maker-key"), after_create=[wait_until_known])

@@ -30,7 +30,8 @@ class DeploymentState:
     administrator's namespace. `volume_gb` is the size of the data volume, 0 if it was not recorded. `leaves_domain`
     says whether a domain that the stack created stays when it leaves the stack, and `has_signing_key` whether it has
     the key of signatures. `group_ids` are the IDs of its groups by their paths in lowercase, and `imported_groups`
-    those of the groups that it imported.
+    those of the groups that it imported. `has_objects` says whether it has Spaces for GitLab's files, in
+    `objects_region`, and `uses_objects` whether files are in them.
     """
 
     gitlab_version: str
@@ -55,6 +56,9 @@ class DeploymentState:
     has_signing_key: bool = False
     group_ids: Mapping[str, str] = field(default_factory=dict)
     imported_groups: Mapping[str, str] = field(default_factory=dict)
+    has_objects: bool = False
+    uses_objects: bool = False
+    objects_region: str = ""
 
     @classmethod
     def of_stack(cls) -> Self | None:
@@ -89,8 +93,9 @@ class DeploymentState:
         del values["address"], values["fqdn"], values["monthly_cost"]
         values["adopted"] = values.pop("imported")
         values["slugs"] = list(self.slugs)
-        # Of a stack that has never signed, or has no groups, the output is what it was.
-        for key in ("has_signing_key", "group_ids", "imported_groups"):
+        # Of a stack that has never signed, or has no groups and no Spaces for files, the output is what it was.
+        further = ("has_signing_key", "group_ids", "imported_groups", "has_objects", "uses_objects", "objects_region")
+        for key in further:
             if not values[key]:
                 del values[key]
         return values
@@ -107,6 +112,8 @@ class DeploymentPlan:
 
     `has_domain`, `has_bucket`, `has_backups` and `has_signing_key` say whether the stack owns them; a domain that the
     settings call `existing` stays in the graph, too, in order to be left behind with all records of others.
+    `has_objects` says whether it has Spaces for GitLab's files. When the settings no longer ask for these, the update
+    that moves the files back to the volume keeps the Spaces; the next one deletes them, unless they are protected.
     `known_ids` are the IDs of kept projects by path, and `moved_ids` those of projects whose group is not the deployed
     one. `known_groups` are the IDs of kept groups, by path in lowercase; `removed_groups` those of groups that the
     update deletes, and `leaving_ids` those of projects that it deletes or moves before that.
@@ -119,6 +126,8 @@ class DeploymentPlan:
     has_backups: bool
     backups_region: str
     has_signing_key: bool
+    has_objects: bool
+    objects_region: str
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
     known_groups: Mapping[str, str]
@@ -132,11 +141,13 @@ class DeploymentPlan:
         settings: Settings,
         recovered: Mapping[str, str] | None = None,
         recovered_groups: Mapping[str, str] | None = None,
+        objects_region: str = "",
     ) -> Self:
         """Plan the update that follows `deployed` with `settings`; None means that it is the first one.
 
         `recovered` and `recovered_groups` are the IDs, by path, of projects and groups that exist and that a lost state
-        had.
+        had. `objects_region` is that of the Spaces for GitLab's files in the state, empty without any; an update that
+        failed may have left them there, with files in them.
 
         Raises:
             SettingsError: with every reason why the settings cannot follow, before anything is registered.
@@ -153,6 +164,8 @@ class DeploymentPlan:
             has_backups=settings.backup.enabled or (protected is not None and protected.has_backups),
             backups_region=protected.backups_region if protected and protected.has_backups else settings.backups_region,
             has_signing_key=settings.signs or (protected is not None and protected.has_signing_key),
+            has_objects=settings.uses_object_storage or (bool(objects_region) and not _is_moved_back(deployed)),
+            objects_region=objects_region or settings.objects_region,
             known_ids={**(protected.projects if protected else {}), **(recovered or {})},
             moved_ids=_moved_ids(deployed, settings) if deployed else {},
             known_groups={**(protected.own_groups if protected else {}), **(recovered_groups or {})},
@@ -182,10 +195,18 @@ class DeploymentPlan:
             volume_gb=settings.server.volume_size_gb,
             leaves_domain=settings.dns.zone is DnsZone.EXISTING,
             has_signing_key=self.has_signing_key,
+            has_objects=self.has_objects,
+            uses_objects=settings.uses_object_storage,
+            objects_region=self.objects_region if self.has_objects else "",
             group_ids=dict(group_ids or {}),
             imported_groups={one.key: one.import_id for one in settings.groups if one.import_id},
             groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
         ).as_output()
+
+
+def _is_moved_back(deployed: DeploymentState | None) -> bool:
+    """Whether an update has left Spaces for GitLab's files empty, which nothing protects."""
+    return deployed is not None and deployed.has_objects and not deployed.uses_objects and not deployed.kept
 
 
 def _moved_ids(deployed: DeploymentState, settings: Settings) -> Mapping[str, str]:
@@ -233,6 +254,13 @@ def conflicts(deployed: DeploymentState | None, settings: Settings) -> list[str]
         errors.append(
             f"server.volumeSizeGb: {settings.server.volume_size_gb} cannot follow {deployed.volume_gb}; volumes do not "
             f"shrink, and the data would be lost with a smaller one. Set it to {deployed.volume_gb} or more"
+        )
+    if deployed.has_objects and settings.uses_object_storage and deployed.objects_region != settings.objects_region:
+        errors.append(
+            f"objectStorage.spacesRegion: {settings.objects_region} cannot follow {deployed.objects_region}; the "
+            f"Spaces with GitLab's files would have to be replaced. Set it back to {deployed.objects_region}; or run "
+            "an update with objectStorage.storage: filesystem first, which moves the files to the volume, and two with "
+            "removal: everything, which delete the Spaces"
         )
     if deployed.kept:
         errors += _moved("region", deployed.region, settings.region, "the volume with all of GitLab's data")

@@ -78,8 +78,10 @@ def scope_errors(granted: frozenset[str] | None, reading: Reading, *, is_new: bo
 
 def _uses_spaces(reading: Reading) -> bool:
     settings = reading.settings
-    return (reading.has("registry.storage") and settings.registry.storage is Storage.SPACES) or (
-        reading.has("backup.enabled") and settings.backup.enabled
+    return (
+        (reading.has("registry.storage") and settings.registry.storage is Storage.SPACES)
+        or (reading.has("objectStorage.storage") and settings.uses_object_storage)
+        or (reading.has("backup.enabled") and settings.backup.enabled)
     )
 
 

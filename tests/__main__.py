@@ -41,10 +41,12 @@ WAITING = ("--numprocesses", "3", "--dist", "loadfile")
 #: What takes long, and runs in `make nightly` alone.
 NIGHTLY = ("tests/sandbox_tests/hub/test_go_repository.py", "tests/sandbox_tests/hub/test_supply_chain.py")
 #: The same of the end-to-end tests: upgrades of several stacks over five versions, of which the unit tier has each
-#: refusal; what needs programs that `nightly` builds; compilers; servers of databases; and images of machines.
+#: refusal; what needs programs that `nightly` builds; compilers; servers of databases; images of machines; and files
+#: that move.
 NIGHTLY_E2E = (
     "tests/e2e/test_golden_image.py",
     "tests/e2e/test_managed_databases.py",
+    "tests/e2e/test_object_storage.py",
     "tests/e2e/test_repositories.py",
     "tests/e2e/test_supply_chain.py",
     "tests/e2e/test_upgrades.py",

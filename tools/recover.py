@@ -142,13 +142,15 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
     """
     try:
         known = Known.read(stack)
-        known = replace(known, regions=known.regions | {settings.spaces_region, settings.backups_region})
+        known = replace(
+            known, regions=known.regions | {settings.spaces_region, settings.objects_region, settings.backups_region}
+        )
         strays = [one for one in find(known) if is_ours(one, known.prefix, settings)]
         taken: dict[str, Any] = {}
         names = {f"{known.prefix}-data": "volume"}
         for one in strays:
             if key := names.get(one.name) if one.noun == "Volume" else _bucket_key(one, known.prefix, settings):
-                taken[key] = one.name if one.noun == "SpacesBucket" else one.identifier
+                taken[key] = _value_of(key, one)
         useless = [one for one in strays if one.noun not in {"Volume", "SpacesBucket", "Snapshot"}]
         if settings.dns.zone is DnsZone.CREATE and not known.has("Domain", settings.domain):
             taken |= {"domain": True} if has_zone(settings.domain) else {}
@@ -168,6 +170,14 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
                 "GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add --new-space"
             )
         taken.setdefault("registryBucket", "new")
+    if "volume" in taken and settings.uses_object_storage:
+        if "objectBuckets" not in taken and not wish.new_space:
+            raise ToolError(
+                f"there is no Space {known.prefix}-artifacts-… in {settings.objects_region}, where the artifacts of "
+                "that GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add "
+                "--new-space"
+            )
+        taken.setdefault("objectBuckets", "new")
     unreadable = None if keys else taken.pop("backupBucket", None)
     if keys and taken.get("backupBucket", keys["bucket"]) != keys["bucket"]:
         raise ToolError(f"--keys: is for the Space {keys['bucket']}, and not for {taken['backupBucket']}")
@@ -189,7 +199,16 @@ def _bucket_key(one: Stray, prefix: str, settings: Settings) -> str | None:
         return None
     if one.name.startswith(f"{prefix}-registry-"):
         return "registryBucket" if settings.registry.storage is Storage.SPACES else None
-    return "backupBucket" if settings.backup.enabled else None
+    if one.name.startswith(f"{prefix}-backup-"):
+        return "backupBucket" if settings.backup.enabled else None
+    return "objectBuckets" if settings.uses_object_storage else None
+
+
+def _value_of(key: str, one: Stray) -> str:
+    """What the setting has: the buckets of GitLab's files have the same digits at their end."""
+    if key == "objectBuckets":
+        return one.name.rpartition("-")[2]
+    return one.name if one.noun == "SpacesBucket" else one.identifier
 
 
 def has_zone(domain: str) -> bool:

@@ -22,6 +22,7 @@ from rich.prompt import Confirm
 from components.api import delete, every, request
 from components.cost import price_of
 from components.leftovers import import_command
+from components.object_buckets import OBJECTS, TYPES, purpose_of
 from components.settings import DnsZone, Settings
 from components.settings.registry import SPACES_REGIONS
 from tools import buckets
@@ -119,6 +120,7 @@ class Known:
             for place in (
                 settings.get("slipway:region") or Settings.model_fields["region"].default,
                 (settings.get("slipway:registry") or {}).get("spacesRegion"),
+                (settings.get("slipway:objectStorage") or {}).get("spacesRegion"),
             )
         }
         identifiers = frozenset((one.noun, one.id) for one in cloud)
@@ -173,9 +175,9 @@ _ENDINGS = {
     "Vpc": r"(-[a-z]{3}\d(-[\d.]+-\d+)?)?",
     "Tag": "-(server|runner|target-[a-z0-9-]+)",
     "SshKey": "-admin",
-    "SpacesKey": "-(registry|backup)(-maker)?",
+    "SpacesKey": f"-(registry|backup|{OBJECTS})(-maker)?",
     "UptimeCheck": "-(sign-in|registry|health)",
-    "SpacesBucket": "-(registry|backup)-[0-9a-f]{8}",
+    "SpacesBucket": f"-(registry|backup|{'|'.join(map(purpose_of, TYPES))})-[0-9a-f]{{8}}",
 }
 
 

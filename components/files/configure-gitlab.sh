@@ -1,11 +1,14 @@
 # Write gitlab.rb, apply it and wait until GitLab is ready.
 # Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, FQDN, GITLAB_RB,
-# LDAP_CA_CERTIFICATE, SECRETS_JSON, SMTP_CA_CERTIFICATE.
+# LDAP_CA_CERTIFICATE, OBJECT_BUCKETS, S3_ACCESS_KEY, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY, SECRETS_JSON,
+# SMTP_CA_CERTIFICATE, USES_OBJECTS.
 main() {
   [ "$CERTIFICATE_SOURCE" = provided ] || wait_for_dns
   # Installations from before copies were kept run with what they have.
   [ -d "$WORKING_COPY" ] || [ ! -e "$SOURCE_FILE" ] || keep_copy
+  [ "$USES_OBJECTS" = no ] || verify_object_buckets
   at_exit restore_copy
+  [ "$USES_OBJECTS" = yes ] || [ -z "$OBJECT_BUCKETS" ] || return_objects
   write_secrets
   write_file /etc/gitlab/gitlab.rb 600 <<<"$GITLAB_RB"
   update_registry_hostname "$FQDN"
@@ -14,10 +17,11 @@ main() {
   trust_one "$LDAP_CA" "$LDAP_CA_CERTIFICATE"
   install_certificate
   [ "$CERTIFICATE_SOURCE" = provided ] || ! certificate_is_due || require_authority
-  start_services
+  [ "$returned" = yes ] || start_services
   applied=yes
   say "gitlab: applying the configuration; this takes several minutes the first time"
   reconfigure || die "GitLab could not be configured"
+  [ "$returned" = no ] || start_services
   verify_served_certificate
   wait_until_ready
   keep_copy
@@ -27,6 +31,79 @@ main() {
 # renewed only while nginx runs.
 start_services() {
   [ ! -e /var/opt/gitlab/bootstrapped ] || gitlab-ctl start >/dev/null 2>&1 || true
+}
+
+# verify_object_buckets: nothing is changed before GitLab's own key has done in each bucket what GitLab does.
+verify_object_buckets() {
+  local one
+  S3_OWNER=GitLab
+  for one in $OBJECT_BUCKETS; do
+    S3_BUCKET=${one#*=}
+    verify_bucket
+  done
+}
+
+# The types that GitLab can move back. For the others it has no task (GitLab 19, lib/tasks/gitlab).
+MOVED_BACK_BY=(
+  "artifacts gitlab:artifacts:migrate_to_local"
+  "lfs gitlab:lfs:migrate_to_local"
+  "uploads gitlab:uploads:migrate_to_local:all"
+)
+
+# return_objects: GitLab's files go back to the data volume before gitlab.rb turns object storage off: from then on, GitLab
+# could not read them. It must not add any meanwhile, so it stands still until it is configured, even if there are none
+# (GitLab, uploads migrate Rake tasks). A run that was killed may have written gitlab.rb already; the copy is older.
+return_objects() {
+  local entry type task left
+  grep -qs "^gitlab_rails\['object_store'\]\['enabled'\] = true" /etc/gitlab/gitlab.rb "$WORKING_COPY/etc/gitlab/gitlab.rb" || return 0
+  S3_OWNER=GitLab
+  require_way_back
+  say "objects: GitLab stands still while $((objects_bytes / 1048576)) MB move to the data volume"
+  returned=yes
+  at_exit start_services
+  gitlab-ctl stop puma >/dev/null || true
+  gitlab-ctl stop sidekiq >/dev/null 2>&1 || true
+  # Again: what has come since.
+  require_way_back
+  for entry in "${MOVED_BACK_BY[@]}"; do
+    read -r type task <<<"$entry"
+    run_task "$type" "$task" || die "files of $type could not be moved to the data volume ($cause); GitLab runs on with object storage, and the next update goes on with them. The full log is $TASK_LOG on the server"
+    left=$(bucket_bytes "$(bucket_of "$type")") || exit "$NAMED"
+    [ "$left" = 0 ] || say "objects: bucket $(bucket_of "$type") has $left bytes left that belong to nothing in GitLab"
+  done
+  say "objects: GitLab's files are on the data volume"
+}
+
+# require_way_back: nothing is changed unless all files can come back. Sets `objects_bytes`, which is what they need.
+require_way_back() {
+  local entry type bytes free stuck=""
+  objects_bytes=0
+  for entry in $OBJECT_BUCKETS; do
+    type=${entry%%=*}
+    bytes=$(bucket_bytes "${entry#*=}") || exit "$NAMED"
+    objects_bytes=$((objects_bytes + bytes))
+    [ "$bytes" = 0 ] || grep -q "^$type " < <(printf '%s\n' "${MOVED_BACK_BY[@]}") || stuck+="${stuck:+, }$type"
+  done
+  [ -z "$stuck" ] || die "GitLab cannot move its files of these types back to the data volume: $stuck; nothing was changed. Delete them in GitLab, or set objectStorage.storage to spaces again"
+  free=$(df --output=avail --block-size=1 /var/opt/gitlab | tail -n 1 | tr -dc 0-9)
+  [ "$free" -gt $((objects_bytes + objects_bytes / 10 + 1073741824)) ] ||
+    die "the data volume has $((free / 1048576)) MB left, and GitLab's files in object storage have $((objects_bytes / 1048576)) MB; nothing was changed. Increase server.volumeSizeGb"
+}
+
+# bucket_bytes BUCKET: print how many bytes are in a bucket, without uploads in progress; objects of no bytes count as one.
+bucket_bytes() {
+  local S3_BUCKET=$1 body token='' total=0 size
+  body=$(mktemp)
+  while :; do
+    s3 GET "?${token:+continuation-token=$token&}list-type=2" "list" ListBucket "$body"
+    while read -r size; do
+      total=$((total + (size > 0 ? size : 1)))
+    done < <(sed 's/<Contents>/\n&/g' "$body" | grep '<Contents>' | grep -v '<Key>tmp/' | sed -n 's/.*<Size>\([0-9]*\)<.*/\1/p')
+    token=$(s3_field NextContinuationToken "$body" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
+    [ -n "$token" ] || break
+  done
+  rm -f "$body"
+  echo "$total"
 }
 
 # Within 30 days of its end, GitLab renews a certificate whenever it is configured, and fails if it cannot.
@@ -44,6 +121,8 @@ require_authority() {
 
 # Whether the files of this step may be in effect already.
 applied=no
+# Whether GitLab stands still until it is configured without object storage.
+returned=no
 SSL=/etc/gitlab/ssl
 SOURCE_FILE=$SSL/slipway-source
 # What gitlab.rb reads its secrets from. A message of Ruby about an error quotes the line, and no other file.

@@ -1,12 +1,17 @@
-# Functions for the bucket of the registry. Input of all: S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY.
+# Functions for buckets of the registry and of GitLab. Input of all: S3_ACCESS_KEY, S3_BUCKET, S3_ENDPOINT, S3_REGION,
+# S3_SECRET_KEY.
+
+# Whose key it is, for messages.
+S3_OWNER="the registry"
 
 # verify_bucket: do what a push and the garbage collector do, with the registry's own key, from the machine that will use
-# it. Large layers are uploaded in parts, and an upload that was interrupted is looked up and continued or aborted.
+# it. Large layers are uploaded in parts, and an upload that was interrupted is looked up and continued or aborted. GitLab
+# does the same with its files.
 verify_bucket() {
   local object=/slipway-storage-check.txt sent body upload
   body=$(mktemp)
   sent=$(mktemp)
-  printf 'The container registry of %s keeps its images in this bucket.' "$FQDN" >"$sent"
+  printf '%s at %s keeps its data in this bucket.' "$S3_OWNER" "$FQDN" >"$sent"
   s3 GET '?list-type=2&max-keys=1' "list" ListBucket "$body"
   s3 PUT "$object" "write to" PutObject "$body" "$sent"
   s3 GET "$object" "read from" GetObject "$body"
@@ -24,7 +29,7 @@ verify_bucket() {
   s3 DELETE "$object?uploadId=$upload" "abort an upload to" AbortMultipartUpload "$body"
   s3 DELETE "$object" "delete from" DeleteObject "$body"
   rm -f "$body" "$sent"
-  say "registry: the key can list, read, write, upload in parts and delete in bucket $S3_BUCKET"
+  say "${S3_OWNER#the }: the key can list, read, write, upload in parts and delete in bucket $S3_BUCKET"
 }
 
 # s3 METHOD OBJECT VERB ACTION BODY [SENT]: send a request, or stop with a message in which VERB says what failed
@@ -39,7 +44,7 @@ s3() {
   case $status in
     2??) ;;
     000) die "$S3_ENDPOINT does not respond; nothing was changed. Is the endpoint correct?" ;;
-    403) die "the registry's key may not $verb bucket $S3_BUCKET (403 $(s3_field Code "$body")); nothing was changed. Check the key; it needs the right s3:$action" ;;
+    403) die "$S3_OWNER's key may not $verb bucket $S3_BUCKET (403 $(s3_field Code "$body")); nothing was changed. Check the key; it needs the right s3:$action" ;;
     404) die "there is no bucket $S3_BUCKET at $S3_ENDPOINT (404 $(s3_field Code "$body")); nothing was changed. Check bucket and region" ;;
     *) die "could not $verb bucket $S3_BUCKET at $S3_ENDPOINT ($status $(s3_field Code "$body")); nothing was changed" ;;
   esac

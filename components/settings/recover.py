@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from components.settings.section import ENVIRONMENT, Section
 from components.settings.strings import matching
 
-#: For `recover.registryBucket`: the previous bucket is gone, and a new one is created.
+#: For `recover.registryBucket` and `recover.objectBuckets`: the previous ones are gone, and new ones are created.
 NEW: Final = "new"
 
 _Bucket = Annotated[
@@ -19,6 +19,16 @@ _Bucket = Annotated[
             r"[a-z0-9][a-z0-9-]{0,53}-[0-9a-f]{8}|new",
             "is not the name of a bucket that a stack has created; it could not be taken over. "
             "Use the name that make strays lists, or new to create another one",
+        )
+    ),
+]
+_Digits = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[0-9a-f]{8}|new",
+            "is not the eight digits that the names of a stack's buckets end with; they could not be taken over. "
+            "Use those of the names that make strays lists, or new to create others",
         )
     ),
 ]
@@ -77,6 +87,12 @@ class Recover(Section):
         default=None,
         description="The name of the Space with the registry's images, or `new` if it is gone.",
         examples=["slipway-production-registry-0a1b2c3d"],
+    )
+    object_buckets: _Digits | None = Field(
+        default=None,
+        description="The eight digits that the names of the Spaces with GitLab's files end with, or `new` if these are "
+        "gone.",
+        examples=["0a1b2c3d"],
     )
     backup_bucket: _Bucket | None = Field(
         default=None,

@@ -21,6 +21,7 @@ from components.settings.certificate import Certificate
 from components.settings.gitlab import GitLab
 from components.settings.groups import GroupSettings
 from components.settings.mail import Smtp
+from components.settings.objects import Files, FileStorage
 from components.settings.projects import ProjectSettings
 from components.settings.recover import Recover
 from components.settings.registry import SPACES_REGIONS, Registry, Storage
@@ -157,6 +158,9 @@ class Settings(Section):
         default=SignIn(), description="How people sign in, besides with a password of GitLab's own."
     )
     registry: Registry = Field(default=Registry(), description="The container registry and its storage.")
+    object_storage: Files = Field(
+        default=Files(), description="GitLab's files beside the repositories, and where they are kept."
+    )
     backup: Backup = Field(
         default=Backup(), description="Backups of GitLab, its registry and its configuration to a Space of their own."
     )
@@ -244,6 +248,7 @@ class Settings(Section):
         yield from self._reserved_labels()
         uses = {
             "registry": (self.registry.storage is Storage.SPACES, "storage", self.spaces_region),
+            "objectStorage": (self.uses_object_storage, "storage", self.objects_region),
             "backup": (self.backup.enabled, "enabled", self.backups_region),
         }
         for section, (is_used, by, region) in uses.items():
@@ -263,6 +268,15 @@ class Settings(Section):
                 )
                 yield Contradiction(("signIn", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration")
         yield from self._metrics()
+        found = re.search(r"\b(\w+_)?object_store(_\w+)?\b", self.gitlab.extra_configuration)
+        if self.uses_object_storage and found:
+            message = (
+                f"sets {found[0]}, and so does objectStorage; GitLab would look for its files elsewhere. Remove the "
+                "line, or set objectStorage.storage to filesystem"
+            )
+            yield Contradiction(
+                ("objectStorage.storage", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration"
+            )
         if self.alerts.enabled and "custom_gitlab_server_config" in self.gitlab.extra_configuration:
             message = (
                 "sets custom_gitlab_server_config, where alerts has its page /-/slipway-health; it would be gone, "
@@ -293,6 +307,11 @@ class Settings(Section):
         if self.recover.backup_bucket and not self.backup.enabled:
             message = "is set, but backup.enabled is not; the bucket would be ignored. Enable backups, or remove it"
             yield Contradiction(("backup.enabled", "recover.backupBucket"), message, "recover.backupBucket")
+        if self.recover.object_buckets and not self.uses_object_storage:
+            message = (
+                "is set, but objectStorage.storage is not spaces; the buckets would be ignored. Remove one of the two"
+            )
+            yield Contradiction(("objectStorage.storage", "recover.objectBuckets"), message, "recover.objectBuckets")
 
     def _reserved_labels(self) -> Iterator[Contradiction]:
         by_lets_encrypt = self.certificate.issuer is not None
@@ -337,6 +356,16 @@ class Settings(Section):
     def spaces_region(self) -> str:
         """The region of the registry's bucket: the server's, unless another one is set."""
         return self.registry.spaces_region or self.region
+
+    @property
+    def uses_object_storage(self) -> bool:
+        """Whether GitLab keeps its files in Spaces."""
+        return self.object_storage.storage is FileStorage.SPACES
+
+    @property
+    def objects_region(self) -> str:
+        """The region of the Spaces with GitLab's files: the server's, unless another one is set."""
+        return self.object_storage.spaces_region or self.region
 
     @property
     def backups_region(self) -> str:

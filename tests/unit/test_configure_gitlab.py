@@ -73,8 +73,14 @@ class Server:
             "LDAP_CA_CERTIFICATE": ldap_ca,
             "LIMIT_SECONDS": "9",
             "ROOT": str(self.root),
+            "OBJECT_BUCKETS": "",
+            "S3_ACCESS_KEY": "",
+            "S3_ENDPOINT": "",
+            "S3_REGION": "",
+            "S3_SECRET_KEY": "",
             "SECRETS_JSON": secrets,
             "SMTP_CA_CERTIFICATE": smtp_ca,
+            "USES_OBJECTS": "no",
         }
         assigned = "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
         step = script("gitlab.sh") + script("configure-gitlab.sh")

@@ -73,6 +73,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
         "healthCheck",
         "packages",
         "limits",
+        "objectStorage",
         "registry",
         "s3",
         "backup",

@@ -224,17 +224,26 @@ def test_an_address_that_is_assigned_already_is_assigned_once_more(
     assert sent == ([("/v2/reserved_ips/203.0.113.7/actions", {"type": "unassign"})] if there == 4711 else [])
 
 
-def test_a_bucket_whose_answer_was_lost_is_named_with_the_line_that_imports_it(warnings: list[str]) -> None:
-    engine = program()
-    hook = engine.error_hooks["registry-bucket-bucket-on-error"]
+@pytest.mark.parametrize(
+    ("component", "parent", "name"),
+    [
+        ("RegistryBucket", "registry-bucket", "registry-bucket-bucket"),
+        ("ObjectBuckets", "object-buckets", "object-buckets-ci-secure-files"),
+    ],
+)
+def test_a_bucket_whose_answer_was_lost_is_named_with_the_line_that_imports_it(
+    warnings: list[str], component: str, parent: str, name: str
+) -> None:
+    engine = run_program(objectStorage={"storage": "spaces"})
+    hook = engine.error_hooks[f"{name}-on-error"]
     urn = "urn:pulumi:test::slipway::"
     inputs = {"name": "slipway-test-registry-0a1b2c3d", "region": "nyc3"}
     own = "digitalocean:index/spacesBucket:SpacesBucket"
     for error, lines in (("AccessDenied: Access Denied", 0), ("BucketAlreadyOwnedByYou: …", 1)):
         args = pulumi.ErrorHookArgs(
-            f"{urn}slipway:index:RegistryBucket${own}::registry-bucket-bucket",
+            f"{urn}slipway:index:{component}${own}::{name}",
             "",
-            "registry-bucket-bucket",
+            name,
             own,
             inputs,
             failed_operation="create",
@@ -243,9 +252,9 @@ def test_a_bucket_whose_answer_was_lost_is_named_with_the_line_that_imports_it(w
         assert asyncio.run(hook.callback(args)) is False  # type: ignore[arg-type]
         assert len(warnings) == lines
     assert warnings[0].splitlines()[1] == (
-        f"pulumi import --stack test --generate-code=false --protect=false {own} registry-bucket-bucket "
-        f"nyc3,{inputs['name']} --parent 'parent={urn}slipway:index:RegistryBucket::registry-bucket' "
-        f"--provider 'provider={urn}slipway:index:RegistryBucket$pulumi:providers:digitalocean::registry-bucket-maker'"
+        f"pulumi import --stack test --generate-code=false --protect=false {own} {name} "
+        f"nyc3,{inputs['name']} --parent 'parent={urn}slipway:index:{component}::{parent}' "
+        f"--provider 'provider={urn}slipway:index:{component}$pulumi:providers:digitalocean::{parent}-maker'"
     )
 
 

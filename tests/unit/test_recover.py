@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.object_buckets import TYPES
 from components.settings import Settings, SettingsError
 from tests.unit.account_api import AccountApi, served
 from tests.unit.engine import REQUIRED, RecordingEngine, run_program
@@ -109,6 +110,22 @@ def test_what_cannot_be_taken_over_is_refused_at_preview(
     wanted = {key: value for key, value in {**WHOLE, **changes}.items() if value is not None}
     found = refusals({**ACCOUNT, **account}, recover=wanted, **SPACES)
     assert any(line.startswith(words) for line in found), found
+
+
+def test_the_spaces_of_gitlabs_files_are_taken_over_by_the_digits_of_their_names() -> None:
+    files: dict[str, Any] = {"objectStorage": {"storage": "spaces"}}
+    wanted = {**WHOLE, "objectBuckets": "0a1b2c3d"}
+    engine = run_program(engine=RecordingEngine(listed=dict(ACCOUNT)), recover=wanted, **SPACES, **files)
+    found = {name: taken for name, taken in imported(engine).items() if name.startswith("object-buckets-")}
+    assert found.pop("object-buckets-suffix") == "ChssPQ"
+    kinds = [type_.replace("_", "-") for type_ in TYPES]
+    assert found == {f"object-buckets-{kind}": f"nyc3,slipway-test-{kind}-0a1b2c3d" for kind in kinds}
+    new = run_program(
+        engine=RecordingEngine(listed=dict(ACCOUNT)), recover={**wanted, "objectBuckets": "new"}, **SPACES, **files
+    )
+    assert not any(name.startswith("object-buckets-") for name in imported(new))
+    found_errors = refusals(dict(ACCOUNT), recover=WHOLE, **SPACES, **files)
+    assert any(line.startswith("recover.objectBuckets: is not set, but recover.volume is") for line in found_errors)
 
 
 def test_a_registry_whose_space_is_gone_gets_a_new_one() -> None:
@@ -340,6 +357,7 @@ def test_the_key_of_the_backups_is_put_into_the_state_as_a_secret(monkeypatch: p
         ({"backupBucket": "slipway-test-backup-0a1b2c3d"}, "recover.backupBucket: is set, but backup.enabled is not"),
         ({"volume": "slipway-test-data"}, "recover.volume: is not the ID of a volume"),
         ({"address": "gitlab.example.test"}, "recover.address: is not an IPv4 address"),
+        ({"objectBuckets": "0a1b2c3d"}, "recover.objectBuckets: is set, but objectStorage.storage is not spaces"),
         ({"registryBucket": "images"}, "recover.registryBucket: is not the name of a bucket that a stack has created"),
         ({"groups": {"team": "Team"}}, "recover.groups.team: is not the ID of a group"),
         ({"projects": {"hello": "root/hello"}}, "recover.projects.hello: is not the ID of a project"),

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
@@ -46,13 +47,21 @@ def step(stdin: str) -> Step:
     return Step(last, tuple(libraries), frozenset(names - {"LIMIT_SECONDS", "STEP"}))
 
 
+#: Settings with which every script is sent.
+FULL: dict[str, Any] = {
+    "backup": {"enabled": True},
+    "alerts": {"email": ["ops@example.test"]},
+    "objectStorage": {"storage": "spaces"},
+}
+
+
 @pytest.fixture(scope="module")
 def steps() -> dict[str, Step]:
     """Every script that the program sends, by its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         project = {"deploy": [{"name": "demo", "droplet": {}, "healthCheck": {"command": "true"}}]}
-        engine = delivered(project, backup={"enabled": True}, alerts={"email": ["ops@example.test"]})
+        engine = delivered(project, **FULL)
         images = [image_program(kind) for kind in ("server", "docker-builder")]
     found = [step(one.inputs["stdin"]) for run in (engine, *images) for one in run.of_type(":Command")]
     return {one.script: one for one in found}

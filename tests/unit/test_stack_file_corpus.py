@@ -142,7 +142,11 @@ def merged(one: Any, other: Any, unchanged: Any) -> Any:
 #: Keys that others of the pair are checked against: with one of them invalid, nothing can be said of the other.
 DEPENDENT = [
     {"domain", "hostname", "certificate.source", "certificate.acmeDirectory"},
-    {"region", "registry.spacesRegion", "registry.storage", "backup.spacesRegion", "backup.enabled"},
+    {
+        *("region", "registry.spacesRegion", "registry.storage", "backup.spacesRegion", "backup.enabled"),
+        *("objectStorage.spacesRegion", "objectStorage.storage"),
+    },
+    {"objectStorage.storage", "recover.objectBuckets"},
     {"adminCidrs", "adminCidrs[0]", "adminsFromAnywhere"},
     {"backup.maxAgeHours", "backup.times", "backup.times[0]"},
     {"certificate.source", "certificate.chain", "certificate.privateKey"},

@@ -174,6 +174,8 @@ def test_only_a_stacks_own_strays_are_looked_for_if_one_is_named(
         ("slipway-app-2-data", "Volume", "slipway-app", False),
         ("slipway-app-data", "Volume", "slipway-app", True),
         ("slipway-app-2-registry-0a1b2c3d", "SpacesBucket", "slipway-app", False),
+        ("slipway-app-ci-secure-files-0a1b2c3d", "SpacesBucket", "slipway-app", True),
+        ("slipway-app-objects-maker", "SpacesKey", "slipway-app", True),
         ("slipway-app-2-admin", "SshKey", "slipway-app", False),
         ("slipway-app-nyc3-10.20.0.0-24", "Vpc", "slipway-app", True),
         ("slipway-app-2-nyc3", "Vpc", "slipway-app", False),

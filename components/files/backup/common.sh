@@ -1,4 +1,5 @@
-# Functions of slipway-backup: messages, settings, the encrypted folder in the Space, and the registry's storage.
+# Functions of slipway-backup: messages, settings, the encrypted folder in the Space, and the storages of the
+# registry and of GitLab's files.
 # Settings are in /etc/slipway/backup.env, which only root can read.
 # Settings come from a file; other parts of the program use what is set here.
 # shellcheck shell=bash disable=SC2034,SC2154,SC2120
@@ -47,6 +48,12 @@ use_images() {
     IMAGES=/var/opt/gitlab/gitlab-rails/shared/registry/$LAYERS
     [ -d "$IMAGES" ] || install -d -m 750 -o registry -g registry "$IMAGES"
   fi
+}
+
+# use_objects: the remote of GitLab's files in object storage: a folder for each bucket.
+use_objects() {
+  [ -n "$OBJECTS_BUCKETS" ] || return 0
+  use_bucket OBJECTS "$OBJECTS_ENDPOINT" "$OBJECTS_REGION" "$OBJECTS_ACCESS_KEY" "$OBJECTS_SECRET_KEY"
 }
 
 # The log of rclone: errors alone, without a line for each try. Limits: no try lasts for ever.

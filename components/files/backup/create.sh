@@ -1,6 +1,6 @@
 # Making backups and listing them. A backup is a folder `backups/ID`: GitLab's own archive, /etc/gitlab, the host keys,
-# the registry's metadata database, and the list of the files that its images consist of. These files are shared by all
-# backups, in `images`, because each is named after its content. `manifest.json` is written last: a folder without one is
+# the registry's metadata database, and the lists of the files that its images consist of and of GitLab's files in object
+# storage. These files are shared by all backups, in `images` and `objects`. `manifest.json` is written last: a folder without one is
 # unfinished.
 # Settings come from a file; common.sh has the functions.
 # shellcheck shell=bash disable=SC2034,SC2154
@@ -9,6 +9,7 @@ create() {
   local reason=$1 id folder
   lock
   use_images
+  use_objects
   require_space
   attempt "the Space cannot be reached; nothing was backed up" backups
   folder=$(mktemp --directory "$STAGING/.create.XXXXXX")
@@ -24,6 +25,7 @@ create() {
   mv "$folder"/gitlab_config_*.tar "$folder/etc-gitlab.tar"
   (cd /etc/ssh && tar --create --file "$folder/host-keys.tar" ssh_host_*)
   copy_images "$folder"
+  copy_objects "$folder"
   write_manifest "$id" "$reason" "$folder"
   upload "$id" "$folder"
   remove_old
@@ -44,6 +46,24 @@ copy_images() {
   attempt "the registry's storage could not be listed; nothing was uploaded" list_files "$1/images.txt"
   attempt "the images could not be copied" transfer copy --size-only --files-from-raw "$1/images.txt" "$IMAGES" safe:images
 }
+# copy_objects FOLDER: the same for GitLab's files in object storage. Unlike images, a file such as an avatar can have
+# another content under the same name, so those that are newer than their copy are copied again.
+copy_objects() {
+  local entry type bucket
+  : >"$1/objects.txt"
+  for entry in $OBJECTS_BUCKETS; do
+    type=${entry%%=*} bucket=${entry#*=}
+    say "backup: GitLab's files in $bucket"
+    attempt "bucket $bucket could not be listed; nothing was uploaded" list_bucket "$bucket"
+    attempt "the files in bucket $bucket could not be copied" \
+      transfer copy --update --use-server-modtime --files-from-raw "$WORK/objects" "objects:$bucket" "safe:objects/$type"
+    # What GitLab has deleted meanwhile is in no backup.
+    attempt "the copied files could not be listed" list_copies "$type"
+    comm -12 "$WORK/objects" "$WORK/copies" | sed "s,^,$type/," >>"$1/objects.txt"
+  done
+}
+list_bucket() { files_in "objects:$1" --exclude 'tmp/**' | sort >"$WORK/objects"; }
+list_copies() { files_in "safe:objects/$1" | sort >"$WORK/copies"; }
 list_files() { files_in "$IMAGES" --exclude '_uploads/**' | sort >"$1"; }
 
 write_manifest() {
@@ -54,9 +74,11 @@ write_manifest() {
   done
   printf '%s\n' "${files[@]}" | jq --slurp --arg id "$id" --arg reason "$reason" --arg version "$(installed_version)" \
     --arg host "$FQDN" --arg storage "${REGISTRY_BUCKET:+object storage}" \
+    --arg files_storage "${OBJECTS_BUCKETS:+object storage}" --argjson objects "$(wc -l <"$folder/objects.txt")" \
     --argjson images "$(grep -c '/data$' "$folder/images.txt" || true)" --argjson time "$(date +%s)" \
     '{id: $id, time: $time, reason: $reason, gitlab_version: $version, host: $host,
       storage: (if $storage == "" then "filesystem" else $storage end), blobs: $images,
+      files_storage: (if $files_storage == "" then "filesystem" else $files_storage end), objects: $objects,
       size: (map(.size) | add), files: .}' >"$WORK/manifest.json"
 }
 
@@ -81,7 +103,8 @@ remove_old() {
     fi
   done
   remove_unfinished "${kept[@]}"
-  remove_unused_images "${kept[@]}"
+  remove_unused images images.txt "images" "${kept[@]}"
+  remove_unused objects objects.txt "files of GitLab's" "${kept[@]}"
 }
 
 # What an interrupted backup has left: this run holds the lock, so none is in progress.
@@ -94,15 +117,19 @@ remove_unfinished() {
   done
 }
 
-remove_unused_images() {
-  local id
+# remove_unused FOLDER LIST WHAT ID…: remove from a shared folder what is in the lists of no backup. Backups from before
+# there was such a list need nothing.
+remove_unused() {
+  local folder=$1 list=$2 what=$3 id
+  shift 3
   : >"$WORK/used"
   for id in "$@"; do
-    transfer cat "safe:backups/$id/images.txt" >>"$WORK/used" || die "the list of the images of $id could not be read; no image was removed"
+    [ -n "$(files_in "safe:backups/$id" --include "/$list")" ] || continue
+    transfer cat "safe:backups/$id/$list" >>"$WORK/used" || die "the list of the $what of $id could not be read; none was removed"
   done
-  files_in safe:images | sort >"$WORK/stored" || die "the stored images could not be listed; no image was removed"
+  files_in "safe:$folder" | sort >"$WORK/stored" || die "the stored $what could not be listed; none was removed"
   sort --unique "$WORK/used" | comm -13 - "$WORK/stored" >"$WORK/unused"
-  [ ! -s "$WORK/unused" ] || attempt "images that no backup needs could not be removed" transfer delete --files-from-raw "$WORK/unused" safe:images
+  [ ! -s "$WORK/unused" ] || attempt "$what that no backup needs could not be removed" transfer delete --files-from-raw "$WORK/unused" "safe:$folder"
 }
 
 # list: the manifests, the newest first, and the IDs of unfinished ones.

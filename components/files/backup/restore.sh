@@ -11,6 +11,7 @@ restore() {
   lock
   load_settings "$SETTINGS"
   use_images
+  use_objects
   # Own settings first: those of the images are always this server's.
   cat >"$WORK/given"
   load_settings "$WORK/given"
@@ -22,6 +23,7 @@ restore() {
   download "$id"
   verify_download
   require_images
+  require_objects
   [ "$DISCARD_PRESENT" = yes ] || save_present
   say "restore: everything is here and has been checked; GitLab stops now"
   CHANGED=yes
@@ -104,6 +106,17 @@ require_images() {
   missing=$(comm -23 <(sort "$FOLDER/images.txt") "$WORK/stored" | wc -l)
   [ "$missing" = 0 ] || die "the backup lacks $missing of $(wc -l <"$FOLDER/images.txt") files of images; nothing was changed. Use another backup"
 }
+
+# A database that says that a file is in object storage is of no use on a server without it.
+require_objects() {
+  local missing
+  [ -s "$FOLDER/objects.txt" ] || return 0
+  [ -n "$OBJECTS_BUCKETS" ] || die "the backup has $(wc -l <"$FOLDER/objects.txt") files of GitLab's that were in object storage, and this server has none for them; nothing was changed. Set objectStorage.storage to spaces, run pulumi up, and restore again"
+  attempt "the files of the backup could not be listed; nothing was changed" list_stored_objects
+  missing=$(comm -23 <(sort "$FOLDER/objects.txt") "$WORK/stored-objects" | wc -l)
+  [ "$missing" = 0 ] || die "the backup lacks $missing of $(wc -l <"$FOLDER/objects.txt") files of GitLab's; nothing was changed. Use another backup"
+}
+list_stored_objects() { files_in safe:objects | sort >"$WORK/stored-objects"; }
 list_stored() { files_in safe:images | sort >"$WORK/stored"; }
 
 save_present() {
@@ -120,6 +133,7 @@ restore_everything() {
   local from=$1 archive
   archive=$(archive_of "$from")
   restore_images "$from"
+  restore_objects "$from"
   tar --extract --absolute-names --file "$from/etc-gitlab.tar" /etc/gitlab/gitlab-secrets.json || return 1
   attempt "GitLab does not accept the secrets of the backup" gitlab-ctl reconfigure
   gitlab-ctl stop puma >/dev/null || true
@@ -142,6 +156,19 @@ restore_images() {
   say "restore: $(grep -c '/data$' "$1/images.txt" || true) blobs of images"
   attempt "the images could not be copied; GitLab's data is unchanged" transfer copy --size-only --files-from-raw "$1/images.txt" safe:images "$IMAGES"
   [ -n "$REGISTRY_BUCKET" ] || chown -R registry: "$IMAGES"
+}
+
+# restore_objects FOLDER: the same for GitLab's files, each into the bucket of its type.
+restore_objects() {
+  local entry type
+  [ -s "$1/objects.txt" ] || return 0
+  say "restore: $(wc -l <"$1/objects.txt") files of GitLab's"
+  for entry in $OBJECTS_BUCKETS; do
+    type=${entry%%=*}
+    sed -n "s,^$type/,,p" "$1/objects.txt" >"$WORK/objects"
+    [ -s "$WORK/objects" ] || continue
+    attempt "the files of $type could not be copied; GitLab's data is unchanged" transfer copy --size-only --files-from-raw "$WORK/objects" "safe:objects/$type" "objects:${entry#*=}"
+  done
 }
 
 # The database that this server's storage belongs to gets the content; its former content is dropped at the end.

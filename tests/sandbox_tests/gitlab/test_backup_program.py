@@ -144,7 +144,9 @@ def server(tmp_path: Path, spaces: tuple[str, Path]) -> Server:
     space = {"access_key": "key", "bucket": bucket, "endpoint": url, "prefix": "gitlab", "region": "us-east-1",
              "secret_key": "secret-of-the-space", "encryption_key": "the-key"}  # fmt: skip
     images = dict.fromkeys(("access_key", "bucket", "endpoint", "region", "secret_key"), "")
-    env = render("backup.env.j2", settings=settings, space=space, images=images, fqdn="gitlab.example.com")
+    objects = dict.fromkeys(("access_key", "buckets", "endpoint", "region", "secret_key"), "")
+    given = {"settings": settings, "space": space, "images": images, "objects": objects}
+    env = render("backup.env.j2", fqdn="gitlab.example.com", **given)
     (root / "etc/slipway/backup.env").write_text(env)
     _install(root)
     for name, text in {
@@ -220,10 +222,71 @@ def test_images_in_a_bucket_of_the_users_own_are_copied_from_it_and_come_back_to
     assert not server.blob("b").exists()
 
 
+@pytest.fixture
+def files(server: Server, spaces: tuple[str, Path]) -> Path:
+    """The folder of the bucket with GitLab's artifacts, after object storage was turned on for them."""
+    own = server.space.with_name(f"{server.space.name[:50]}-files")
+    (own / "aa/bb").mkdir(parents=True)
+    (own / "aa/bb/artifacts.zip").write_text("an archive")
+    (own / "tmp/uploads").mkdir(parents=True)
+    (own / "tmp/uploads/unfinished").write_text("half")
+    settings = server.root / "etc/slipway/backup.env"
+    given = {"access_key": "key", "buckets": f"artifacts={own.name}", "endpoint": spaces[0], "region": "us-east-1",
+             "secret_key": "secret-of-the-space"}  # fmt: skip
+    lines = [line for line in settings.read_text().splitlines() if not line.startswith("OBJECTS_")]
+    settings.write_text("\n".join([*lines, *(f"OBJECTS_{name.upper()}='{value}'" for name, value in given.items())]))
+    return own
+
+
+def test_files_of_gitlab_in_object_storage_are_copied_and_come_back(server: Server, files: Path) -> None:
+    made = server.create()
+    [listed] = json.loads(server.run("list").stdout)["backups"]
+    assert (listed["objects"], listed["files_storage"]) == (1, "object storage")
+    (files / "aa/bb/artifacts.zip").unlink()
+    (files / "later.zip").write_text("of later")
+    done = server.restore(made)
+    assert done.returncode == 0, done.stderr
+    assert (files / "aa/bb/artifacts.zip").read_text() == "an archive"
+    # What the backup does not know stays.
+    assert (files / "later.zip").exists()
+
+
+def test_a_backup_with_files_in_object_storage_needs_a_server_with_object_storage(server: Server, files: Path) -> None:
+    del files
+    made = server.create()
+    settings = server.root / "etc/slipway/backup.env"
+    settings.write_text(settings.read_text().replace("OBJECTS_BUCKETS=", "OBJECTS_BUCKETS= # "))
+    done = server.restore(made)
+    assert done.returncode == 1
+    assert "the backup has 1 files of GitLab's that were in object storage, and this server has none" in done.stderr
+    assert "nothing was changed" in done.stderr
+    assert "stop puma" not in (server.root / "ctl.log").read_text()
+
+
+def test_files_of_removed_backups_go_and_a_backup_that_lacks_one_is_refused(server: Server, files: Path) -> None:
+    server.create(100)
+    (files / "aa/bb/artifacts.zip").rename(files / "other.zip")
+    server.create(50)
+    made = server.create(30)
+    folder = server.space / "gitlab/objects/artifacts"
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["other.zip.bin"]
+    (folder / "other.zip.bin").unlink()
+    assert "the backup lacks 1 of 1 files of GitLab's; nothing was changed" in server.restore(made).stderr
+
+
+def test_a_file_with_another_content_under_the_same_name_is_copied_again(server: Server, files: Path) -> None:
+    server.create()
+    (files / "aa/bb/artifacts.zip").write_text("AN ARCHIVE")
+    made = server.create()
+    (files / "aa/bb/artifacts.zip").unlink()
+    assert server.restore(made).returncode == 0
+    assert (files / "aa/bb/artifacts.zip").read_text() == "AN ARCHIVE"
+
+
 def test_nothing_but_encrypted_content_is_in_the_space(server: Server) -> None:
     server.create()
     files = [path for path in server.space.rglob("*") if path.is_file()]
-    assert len(files) == 7
+    assert len(files) == 8
     assert all(path.read_bytes().startswith(b"RCLONE\0\0") for path in files)
 
 

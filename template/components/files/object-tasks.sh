@@ -1,0 +1,1 @@
+../../../components/files/object-tasks.sh

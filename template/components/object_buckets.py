@@ -1,0 +1,1 @@
+../../components/object_buckets.py
