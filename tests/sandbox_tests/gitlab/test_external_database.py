@@ -105,6 +105,13 @@ def test_a_registry_that_would_prefer_a_database_has_none_without_the_bundled_on
     assert found(tmp_path, registry + OUTSIDE + named)["registry"]["host"] == "private-db.example.com"
 
 
+def test_a_registry_with_a_database_in_the_server_that_does_not_run_is_refused(tmp_path: Path) -> None:
+    registry = "registry_external_url 'https://gitlab.example.com:5555'\nregistry['database'] = { 'enabled' => true }\n"
+    done = evaluated(tmp_path, registry + OUTSIDE)
+    assert done.returncode == 3
+    assert "dial unix /var/opt/gitlab/postgresql/.s.PGSQL.5432" in done.stderr
+
+
 def test_the_password_is_in_the_file_of_secrets_alone(tmp_path: Path) -> None:
     write_config(tmp_path, "https://gitlab.example.com", "")
     settings, hidden = tmp_path / "gitlab.json", tmp_path / "secrets.json"

@@ -34,9 +34,10 @@ class Registry
 
   # The real package makes the database whether it is used or not; its tables only where it is.
   def database_objects
-    bundled_database if database['host'] == POSTGRESQL
+    bundled_database if database['host'] == POSTGRESQL && !outside?
     return if database['enabled'].to_s == 'false' || setting('auto_migrate', default: true) == false
 
+    refuse_a_server_that_does_not_run
     command = [*Distribution::REGISTRY, 'database', 'migrate', 'up', "#{HOME}/config.yml"]
     Resources.run('chpst', '-u', 'registry', *command, name: 'registry_database_migrations[registry]')
   end
@@ -46,6 +47,17 @@ class Registry
   end
 
   private
+
+  def outside?
+    ExternalDatabase.new(@config).external?
+  end
+
+  def refuse_a_server_that_does_not_run
+    return unless outside? && database['host'] == POSTGRESQL
+
+    raise Resources::Failure, 'registry_database_migrations[registry] failed (exit 1): failed to initialize database ' \
+                              "connections: dial unix #{POSTGRESQL}/.s.PGSQL.5432: connect: no such file or directory"
+  end
 
   # Two accounts use the files: that of the registry, and that of PostgreSQL. SQLite gives what it puts beside a
   # database the mode of the database, and the folder gives it its group.
@@ -126,7 +138,7 @@ class Registry
       %w[true false prefer].include?(enabled.to_s)
 
     # The real package does so with a warning: what it would prefer is its own server, which does not run.
-    enabled = 'false' if enabled.to_s == 'prefer' && ExternalDatabase.new(@config).external?
+    enabled = 'false' if enabled.to_s == 'prefer' && outside?
     { 'user' => 'registry', 'dbname' => 'registry', 'port' => 5432, 'sslmode' => 'prefer', 'host' => POSTGRESQL }
       .merge(given, 'enabled' => enabled)
   end
