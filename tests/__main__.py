@@ -51,6 +51,8 @@ NIGHTLY_E2E = (
     "tests/e2e/test_supply_chain.py",
     "tests/e2e/test_upgrades.py",
 )
+#: The folder of what takes too much time, disk or memory for everything else.
+SCALE = "tests/scale"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def steps() -> list[Step]:
         ),
         Step(
             "scale",
-            [*python, "tests.e2e", "--verbose", "tests/scale", f"--junitxml={REPORTS / 'scale'}.xml"],
+            [*python, "tests.e2e", "--verbose", SCALE, f"--junitxml={REPORTS / 'scale'}.xml"],
             takes_long=True,
         ),
         # Whatever stack the caller has named: these make and destroy, in the default sandbox, which e2e does not use.
