@@ -209,9 +209,10 @@ UV ?= uv
 COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --generate-hashes --no-header --python-version 3.11
 
 lock: ## write the lock files after a change of pyproject.toml, with uv: make lock UPGRADE="--upgrade-package httpx"
-	@$(COMPILE) $(UPGRADE) --group tools --group sandbox --group test --output-file requirements-sandbox.txt
+	@$(COMPILE) $(UPGRADE) --extra kubernetes --group tools --group sandbox --group test --output-file requirements-sandbox.txt
 	@$(COMPILE) --no-annotate --constraint requirements-sandbox.txt --group tools --output-file requirements-tools.txt
 	@$(COMPILE) --no-annotate --constraint requirements-sandbox.txt --output-file requirements.txt
+	@$(COMPILE) --no-annotate --constraint requirements-sandbox.txt --extra kubernetes --output-file requirements-kubernetes.txt
 
 shell: ready ## a shell in which plain `pulumi` works
 	@$(RUN) bash

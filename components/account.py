@@ -15,6 +15,7 @@ from components.backup import BACKUP
 from components.dns_records import foreign_records
 from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
+from components.kubernetes_offer import KubernetesOffer
 from components.leftovers import Wanted, look_for_leftovers
 from components.network import VpcPlan
 from components.object_buckets import OBJECTS, TYPES, purpose_of
@@ -43,6 +44,7 @@ class Account:
     `prices` are US dollars per month by size slug, and empty if they could not be read. `recovery` is what a new state
     takes over. `images` are what droplets start from, by their names, where it is not the slug in the settings.
     `objects_region` is that of the Spaces with GitLab's files in the state, empty if it has none.
+    `kubernetes` are the versions of the clusters of runners, by the runners' names.
     """
 
     vpc: VpcPlan
@@ -51,6 +53,7 @@ class Account:
     recovery: Recovery = field(default_factory=Recovery)
     images: Mapping[str, str] = field(default_factory=dict)
     objects_region: str = ""
+    kubernetes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_account(
@@ -71,6 +74,7 @@ def read_account(
     survey = Survey(pulumi.InvokeOptions(provider=provider))
     granted = survey.start(lambda _: api.token_scopes(), beside=True)
     offer = Offer.start(survey, reading, prefix)
+    kubernetes = KubernetesOffer.start(survey, reading, prefix)
     survey.wait()
     if survey.rejected:
         # Every other request has failed the same way.
@@ -82,12 +86,15 @@ def read_account(
     survey.note(scope_errors(granted.answer, reading, is_new=deployed is None))
     known = state.read()
     images = _start_checks(survey, reading, deployed, offer, known)
+    limit = account.droplet_limit if account is not None else 0
+    survey.check(lambda _: kubernetes.errors(known, offer.sizes, offer.droplets, limit))
     survey.wait()
     if reading.has("recover", "registry.storage", "objectStorage", "backup.enabled"):
         survey.note(recovery_errors(settings, prefix, known))
+    versions = kubernetes.versions(known)
     objects_region = str(known.named(f"object-buckets-{purpose_of(TYPES[0])}").get("region") or "")
     recovery = Recovery.of(settings, prefix, known)
-    return Account(offer.vpc, offer.prices, tuple(survey.errors), recovery, images.answer, objects_region)
+    return Account(offer.vpc, offer.prices, tuple(survey.errors), recovery, images.answer, objects_region, versions)
 
 
 def _start_checks(

@@ -131,8 +131,13 @@ def pipeline_of(
     registry_mirror: str | None,
     protected_tag: str | None,
     supply_chain: SupplyChain,
+    *,
+    on_cluster: bool = False,
 ) -> str:
-    """Return the text of a project's `.gitlab-ci.yml`; `supply_chain` is the stack's."""
+    """Return the text of a project's `.gitlab-ci.yml`; `supply_chain` is the stack's.
+
+    `on_cluster` says that a runner of the project has a cluster, whose nodes come and go.
+    """
     return pipeline(
         builder,
         settings.extra_stages,
@@ -143,6 +148,7 @@ def pipeline_of(
         images=images_of(settings),
         supply_chain=supply_chain.of(settings.supply_chain),
         environments=[PipelineEnvironment(one, settings.path) for one in settings.deploy],
+        on_cluster=on_cluster,
     )
 
 
@@ -167,6 +173,7 @@ def pipeline(
     images: Sequence[PipelineImage] | None = None,
     supply_chain: SupplyChain | None = None,
     environments: Sequence[PipelineEnvironment] = (),
+    on_cluster: bool = False,
 ) -> str:
     """Return the text of `.gitlab-ci.yml`; without `images`, for those of the sample application."""
     images = [PipelineImage(ImageSettings(), is_sample=True)] if images is None else images
@@ -180,6 +187,7 @@ def pipeline(
         protected_tag=protected_tag,
         images=images,
         environments=environments,
+        on_cluster=on_cluster,
         deploy_script=script("deploy/job.sh"),
         machine_script="".join(script(f"deploy/{name}.sh") for name in ("proxy", "compose", "machine")),
         tested=[image for image in images if image.is_sample or image.settings.test.script],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from components.settings import Settings, droplets_of
+from components.settings import RunnerSettings, Settings, droplets_of
 
 #: US dollars, by hand: the API has prices for sizes of droplets only. DigitalOcean's price list has the last word.
 _VOLUME_GIB: Final = 0.10
@@ -17,6 +17,8 @@ _SNAPSHOT_GIB: Final = 0.06
 _SPACES_SUBSCRIPTION: Final = 5.00
 #: One check of a target, from any number of regions. Its alerts, and alerts on metrics, are free.
 _UPTIME_CHECK: Final = 1.00
+#: The control plane of a cluster with high availability; without, it is free.
+_REPLICATED_CONTROL_PLANE: Final = 40.00
 #: The checks of a stack with alerts: the sign-in page, the registry, and what the server checks by itself.
 _CHECKS: Final = 3
 
@@ -30,6 +32,9 @@ def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket:
     server = settings.server
     items = {f"server, {server.size}": prices.get(server.size, 0.0)}
     for runner in settings.runners:
+        if runner.is_cluster:
+            items |= _cluster(runner, prices)
+            continue
         items[f"runner {runner.name}, {runner.count} x {runner.size}"] = runner.count * prices.get(runner.size, 0.0)
     for _, name, _, droplet in droplets_of(settings):
         items[f"{name.replace('-', ' ', 1)}, {droplet.size}"] = prices.get(droplet.size, 0.0)
@@ -39,6 +44,18 @@ def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket:
     if settings.alerts.enabled:
         items[f"uptime checks, {_CHECKS} x {_UPTIME_CHECK:.2f}"] = _CHECKS * _UPTIME_CHECK
     return {item: round(price, 2) for item, price in items.items()}
+
+
+def _cluster(runner: RunnerSettings, prices: Mapping[str, float]) -> dict[str, float]:
+    """What of a cluster is always there. Its control plane is free, unless it is replicated."""
+    own, nodes = runner.cluster, runner.cluster.min_nodes
+    items = {f"runner {runner.name}, manager, {own.manager_size}": prices.get(own.manager_size, 0.0)}
+    each = prices.get(runner.size, 0.0)
+    most = f"at most {own.max_nodes}, each {each:.2f} while it is there"
+    items[f"runner {runner.name}, {nodes} x {runner.size} ({most})"] = nodes * each
+    if own.high_availability:
+        items[f"runner {runner.name}, control plane with high availability"] = _REPLICATED_CONTROL_PLANE
+    return items
 
 
 def price_of(noun: str, values: Mapping[str, Any]) -> float:

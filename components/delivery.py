@@ -15,7 +15,8 @@ from components.gitlab_leftovers import mark_of
 from components.project import Project, ProjectArgs
 from components.remote import run_script
 from components.rendering import script
-from components.runner import Runner, RunnerArgs
+from components.runner import Runner
+from components.runner_registration import RunnerArgs, RunnerComponent
 from components.settings import (
     Builder,
     Notifications,
@@ -36,7 +37,8 @@ class DeliveryArgs:
     `known_ids` are the IDs, by path, of projects that an earlier update created and kept; `moved_ids` those of projects
     whose group in the settings is not the one of the last update. `group_ids` are those of the stack's own groups, by
     path in lowercase. `signing_key` is the key of projects that sign, and `registry` the address of the registry,
-    whether it answers yet or not.
+    whether it answers yet or not. `kubernetes` are the versions of Kubernetes of the runners that have clusters, by
+    their names.
     """
 
     site: Site
@@ -50,6 +52,7 @@ class DeliveryArgs:
     signing_key: pulumi.Output[str] | None
     notifications: Notifications | None
     registry: str
+    kubernetes: Mapping[str, str]
 
 
 def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
@@ -68,6 +71,11 @@ def protected_tag_of(project: ProjectSettings, runners: Sequence[RunnerSettings]
     return tag_of_protected_jobs([runner for runner in runners if runner.name in project.runners])
 
 
+def runs_on_cluster(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> bool:
+    """Return whether a runner of a project has a cluster."""
+    return any(runner.is_cluster for runner in runners if runner.name in project.runners)
+
+
 class Delivery(Component):
     """All projects, runners and targets, and which runner builds for which project.
 
@@ -78,7 +86,7 @@ class Delivery(Component):
     """
 
     projects: Mapping[str, Project]
-    runners: Mapping[str, Runner]
+    runners: Mapping[str, RunnerComponent]
     #: By the path of the project, and the name of the environment.
     targets: Mapping[str, Mapping[str, Target]]
 
@@ -171,6 +179,7 @@ class Delivery(Component):
                 builder=builder,
                 registry_mirror=mirror,
                 protected_tag=protected_tag_of(settings, args.runners),
+                on_cluster=runs_on_cluster(settings, args.runners),
                 mark=mark_of(args.site.prefix),
                 keep_data=args.site.keep_data,
                 known_id=args.known_ids.get(settings.path),
@@ -204,19 +213,23 @@ class Delivery(Component):
             if one.droplet is not None
         }
 
-    def _runner(self, settings: RunnerSettings) -> Runner:
+    def _runner(self, settings: RunnerSettings) -> RunnerComponent:
         first, *further = [project.path for project in self._args.projects if settings.name in project.runners]
-        return Runner(
-            self.child_name(settings.name),
-            RunnerArgs(
-                site=self._args.site,
-                gitlab=self._args.gitlab,
-                settings=settings,
-                project_id=self.projects[first].project_id,
-                further_project_ids={path: self.projects[path].project_id for path in further},
-            ),
-            self.child_options(),
+        args = RunnerArgs(
+            site=self._args.site,
+            gitlab=self._args.gitlab,
+            settings=settings,
+            project_id=self.projects[first].project_id,
+            further_project_ids={path: self.projects[path].project_id for path in further},
         )
+        name = self.child_name(settings.name)
+        if settings.is_cluster:
+            # Here, and not above: its SDK is large, and not installed where no runner needs it.
+            from components.kubernetes_runner import KubernetesRunner, KubernetesRunnerArgs  # noqa: PLC0415
+
+            version = self._args.kubernetes[settings.name]
+            return KubernetesRunner(name, KubernetesRunnerArgs(args, version), self.child_options())
+        return Runner(name, args, self.child_options())
 
 
 def _verification(image: pulumi.Output[str]) -> pulumi.Output[str]:

@@ -153,7 +153,8 @@ class Installation:
         """Those of runners, and those that projects are deployed to."""
         if self._delivery is None:
             return {}
-        runners = {f"runner-{name}": runner.machines for name, runner in self._delivery.runners.items()}
+        found = {f"runner-{name}": runner.machines for name, runner in self._delivery.runners.items()}
+        runners = {name: machines for name, machines in found.items() if machines}
         targets = [target for one in self._delivery.targets.values() for target in one.values()]
         return {**runners, **{target.name: [target.machine] for target in targets}}
 
@@ -317,6 +318,7 @@ class Installation:
             notifications=config.alerts.pipelines,
             signing_key=self._signing.private_key if self._signing else None,
             registry=f"{config.fqdn}:{config.registry.port}",
+            kubernetes=plan.account.kubernetes,
         )
         return Delivery("delivery", args, plan.options)
 

@@ -84,6 +84,7 @@ class Kind:
 
 DROPLET: Final = Kind("droplet", "/v2/droplets", "droplets")
 VOLUME: Final = Kind("volume", "/v2/volumes", "volumes", _in_region)
+CLUSTER: Final = Kind("cluster", "/v2/kubernetes/clusters", "kubernetes_clusters")
 VPC: Final = Kind("network", "/v2/vpcs", "vpcs", _deletable)
 FIREWALL: Final = Kind("firewall", "/v2/firewalls", "firewalls")
 SSH_KEY: Final = Kind("SSH key", "/v2/account/keys", "ssh_keys", _same_key)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from components.build_pipeline import pipeline_of
-from components.delivery import builder_of, protected_tag_of
+from components.delivery import builder_of, protected_tag_of, runs_on_cluster
 from components.settings import Reading
 from components.settings.shown import shown
 
@@ -48,7 +48,13 @@ def pipeline_errors(reading: Reading) -> Iterator[str]:
         path = f"projects[{place}]"
         if project.has_pipeline and reading.has("runners", "supplyChain", path):
             tag = protected_tag_of(project, settings.runners)
-            text = pipeline_of(project, *builder_of(project, settings.runners), tag, settings.supply_chain)
+            text = pipeline_of(
+                project,
+                *builder_of(project, settings.runners),
+                tag,
+                settings.supply_chain,
+                on_cluster=runs_on_cluster(project, settings.runners),
+            )
             for problem in problems(text):
                 yield (
                     f"{path}.extraStages: give a pipeline that GitLab would refuse, because {problem}; no job would "

@@ -51,7 +51,8 @@ _MAINTAINER: Final = "maintainer"
 class ProjectArgs:
     """Inputs of `Project`. `registry_mirror` is the URL of a mirror of Docker Hub; `mark` says whose the variables are.
 
-    `protected_tag` is the tag of jobs of protected branches, if a runner takes no others.
+    `protected_tag` is the tag of jobs of protected branches, if a runner takes no others; `on_cluster` is whether one
+    of the runners has a cluster.
     With `keep_data` the project outlives a destroy. `known_id` is its ID if an earlier update created it and it was
     kept; it is found again by that ID. `moved_id` is its ID if it has to move to another namespace. `group_ids` are
     those of the stack's own groups, by path in lowercase. `supply_chain` is the stack's, `signing_key` the key of a
@@ -63,6 +64,7 @@ class ProjectArgs:
     builder: Builder
     registry_mirror: str | None
     protected_tag: str | None
+    on_cluster: bool
     mark: str
     keep_data: bool
     known_id: str | None
@@ -429,7 +431,8 @@ class Project(Component):
 
     def _pipeline(self) -> str:
         args = self._args
-        return pipeline_of(args.settings, args.builder, args.registry_mirror, args.protected_tag, args.supply_chain)
+        runners = (args.builder, args.registry_mirror, args.protected_tag)
+        return pipeline_of(args.settings, *runners, args.supply_chain, on_cluster=args.on_cluster)
 
 
 def sample_application() -> Mapping[str, str]:

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pulumi
 import pulumi_gitlab as gitlab
 from pulumi_command import remote
 
 from components import versions
-from components.component import Component
 from components.droplets import DropletArgs, create_droplet, install_host_key
-from components.gitlab_connection import GitLabConnection
-from components.gitlab_leftovers import before_create, mark_of, remove_runners
 from components.hardening import LIBRARIES, hardening
 from components.keys import HostKeys
 from components.remote import MASK, Machine, MaskedFile, run_script
 from components.rendering import render, script
-from components.settings import DOCKER_HUB_CACHE, DOCKER_HUB_CACHE_HOST, RunnerSettings
-from components.site import Site
+from components.runner_registration import RunnerArgs, RunnerComponent, register, wait_until_online
+from components.settings import DOCKER_HUB_CACHE, DOCKER_HUB_CACHE_HOST
 
 
-@dataclass(frozen=True)
-class RunnerArgs:
-    """Inputs of `Runner`.
-
-    The runner is created in the project `project_id`, and enabled for further ones, whose IDs are given by path.
-    """
-
-    site: Site
-    gitlab: GitLabConnection
-    settings: RunnerSettings
-    project_id: pulumi.Input[int]
-    further_project_ids: Mapping[str, pulumi.Input[int]]
-
-
-class Runner(Component):
+class Runner(RunnerComponent):
     """One GitLab runner on one or more machines of its own.
 
     Owns the runner in GitLab (locked to one project, or shared by several), its machines, Docker and `gitlab-runner`
@@ -46,60 +27,21 @@ class Runner(Component):
     privileged job owns the machine that it runs on. Refuses to own the projects, and to take jobs of any others.
     """
 
-    runner_id: pulumi.Output[str]
-    machines: Sequence[Machine]
-
     def __init__(self, name: str, args: RunnerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the runner and its machines."""
         super().__init__("Runner", name, opts)
         self._args = args
-        runner = self._registration()
-        self._enable_for_further_projects(runner)
+        runner = register(self, args)
         numbers = range(1, args.settings.count + 1)
         self.machines = [self._machine(number) for number in numbers]
         registered = [
             self._register(number, machine, runner) for number, machine in zip(numbers, self.machines, strict=True)
         ]
-        online = self._wait_until_online(runner, registered)
+        outputs = pulumi.Output.all(*[one.stdout for one in registered]).apply("".join)
+        online = wait_until_online(self, args, runner, registered=outputs, depends_on=registered)
         self.runner_id = pulumi.Output.all(runner.id, online.stdout).apply(lambda both: str(both[0]))
         self.runner_id = pulumi.Output.unsecret(self.runner_id)
         self.register_outputs({"runnerId": self.runner_id})
-
-    def _registration(self) -> gitlab.UserRunner:
-        args, settings = self._args, self._args.settings
-        mark = mark_of(args.site.prefix)
-        return gitlab.UserRunner(
-            self.child_name("registration"),
-            runner_type="project_type",
-            project_id=args.project_id,
-            description=settings.name,
-            maintenance_note=mark,
-            tag_lists=list(settings.tags),
-            untagged=settings.untagged,
-            access_level=settings.access_level,
-            # GitLab expects a shared runner to be unlocked: only an administrator may share a locked one.
-            locked=not args.further_project_ids,
-            opts=self.child_options(
-                provider=args.gitlab.provider,
-                # On kept data it stays in GitLab: the next update removes it from there.
-                deleted_with=args.gitlab.server.droplet,
-                # Created first, it would take its predecessor for a leftover.
-                delete_before_replace=True,
-                additional_secret_outputs=["token"],
-                hooks=before_create(self, "registration", args.gitlab, mark, remove_runners),
-            ),
-        )
-
-    def _enable_for_further_projects(self, runner: gitlab.UserRunner) -> None:
-        for path, project_id in self._args.further_project_ids.items():
-            gitlab.ProjectRunnerEnablement(
-                self.child_name(f"project-{path}"),
-                project=pulumi.Output.from_input(project_id).apply(str),
-                runner_id=runner.id.apply(int),
-                opts=self.child_options(
-                    provider=self._args.gitlab.provider, deleted_with=self._args.gitlab.server.droplet
-                ),
-            )
 
     def _machine(self, number: int) -> Machine:
         """A machine on which everything is installed."""
@@ -205,24 +147,6 @@ class Runner(Component):
             # Another version may read the same configuration differently.
             rerun_on={"version of gitlab-runner": settings.version},
             timeout_seconds=600,
-        )
-
-    def _wait_until_online(self, runner: gitlab.UserRunner, registered: Sequence[remote.Command]) -> remote.Command:
-        args = self._args
-        return run_script(
-            self,
-            "online",
-            machine=args.gitlab.server,
-            file="await-runner.sh",
-            libraries=["gitlab.sh"],
-            values={
-                "GITLAB_URL": args.gitlab.url,
-                "RUNNER_ID": runner.id,
-            },
-            secrets={"API_TOKEN": args.gitlab.api_token},
-            rerun_on={"registration": pulumi.Output.all(*[one.stdout for one in registered]).apply("".join)},
-            timeout_seconds=300,
-            depends_on=list(registered),
         )
 
 

@@ -18,6 +18,7 @@ _ALWAYS: Final = {
     "block_storage_action": ("create", "read"),
     "tag": ("create", "read", "delete"),
 }
+_CLUSTERS: Final = {"kubernetes": (*_CRUD, "access_cluster")}
 _ALERTS: Final = dict.fromkeys(("uptime", "monitoring"), _CRUD)
 _SPACES: Final = {"spaces_key": ("create_credentials", "read", "update", "delete")}
 #: Beside these, `make strays` offers to delete snapshots.
@@ -31,9 +32,9 @@ _READ, _WRITE = "read", "write"
 _TABLE: Final = "docs/settings.md has a table of the scopes that suffice"
 
 
-def needed(*, spaces: bool, alerts: bool) -> frozenset[str]:
-    """The scopes that a stack needs to be created, changed and deleted: one with or without Spaces, and `alerts`."""
-    kinds = {**_ALWAYS, **(_SPACES if spaces else {}), **(_ALERTS if alerts else {})}
+def needed(*, spaces: bool, alerts: bool, clusters: bool = False) -> frozenset[str]:
+    """The scopes that a stack needs to be created, changed and deleted: one with or without Spaces, and so on."""
+    kinds = {**_ALWAYS, **(_SPACES if spaces else {}), **(_ALERTS if alerts else {}), **(_CLUSTERS if clusters else {})}
     return frozenset(f"{kind}:{verb}" for kind, verbs in kinds.items() for verb in verbs)
 
 
@@ -52,7 +53,11 @@ def scope_errors(granted: frozenset[str] | None, reading: Reading, *, is_new: bo
             f"Create one with custom scopes; {_TABLE}"
         )
         return
-    wanted = needed(spaces=_uses_spaces(reading), alerts=reading.has("alerts") and reading.settings.alerts.enabled)
+    wanted = needed(
+        spaces=_uses_spaces(reading),
+        alerts=reading.has("alerts") and reading.settings.alerts.enabled,
+        clusters=reading.has("runners") and any(one.is_cluster for one in reading.settings.runners),
+    )
     if "domain:update" in granted and reading.has("dns.zone") and reading.settings.dns.zone is DnsZone.EXISTING:
         # Either scope is enough to create and delete records.
         wanted -= {"domain:create", "domain:delete"}
@@ -69,9 +74,8 @@ def scope_errors(granted: frozenset[str] | None, reading: Reading, *, is_new: bo
                 f"DIGITALOCEAN_TOKEN: lacks {', '.join(first)}; the update would fail half way. Use a token that has "
                 f"them: {_TABLE}"
             )
-    excess = sorted(
-        scope for scope in granted - needed(spaces=True, alerts=True) - _OPTIONAL if not scope.endswith(_READ)
-    )
+    known = needed(spaces=True, alerts=True, clusters=True) | _OPTIONAL
+    excess = sorted(scope for scope in granted - known if not scope.endswith(_READ))
     if excess:
         _warn_at_preview(f"may do what no stack needs ({', '.join(excess)}). Leave these scopes out; {_TABLE}")
 

@@ -66,7 +66,10 @@ def _server_and_runners(reading: Reading, prefix: str) -> Iterator[Machines]:
         server = settings.server
         yield Machines("server", server.size, server.image, (prefix,), server.snapshot)
     for place, runner in enumerate(settings.runners):
-        if reading.has(*(f"runners[{place}].{key}" for key in ("name", "count", "size", "image", "snapshot"))):
+        if runner.is_cluster:
+            # DigitalOcean creates its nodes.
+            continue
+        if reading.has(*(f"runners[{place}].{key}" for key in ("kind", "name", "count", "size", "image", "snapshot"))):
             names = tuple(f"{prefix}-{runner.name}-{number}" for number in range(1, runner.count + 1))
             yield Machines(f"runners[{place}]", runner.size, runner.image, names, runner.snapshot)
 

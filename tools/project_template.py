@@ -13,7 +13,8 @@ from typing import Final
 
 FOLDER: Final = "template"
 #: The program, the policies that it is previewed with, and the packages that both need.
-_CONTENT: Final = ("__main__.py", "LICENSE", "components", "policies", "requirements.txt")
+_PACKAGES: Final = ("requirements.txt", "requirements-kubernetes.txt")
+_CONTENT: Final = ("__main__.py", "LICENSE", "components", "policies", *_PACKAGES)
 
 
 def links(root: Path) -> dict[Path, Path]:

@@ -22,7 +22,7 @@ from tools.stack_files import change, read_settings
 from tools.verify import verify
 
 #: What an update depends on, beside the stack file.
-_PROGRAM: Final = ("__main__.py", "Pulumi.yaml", "components", "requirements.txt")
+_PROGRAM: Final = ("__main__.py", "Pulumi.yaml", "components", "requirements.txt", "requirements-kubernetes.txt")
 
 
 def promote(source: str, target: str, *, keep_secrets: bool, confirmed: bool) -> int:

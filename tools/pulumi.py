@@ -100,11 +100,15 @@ def install_plugins(folder: Path, progress: Say = say) -> None:
 def required_plugins() -> list[tuple[str, str]]:
     """Name and version of the plugin for each provider SDK in `pyproject.toml`: the one list of providers.
 
+    Those that some stacks need are in it if they are installed: Pulumi asks for the plugin of every SDK that is.
+
     Raises:
-        ToolError: one of the SDKs is not installed.
+        ToolError: one of the SDKs that every stack needs is not installed.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [Requirement(line).name for line in project["dependencies"]]
+    optional = [Requirement(line).name for lines in project["optional-dependencies"].values() for line in lines]
+    names += [name for name in optional if importlib.util.find_spec(name.replace("-", "_"))]
     found = [_plugin(name.replace("-", "_")) for name in names if name.startswith("pulumi-")]
     return [plugin for plugin in found if plugin]
 

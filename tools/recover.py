@@ -188,7 +188,8 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
 def is_ours(one: Stray, prefix: str, settings: Settings) -> bool:
     """Whether the program would give it this name. What carries only a tag may have been made by anybody."""
     if one.noun == "Droplet":
-        machines = [f"-{runner.name}-{number}" for runner in settings.runners for number in range(1, runner.count + 1)]
+        counts = {one.name: one.count for one in settings.runners if not one.is_cluster}
+        machines = [f"-{name}-{number}" for name, count in counts.items() for number in range(1, count + 1)]
         machines += [f"-{name}" for _, name, _, _ in droplets_of(settings)]
         return one.name in {prefix, *(prefix + name for name in machines)}
     return belongs(one.name, one.noun, prefix)

@@ -21,6 +21,7 @@ import pulumi
 from components.settings.alerts import Alerts
 from components.settings.backup import Backup
 from components.settings.certificate import Certificate, CertificateSource
+from components.settings.clusters import ClusterSettings
 from components.settings.conflicts import conflicts_between
 from components.settings.deployment import EnvironmentSettings
 from components.settings.errors import SettingsError
@@ -37,6 +38,7 @@ from components.settings.runners import (
     DOCKER_HUB_CACHE_HOST,
     AccessLevel,
     Builder,
+    RunnerKind,
     RunnerSettings,
     tag_of_protected_jobs,
 )
@@ -64,6 +66,7 @@ __all__ = [
     "Builder",
     "Certificate",
     "CertificateSource",
+    "ClusterSettings",
     "DnsZone",
     "DropletSettings",
     "EnvironmentSettings",
@@ -77,6 +80,7 @@ __all__ = [
     "Reading",
     "Recover",
     "Removal",
+    "RunnerKind",
     "RunnerSettings",
     "Settings",
     "SettingsError",

@@ -127,6 +127,13 @@ def _own_conflicts(place: str, project: ProjectSettings, places: _Places) -> Ite
     yield from _protection_conflicts(place, own, places)
     if not places.has(*(f"{where}.builder" for where in own)):
         return
+    clusters = [runner for where, runner in own.items() if runner.is_cluster and places.has(f"{where}.kind")]
+    if clusters and places.has(f"{place}.deploy") and any(one.droplet for one in project.deploy):
+        yield (
+            f"{place}.deploy: has a droplet, which jobs reach over the private network, and those of "
+            f"{_names(clusters)} are kept from it; every deployment would fail. Use a runner on machines, or a host of "
+            "your own without droplet"
+        )
     builders = {runner.builder for runner in own.values()}
     if len(builders) > 1:
         yield (

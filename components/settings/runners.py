@@ -7,8 +7,10 @@ from enum import StrEnum
 from typing import Final
 
 from pydantic import ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
 
 from components import versions
+from components.settings.clusters import ClusterSettings
 from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber, refuse_repeats
 from components.settings.strings import (
     SIGNING_KEY_URL,
@@ -27,6 +29,11 @@ from components.settings.strings import (
 #: The cache of Docker Hub as jobs know it: a name of their machine, which the runner gives to each of their containers.
 DOCKER_HUB_CACHE_HOST: Final = "docker-hub-cache.internal"
 DOCKER_HUB_CACHE: Final = f"https://{DOCKER_HUB_CACHE_HOST}:5000"
+#: What only one kind of runner has.
+_OF_MACHINES: Final = frozenset(
+    {"count", "image", "snapshot", "keep_layers", "packages_url", "key_url", "key_fingerprint", "docker_hub_cache"}
+)
+_OF_CLUSTERS: Final = frozenset({"cluster"})
 #: GitLab, Ci::Runner.
 _MOST_TAGS: Final = 50
 
@@ -38,6 +45,13 @@ class Builder(StrEnum):
     BUILDAH = "buildah"
 
 
+class RunnerKind(StrEnum):
+    """What runs the jobs of a runner: machines of its own, or a Kubernetes cluster of its own."""
+
+    MACHINES = "machines"
+    KUBERNETES = "kubernetes"
+
+
 class AccessLevel(StrEnum):
     """Which jobs GitLab gives a runner: all, or only those of protected branches and tags."""
 
@@ -46,12 +60,17 @@ class AccessLevel(StrEnum):
 
 
 class RunnerSettings(Section):
-    """A runner on its own machines."""
+    """A runner on its own machines, or on a Kubernetes cluster of its own."""
 
     model_config = ConfigDict(json_schema_extra={**PROMOTED})
 
     name: Name = Field(
         default="docker-builder", description="The name of the runner in GitLab, and part of its machines' names."
+    )
+    kind: RunnerKind = Field(
+        default=RunnerKind.MACHINES,
+        description="`machines`: jobs run on machines that are always there. `kubernetes`: each job is a pod of a "
+        "cluster of DigitalOcean Kubernetes, whose nodes come and go with the jobs.",
     )
     builder: Builder = Field(
         default=Builder.DOCKER,
@@ -62,7 +81,7 @@ class RunnerSettings(Section):
         default=1, ge=1, le=10, description="How many machines.", json_schema_extra={**ENVIRONMENT, "unit": "machines"}
     )
     size: SizeSlug = Field(
-        default="s-2vcpu-4gb", description="The size slug of each machine.", json_schema_extra={**ENVIRONMENT}
+        default="s-2vcpu-4gb", description="The size slug of each machine or node.", json_schema_extra={**ENVIRONMENT}
     )
     image: ImageSlug = Field(
         default=versions.SERVER_IMAGE,
@@ -73,7 +92,7 @@ class RunnerSettings(Section):
         default=2,
         ge=1,
         le=50,
-        description="How many jobs each machine runs at a time.",
+        description="How many jobs each machine runs at a time; of a cluster, how many it runs in all.",
         json_schema_extra={**ENVIRONMENT, "unit": "jobs"},
     )
     tags: tuple[Tag, ...] = Field(
@@ -109,13 +128,21 @@ class RunnerSettings(Section):
     docker_hub_cache: bool = Field(
         default=True,
         description="Whether each machine keeps what it and its jobs pull from Docker Hub for a week, and serves it to "
-        "them alone. A runner with a `registryMirror` has no such cache.",
+        "them alone. A runner with a `registryMirror` has no such cache, and one on Kubernetes neither.",
     )
+    cluster: ClusterSettings = Field(
+        default_factory=ClusterSettings, description="The cluster of a runner whose kind is `kubernetes`."
+    )
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its jobs run on Kubernetes."""
+        return self.kind is RunnerKind.KUBERNETES
 
     @property
     def has_cache(self) -> bool:
         """Whether its machines have a cache of Docker Hub."""
-        return self.docker_hub_cache and not self.registry_mirror
+        return self.docker_hub_cache and not self.registry_mirror and not self.is_cluster
 
     @property
     def mirror_in_jobs(self) -> str | None:
@@ -129,13 +156,20 @@ class RunnerSettings(Section):
         return value
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A runner that no job could run on."""
+        """A runner that no job could run on, and settings of the other kind of runner."""
         if not self.tags and not self.untagged:
             message = (
                 "has no tags and does not take untagged jobs; it would never run a job. "
                 "Set tags, or set untagged to true"
             )
             yield Contradiction(("tags", "untagged"), message)
+        for name in sorted(self.model_fields_set & (_OF_MACHINES if self.is_cluster else _OF_CLUSTERS)):
+            other = RunnerKind.MACHINES if self.is_cluster else RunnerKind.KUBERNETES
+            message = (
+                f"is a setting of a runner whose kind is {other}, and this one's is {self.kind}; it would be ignored. "
+                "Remove it, or change the kind"
+            )
+            yield Contradiction(("kind", to_camel(name)), message, to_camel(name))
 
 
 def tag_of_protected_jobs(runners: Sequence[RunnerSettings]) -> str | None:

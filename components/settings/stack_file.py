@@ -381,7 +381,7 @@ class Settings(Section):
     def slugs(self) -> list[str]:
         """The sizes and images of all machines."""
         machines = [(self.server.size, self.server.image)]
-        machines += [(one.size, one.image) for one in self.runners]
+        machines += [(one.size, one.image) for one in self.runners if not one.is_cluster]
         machines += [(one.size, one.image) for _, _, _, one in droplets_of(self)]
         return sorted({slug for machine in machines for slug in machine})
 

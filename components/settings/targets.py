@@ -126,7 +126,7 @@ def droplets_of(settings: Settings) -> Iterator[tuple[str, str, EnvironmentSetti
 
 def target_errors(prefix: str, settings: Settings, validity: Validity) -> Iterator[str]:
     """Machines whose names are too long, or those of others. `prefix` begins the names of the stack's machines."""
-    numbers = {runner.name: range(1, runner.count + 1) for runner in settings.runners}
+    numbers = {runner.name: range(1, runner.count + 1) for runner in settings.runners if not runner.is_cluster}
     machines = [f"{name}-{number}" for name, count in numbers.items() for number in count]
     targets = [
         (place, name)

@@ -49,6 +49,7 @@ HUB_AUTH_HOST = "auth.docker.io"
 HUB_HOSTS = (HUB_REGISTRY_HOST, HUB_AUTH_HOST, "index.docker.io")
 QUAY_HOST = "quay.io"
 GHCR_HOST = "ghcr.io"
+GITLAB_REGISTRY_HOST = "registry.gitlab.com"
 #: A public mirror of Docker Hub, for the setting of Docker engines.
 HUB_MIRROR_HOST = "mirror.gcr.io"
 #: The mail service that DigitalOcean recommends.

@@ -41,10 +41,21 @@ _LISTS = {
     "/v2/account/keys": "ssh_keys",
     "/v2/domains": "domains",
     "/v2/firewalls": "firewalls",
+    "/v2/kubernetes/clusters": "kubernetes_clusters",
     "/v2/reserved_ips": "reserved_ips",
     "/v2/spaces/keys": "keys",
     "/v2/volumes": "volumes",
     "/v2/vpcs": "vpcs",
+}
+
+#: What DigitalOcean offers of Kubernetes.
+KUBERNETES: dict[str, Any] = {
+    "versions": [
+        {"slug": f"{minor}.{patch}-do.{build}", "kubernetes_version": f"{minor}.{patch}"}
+        for minor, patch, build in (("1.35", 6, 1), ("1.36", 3, 0), ("1.34", 10, 2))
+    ],
+    "sizes": [{"slug": slug, "name": slug} for slug in ("s-1vcpu-2gb", "s-2vcpu-4gb", "s-4vcpu-8gb")],
+    "regions": [{"slug": slug, "name": slug} for slug in ("nyc3", "fra1")],
 }
 
 #: Once no task has ended for this long, those that remain wait for something that will not come.
@@ -168,6 +179,8 @@ class RecordingEngine(mocks.Mocks):
             answer = self.filtered.get(plain, answer)
         if isinstance(answer, Exception):
             raise answer
+        if plain == "/v2/kubernetes/options":
+            return {"options": answer or KUBERNETES}
         if path == "/v2/account":
             return {"account": answer or {"reserved_ip_limit": 3}}
         return {_LISTS[path.partition("?")[0]]: answer, "links": {}}
@@ -382,6 +395,11 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
     name, inputs = args.name, args.inputs
     known: dict[str, dict[str, Any]] = {
         "Droplet": {"ipv4Address": "203.0.113.10", "ipv4AddressPrivate": "10.10.0.10", "vcpus": 4},
+        "KubernetesCluster": {
+            "endpoint": "https://example.k8s.ondigitalocean.com",
+            "ipv4Address": "203.0.113.99",
+            "kubeConfigs": [{"clusterCaCertificate": "Q0E=", "token": "dop_v1_of-the-cluster"}],
+        },
         "ReservedIp": {"ipAddress": "198.51.100.7"},
         "UserRunner": {"token": f"glrt-{name}"},
         "SshKey": {"fingerprint": "aa:bb"},

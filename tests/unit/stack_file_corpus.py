@@ -129,7 +129,8 @@ def base(path: str) -> dict[str, Any]:
     settings["projects"] = [{"path": "hello", "variables": variables, "extraStages": [stage]}]
     settings["projects"][0] |= {"runners": ["docker-builder"], "members": [{"user": "jane"}]}
     settings["groups"] = [{"path": "team", "members": [{"user": "jane"}]}]
-    settings["runners"] = [{"name": "docker-builder", "tags": ["example"]}]
+    cluster: dict[str, Any] = {"kind": "kubernetes", "cluster": {}} if path.startswith("runners[].cluster") else {}
+    settings["runners"] = [{"name": "docker-builder", "tags": ["example"], **cluster}]
     settings["server"]["authorizedKeys"] = [PUBLIC_KEY]
     settings["backup"]["times"] = ["02:30"]
     if path.startswith("gitlab.extraSecrets"):

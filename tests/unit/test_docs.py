@@ -62,6 +62,7 @@ def test_every_setting_of_the_model_is_in_the_manual() -> None:
     documented = {row.key.rsplit(".", 1)[-1] for row in rows}
     sections = {
         "alerts",
+        "cluster",
         "pipelines",
         "notify",
         "slack",

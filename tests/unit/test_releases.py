@@ -145,7 +145,9 @@ def with_cli(folder: Path) -> Path:
 
 
 def test_the_providers_are_the_pulumi_packages_of_the_project_in_the_versions_of_the_lock_file() -> None:
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    # The second is one that some stacks need; here, it is installed.
+    dependencies = [*project["dependencies"], *project["optional-dependencies"]["kubernetes"]]
     pinned = dict(line.removeprefix("pulumi-").split("==") for line in dependencies if line.startswith("pulumi-"))
     # The library of policies is no provider.
     assert pinned.pop("policy")
@@ -390,7 +392,10 @@ def lock_files() -> dict[str, dict[str, str]]:
 
 def test_each_lock_file_has_all_of_the_smaller_one_in_the_same_versions() -> None:
     found = lock_files()
-    assert found.keys() == {"requirements.txt", "requirements-tools.txt", "requirements-sandbox.txt"}
+    names = ("requirements.txt", "requirements-tools.txt", "requirements-sandbox.txt", "requirements-kubernetes.txt")
+    assert found.keys() == set(names)
+    assert found["requirements.txt"].items() < found["requirements-kubernetes.txt"].items()
+    assert found["requirements-kubernetes.txt"].items() < found["requirements-sandbox.txt"].items()
     assert found["requirements.txt"].items() < found["requirements-tools.txt"].items()
     assert found["requirements-tools.txt"].items() < found["requirements-sandbox.txt"].items()
 
@@ -413,9 +418,13 @@ def imported(file: Path) -> Iterator[str]:
 
 def test_what_the_program_imports_is_in_its_own_lock_file() -> None:
     """So that it runs in the environment that `pulumi install` makes."""
-    locked, owners = lock_files()["requirements.txt"], importlib.metadata.packages_distributions()
-    names = {name for file in [ROOT / "__main__.py", *(ROOT / "components").rglob("*.py")] for name in imported(file)}
-    others = names - {*sys.stdlib_module_names, "components"}
-    assert {"pulumi", "pulumi_gitlab", "pydantic"} <= others
-    missing = [name for name in others if not {one.lower().replace("_", "-") for one in owners[name]} & locked.keys()]
-    assert missing == []
+    locked, owners = lock_files(), importlib.metadata.packages_distributions()
+    of_clusters = [ROOT / "components" / f"kubernetes_{name}.py" for name in ("cluster", "runner")]
+    program = {ROOT / "__main__.py", *(ROOT / "components").rglob("*.py")} - set(of_clusters)
+    seen = set[str]()
+    for files, lock in ((program, "requirements.txt"), (of_clusters, "requirements-kubernetes.txt")):
+        names = {name for file in files for name in imported(file)} - {*sys.stdlib_module_names, "components"}
+        seen |= names
+        known = locked[lock].keys()
+        assert [one for one in names if not {name.lower().replace("_", "-") for name in owners[one]} & known] == []
+    assert {"pulumi", "pulumi_gitlab", "pulumi_kubernetes", "pydantic"} <= seen

@@ -14,7 +14,7 @@ from components.settings import SettingsError
 from components.token_scopes import needed
 from tests.unit.engine import ROOT, RecordingEngine, run_program
 
-READS = {scope for scope in needed(spaces=True, alerts=True) if scope.endswith(":read")}
+READS = {scope for scope in needed(spaces=True, alerts=True, clusters=True) if scope.endswith(":read")}
 
 
 def run(scopes: set[str] | None, **changes: Any) -> RecordingEngine:
@@ -41,17 +41,17 @@ def documented() -> set[str]:
 
 
 def test_the_documentation_lists_the_scopes_that_are_checked() -> None:
-    assert documented() == needed(spaces=True, alerts=True)
+    assert documented() == needed(spaces=True, alerts=True, clusters=True)
 
 
 def test_a_token_with_exactly_the_scopes_that_are_needed_is_accepted_without_a_word() -> None:
-    assert run({*needed(spaces=True, alerts=True)}, dry_run=True).messages == []
+    assert run({*needed(spaces=True, alerts=True, clusters=True)}, dry_run=True).messages == []
     assert run({*needed(spaces=False, alerts=False)}, registry={"storage": "filesystem"}, dry_run=True).messages == []
 
 
 def test_an_update_whose_token_lacks_a_scope_is_refused_before_anything_is_registered() -> None:
     lacking = {"droplet:create", "spaces_key:create_credentials"}
-    engine = RecordingEngine(scopes=needed(spaces=True, alerts=True) - lacking)
+    engine = RecordingEngine(scopes=needed(spaces=True, alerts=True, clusters=True) - lacking)
     with pytest.raises(SettingsError) as caught:
         run_program(engine=engine)
     [error] = caught.value.errors
@@ -80,16 +80,16 @@ def test_a_token_that_reads_can_preview_and_not_update(scopes: set[str]) -> None
 
 def test_a_token_without_scopes_to_delete_or_change_is_enough_for_a_first_update() -> None:
     verbs = ("read", "create", "create_credentials")
-    scopes = {scope for scope in needed(spaces=True, alerts=True) if scope.partition(":")[2] in verbs} | {
-        "reserved_ip:update"
-    }
+    scopes = {
+        scope for scope in needed(spaces=True, alerts=True, clusters=True) if scope.partition(":")[2] in verbs
+    } | {"reserved_ip:update"}
     assert run(scopes).messages == []
     [warning] = run(scopes, dry_run=True).messages
     assert "lacks block_storage:delete, domain:delete, domain:update, droplet:delete" in warning
 
 
 def test_records_of_an_existing_zone_need_either_of_two_scopes() -> None:
-    scopes = {*needed(spaces=True, alerts=True)} - {"domain:create", "domain:delete"}
+    scopes = {*needed(spaces=True, alerts=True, clusters=True)} - {"domain:create", "domain:delete"}
     answers: dict[str, Any] = {"getRecords": {"records": []}}
     engine = RecordingEngine(scopes=frozenset(scopes), answers=answers)
     assert run_program(engine=engine, dns={"zone": "existing"}, dry_run=True).messages == []
@@ -105,7 +105,8 @@ def test_a_token_that_is_too_wide_is_a_warning_of_the_preview_alone() -> None:
     [full] = run({"read", "write"}, dry_run=True).messages
     assert "has full access" in full
     [wide] = run(
-        {*needed(spaces=True, alerts=True), "database:delete", "app:read", "snapshot:delete"}, dry_run=True
+        {*needed(spaces=True, alerts=True, clusters=True), "database:delete", "app:read", "snapshot:delete"},
+        dry_run=True,
     ).messages
     assert "may do what no stack needs (database:delete)" in wide
     assert run({"read", "write"}).messages == []

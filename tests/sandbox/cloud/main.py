@@ -90,7 +90,13 @@ def zones() -> list[DnsZone]:
         ),
         static_zone("slack.com", {addresses.SLACK_HOST: [str(addresses.SLACK_ADDRESS)]}),
         static_zone("sendgrid.net", {addresses.MAIL_HOST: [str(addresses.MAIL_ADDRESS)]}),
-        static_zone("gitlab.com", {addresses.GITLAB_PACKAGES_HOST: [archives]}),
+        static_zone(
+            "gitlab.com",
+            {
+                addresses.GITLAB_PACKAGES_HOST: [archives],
+                addresses.GITLAB_REGISTRY_HOST: [str(addresses.HUB_ADDRESS)],
+            },
+        ),
     ]
 
 
@@ -158,7 +164,8 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
 
     pulls = Pulls()
     hub = await asyncio.to_thread(create_hub_app, layout.cache, layout.ca_certificate, pulls)
-    hub_hosts = (*addresses.HUB_HOSTS, addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST, addresses.GHCR_HOST)
+    others = (addresses.HUB_MIRROR_HOST, addresses.QUAY_HOST, addresses.GHCR_HOST, addresses.GITLAB_REGISTRY_HOST)
+    hub_hosts = (*addresses.HUB_HOSTS, *others)
     await services.public("hub", hub, addresses.HUB_ADDRESS, *hub_hosts)
 
     await services.public("slack", create_slack_app(store), addresses.SLACK_ADDRESS, addresses.SLACK_HOST)

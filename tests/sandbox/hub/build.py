@@ -27,7 +27,7 @@ from tests.sandbox.machines.image.build import archives
 from tools.progress import Say, run, say
 
 _HERE = Path(__file__).parent / "image"
-_NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child")
+NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -98,6 +98,26 @@ IMAGES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "Cmd": ["bash"],
         },
     ),
+    # Likewise; a runner on Kubernetes asks for them. The official one is made on Alpine.
+    **{
+        f"gitlab-runner-{version}": (
+            ("base", "gitlab-runner", f"gitlab-runner-{version}"),
+            {
+                "Env": [_PATH],
+                "Entrypoint": ["gitlab-runner"],
+                "Cmd": ["run", "--working-directory=/home/gitlab-runner"],
+                "StopSignal": "SIGQUIT",
+            },
+        )
+        for version in (package.partition("-")[0] for package in versions.GITLAB_RUNNERS)
+    },
+    **{
+        f"gitlab-runner-helper-{version}": (
+            ("base", "gitlab-runner", f"gitlab-runner-{version}"),
+            {"Env": [_PATH], "Cmd": ["sh"]},
+        )
+        for version in (package.partition("-")[0] for package in versions.GITLAB_RUNNERS)
+    },
     "nginx": (("base", "nginx"), {"Env": [_PATH], "Cmd": ["nginx", "-g", "daemon off;"]}),
     "trivy": (("base", "trivy"), {"Env": [_PATH], "Entrypoint": ["trivy"]}),
     "cosign": (("base", "cosign"), {"Env": [_PATH], "Entrypoint": ["cosign"]}),
@@ -164,7 +184,7 @@ def build(cache: Path, programs: Path, progress: Say = say) -> None:
         archive, security = archives()
         script: list[str | Path] = [
             "unshare",
-            *_NAMESPACES,
+            *NAMESPACES,
             "sh",
             _HERE / "make-images.sh",
             archive,
@@ -196,6 +216,11 @@ def add(cache: Path, name: str, recipe: str, fill: Callable[[tarfile.TarFile], N
     unfinished.replace(blob(cache, layer.digest))
     _write_names(cache, made | {name: layer})
     stamp.write_text(recipe)
+
+
+def add_tree(cache: Path, name: str, recipe: str, tree: Path) -> None:
+    """As `add`, of a file tree, or of what an overlay file system wrote."""
+    add(cache, name, recipe, lambda archive: _add(archive, tree))
 
 
 def _write_names(cache: Path, made: dict[str, Layer]) -> None:

@@ -1,4 +1,4 @@
-"""The registry of Docker Hub (and of Quay and GitHub, for one image each): read-only.
+"""The registry of Docker Hub (and of Quay, GitHub and GitLab, for one image each): read-only.
 
 Implements the distribution protocol as far as pulling needs it, with anonymous tokens from a second host name as on
 Docker Hub, each for the repositories that it was asked for, and with Docker Hub's limit of pulls. Every image gets one
@@ -29,7 +29,7 @@ from starlette.types import ASGIApp
 from tests.sandbox import versions
 from tests.sandbox.hub.build import BUNDLE, IMAGES, Layer, blob, folder, layers, write_layer
 from tests.sandbox.hub.pulls import Pulls
-from tests.sandbox.layout import GHCR_HOST, HUB_AUTH_HOST, HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST
+from tests.sandbox.layout import GHCR_HOST, GITLAB_REGISTRY_HOST, HUB_AUTH_HOST, HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -55,6 +55,10 @@ def tags() -> dict[str, dict[str, str]]:
     others = {"buildah/stable": buildah, "basecamp/kamal-proxy": proxy}
     others["aquasec/trivy"] = dict.fromkeys(versions.TRIVY_TAGS, "trivy")
     others["sigstore/cosign/cosign"] = dict.fromkeys(versions.COSIGN_TAGS, "cosign")
+    runners = [package.partition("-")[0] for package in versions.GITLAB_RUNNERS]
+    others["gitlab/gitlab-runner"] = {f"alpine-v{one}": f"gitlab-runner-{one}" for one in runners}
+    helper = {f"x86_64-v{one}": f"gitlab-runner-helper-{one}" for one in runners}
+    others["gitlab-org/gitlab-runner/gitlab-runner-helper"] = helper
     return {**{f"library/{name}": known for name, known in official.items()}, **others}
 
 
@@ -216,7 +220,7 @@ def create_hub_app(cache: Path, ca_certificate: Path, pulls: Pulls | None = None
         ],
         redirect_slashes=False,
     )
-    hosts = (*HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST, GHCR_HOST)
+    hosts = (*HUB_HOSTS, HUB_MIRROR_HOST, QUAY_HOST, GHCR_HOST, GITLAB_REGISTRY_HOST)
     served = [Host(host, app=registry) for host in hosts if host != HUB_AUTH_HOST]
     return Starlette(routes=[Host(HUB_AUTH_HOST, app=Router([Route("/token", hub.tokens.issue)])), *served])
 

@@ -16,6 +16,7 @@ from tests.sandbox.cloud.tools.kubernetes import prepare as build_kubernetes
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
+from tests.sandbox.hub.runner import build as build_runner_images
 from tests.sandbox.layout import Layout
 from tests.sandbox.machines.image.build import SUITES
 from tests.sandbox.machines.image.build import build as build_image
@@ -56,6 +57,7 @@ def prepare(
             task.result()
     if kubernetes:
         build_kubernetes(cache, progress)
+        build_runner_images(cache, progress)
 
 
 def _programs(layout: Layout, progress: Say, *, tests: bool) -> None:

@@ -303,6 +303,11 @@ class Resource(abc.ABC):
             if not spec.same(_observed(spec, after, before), after):
                 yield name, spec.replaces(before, after)
 
+    def deletes_before_replacing(self, inputs: Properties) -> bool:
+        """Whether one that is replaced by one with these inputs has to go first."""
+        del inputs
+        return False
+
     def refreshed_inputs(self, old: Properties, state: Properties) -> Properties:
         """The inputs that would have made what is there now."""
         inputs = dict(old)

@@ -236,6 +236,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             response.detailedDiff[name].kind = provider_pb2.PropertyDiff.Kind.Value(kind)
             response.detailedDiff[name].inputDiff = True
         response.changes = _changes(bool(response.diffs))
+        response.deleteBeforeReplace = bool(response.replaces) and resource.deletes_before_replacing(new)
         return response
 
     @override

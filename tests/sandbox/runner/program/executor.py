@@ -1,4 +1,4 @@
-"""The docker executor: the containers of one job."""
+"""What runs a job's scripts; and the docker executor: the containers of one job."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import docker
 import docker.errors
 from docker.types import LogConfig
 
 from .configuration import Table, short_token
+from .files import Files, HostFiles, Work
 from .images import ImageError, Images, as_list, is_allowed
-from .payload import Image, Payload, Variables, image_of_service
+from .payload import Image, Variables, image_of_service
 from .script import DETECT_SHELL
+from .sources import SourcesError
 from .volumes import Volumes, prefix_of
 
 Say = Callable[[str], None]
@@ -31,10 +33,38 @@ ENGINE_PATIENCE = 600
 MANAGED = "com.gitlab.gitlab-runner.managed"
 
 
-class Executor:
+class PodError(Exception):
+    """What a job runs in cannot be had, or has gone away; the message says why."""
+
+
+class Executor(Protocol):
+    """One job's surroundings; a context that removes them."""
+
+    def __enter__(self) -> Executor:
+        """Nothing is there yet."""
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything that later jobs have no use for."""
+
+    def prepare(self, variables: Variables, files: str) -> None:
+        """Create what the job runs in. `files` is the folder of variables of kind `file`."""
+
+    def start(self) -> str:
+        """Wait until it can run something, and say where that is."""
+
+    def files(self) -> Files:
+        """Who handles the job's files."""
+
+    def run(self, script: str, write: Callable[[bytes], None], stop: threading.Event) -> int:
+        """Run a script, its output to `write`; answers its exit code. Killed when `stop` is set."""
+
+
+class DockerExecutor:
     """Volumes, services and the build container of one job; a context that removes all but the volumes."""
 
-    def __init__(self, runner: Table, payload: Payload, slot: int, system_id: str, say: Say) -> None:
+    def __init__(self, work: Work, slot: int) -> None:
+        runner, payload, say, system_id = work.runner, work.payload, work.say, work.coordinator.system_id
+        self._work = work
         self._settings: Table = runner.get("docker", {})
         self._runner, self._payload, self._say = runner, payload, say
         self._engine = docker.DockerClient(
@@ -56,7 +86,7 @@ class Executor:
         self._network = ""
         self._build = ""
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> DockerExecutor:
         self.volumes = Volumes(
             self._engine, self._runner, self._volumes, self._labels, protected=self._payload.protected
         )
@@ -110,6 +140,17 @@ class Executor:
             user=image.user or str(self._settings.get("user", "")),
             limits="",
         )
+
+    def start(self) -> str:
+        """Where the job runs: the container starts with each script."""
+        return self.name
+
+    def files(self) -> HostFiles:
+        """The volumes are folders of this host."""
+        builds = self.volumes.host_folder(self.volumes.builds_folder)
+        if builds is None:
+            raise SourcesError(f"{self.volumes.builds_folder} is in no volume")
+        return HostFiles(self._work, builds, self.volumes.host_folder(self.volumes.caches_folder))
 
     def run(self, script: str, write: Callable[[bytes], None], stop: threading.Event) -> int:
         """Run a script in the build container, its output to `write`; answers its exit code.

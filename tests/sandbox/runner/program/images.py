@@ -48,7 +48,7 @@ class Images:
     def __init__(self, engine: docker.DockerClient, settings: Table, payload: Payload, variables: Variables) -> None:
         self._engine, self._settings = engine, settings
         self._used: dict[str, str] = {}
-        self._credentials = _credentials(payload, variables)
+        self._credentials = credentials_of(payload, variables)
 
     def get(self, image: Image, say: Say) -> dict[str, Any]:
         """Have the image; answers what the engine knows of it.
@@ -130,7 +130,7 @@ class Images:
         return pulled
 
 
-def _credentials(payload: Payload, variables: Variables) -> dict[str, dict[str, str]]:
+def credentials_of(payload: Payload, variables: Variables) -> dict[str, dict[str, str]]:
     """Registry -> user and password: the job's own variable goes before the host's file, that before the job token."""
     found: dict[str, dict[str, str]] = {}
     for entry in payload.credentials:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +10,18 @@ from typing import Any
 import docker.errors
 
 from . import log, version
-from .archives import (
-    ArchiveError,
-    download_artifacts,
-    restore_caches,
-    save_caches,
-    upload_artifacts,
-)
+from .archives import ArchiveError
 from .configuration import Table, short_token
 from .coordinator import Coordinator
-from .executor import Executor
+from .executor import DockerExecutor, Executor, PodError
+from .files import Files, Work
 from .images import ImageError, PolicyError
 from .payload import Payload
 from .script import script
-from .sources import SourcesError, get_sources, inside
+from .sources import SourcesError
 from .trace import GREEN, RED, YELLOW, Masker, Trace
 
 AFTER_SCRIPT_TIMEOUT = 300.0
-JOB_CLEANUP = "FF_ENABLE_JOB_CLEANUP"
 
 
 @dataclass(frozen=True)
@@ -74,8 +67,7 @@ class Job:
         self._trace = Trace(coordinator, payload, masker, self._on_status, limit)
         self._project = f"{builds}/{payload.project}"
         self._files = f"{self._project}.tmp"
-        self._folder = Path()
-        self._caches: Path | None = None
+        self._work = Work(runner, coordinator, payload, self._variables, self._trace.line)
 
     def run(self) -> None:
         """The whole job."""
@@ -102,8 +94,7 @@ class Job:
 
     def _outcome(self) -> Outcome:
         try:
-            system_id = self._coordinator.system_id
-            with Executor(self._runner, self._payload, self._slot, system_id, self._trace.line) as executor:
+            with self._executor() as executor:
                 return self._steps(executor)
         except ImageError as error:
             reason = "runner_configuration_error" if isinstance(error, PolicyError) else "image_pull_failure"
@@ -115,74 +106,47 @@ class Job:
             return _system(f"Error response from daemon: {error.explanation or error}")
         except docker.errors.DockerException as error:
             return _system(f"Cannot connect to the Docker daemon: {error}")
-        except OSError as error:
-            return _system(str(error))
+        except (PodError, OSError) as error:
+            return self._stopped() if self.stop.event.is_set() else _system(str(error))
+
+    def _executor(self) -> Executor:
+        if self._runner.get("executor") == "kubernetes":
+            # Its client is in the image, and not on machines.
+            from .kubernetes import KubernetesExecutor  # noqa: PLC0415
+
+            return KubernetesExecutor(self._work, self._slot, self.stop.event)
+        return DockerExecutor(self._work, self._slot)
 
     def _steps(self, executor: Executor) -> Outcome:
         trace = self._trace
         trace.line(f"Running with gitlab-runner {version()} (standin)")
         short = short_token(str(self._runner.get("token", "")))
         trace.line(f"  on {self._runner.get('name')} {short}, system ID: {self._coordinator.system_id}")
-        with trace.section("prepare_executor", 'Preparing the "docker" executor'):
+        with trace.section("prepare_executor", f'Preparing the "{self._runner.get("executor")}" executor'):
             executor.prepare(self._variables, self._files)
         with trace.section("prepare_script", "Preparing environment"):
-            trace.line(f"Running on {executor.name}...")
+            trace.line(f"Running on {executor.start()}...")
         if self.stop.event.is_set():
             return self._stopped()
-        self._folders(executor)
+        files = executor.files()
         try:
-            return self._stages(executor)
+            return self._stages(executor, files)
         finally:
             with trace.section("cleanup_file_variables", "Cleaning up project directory and file based variables"):
-                self._clean_up(executor)
+                files.clean_up()
 
-    def _stages(self, executor: Executor) -> Outcome:
+    def _stages(self, executor: Executor, files: Files) -> Outcome:
         trace = self._trace
         with trace.section("get_sources", "Getting source from Git repository"):
-            get_sources(self._payload, self._variables, self._folder, self._coordinator.tls_ca_file, trace.line)
-            self._write_files(executor)
-        if self._payload.cache and self._caches:
+            files.get_sources()
+        if self._payload.cache and files.has_caches:
             with trace.section("restore_cache", "Restoring cache"):
-                restore_caches(self._payload, self._variables, self._folder, self._caches, trace.line)
+                files.restore_caches()
         if any(entry.get("artifacts_file") for entry in self._payload.dependencies):
             with trace.section("download_artifacts", "Downloading artifacts"):
-                download_artifacts(self._coordinator, self._payload, self._folder, trace.line)
+                files.download_artifacts()
         outcome = self._scripts(executor)
-        return self._keep(outcome)
-
-    def _folders(self, executor: Executor) -> None:
-        volumes = executor.volumes
-        builds = volumes.host_folder(volumes.builds_folder)
-        if builds is None:
-            raise SourcesError(f"{volumes.builds_folder} is in no volume")
-        self._folder = inside(builds, self._payload.project)
-        self._caches = volumes.host_folder(volumes.caches_folder)
-
-    def _write_files(self, executor: Executor) -> None:
-        builds = executor.volumes.host_folder(executor.volumes.builds_folder)
-        values = self._variables.file_values()
-        if builds is None or not values:
-            return
-        folder = inside(builds, f"{self._payload.project}.tmp")
-        folder.mkdir(mode=0o777, parents=True, exist_ok=True)
-        for name, value in values.items():
-            (folder / name).unlink(missing_ok=True)
-            (folder / name).write_text(value)
-            (folder / name).chmod(0o666)
-
-    def _clean_up(self, executor: Executor) -> None:
-        """Remove variables of kind `file`; with the feature flag also what the job leaves in the project's folder.
-
-        The real runner keeps what git knows; the clone is new for every job here.
-        """
-        builds = executor.volumes.host_folder(executor.volumes.builds_folder)
-        if builds is not None:
-            folder = inside(builds, f"{self._payload.project}.tmp")
-            for name in self._variables.file_values():
-                (folder / name).unlink(missing_ok=True)
-        flags = self._runner.get("feature_flags") or {}
-        if self._variables.flag(JOB_CLEANUP) or flags.get(JOB_CLEANUP):
-            shutil.rmtree(self._folder, ignore_errors=True)
+        return self._keep(outcome, files)
 
     def _scripts(self, executor: Executor) -> Outcome:
         outcome = SUCCESS
@@ -230,22 +194,20 @@ class Job:
                 self._trace.line(text, YELLOW)
         timer.cancel()
 
-    def _keep(self, outcome: Outcome) -> Outcome:
+    def _keep(self, outcome: Outcome, files: Files) -> Outcome:
         """Caches and artifacts. A job whose artifacts cannot be stored has failed."""
         if self.stop.why in ("ended", "stopped", "canceling"):
             return outcome
-        success, say = outcome is SUCCESS, self._trace.line
-        if self._payload.cache and self._caches:
+        success = outcome is SUCCESS
+        if self._payload.cache and files.has_caches:
             with self._trace.section("archive_cache", "Saving cache"):
-                save_caches(self._payload, self._variables, self._folder, self._caches, say, success=success)
+                files.save_caches(success=success)
         if self._payload.artifacts:
             with self._trace.section("upload_artifacts", "Uploading artifacts"):
                 try:
-                    upload_artifacts(
-                        self._coordinator, self._payload, self._variables, self._folder, say, success=success
-                    )
+                    files.upload_artifacts(success=success)
                 except ArchiveError as error:
-                    say(f"ERROR: {error}")
+                    self._trace.line(f"ERROR: {error}")
                     return Outcome("failed", 1, "script_failure", f": {error}") if success else outcome
         return outcome
 

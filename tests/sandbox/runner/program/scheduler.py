@@ -183,9 +183,9 @@ class Scheduler:
         for key, runner in wanted.items():
             if key in self._feeders:
                 continue
-            if runner.get("executor") != "docker":
+            if runner.get("executor") not in ("docker", "kubernetes"):
                 log.error(
-                    f"the executor {runner.get('executor')} is not in this stand-in, which only has docker",
+                    f"the executor {runner.get('executor')} is not in this stand-in, which has docker and kubernetes",
                     runner=short_token(str(runner.get("token", ""))),
                 )
                 continue

@@ -1,0 +1,228 @@
+"""What the account offers for the clusters of runners: asked at preview, and only if a runner has one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from components import api
+from components.known_resources import KnownResources
+from components.offer import Droplet, Size
+from components.settings import Reading, RunnerSettings
+from components.survey import Started, Survey
+
+#: What of a node's memory is left for pods, by that of its size, in GiB (DigitalOcean Kubernetes, allocatable memory).
+_ALLOCATABLE: Final = {1: 0.5, 2: 1.0, 3: 1.66, 4: 2.5, 8: 6.0, 16: 13.0, 32: 28.0, 64: 58.0}
+#: What it leaves of the processors, in thousandths; and what a job needs beside what it is promised.
+_RESERVED_CPU, _BESIDE_CPU, _BESIDE_MEMORY = 100, 100, 256
+_GIB: Final = 1024
+_HOW: Final = "python -m pip install --require-hashes -r requirements-kubernetes.txt"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What DigitalOcean offers: slugs of versions by minor release, newest first; of sizes, and of regions."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    sizes: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    clusters: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class KubernetesOffer:
+    """The clusters that the settings ask for, beside what is offered. Read once the survey has waited."""
+
+    reading: Reading
+    prefix: str
+    _options: Started[_Options | None]
+
+    @classmethod
+    def start(cls, survey: Survey, reading: Reading, prefix: str) -> KubernetesOffer:
+        """Have the survey ask, if there is anything to ask for."""
+        return cls(reading, prefix, survey.start(lambda part: _read(part, reading), beside=True))
+
+    @property
+    def _runners(self) -> Iterator[tuple[str, RunnerSettings]]:
+        for place, runner in _clusters_of(self.reading):
+            if self.reading.has(f"{place}.name"):
+                yield place, runner
+
+    def versions(self, known: KnownResources) -> dict[str, str]:
+        """The version of each cluster by the name of its runner.
+
+        A cluster keeps the patch that it has: DigitalOcean installs newer ones, and an older one would replace it.
+        """
+        options = self._options.answer or _Options()
+        return {runner.name: self._version(runner, options, known) for _, runner in self._runners}
+
+    def _version(self, runner: RunnerSettings, options: _Options, known: KnownResources) -> str:
+        current, wanted = self._deployed(runner, known), runner.cluster.version
+        if current and wanted in {None, minor_of(current)}:
+            return current
+        newest = next(iter(options.versions.values()), "")
+        return options.versions.get(wanted or "", newest)
+
+    def _is_replicated(self, runner: RunnerSettings, known: KnownResources) -> bool:
+        return bool(self._known(runner, known).get("ha"))
+
+    def _deployed(self, runner: RunnerSettings, known: KnownResources) -> str:
+        return str(self._known(runner, known).get("version", ""))
+
+    def _known(self, runner: RunnerSettings, known: KnownResources) -> Mapping[str, Any]:
+        name = cluster_name(self.prefix, runner.name)
+        return next((one for one in known.of_type("KubernetesCluster") if one.get("name") == name), {})
+
+    def errors(
+        self, known: KnownResources, sizes: Sequence[Size], droplets: Sequence[Droplet], limit: int
+    ) -> Iterator[str]:
+        """Everything that would keep a cluster from being created, or jobs from running on it."""
+        for place, runner in self._runners:
+            if importlib.util.find_spec("pulumi_kubernetes") is None:
+                yield (
+                    f"{place}.kind: kubernetes needs the package pulumi-kubernetes, which is not installed; the "
+                    f"cluster could be created, and nothing in it. In the program's environment, run: {_HOW}"
+                )
+            options = self._options.answer
+            if options is None:
+                continue
+            yield from self._offer_errors(place, runner, options, known)
+            yield from _fit_errors(place, runner, self.reading, sizes)
+            deployed = bool(self._deployed(runner, known))
+            if not deployed and limit and len(droplets) + 1 + runner.cluster.min_nodes > limit:
+                yield (
+                    f"{place}: needs {1 + runner.cluster.min_nodes} nodes, and the account has {len(droplets)} "
+                    f"droplets and a limit of {limit}; the cluster could not be created. Ask for a higher limit under "
+                    "Settings in the control panel"
+                )
+
+    def _offer_errors(
+        self, place: str, runner: RunnerSettings, options: _Options, known: KnownResources
+    ) -> Iterator[str]:
+        settings, current = self.reading.settings, self._deployed(runner, known)
+        offered = ", ".join(options.versions)
+        if self.reading.has("region") and settings.region not in options.regions:
+            yield (
+                f"{place}.kind: DigitalOcean has no Kubernetes in {settings.region}; the cluster could not be created. "
+                f"Use a runner on machines, or one of the regions {', '.join(sorted(options.regions))}"
+            )
+        for key, size in (("size", runner.size), ("cluster.managerSize", runner.cluster.manager_size)):
+            if not current and self.reading.has(f"{place}.{key}") and size not in options.sizes:
+                yield (
+                    f"{place}.{key}: {size} is not a size of nodes; the cluster could not be created. DigitalOcean "
+                    f"offers, for example, {', '.join(sorted(options.sizes)[:3])}"
+                )
+        if self._is_replicated(runner, known) and not runner.cluster.high_availability:
+            yield (
+                f"{place}.cluster.highAvailability: the cluster has it, and DigitalOcean cannot turn it off; it would "
+                "refuse the change. Set it to true"
+            )
+        wanted = runner.cluster.version if self.reading.has(f"{place}.cluster") else None
+        if wanted and current and _number(wanted) < _number(minor_of(current)):
+            yield (
+                f"{place}.cluster.version: {wanted} is older than {minor_of(current)}, which the cluster has; the "
+                f"cluster would be replaced. Set it to {minor_of(current)}"
+            )
+        elif wanted and wanted != minor_of(current) and wanted not in options.versions:
+            yield (
+                f"{place}.cluster.version: DigitalOcean does not offer Kubernetes {wanted}; the cluster could not be "
+                f"created. It offers {offered}"
+            )
+        elif wanted and current and _number(wanted) > _number(minor_of(current)) + 1:
+            yield (
+                f"{place}.cluster.version: the cluster has {minor_of(current)}, and is upgraded by one release at a "
+                f"time; DigitalOcean would refuse {wanted}. Set it to 1.{_number(minor_of(current)) + 1} first"
+            )
+        yield from self._name_errors(place, runner, options, known)
+
+    def _name_errors(
+        self, place: str, runner: RunnerSettings, options: _Options, known: KnownResources
+    ) -> Iterator[str]:
+        name = cluster_name(self.prefix, runner.name)
+        for one in options.clusters if name not in known.names("KubernetesCluster") else ():
+            if one.get("name") == name:
+                yield (
+                    f"{place}.name: the account has a cluster {name} (ID {one['id']}), which is not in this stack's "
+                    "state; DigitalOcean would refuse a second one. Choose another name, or delete it with doctl "
+                    f"kubernetes cluster delete {one['id']}"
+                )
+
+
+def cluster_name(prefix: str, runner: str) -> str:
+    """Return the name of a runner's cluster in the account."""
+    return f"{prefix}-{runner}"
+
+
+def minor_of(version: str) -> str:
+    """Return the minor release of a slug: `1.36` of `1.36.3-do.0`."""
+    return ".".join(version.split(".")[:2])
+
+
+def _number(minor: str) -> int:
+    return int(minor.partition(".")[2] or 0)
+
+
+def _clusters_of(reading: Reading) -> Iterator[tuple[str, RunnerSettings]]:
+    for number, runner in enumerate(reading.settings.runners):
+        place = f"runners[{number}]"
+        if runner.is_cluster and reading.has(f"{place}.kind"):
+            yield place, runner
+
+
+def _read(survey: Survey, reading: Reading) -> _Options | None:
+    if not any(_clusters_of(reading)):
+        return _Options()
+    try:
+        options = api.request("/v2/kubernetes/options")["options"]
+        clusters = list(api.every("/v2/kubernetes/clusters", "kubernetes_clusters", api.request))
+    except api.RefusedError as error:
+        if error.status == HTTPStatus.FORBIDDEN:
+            survey.note(
+                [
+                    "DIGITALOCEAN_TOKEN: may not read Kubernetes clusters (403); the update would fail later. Use a "
+                    "token with the scope kubernetes:read"
+                ]
+            )
+        else:
+            survey.note([f"DigitalOcean did not say what it offers of Kubernetes; nothing was changed: {error}"])
+        return None
+    except RuntimeError as error:
+        survey.note([f"DigitalOcean did not say what it offers of Kubernetes; nothing was changed: {error}"])
+        return None
+    slugs = [str(one["slug"]) for one in options["versions"]]
+    newest: dict[str, str] = {}
+    for slug in sorted(slugs, key=_order, reverse=True):
+        newest.setdefault(minor_of(slug), slug)
+    return _Options(
+        newest,
+        frozenset(str(one["slug"]) for one in options["sizes"]),
+        frozenset(str(one["slug"]) for one in options["regions"]),
+        clusters,
+    )
+
+
+def _order(slug: str) -> list[int]:
+    return [int(part) for part in slug.replace("-do", "").split(".") if part.isdigit()]
+
+
+def _fit_errors(place: str, runner: RunnerSettings, reading: Reading, sizes: Sequence[Size]) -> Iterator[str]:
+    """A job that fits on no node: it would wait until the runner gives up, and nodes would never be added for it."""
+    size = next((one for one in sizes if one.slug == runner.size), None)
+    if size is None or not reading.has(f"{place}.size", f"{place}.cluster"):
+        return
+    gigabytes = max((known for known in _ALLOCATABLE if known * _GIB <= size.memory), default=1)
+    memory = int(_ALLOCATABLE[gigabytes] * _GIB) - _BESIDE_MEMORY
+    cpu = size.vcpus * 1000 - _RESERVED_CPU - _BESIDE_CPU
+    if runner.cluster.mebibytes > memory:
+        yield (
+            f"{place}.cluster.jobMemory: {runner.cluster.job_memory} fits on no node of the size {runner.size}, which "
+            f"has {memory}Mi for jobs; every job would wait in vain. Lower it, or use a larger size"
+        )
+    if runner.cluster.millicores > cpu:
+        yield (
+            f"{place}.cluster.jobCpu: {runner.cluster.job_cpu} fits on no node of the size {runner.size}, which has "
+            f"{cpu}m for jobs; every job would wait in vain. Lower it, or use a larger size"
+        )

@@ -1,0 +1,1 @@
+../../../../components/files/kubernetes/credential.py

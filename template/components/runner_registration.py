@@ -1,0 +1,1 @@
+../../components/runner_registration.py

@@ -1,0 +1,1 @@
+"""Resources of the provider `kubernetes`: objects of a cluster, declared as the API has them."""
