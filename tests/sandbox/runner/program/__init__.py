@@ -1,4 +1,4 @@
-"""GitLab Runner's command line, configuration, protocol and docker executor."""
+"""GitLab Runner's command line, configuration, protocol, and its executors docker and kubernetes."""
 
 from __future__ import annotations
 
