@@ -219,13 +219,16 @@ def account(known: Known) -> Iterator[Stray]:
     for noun, path, root in (*_KINDS, *(_CHECKS if known.has_alerts else ())):
         for one in every(path, root):
             identifier, name = str(one.get(_IDENTIFIERS.get(noun, "id"))), str(one["name"])
-            # Nobody can delete the default network of a region, and it costs nothing.
-            is_default = noun == "Vpc" and one["default"]
-            if known.has(noun, identifier) or is_default or not known.owns(noun, name, one.get("tags") or []):
+            tags = one.get("tags") or []
+            # Nobody can delete the default network of a region, and it costs nothing. A node is its cluster's.
+            is_others = (noun == "Vpc" and one["default"]) or (noun == "Droplet" and _NODE in tags)
+            if known.has(noun, identifier) or is_others or not known.owns(noun, name, tags):
                 continue
             yield Stray(noun, name, identifier, _values(noun, one), partial(delete, f"{path}/{identifier}"))
 
 
+#: DigitalOcean's own tag on the droplets of its Kubernetes.
+_NODE = "k8s:worker"
 #: Droplets first, as they hold volumes, tags, firewalls and networks.
 _KINDS = (
     ("Droplet", "/v2/droplets", "droplets"),

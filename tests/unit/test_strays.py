@@ -88,6 +88,13 @@ def test_everything_with_the_projects_name_or_tag_that_no_stack_has_is_listed_wi
     assert api.writes == []
 
 
+def test_the_nodes_of_a_cluster_are_left_to_it(api: AccountApi, states: dict[str, Any]) -> None:
+    del states
+    api.things["/v2/droplets"] = [droplet(21, "slipway-staging-pods-jobs-x1", "k8s", "k8s:cluster", "k8s:worker")]
+    assert module.strays(None, confirmed=True) == 0
+    assert [one["id"] for one in api.things["/v2/droplets"]] == [21]
+
+
 def test_what_can_be_kept_comes_with_the_line_that_imports_it(
     api: AccountApi, states: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
