@@ -18,6 +18,7 @@ HARMLESS = {
     "Difference.is_secret": "a yes or no",
     "Leaf.is_secret": "a yes or no",
     "Config.token": "where the registry gets its tokens",
+    "PodPlan.pull_secret": "the name of a Secret",
     "Variable.secret": "a yes or no",
 }
 
