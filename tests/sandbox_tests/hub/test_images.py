@@ -68,11 +68,13 @@ def version_in(tag: str) -> str:
 
 #: Made by `make nightly` alone, which checks their versions itself.
 ON_DEMAND = {"python", "golang", "nginx", "trivy", "cosign"}
+#: The stand-in for GitLab Runner, for clusters alone, under the tags that the official images have.
+RUNNER = re.compile(r"gitlab-runner-(helper-)?(?P<version>[\d.]+)")
 EVERY_TAG = [
     (repository, tag, image)
     for repository, known in tags().items()
     for tag, image in known.items()
-    if image not in ON_DEMAND
+    if image not in ON_DEMAND and not RUNNER.fullmatch(image)
 ]
 
 
@@ -93,6 +95,18 @@ def test_the_proxy_is_compiled_of_the_version_that_its_tag_names() -> None:
         assert program is not None
         assert b"github.com/basecamp/kamal-proxy\tv" + sandbox.KAMAL_PROXY.encode() + b"\t" in program.read()
     assert f"v{sandbox.KAMAL_PROXY}" in tags()["basecamp/kamal-proxy"]
+
+
+def test_the_images_of_the_runner_have_the_version_that_their_tags_name_and_are_no_others() -> None:
+    found = {
+        tag: match["version"]
+        for known in tags().values()
+        for tag, image in known.items()
+        if (match := RUNNER.fullmatch(image))
+    }
+    # What the tags say of a distribution is the official images': docs/sandbox.md tells what these are made on.
+    offered = [package.partition("-")[0] for package in sandbox.GITLAB_RUNNERS]
+    assert found == {f"{kind}-v{one}": one for kind in ("alpine", "x86_64") for one in offered}
 
 
 def test_no_tag_promises_a_distribution_that_is_not_in_the_image() -> None:
