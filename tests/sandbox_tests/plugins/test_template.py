@@ -69,7 +69,15 @@ def test_a_new_project_has_the_program_and_its_preview_reports_what_is_missing_a
     assert "Your new project is ready to go!" in output
     assert "README.md says how to add projects and runners" in output
     assert {path.name for path in engine.project.iterdir()} == {
-        *("Pulumi.yaml", "README.md", "LICENSE", ".gitignore", "requirements.txt", "stacks"),
+        *(
+            "Pulumi.yaml",
+            "README.md",
+            "LICENSE",
+            ".gitignore",
+            "requirements.txt",
+            "requirements-kubernetes.txt",
+            "stacks",
+        ),
         *("__main__.py", "components", "policies"),
     }
     assert [path for path in engine.project.rglob("*") if path.is_symlink()] == []
