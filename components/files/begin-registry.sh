@@ -11,7 +11,9 @@ main() {
   [ -z "$S3_BUCKET" ] || verify_bucket
   if [ "$(metadata_state)" = none ]; then
     settings=$REGISTRY_RB
-    write_file "$BEGUN" 600 <<<"$DATABASE"
+    # Not with write_file: it goes away, and nobody is to miss it.
+    printf '%s\n' "$DATABASE" >"$BEGUN.new"
+    mv "$BEGUN.new" "$BEGUN"
   else
     rm -f "$BEGUN"
   fi

@@ -68,7 +68,8 @@ class Server:
         step = step.replace("/var/opt/gitlab/gitlab-rails/shared/registry", f"{self.root}/images")
         for folder in ("/etc/gitlab", "/var/log", "/var/opt/gitlab/bootstrapped"):
             step = step.replace(folder, f"{self.root}{folder}")
-        text = "\n".join([script("prelude.sh"), "LIMIT_SECONDS=9", assigned, step, MACHINE, "main </dev/null"])
+        prelude = script("prelude.sh").replace("/var/lib/slipway", f"{self.root}/var/lib/slipway")
+        text = "\n".join([prelude, f"LIMIT_SECONDS=9 STEP={file}", assigned, step, MACHINE, "main </dev/null"])
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
     def put(self, name: str, text: str = "") -> None:
@@ -231,6 +232,10 @@ def test_a_registry_in_an_empty_storage_is_in_gitlabs_first_configuration_and_no
     assert server.commands() == []
     assert server.note == "registry"
     assert not (server.root / "etc/gitlab/registry.rb.begun").exists()
+    # What is noted as written is looked for by `make drift`.
+    lists = list(server.root.glob("var/lib/slipway/written/*"))
+    noted = [line.split()[1] for one in lists for line in one.read_text().splitlines()]
+    assert noted == [f"{server.root}/etc/gitlab/registry.rb"]
 
 
 @pytest.mark.parametrize("found", [IMAGE, LOCK, NOTE])
