@@ -127,14 +127,15 @@ class KubernetesRunner(RunnerComponent):
     def _isolation(
         self, manager: kubernetes.core.v1.Namespace, jobs: kubernetes.core.v1.Namespace
     ) -> list[pulumi.Resource]:
-        """Who may connect to whom. Nobody may connect to a manager or a job: the policies allow no ingress."""
+        """The network policies. Nothing can connect to a manager or a job, and a job only to DNS and the internet."""
         closed = kubernetes.networking.v1.NetworkPolicy(
             self.child_name("policy-manager"),
             metadata={"name": "closed", "namespace": _name_of(manager)},
             spec={"pod_selector": {}, "policy_types": ["Ingress"]},
             opts=self._inside(),
         )
-        # The API server has a public address, which is not known with high availability. No job has a credential.
+        # With high availability, DigitalOcean does not tell the address of the API server: jobs can reach it then,
+        # and have no credential for it.
         forbidden = self._cluster.cluster.ipv4_address.apply(
             lambda address: [*_FORBIDDEN, *([f"{address}/32"] if address else [])]
         )

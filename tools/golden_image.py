@@ -7,6 +7,7 @@ meanwhile: what an interrupted run has left is in its state, and the next run de
 from __future__ import annotations
 
 import datetime
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,24 +123,30 @@ def _smallest_size(region: str) -> str:
 def _run(name: str, args: GoldenImageArgs) -> None:
     """Have a stack make the image, and delete everything else."""
     settings = automation.ProjectSettings(name=_PROJECT, runtime="python")
-    options = automation.LocalWorkspaceOptions(project_settings=settings)
-    stack = automation.create_or_select_stack(name, _PROJECT, program=lambda: declare(args), opts=options)
     try:
-        if (stack.export_stack().deployment or {}).get("resources"):
-            say("image: deleting what an interrupted run has left")
-            stack.destroy(on_output=say)
-        say(f"image: making {args.name}")
-        try:
-            stack.up(on_output=say)
-        finally:
-            # Nothing of it is needed any more, and the droplet costs money.
-            stack.destroy(on_output=say)
-        stack.workspace.remove_stack(name)
+        with tempfile.TemporaryDirectory(prefix=f"{_PROJECT}-") as folder:
+            options = automation.LocalWorkspaceOptions(work_dir=folder, project_settings=settings)
+            stack = automation.create_or_select_stack(name, _PROJECT, program=lambda: declare(args), opts=options)
+            _make(stack, args)
+            stack.workspace.remove_stack(name)
     except automation.CommandError as error:
+        causes = [line[line.index("error:") :].strip() for line in str(error).splitlines() if "error:" in line]
         raise ToolError(
-            "the image was not made, or what it was made on is still there; see above. Run this again: it deletes what "
-            f"is left of {args.prefix} first"
+            f"the image was not made, or what it was made on is still there ({causes[-1] if causes else 'see above'}). "
+            f"Run this again: it deletes what is left of {args.prefix} first"
         ) from error
+
+
+def _make(stack: automation.Stack, args: GoldenImageArgs) -> None:
+    if (stack.export_stack().deployment or {}).get("resources"):
+        say("image: deleting what an interrupted run has left")
+        stack.destroy(on_output=say)
+    say(f"image: making {args.name}")
+    try:
+        stack.up(on_output=say)
+    finally:
+        # Nothing of it is needed any more, and the droplet costs money.
+        stack.destroy(on_output=say)
 
 
 def declare(args: GoldenImageArgs) -> None:

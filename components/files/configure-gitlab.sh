@@ -99,7 +99,7 @@ bucket_bytes() {
     while read -r size; do
       total=$((total + (size > 0 ? size : 1)))
     done < <(sed 's/<Contents>/\n&/g' "$body" | grep '<Contents>' | grep -v '<Key>tmp/' | sed -n 's/.*<Size>\([0-9]*\)<.*/\1/p')
-    token=$(s3_field NextContinuationToken "$body" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
+    token=$(s3_next_page "$body")
     [ -n "$token" ] || break
   done
   rm -f "$body"

@@ -63,5 +63,8 @@ s3_request() {
       "$S3_ENDPOINT/$S3_BUCKET$object"
 }
 
+# s3_next_page BODY: print what asks for the rest of a list, as it stands in an address; nothing after the last page.
+s3_next_page() { s3_field NextContinuationToken "$1" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g'; }
+
 # s3_field NAME BODY: print the first element NAME of an answer.
 s3_field() { sed -n "s/.*<$1>\([^<]*\)<\/$1>.*/\1/p" "$2" | head -n 1; }

@@ -67,7 +67,7 @@ has_legacy_images() {
       rm -f "$body"
       return 0
     fi
-    token=$(s3_field NextContinuationToken "$body" | sed 's/%/%25/g; s/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
+    token=$(s3_next_page "$body")
     [ -n "$token" ] || break
   done
   rm -f "$body"

@@ -60,7 +60,7 @@ CASES: dict[str, tuple[str, str] | None] = {
     ),
     "provision-admin.sh": None,
     "register-runner.sh": (
-        "unit/test_scripts.py",
+        "unit/test_register_runner.py",
         "test_a_runner_that_does_not_keep_running_gets_its_former_configuration_back",
     ),
     "seed-project.sh": None,

@@ -176,6 +176,7 @@ class Made:
         self.done: list[str] = []
         self.args: list[GoldenImageArgs] = []
         self.left = self.fails = False
+        self.folder = Path("/")
 
     @property
     def workspace(self) -> Self:
@@ -187,7 +188,7 @@ class Made:
     def up(self, **_: Any) -> None:
         self.done.append("up")
         if self.fails:
-            raise automation.CommandError(automation.CommandResult(stdout="", stderr="no space", code=1))
+            raise automation.CommandError(automation.CommandResult(stdout="", stderr="error: no space", code=1))
 
     def destroy(self, **_: Any) -> None:
         self.done.append("destroy")
@@ -215,7 +216,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
     monkeypatch.setattr(golden_image, "every", every)
     monkeypatch.setattr(golden_image, "inputs", inputs)
-    monkeypatch.setattr(automation, "create_or_select_stack", lambda *_, **__: made)
+
+    def select(*_: Any, opts: automation.LocalWorkspaceOptions, **__: Any) -> Made:
+        made.folder = Path(str(opts.work_dir))
+        return made
+
+    monkeypatch.setattr(automation, "create_or_select_stack", select)
     return made
 
 
@@ -233,6 +239,7 @@ def test_an_image_is_made_on_the_smallest_disk_and_the_line_that_uses_it_is_prin
     name = golden_image.make_image("dev", "server", file)
     assert made.args[0].size == "small"
     assert made.done == ["up", "destroy", "remove dev-server"]
+    assert not made.folder.exists()
     said = capsys.readouterr().out
     assert f"pulumi config set --stack dev --path 'slipway:server.snapshot' {name}" in said
     assert f"{name} has 2.5 GB, for 0.15 dollars a month" in said
@@ -248,6 +255,6 @@ def test_what_an_interrupted_run_has_left_is_deleted_first(made: Made, file: Pat
 
 def test_nothing_that_costs_money_stays_if_an_image_cannot_be_made(made: Made, file: Path) -> None:
     made.fails = True
-    with pytest.raises(ToolError, match=r"the image was not made, .* Run this again"):
+    with pytest.raises(ToolError, match=r"the image was not made, .* \(error: no space\)\. Run this again"):
         golden_image.make_image("dev", "server", file)
     assert made.done == ["up", "destroy"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from tests.sandbox.digitalocean.kubernetes import autoscaler, nodes, seeds
@@ -10,34 +9,17 @@ from tests.sandbox.digitalocean.models import Droplet, KubernetesCluster, Node
 from tests.sandbox.digitalocean.state.cloud import Cloud
 from tests.sandbox.digitalocean.state.clusters import ClusterError
 from tests.sandbox.digitalocean.state.errors import ApiError
+from tests.sandbox.digitalocean.state.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
 
-class Keeper:
-    """The rounds of one account. Use `start` and `stop`; tests may call `round`."""
+class Keeper(Rounds):
+    """The rounds over the clusters of one account."""
 
     def __init__(self, cloud: Cloud) -> None:
+        super().__init__(cloud.config.cluster_seconds)
         self._cloud = cloud
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin with the rounds."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """End them."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.round()
-            except Exception:
-                log.exception("a round over the clusters has failed")
-            await asyncio.sleep(self._cloud.config.cluster_seconds)
 
     async def round(self) -> None:
         """Look at every cluster once."""

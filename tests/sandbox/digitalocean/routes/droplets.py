@@ -69,11 +69,11 @@ def check_size(cloud: Cloud, slug: str | None) -> Size:
     return size
 
 
-def check_image(cloud: Cloud, wanted: str | int | None, region: str | None) -> Image:
+def check_image(cloud: Cloud, wanted: str | int | None, region: str) -> Image:
     """A public image by slug or number, or a snapshot by number: names are refused, and other regions than its own."""
     image = cloud.catalog.image(wanted) if wanted not in (None, "") else None
     snapshot = cloud.store.get(Snapshot, wanted) if image is None and wanted else None
-    if snapshot is not None and snapshot.status == "available" and region in (None, snapshot.region):
+    if snapshot is not None and snapshot.status == "available" and region == snapshot.region:
         image = snapshot.as_image()
     if image is None:
         raise Unprocessable("You specified an invalid image for Droplet creation.")
@@ -136,7 +136,6 @@ async def create_droplets(request: Request) -> Response:
     for name in names:
         check_name(name)
     size = check_size(cloud, body.size)
-    check_image(cloud, body.image, None)
     region = check_region(cloud, body.region, size)
     image = check_image(cloud, body.image, region)
     if size.disk < image.min_disk_size:

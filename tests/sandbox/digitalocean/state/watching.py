@@ -25,6 +25,7 @@ from tests.sandbox.digitalocean.models import (
     now,
 )
 from tests.sandbox.digitalocean.state.cloud import Cloud
+from tests.sandbox.digitalocean.state.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -59,32 +60,14 @@ class _Condition:
     notifications: Notifications
 
 
-class Watch:
-    """The rounds of one account."""
+class Watch(Rounds):
+    """The checks of one account. What has fired stays so until the next start."""
 
     def __init__(self, cloud: Cloud, probe: Probe, post: Post) -> None:
+        super().__init__(cloud.config.minute_seconds)
         self._cloud, self._probe, self._post = cloud, probe, post
         self._store = cloud.store
         self._minute = cloud.config.minute_seconds
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin with the rounds."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """End them; what has fired stays so until the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.round()
-            except Exception:
-                log.exception("a round of checks has failed")
-            await asyncio.sleep(self._minute)
 
     async def round(self) -> None:
         """Request every target and look at every metric, once."""
