@@ -17,10 +17,10 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf import json_format
-from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 from typing_extensions import override
 
 from tests.sandbox.plugins.base.process import engine_address, serve
+from tests.sandbox.plugins.base.protocol import language_pb2, language_pb2_grpc, plugin_pb2
 from tests.sandbox.plugins.policy_proxy import PolicyProxy
 from tests.sandbox.plugins.toolchain import Pip, ToolchainError
 

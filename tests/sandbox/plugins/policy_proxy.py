@@ -12,10 +12,10 @@ from concurrent import futures
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-from pulumi.runtime.proto import analyzer_pb2
 from typing_extensions import override
 
 from tests.sandbox.plugins.base.process import CHANNEL_OPTIONS
+from tests.sandbox.plugins.base.protocol import analyzer_pb2
 
 _SERVICE = "/pulumirpc.Analyzer/"
 

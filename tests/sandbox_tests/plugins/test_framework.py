@@ -253,3 +253,16 @@ def test_a_plugin_ends_with_the_engine(tmp_path: Path) -> None:
         ready, _, _ = select.select([watched], [], [], 10)
         os.close(watched)
     assert ready
+
+
+def test_the_protocol_is_had_without_the_sdk_which_can_be_imported_afterwards() -> None:
+    script = """
+import sys
+from tests.sandbox.plugins.base import server
+assert not [name for name in sys.modules if name.startswith("pulumi") and "runtime.proto" not in name]
+from pulumi.runtime import rpc
+from pulumi.runtime.proto import provider_pb2
+assert provider_pb2 is server.provider_pb2
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,7 +1,7 @@
 """Property values: converts between the engine's gRPC messages and plain Python values.
 
 Secrets are unwrapped on the way in: the plugins declare that they do not accept secrets, so the engine tracks them and
-marks what comes back. The signatures are the SDK's.
+marks what comes back. The signatures are those of Pulumi's SDKs (`pulumi.runtime.rpc`), which take too long to import.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf import struct_pb2
-from pulumi.runtime import rpc
 
 Properties = dict[str, Any]
 
-_SIGNATURE: Final = rpc._special_sig_key
-_ASSET: Final = rpc._special_asset_sig
-_ARCHIVE: Final = rpc._special_archive_sig
-_SECRET: Final = rpc._special_secret_sig
-_RESOURCE: Final = rpc._special_resource_sig
-_OUTPUT: Final = rpc._special_output_value_sig
+_SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
+_ASSET: Final = "c44067f5952c0a294b673a41bacd8c17"
+_ARCHIVE: Final = "0def7320c3a5731c473e5ecbe6d01bc7"
+_SECRET: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105
+_RESOURCE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
+_OUTPUT: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
+#: How an unknown value is written.
+_UNKNOWN: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
 class Unknown:
@@ -77,7 +78,7 @@ def decode(struct: struct_pb2.Struct) -> Properties:
 def _decode_value(value: struct_pb2.Value) -> Any:
     match value.WhichOneof("kind"):
         case "string_value":
-            return UNKNOWN if value.string_value == rpc.UNKNOWN else value.string_value
+            return UNKNOWN if value.string_value == _UNKNOWN else value.string_value
         case "number_value":
             return int(value.number_value) if value.number_value.is_integer() else value.number_value
         case "bool_value":
@@ -116,7 +117,7 @@ def encode(properties: Mapping[str, Any]) -> struct_pb2.Struct:
 def _encode_value(value: Any) -> Any:
     match value:
         case Unknown():
-            return rpc.UNKNOWN
+            return _UNKNOWN
         case Secret():
             return {_SIGNATURE: _SECRET, "value": _encode_value(value.value)}
         case Asset():

@@ -13,14 +13,6 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf import any_pb2, empty_pb2, struct_pb2
-from pulumi.runtime.proto import (
-    engine_pb2,
-    engine_pb2_grpc,
-    plugin_pb2,
-    provider_pb2,
-    provider_pb2_grpc,
-    status_pb2,
-)
 from typing_extensions import override
 
 from tests.sandbox.plugins.base.framework import (
@@ -34,6 +26,14 @@ from tests.sandbox.plugins.base.framework import (
 )
 from tests.sandbox.plugins.base.process import CHANNEL_OPTIONS, engine_address, serve
 from tests.sandbox.plugins.base.properties import UNKNOWN, Properties, Secret, decode, encode
+from tests.sandbox.plugins.base.protocol import (
+    engine_pb2,
+    engine_pb2_grpc,
+    plugin_pb2,
+    provider_pb2,
+    provider_pb2_grpc,
+    status_pb2,
+)
 
 #: Inputs of a provider resource that are the engine's, not the provider's.
 _ENGINE_CONFIG = frozenset({"version", "pluginDownloadURL"})
