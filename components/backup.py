@@ -100,6 +100,7 @@ class Backup(Component):
                 "BUCKET": space["bucket"],
                 "COMMON": script("backup/common.sh"),
                 "CREATE": script("backup/create.sh"),
+                "DATABASE_LIBRARY": script("database.sh"),
                 "PROGRAM": script("backup/slipway-backup"),
                 "RESTORE": script("backup/restore.sh"),
                 "SERVICE": script("backup/slipway-backup.service"),

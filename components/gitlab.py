@@ -112,7 +112,7 @@ class GitLab(Component):
             "package",
             machine=self._args.machine,
             file="install-gitlab.sh",
-            libraries=["apt.sh", "packages.sh"],
+            libraries=["apt.sh", "database.sh", "packages.sh"],
             values={
                 "GITLAB_VERSION": gitlab.version,
                 "KEY_FINGERPRINT": gitlab.packages.key_fingerprint,

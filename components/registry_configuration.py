@@ -66,7 +66,7 @@ class RegistryConfiguration(Component):
             "storage",
             machine=args.machine,
             file="configure-registry.sh",
-            libraries=["gitlab.sh", "object-storage.sh", "registry-storage.sh", "ports.sh"],
+            libraries=["gitlab.sh", "database.sh", "object-storage.sh", "registry-storage.sh", "ports.sh"],
             values={**args.settings.values, "PORT": str(args.settings.port), "PUBLIC_PORTS": args.public_ports},
             secrets=args.settings.secrets,
             timeout_seconds=_LIMIT_SECONDS,

@@ -24,13 +24,14 @@ main() {
 # use_known_database: use the database that the storage names, for example because its endpoint has another name now. On
 # a server without that database the registry would list nothing, and overwrite what other registries have.
 use_known_database() {
-  local named=$DATABASE found
+  local named=$DATABASE status=0
   if storage_read "$DATABASE_NOTE" >/dev/null; then
     named=$(storage_read "$DATABASE_NOTE")
   fi
   [[ $named =~ ^[a-z0-9_]+$ ]] || die "$DATABASE_NOTE in $(storage_name) names no database; nothing was changed. Restore it, or use an empty bucket"
-  found=$(gitlab-psql -d template1 -tAc "SELECT count(*) FROM pg_database WHERE datname = '$named'") || die "GitLab's database does not respond; on the server, run: sudo gitlab-ctl status"
-  [ "$found" = 1 ] || die "the images in $(storage_name) belong to a registry database, $named, that this server does not have: the registry would list none of them; nothing was changed. Restore that database from a backup, or use an empty bucket"
+  has_database "$(current_server postgresql)" "$named" || status=$?
+  [ "$status" -le 1 ] || die "GitLab's database does not respond; on the server, run: sudo gitlab-ctl status"
+  [ "$status" = 0 ] || die "the images in $(storage_name) belong to a registry database, $named, that this server does not have: the registry would list none of them; nothing was changed. Restore that database from a backup, or use an empty bucket"
   REGISTRY_RB=${REGISTRY_RB//"'dbname' => '$DATABASE'"/"'dbname' => '$named'"}
   DATABASE=$named
 }

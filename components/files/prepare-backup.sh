@@ -1,5 +1,5 @@
 # Install the program that backs GitLab up, its settings and its timer.
-# Input: BUCKET, COMMON, CREATE, PROGRAM, RESTORE, SERVICE, SETTINGS, TIMER.
+# Input: BUCKET, COMMON, CREATE, DATABASE_LIBRARY, PROGRAM, RESTORE, SERVICE, SETTINGS, TIMER.
 main() {
   local library=/usr/local/lib/slipway-backup timer=/etc/systemd/system/slipway-backup.timer
   { command -v rclone && command -v jq; } >/dev/null || install_packages jq rclone || die "rclone and jq could not be installed; no backups can be made"
@@ -8,6 +8,7 @@ main() {
   install -d -m 755 /etc/slipway
   write_file "$library/common.sh" 644 <<<"$COMMON"
   write_file "$library/create.sh" 644 <<<"$CREATE"
+  write_file "$library/database.sh" 644 <<<"$DATABASE_LIBRARY"
   write_file "$library/restore.sh" 644 <<<"$RESTORE"
   write_file /etc/slipway/backup.env 600 <<<"$SETTINGS"
   write_file /usr/local/sbin/slipway-backup 755 <<<"$PROGRAM"

@@ -84,7 +84,7 @@ def test_settings_of_backups_that_do_not_work_leave_the_previous_ones(tmp_path: 
     world = """
         rclone() { :; }; jq() { :; }; sleep() { SECONDS=$((SECONDS + 60)); }
         round_trip() { grep -qx new "$1/backup.env" && echo "403 Forbidden"; return 1; }
-        COMMON= CREATE= PROGRAM= RESTORE= SERVICE= SETTINGS=new TIMER= BUCKET=b
+        COMMON= CREATE= DATABASE_LIBRARY= PROGRAM= RESTORE= SERVICE= SETTINGS=new TIMER= BUCKET=b
     """
     done = shell(f"{text}\n{world}\nmain")
     assert "in the Space b, and the previous settings stay: 403 Forbidden" in done.stderr
@@ -132,7 +132,7 @@ def test_a_timer_that_systemd_rejects_leaves_the_previous_one(tmp_path: Path) ->
     world = """
         rclone() { :; }; jq() { :; }; systemctl() { say "systemctl $*"; }; systemd-analyze() { ! grep -q never "$2"; }
         require_space_for_backups() { :; }
-        COMMON= CREATE= PROGRAM= RESTORE= SERVICE= SETTINGS= TIMER=never BUCKET=b
+        COMMON= CREATE= DATABASE_LIBRARY= PROGRAM= RESTORE= SERVICE= SETTINGS= TIMER=never BUCKET=b
     """
     done = shell(f"{text}\n{world}\nmain")
     assert done.returncode == 1

@@ -63,7 +63,7 @@ class Server:
         assigned = "\n".join(
             f"{name}={shlex.quote(value)}" for name, value in (values | {"ROOT": str(self.root)}).items()
         )
-        step = script("gitlab.sh") + script("object-storage.sh") + script("registry-storage.sh")
+        step = script("gitlab.sh") + script("database.sh") + script("object-storage.sh") + script("registry-storage.sh")
         step += script(file)
         step = step.replace("/var/opt/gitlab/gitlab-rails/shared/registry", f"{self.root}/images")
         for folder in ("/etc/gitlab", "/var/log", "/var/opt/gitlab/bootstrapped"):

@@ -62,7 +62,17 @@ class Server:
         step = script("install-gitlab.sh")
         for folder in ("/var/opt/gitlab/", "/etc/gitlab/", "/usr/local/sbin/", "/opt/gitlab/service"):
             step = step.replace(folder, f"{self.root}{folder}")
-        text = "\n".join([script("prelude.sh"), script("packages.sh"), values, step, MACHINE, "main </dev/null"])
+        text = "\n".join(
+            [
+                script("prelude.sh"),
+                script("packages.sh"),
+                script("database.sh"),
+                values,
+                step,
+                MACHINE,
+                "main </dev/null",
+            ]
+        )
         return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
 
     def dumps(self) -> list[str]:

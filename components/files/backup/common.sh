@@ -5,7 +5,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154,SC2120
 
 STAGING=/var/opt/gitlab/slipway-backups
-POSTGRESQL=/var/opt/gitlab/postgresql
 LAYERS=docker/registry/v2
 
 say() { printf '%s\n' "$*" >&2; }
@@ -97,10 +96,9 @@ files_in() {
 installed_version() { dpkg-query --show --showformat='${Version}' gitlab-ce; }
 registry_database() { sed -n "s/^registry\['database'\].*'dbname' => '\([a-z0-9_]*\)'.*/\1/p" /etc/gitlab/registry.rb; }
 free_kb() { df --output=avail --block-size=1K "$1" | tail -n 1 | tr -dc 0-9; }
-as_postgresql() { (cd / && runuser --user gitlab-psql -- "$@"); }
 
 # dump_registry_database FILE: the metadata database, which GitLab's own backup leaves out.
-dump_registry_database() { as_postgresql /opt/gitlab/embedded/bin/pg_dump -h "$POSTGRESQL" -Fc "$(registry_database)" >"$1"; }
+dump_registry_database() { dump_database "$(current_server postgresql)" "$(registry_database)" >"$1"; }
 
 # gitlab_archive FOLDER: back GitLab up into a file of FOLDER, without images, which are copied as they are.
 gitlab_archive() {

@@ -173,16 +173,20 @@ restore_objects() {
 
 # The database that this server's storage belongs to gets the content; its former content is dropped at the end.
 restore_registry_database() {
-  local database before
+  local server database before
+  server=$(current_server postgresql)
   database=$(registry_database)
   before=${database}_before_restore
   say "restore: the registry's database"
-  gitlab-psql -d template1 -tAc "DROP DATABASE IF EXISTS $before" >/dev/null || return 1
-  gitlab-psql -d template1 -tAc "ALTER DATABASE $database RENAME TO $before" >/dev/null || return 1
-  gitlab-psql -d template1 -tAc "CREATE DATABASE $database OWNER registry" >/dev/null || return 1
-  as_postgresql /opt/gitlab/embedded/bin/pg_restore -h "$POSTGRESQL" --exit-on-error -d "$database" <"$1" ||
+  # A restore that was killed may have left the former content under its other name alone.
+  if has_database "$server" "$database"; then
+    drop_database "$server" "$before" && rename_database "$server" "$database" "$before" || return 1
+  fi
+  create_database "$server" "$database" || return 1
+  [ "$server" = bundled ] || mark_database "$server" "$database" "in use" || return 1
+  load_database "$server" "$database" <"$1" ||
     { say "error: the registry's database could not be restored (see above)"; return 1; }
-  gitlab-psql -d template1 -tAc "DROP DATABASE $before" >/dev/null
+  drop_database "$server" "$before"
 }
 
 restore_host_keys() {
