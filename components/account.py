@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components import api
 from components.backup import BACKUP
+from components.database_offer import DatabaseOffer
+from components.database_plan import deployed_clusters
 from components.dns_records import foreign_records
 from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
@@ -44,6 +46,7 @@ class Account:
     `prices` are US dollars per month by size slug, and empty if they could not be read. `recovery` is what a new state
     takes over. `images` are what droplets start from, by their names, where it is not the slug in the settings.
     `objects_region` is that of the Spaces with GitLab's files in the state, empty if it has none.
+    `databases` are the clusters of managed databases in the state, by engine, with their outputs.
     `kubernetes` are the versions of the clusters of runners, by the runners' names.
     """
 
@@ -54,6 +57,7 @@ class Account:
     images: Mapping[str, str] = field(default_factory=dict)
     objects_region: str = ""
     kubernetes: Mapping[str, str] = field(default_factory=dict)
+    databases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_account(
@@ -75,6 +79,7 @@ def read_account(
     granted = survey.start(lambda _: api.token_scopes(), beside=True)
     offer = Offer.start(survey, reading, prefix)
     kubernetes = KubernetesOffer.start(survey, reading, prefix)
+    databases = DatabaseOffer.start(survey, reading, prefix)
     survey.wait()
     if survey.rejected:
         # Every other request has failed the same way.
@@ -88,13 +93,23 @@ def read_account(
     images = _start_checks(survey, reading, deployed, offer, known)
     limit = account.droplet_limit if account is not None else 0
     survey.check(lambda _: kubernetes.errors(known, offer.sizes, offer.droplets, limit))
+    survey.check(lambda _: databases.errors(known))
     survey.wait()
-    if reading.has("recover", "registry.storage", "objectStorage", "backup.enabled"):
+    if reading.has("recover", "registry.storage", "objectStorage", "backup.enabled", "databases"):
         survey.note(recovery_errors(settings, prefix, known))
     versions = kubernetes.versions(known)
     objects_region = str(known.named(f"object-buckets-{purpose_of(TYPES[0])}").get("region") or "")
     recovery = Recovery.of(settings, prefix, known)
-    return Account(offer.vpc, offer.prices, tuple(survey.errors), recovery, images.answer, objects_region, versions)
+    return Account(
+        offer.vpc,
+        offer.prices,
+        tuple(survey.errors),
+        recovery,
+        images.answer,
+        objects_region,
+        versions,
+        deployed_clusters(known),
+    )
 
 
 def _start_checks(

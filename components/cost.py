@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from components.database_plan import ClusterPlan
 from components.settings import RunnerSettings, Settings, droplets_of
 
 #: US dollars, by hand: the API has prices for sizes of droplets only. DigitalOcean's price list has the last word.
@@ -19,15 +20,39 @@ _SPACES_SUBSCRIPTION: Final = 5.00
 _UPTIME_CHECK: Final = 1.00
 #: The control plane of a cluster with high availability; without, it is free.
 _REPLICATED_CONTROL_PLANE: Final = 40.00
+#: Nodes of managed databases by size, the same for both engines. Storage beyond what a size includes has a price
+#: that is not known here.
+_DATABASE_NODES: Final = {
+    "db-s-1vcpu-1gb": 15.15,
+    "db-s-1vcpu-2gb": 30.45,
+    "db-s-2vcpu-4gb": 60.90,
+    "db-s-4vcpu-8gb": 122.10,
+    "db-s-6vcpu-16gb": 244.15,
+}
+#: What sizes of PostgreSQL include, in GiB.
+_INCLUDED_GIB: Final = {
+    "db-s-1vcpu-1gb": 10,
+    "db-s-1vcpu-2gb": 30,
+    "db-s-2vcpu-4gb": 60,
+    "db-s-4vcpu-8gb": 140,
+    "db-s-6vcpu-16gb": 290,
+}
 #: The checks of a stack with alerts: the sign-in page, the registry, and what the server checks by itself.
 _CHECKS: Final = 3
 
 
-def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket: bool) -> dict[str, float]:
+def monthly_cost(
+    settings: Settings,
+    prices: Mapping[str, float],
+    *,
+    has_bucket: bool,
+    databases: Mapping[str, ClusterPlan] | None = None,
+) -> dict[str, float]:
     """Return the price of everything in the stack, in US dollars per month by item.
 
     `prices` are those of droplet sizes, by slug. What has no price of its own is left out: the private network,
     firewalls, DNS, and the reserved address while it points to a droplet. So is traffic beyond what is included.
+    `databases` are the clusters of managed databases, by engine.
     """
     server = settings.server
     items = {f"server, {server.size}": prices.get(server.size, 0.0)}
@@ -39,6 +64,8 @@ def monthly_cost(settings: Settings, prices: Mapping[str, float], *, has_bucket:
     for _, name, _, droplet in droplets_of(settings):
         items[f"{name.replace('-', ' ', 1)}, {droplet.size}"] = prices.get(droplet.size, 0.0)
     items[f"data volume, {server.volume_size_gb} GiB"] = server.volume_size_gb * _VOLUME_GIB
+    for engine, plan in (databases or {}).items():
+        items |= _database(engine, plan)
     if has_bucket:
         items["Spaces subscription, shared by all Spaces of the account"] = _SPACES_SUBSCRIPTION
     if settings.alerts.enabled:
@@ -58,6 +85,20 @@ def _cluster(runner: RunnerSettings, prices: Mapping[str, float]) -> dict[str, f
     return items
 
 
+def _database(engine: str, plan: ClusterPlan) -> dict[str, float]:
+    each, notes = _DATABASE_NODES.get(plan.size), []
+    if each is None:
+        notes.append("no price known, see DigitalOcean's list")
+    if not plan.uses:
+        notes.append("not used any more")
+    note = f" ({'; '.join(notes)})" if notes else ""
+    items = {f"managed {engine}, {plan.nodes} x {plan.size}{note}": plan.nodes * (each or 0.0)}
+    gigabytes = int(plan.storage_mib or 0) // 1024 - _INCLUDED_GIB.get(plan.size, 0)
+    if plan.storage_mib and gigabytes > 0:
+        items[f"managed {engine}, {gigabytes} GiB of further storage (see DigitalOcean's price list)"] = 0.0
+    return items
+
+
 def price_of(noun: str, values: Mapping[str, Any]) -> float:
     """Return the price of one resource in US dollars per month, by its kind and its properties as Pulumi names them.
 
@@ -69,6 +110,7 @@ def price_of(noun: str, values: Mapping[str, Any]) -> float:
         "Droplet": float(values.get("priceMonthly") or 0),
         "Volume": size * _VOLUME_GIB,
         "Snapshot": size * _SNAPSHOT_GIB,
+        "DatabaseCluster": int(values.get("nodeCount") or 0) * _DATABASE_NODES.get(str(values.get("size")), 0.0),
         "ReservedIp": 0.0 if values.get("dropletId") else IDLE_ADDRESS,
         "SpacesBucket": _SPACES_SUBSCRIPTION,
         "UptimeCheck": _UPTIME_CHECK,

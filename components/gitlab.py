@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import pulumi
 import pulumi_random as random
 from pulumi_command import remote
 
 from components.component import Component
+from components.managed_databases import DatabaseServers
 from components.object_buckets import FileBuckets
 from components.remote import Machine, run_script
 from components.rendering import render, script
@@ -45,7 +46,8 @@ class GitLabArgs:
     """Inputs of `GitLab`: its machine and address, the stack's settings, and the date that renews the API token.
 
     GitLab is configured once everything in `before` exists, which its configuration reads.
-    `files` are the Spaces for its files, if there are any: those that it uses, or those that it used until now.
+    `files` are the Spaces for its files, if there are any: those that it uses, or those that it used until now. So are
+    `databases`, in which `registry_database` is that of the registry's storage.
     """
 
     machine: Machine
@@ -55,6 +57,8 @@ class GitLabArgs:
     today: datetime.date
     before: Sequence[pulumi.Resource] = ()
     files: FileBuckets | None = None
+    databases: DatabaseServers = field(default_factory=DatabaseServers)
+    registry_database: pulumi.Input[str] = ""
 
 
 class GitLab(Component):
@@ -87,7 +91,7 @@ class GitLab(Component):
         )
         password: pulumi.Output[str] = pulumi.Output.secret(generated.result)
         package = self._package()
-        configured = self._configure(package)
+        configured = self._configure(package, self._prepare_databases(package))
         token, provisioned = self._provision(configured, password)
 
         self.url = pulumi.Output.concat("https://", args.fqdn)
@@ -124,7 +128,29 @@ class GitLab(Component):
             timeout_seconds=6 * 3600,
         )
 
-    def _configure(self, package: remote.Command) -> remote.Command:
+    def _prepare_databases(self, package: remote.Command) -> list[pulumi.Resource]:
+        """What GitLab needs in managed databases, with the package's own programs; and whether they can be used."""
+        args = self._args
+        if not args.databases.exist:
+            return []
+        prepared = run_script(
+            self,
+            "databases",
+            machine=args.machine,
+            file="prepare-database.sh",
+            libraries=["database.sh"],
+            values={
+                **args.databases.preparation,
+                "REGISTRY_DATABASE": args.registry_database,
+            },
+            secrets=args.databases.passwords,
+            timeout_seconds=900,
+            depends_on=[package],
+            delete="rm -f /etc/slipway/database.env",
+        )
+        return [prepared]
+
+    def _configure(self, package: remote.Command, prepared: Sequence[pulumi.Resource]) -> remote.Command:
         args, certificate = self._args, self._args.settings.certificate
         uses_objects, files = args.settings.uses_object_storage, args.files
         return run_script(
@@ -132,8 +158,11 @@ class GitLab(Component):
             "configuration",
             machine=args.machine,
             file="configure-gitlab.sh",
-            libraries=["gitlab.sh", "dns.sh", "object-storage.sh", "object-tasks.sh"],
+            libraries=[
+                *("gitlab.sh", "dns.sh", "object-storage.sh", "object-tasks.sh", "database.sh", "move-databases.sh"),
+            ],
             values={
+                **args.databases.configuration,
                 "ADDRESS": args.address,
                 "CA_CERTIFICATE": certificate.trusted_roots or "",
                 "CERTIFICATE_CHAIN": certificate.chain or "",
@@ -148,30 +177,32 @@ class GitLab(Component):
                 "USES_OBJECTS": "yes" if uses_objects else "no",
             },
             secrets={
+                **args.databases.valkey_password,
                 "CERTIFICATE_KEY": _secret(certificate),
                 "S3_ACCESS_KEY": files.access_key if files else "",
                 "S3_SECRET_KEY": files.secret_key if files else "",
-                "SECRETS_JSON": _secrets_json(args.settings, files),
+                "SECRETS_JSON": _secrets_json(args.settings, files, args.databases),
             },
             rerun_on={"GitLab version": args.settings.gitlab.version, "attachment of the data": args.machine.data},
-            # Files that GitLab takes back to the volume may be many.
-            timeout_seconds=3600 if uses_objects or not files else 12 * 3600,
-            depends_on=[package, *args.before],
+            # Files that GitLab takes back to the volume may be many, and so may the tables that move.
+            timeout_seconds=12 * 3600 if args.databases.exist or (files and not uses_objects) else 3600,
+            depends_on=[package, *prepared, *args.before],
         )
 
     def _gitlab_rb(self) -> pulumi.Output[str]:
-        args = self._args
-        if args.files is None or not args.settings.uses_object_storage:
-            return pulumi.Output.from_input(args.fqdn).apply(lambda fqdn: gitlab_rb(fqdn, args.settings))
-        files = args.files
-        known = pulumi.Output.all(fqdn=args.fqdn, buckets=files.names(), access_key=files.access_key)
-        return known.apply(
-            lambda values: gitlab_rb(
-                values["fqdn"],
-                args.settings,
-                ObjectStore(files.region, files.endpoint, values["access_key"], values["buckets"]),
+        args, settings = self._args, self._args.settings
+        files = args.files if settings.uses_object_storage else None
+        known: dict[str, Any] = {"fqdn": args.fqdn, "databases": args.databases.places}
+        if files:
+            known |= {"buckets": files.names(), "access_key": files.access_key}
+
+        def rendered(values: Mapping[str, Any]) -> str:
+            store = (
+                ObjectStore(files.region, files.endpoint, values["access_key"], values["buckets"]) if files else None
             )
-        )
+            return gitlab_rb(values["fqdn"], settings, store, values["databases"])
+
+        return pulumi.Output.all(**known).apply(rendered)
 
     def _provision(
         self, configured: remote.Command, password: pulumi.Output[str]
@@ -218,8 +249,16 @@ class ObjectStore:
     buckets: Mapping[str, str]
 
 
-def gitlab_rb(fqdn: str, settings: Settings, objects: ObjectStore | None = None) -> str:
-    """The text of `gitlab.rb`, without any secret: those are read from a file beside it."""
+def gitlab_rb(
+    fqdn: str,
+    settings: Settings,
+    objects: ObjectStore | None = None,
+    databases: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """The text of `gitlab.rb`, without any secret: those are read from a file beside it.
+
+    `databases` are host, port and user of each managed database that GitLab uses, by engine.
+    """
     return render(
         "gitlab.rb.j2",
         fqdn=fqdn,
@@ -233,8 +272,9 @@ def gitlab_rb(fqdn: str, settings: Settings, objects: ObjectStore | None = None)
         sign_in=settings.sign_in,
         callbacks=settings.sign_in_callbacks(),
         extra_configuration=settings.gitlab.extra_configuration.rstrip(),
-        has_secrets=bool(_secrets(settings)) or objects is not None,
+        has_secrets=bool(_secrets(settings)) or objects is not None or bool(databases),
         objects=objects,
+        databases=databases or {},
     )
 
 
@@ -247,13 +287,17 @@ def _secrets(settings: Settings) -> dict[str, str]:
     return found | settings.sign_in.secrets
 
 
-def _secrets_json(settings: Settings, files: FileBuckets | None) -> pulumi.Output[str]:
-    """The same as a file, with the key of object storage; empty if there is none."""
+def _secrets_json(settings: Settings, files: FileBuckets | None, databases: DatabaseServers) -> pulumi.Output[str]:
+    """The same as a file, with the key of object storage and the passwords of databases; empty if there is none."""
+    further: dict[str, pulumi.Input[str]] = dict(databases.used_passwords)
+    if files is not None and settings.uses_object_storage:
+        further["objectStorage.secretKey"] = files.secret_key
     found = _secrets(settings)
-    if files is None or not settings.uses_object_storage:
+    if not further:
         return pulumi.Output.secret(_as_json(found) if found else "")
-    secret = pulumi.Output.from_input(files.secret_key)
-    return pulumi.Output.secret(secret.apply(lambda key: _as_json({**found, "objectStorage.secretKey": key})))
+    return pulumi.Output.secret(
+        pulumi.Output.all(**further).apply(lambda known: _as_json({**found, **{key: str(known[key]) for key in known}}))
+    )
 
 
 def _as_json(secrets: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from components.backup import Backup, BackupArgs
 from components.ca_bundle import ca_bundle
 from components.cost import as_output as cost_output
 from components.cost import cost_report, monthly_cost
+from components.database_plan import plan_clusters
 from components.delivery import Delivery, DeliveryArgs
 from components.dns_records import DnsRecords, DnsRecordsArgs
 from components.gitlab import METRICS, GitLab, GitLabArgs
@@ -29,6 +30,7 @@ from components.groups import Groups, GroupsArgs
 from components.keys import AdminKey
 from components.known_resources import StateReader
 from components.lost_answers import SSH_KEY, once
+from components.managed_databases import DatabaseServers, ManagedDatabases, ManagedDatabasesArgs
 from components.network import Network, NetworkArgs
 from components.object_buckets import FileBuckets, ObjectBuckets, ObjectBucketsArgs
 from components.object_migration import ObjectMigration, ObjectMigrationArgs
@@ -97,9 +99,12 @@ class Plan:
         refused = [] if reading.errors else conflicts(deployed, reading.settings)
         config = reading.complete([*refused, *account.errors, *pipeline_errors(reading)])
         recovery = account.recovery
-        deployment = DeploymentPlan.after(deployed, config, recovery.projects, recovery.groups, account.objects_region)
+        deployment = DeploymentPlan.after(
+            deployed, config, recovery.projects, recovery.groups, account.objects_region, clusters=account.databases
+        )
         has_bucket = deployment.has_bucket or deployment.has_backups or deployment.has_objects
-        cost = monthly_cost(config, account.prices, has_bucket=has_bucket)
+        databases = plan_clusters(config, account.databases, deployment.databases)
+        cost = monthly_cost(config, account.prices, has_bucket=has_bucket, databases=databases)
         if pulumi.runtime.is_dry_run():
             pulumi.log.info(cost_report(cost, deployed.monthly_cost if deployed else {}))
         options = pulumi.ResourceOptions(parent=parent, providers=[cloud, *others])
@@ -133,6 +138,7 @@ class Installation:
             self._fqdn, plan.settings.registry.port, self._storage, plan.settings.registry.keep_untagged
         )
         self._objects = self._declare_objects() if plan.deployment.has_objects else None
+        self._databases = self._declare_databases() if plan.deployment.databases else None
         self._gitlab = self._declare_gitlab()
         self._access = self._declare_public_access()
         self._registry = self._declare_registry()
@@ -217,6 +223,16 @@ class Installation:
         args = ObjectMigrationArgs(self._server.machine, objects.files, ready=[one for one in parts if one is not None])
         ObjectMigration("object-migration", args, self._plan.options)
 
+    def _declare_databases(self) -> ManagedDatabases:
+        plan, databases = self._plan, self._plan.settings.databases
+        args = ManagedDatabasesArgs(
+            site=self._site,
+            clusters=plan_clusters(plan.settings, plan.account.databases, plan.deployment.databases),
+            maintenance=(databases.maintenance_day, databases.maintenance_hour),
+            existing=plan.account.recovery.databases,
+        )
+        return ManagedDatabases("databases", args, plan.options)
+
     def _declare_gitlab(self) -> GitLab:
         beginning = RegistryBeginning(
             "registry-beginning",
@@ -231,6 +247,8 @@ class Installation:
             today=datetime.datetime.now(tz=datetime.UTC).date(),
             before=[beginning.begun],
             files=self._objects.files if self._objects else None,
+            databases=self._databases.servers if self._databases else DatabaseServers(),
+            registry_database=self._registry_settings.database,
         )
         return GitLab("gitlab", args, self._plan.options)
 

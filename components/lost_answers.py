@@ -31,6 +31,8 @@ Inputs = Mapping[str, Any]
 #: Seconds that what happens to a thing may take.
 _PATIENCE: Final = 300
 _POLL: Final = 2
+#: Until all of the API knows a cluster that is online.
+_CLUSTER_SPREADS_SECONDS: Final = 10
 #: Answers that may get lost in a row.
 _TRIES: Final = 3
 
@@ -74,7 +76,11 @@ class Kind:
 
     def list_path(self, inputs: Inputs) -> str:
         """Where the API lists them."""
-        return self.path.format(domain=quote(str(inputs.get("domain")), safe=""), check=inputs.get("checkId"))
+        return self.path.format(
+            domain=quote(str(inputs.get("domain")), safe=""),
+            check=inputs.get("checkId"),
+            cluster=inputs.get("clusterId"),
+        )
 
     def list(self, inputs: Inputs) -> set[str]:
         """The identifiers of those that match."""
@@ -85,6 +91,9 @@ class Kind:
 DROPLET: Final = Kind("droplet", "/v2/droplets", "droplets")
 VOLUME: Final = Kind("volume", "/v2/volumes", "volumes", _in_region)
 CLUSTER: Final = Kind("cluster", "/v2/kubernetes/clusters", "kubernetes_clusters")
+DATABASE_CLUSTER: Final = Kind("database cluster", "/v2/databases", "databases")
+DATABASE: Final = Kind("database", "/v2/databases/{cluster}/dbs", "dbs", identifier="name")
+DATABASE_USER: Final = Kind("database user", "/v2/databases/{cluster}/users", "users", identifier="name")
 VPC: Final = Kind("network", "/v2/vpcs", "vpcs", _deletable)
 FIREWALL: Final = Kind("firewall", "/v2/firewalls", "firewalls")
 SSH_KEY: Final = Kind("SSH key", "/v2/account/keys", "ssh_keys", _same_key)
@@ -143,6 +152,30 @@ def once(kind: Kind, name: str, **further: Sequence[Any]) -> pulumi.ResourceHook
         return await asyncio.to_thread(_tried, create.delete_others, args.new_inputs or {}, None, args.errors[0])
 
     return _binding(name, before=before, after=after, failed=failed, **further)
+
+
+def once_in_cluster(name: str, kind: Kind | None = None) -> pulumi.ResourceHookBinding:
+    """Return the hooks of something in a database cluster.
+
+    DigitalOcean says that a cluster is online, and a moment later that there is no such cluster: its provider does not
+    repeat what it has asked for. What is in a cluster has a name of its own, so one that a lost request has created
+    would be in the way, and nothing is in it.
+    """
+    create = _Create(kind) if kind else None
+
+    async def before(args: pulumi.ResourceHookArgs) -> None:
+        if create:
+            await asyncio.to_thread(create.note, args.new_inputs or {})
+
+    async def failed(args: pulumi.ErrorHookArgs) -> bool:
+        if not may_be_repeated(args):
+            return False
+        if "404" in args.errors[0]:
+            await asyncio.sleep(_CLUSTER_SPREADS_SECONDS)
+            return True
+        return create is not None and await asyncio.to_thread(_tried, create.delete_others, args.new_inputs or {}, None)
+
+    return _binding(name, before=before if kind else None, failed=failed)
 
 
 def once_assigned(name: str) -> pulumi.ResourceHookBinding:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from components.backup import BACKUP
+from components.database_engines import wanted_engines
+from components.database_plan import cluster_name
 from components.known_resources import KnownResources
 from components.object_buckets import TYPES, purpose_of
 from components.registry_bucket import REGISTRY
@@ -22,7 +24,7 @@ _DIGITS: Final = 8
 class Recovery:
     """What this update imports. Everything is None if nothing is named, or if the state has it already.
 
-    `groups` and `projects` are IDs in GitLab by path.
+    `databases` are IDs of clusters by engine; `groups` and `projects` are IDs in GitLab by path.
     """
 
     volume: str | None = None
@@ -31,6 +33,7 @@ class Recovery:
     registry: ExistingSpace | None = None
     backup: ExistingSpace | None = None
     objects: Mapping[str, ExistingSpace] = field(default_factory=dict)
+    databases: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     projects: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,6 +48,7 @@ class Recovery:
             registry=_space(wanted.registry_bucket, settings.spaces_region, known, "registry-bucket"),
             objects=_objects(wanted.object_buckets, settings.objects_region, prefix, known),
             backup=_space(wanted.backup_bucket, settings.backups_region, known, "backup"),
+            databases=_databases(settings, known),
             groups={
                 path.lower(): number
                 for path, number in wanted.groups.items()
@@ -80,6 +84,23 @@ def errors(settings: Settings, prefix: str, known: KnownResources) -> Iterator[s
             f"artifacts, attachments and packages. Set it to the digits of the Space {prefix}-artifacts-… that make "
             f"strays lists, or to {NEW} if it is gone"
         )
+
+    for engine in wanted_engines(settings):
+        if wanted.volume and not known.has(f"databases-{engine}") and getattr(wanted, engine) is None:
+            yield (
+                f"recover.{engine}: is not set, but recover.volume is; GitLab would begin with an empty database "
+                f"beside its repositories. Set it to the ID of the cluster {cluster_name(prefix, engine)} that make "
+                f"strays lists, or to {NEW} if it is gone"
+            )
+
+
+def _databases(settings: Settings, known: KnownResources) -> dict[str, str]:
+    wanted = {engine: getattr(settings.recover, engine) for engine in wanted_engines(settings)}
+    return {
+        engine: identifier
+        for engine, identifier in wanted.items()
+        if identifier not in {None, NEW} and not known.has(f"databases-{engine}")
+    }
 
 
 def _has_objects(known: KnownResources) -> bool:

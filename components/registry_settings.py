@@ -31,7 +31,7 @@ class RegistrySettings:
         """What a script has to know of the storage, without its key."""
         storage = self.storage
         return {
-            "DATABASE": self._database(),
+            "DATABASE": self.database,
             "FQDN": self.fqdn,
             "S3_BUCKET": storage.bucket if storage else "",
             "S3_ENDPOINT": storage.base_url if storage else "",
@@ -48,7 +48,9 @@ class RegistrySettings:
             "S3_SECRET_KEY": storage.secret_key if storage else "",
         }
 
-    def _database(self) -> pulumi.Output[str]:
+    @property
+    def database(self) -> pulumi.Output[str]:
+        """The name of the database with the list of the storage's images."""
         storage = self.storage
         if storage is None:
             return pulumi.Output.from_input(database_name("", ""))
@@ -57,7 +59,7 @@ class RegistrySettings:
 
     def _text(self, *, masked: bool = False) -> pulumi.Output[str]:
         storage = self.storage
-        known: dict[str, Any] = {"fqdn": self.fqdn, "database": self._database()}
+        known: dict[str, Any] = {"fqdn": self.fqdn, "database": self.database}
         if storage:
             known |= {"bucket": storage.bucket, "access_key": storage.access_key, "secret_key": storage.secret_key}
         if storage and masked:

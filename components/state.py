@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 import pulumi
 from pulumi.output import Unknown
 
+from components.database_engines import ENGINES, wanted_engines
 from components.settings import DnsZone, ProjectSettings, Settings, SettingsError, Storage
 from components.upgrades import upgrade_errors
 
@@ -31,7 +32,8 @@ class DeploymentState:
     says whether a domain that the stack created stays when it leaves the stack, and `has_signing_key` whether it has
     the key of signatures. `group_ids` are the IDs of its groups by their paths in lowercase, and `imported_groups`
     those of the groups that it imported. `has_objects` says whether it has Spaces for GitLab's files, in
-    `objects_region`, and `uses_objects` whether files are in them.
+    `objects_region`, and `uses_objects` whether files are in them. `has_databases` are the engines of its managed
+    databases, and `uses_databases` those that GitLab uses.
     """
 
     gitlab_version: str
@@ -59,6 +61,8 @@ class DeploymentState:
     has_objects: bool = False
     uses_objects: bool = False
     objects_region: str = ""
+    has_databases: Sequence[str] = ()
+    uses_databases: Sequence[str] = ()
 
     @classmethod
     def of_stack(cls) -> Self | None:
@@ -93,8 +97,11 @@ class DeploymentState:
         del values["address"], values["fqdn"], values["monthly_cost"]
         values["adopted"] = values.pop("imported")
         values["slugs"] = list(self.slugs)
-        # Of a stack that has never signed, or has no groups and no Spaces for files, the output is what it was.
-        further = ("has_signing_key", "group_ids", "imported_groups", "has_objects", "uses_objects", "objects_region")
+        # Of a stack that has never signed, or has no groups, Spaces for files or databases, the output is what it was.
+        further = (
+            *("has_signing_key", "group_ids", "imported_groups", "has_objects", "uses_objects", "objects_region"),
+            *("has_databases", "uses_databases"),
+        )
         for key in further:
             if not values[key]:
                 del values[key]
@@ -113,7 +120,8 @@ class DeploymentPlan:
     `has_domain`, `has_bucket`, `has_backups` and `has_signing_key` say whether the stack owns them; a domain that the
     settings call `existing` stays in the graph, too, in order to be left behind with all records of others.
     `has_objects` says whether it has Spaces for GitLab's files. When the settings no longer ask for these, the update
-    that moves the files back to the volume keeps the Spaces; the next one deletes them, unless they are protected.
+    that moves the files back to the volume keeps the Spaces; the next one deletes them, unless they are protected. It
+    is the same with the clusters of `databases`, which are engines.
     `known_ids` are the IDs of kept projects by path, and `moved_ids` those of projects whose group is not the deployed
     one. `known_groups` are the IDs of kept groups, by path in lowercase; `removed_groups` those of groups that the
     update deletes, and `leaving_ids` those of projects that it deletes or moves before that.
@@ -128,6 +136,7 @@ class DeploymentPlan:
     has_signing_key: bool
     has_objects: bool
     objects_region: str
+    databases: tuple[str, ...]
     known_ids: Mapping[str, str]
     moved_ids: Mapping[str, str]
     known_groups: Mapping[str, str]
@@ -142,12 +151,14 @@ class DeploymentPlan:
         recovered: Mapping[str, str] | None = None,
         recovered_groups: Mapping[str, str] | None = None,
         objects_region: str = "",
+        *,
+        clusters: Collection[str] = (),
     ) -> Self:
         """Plan the update that follows `deployed` with `settings`; None means that it is the first one.
 
         `recovered` and `recovered_groups` are the IDs, by path, of projects and groups that exist and that a lost state
         had. `objects_region` is that of the Spaces for GitLab's files in the state, empty without any; an update that
-        failed may have left them there, with files in them.
+        failed may have left them there, with files in them. So it may with `clusters`, the engines in the state.
 
         Raises:
             SettingsError: with every reason why the settings cannot follow, before anything is registered.
@@ -166,6 +177,7 @@ class DeploymentPlan:
             has_signing_key=settings.signs or (protected is not None and protected.has_signing_key),
             has_objects=settings.uses_object_storage or (bool(objects_region) and not _is_moved_back(deployed)),
             objects_region=objects_region or settings.objects_region,
+            databases=_databases(deployed, settings, clusters),
             known_ids={**(protected.projects if protected else {}), **(recovered or {})},
             moved_ids=_moved_ids(deployed, settings) if deployed else {},
             known_groups={**(protected.own_groups if protected else {}), **(recovered_groups or {})},
@@ -198,6 +210,8 @@ class DeploymentPlan:
             has_objects=self.has_objects,
             uses_objects=settings.uses_object_storage,
             objects_region=self.objects_region if self.has_objects else "",
+            has_databases=list(self.databases),
+            uses_databases=wanted_engines(settings),
             group_ids=dict(group_ids or {}),
             imported_groups={one.key: one.import_id for one in settings.groups if one.import_id},
             groups={one.path: one.group or "" for one in settings.projects if one.group or not one.imported},
@@ -207,6 +221,15 @@ class DeploymentPlan:
 def _is_moved_back(deployed: DeploymentState | None) -> bool:
     """Whether an update has left Spaces for GitLab's files empty, which nothing protects."""
     return deployed is not None and deployed.has_objects and not deployed.uses_objects and not deployed.kept
+
+
+def _databases(deployed: DeploymentState | None, settings: Settings, clusters: Collection[str]) -> tuple[str, ...]:
+    """The engines of the clusters after the update: those that are wanted, and those that may have data in them."""
+    unused = (
+        set(deployed.has_databases) - set(deployed.uses_databases) if deployed and not deployed.kept else set[str]()
+    )
+    wanted = wanted_engines(settings)
+    return tuple(one for one in ENGINES if one in wanted or (one in clusters and one not in unused))
 
 
 def _moved_ids(deployed: DeploymentState, settings: Settings) -> Mapping[str, str]:

@@ -19,22 +19,25 @@ _ALWAYS: Final = {
     "tag": ("create", "read", "delete"),
 }
 _CLUSTERS: Final = {"kubernetes": (*_CRUD, "access_cluster")}
+#: Without the last one, the API leaves out passwords.
+_DATABASES: Final = {"database": (*_CRUD, "view_credentials")}
 _ALERTS: Final = dict.fromkeys(("uptime", "monitoring"), _CRUD)
 _SPACES: Final = {"spaces_key": ("create_credentials", "read", "update", "delete")}
 #: Beside these, `make strays` offers to delete snapshots.
 _OPTIONAL: Final = frozenset({"snapshot:read", "snapshot:delete"})
 #: What the first update of a stack needs in any case: others may be left out of a token on purpose, such as those that
-#: delete. Assigning an address is an update of it.
-_FIRST_VERBS: Final = ("read", "create", "create_credentials")
-_FIRST: Final = frozenset({"reserved_ip:update"})
+#: delete. Assigning an address is an update of it, and what is in a cluster is one of the cluster.
+_FIRST_VERBS: Final = ("read", "create", "create_credentials", "view_credentials")
+_FIRST: Final = frozenset({"reserved_ip:update", "database:update"})
 #: The two scopes of tokens without custom scopes.
 _READ, _WRITE = "read", "write"
 _TABLE: Final = "docs/settings.md has a table of the scopes that suffice"
 
 
-def needed(*, spaces: bool, alerts: bool, clusters: bool = False) -> frozenset[str]:
+def needed(*, spaces: bool, alerts: bool, clusters: bool = False, databases: bool = False) -> frozenset[str]:
     """The scopes that a stack needs to be created, changed and deleted: one with or without Spaces, and so on."""
     kinds = {**_ALWAYS, **(_SPACES if spaces else {}), **(_ALERTS if alerts else {}), **(_CLUSTERS if clusters else {})}
+    kinds |= _DATABASES if databases else {}
     return frozenset(f"{kind}:{verb}" for kind, verbs in kinds.items() for verb in verbs)
 
 
@@ -57,6 +60,7 @@ def scope_errors(granted: frozenset[str] | None, reading: Reading, *, is_new: bo
         spaces=_uses_spaces(reading),
         alerts=reading.has("alerts") and reading.settings.alerts.enabled,
         clusters=reading.has("runners") and any(one.is_cluster for one in reading.settings.runners),
+        databases=reading.has("databases") and reading.settings.databases.has_managed,
     )
     if "domain:update" in granted and reading.has("dns.zone") and reading.settings.dns.zone is DnsZone.EXISTING:
         # Either scope is enough to create and delete records.
@@ -74,7 +78,7 @@ def scope_errors(granted: frozenset[str] | None, reading: Reading, *, is_new: bo
                 f"DIGITALOCEAN_TOKEN: lacks {', '.join(first)}; the update would fail half way. Use a token that has "
                 f"them: {_TABLE}"
             )
-    known = needed(spaces=True, alerts=True, clusters=True) | _OPTIONAL
+    known = needed(spaces=True, alerts=True, clusters=True, databases=True) | _OPTIONAL
     excess = sorted(scope for scope in granted - known if not scope.endswith(_READ))
     if excess:
         _warn_at_preview(f"may do what no stack needs ({', '.join(excess)}). Leave these scopes out; {_TABLE}")

@@ -21,6 +21,11 @@ GITLAB_OLDEST: Final = (19, 2, 1)
 GITLAB_REQUIRED_STOPS: Final = ((18, 8), (18, 11), (19, 2), (19, 5), (19, 8), (19, 11))
 GITLAB_LAST_KNOWN_MAJOR: Final = 19
 
+#: Managed databases, by major releases. GitLab 19 needs PostgreSQL 17 (installation requirements), and its package has
+#: the tools of that release. A cluster that exists keeps what it has: DigitalOcean upgrades it when its owner asks.
+POSTGRESQL: Final = "17"
+VALKEY: Final = "8"
+
 #: Fingerprint of the key that signs GitLab's packages, valid until 2028-02-06 (omnibus-gitlab, package signatures).
 GITLAB_PACKAGES_KEY: Final = "F6403F6544A38863DAA0B6E03F01618A51312F3F"
 

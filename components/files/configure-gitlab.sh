@@ -1,7 +1,8 @@
 # Write gitlab.rb, apply it and wait until GitLab is ready.
-# Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, FQDN, GITLAB_RB,
-# LDAP_CA_CERTIFICATE, OBJECT_BUCKETS, S3_ACCESS_KEY, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY, SECRETS_JSON,
-# SMTP_CA_CERTIFICATE, USES_OBJECTS.
+# Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, DATABASE_HOST, DATABASE_STORAGE_MIB,
+# FQDN, GITLAB_RB, KEYS_PROGRAM, LDAP_CA_CERTIFICATE, OBJECT_BUCKETS, S3_ACCESS_KEY, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY,
+# SECRETS_JSON, SMTP_CA_CERTIFICATE, USES_DATABASE, USES_OBJECTS, USES_VALKEY, VALKEY_CA, VALKEY_HOST, VALKEY_PASSWORD,
+# VALKEY_PORT.
 main() {
   [ "$CERTIFICATE_SOURCE" = provided ] || wait_for_dns
   # Installations from before copies were kept run with what they have.
@@ -9,6 +10,9 @@ main() {
   [ "$USES_OBJECTS" = no ] || verify_object_buckets
   at_exit restore_copy
   [ "$USES_OBJECTS" = yes ] || [ -z "$OBJECT_BUCKETS" ] || return_objects
+  [ "$USES_DATABASE" = no ] || say "databases: until now GitLab uses the $(configured_server postgresql /etc/gitlab/gitlab.rb) PostgreSQL"
+  move_databases "$DATABASE_HOST" "$DATABASE_STORAGE_MIB" "$KEYS_PROGRAM" "$USES_DATABASE" "$USES_VALKEY" "$VALKEY_CA" \
+    "$VALKEY_HOST" "$VALKEY_PASSWORD" "$VALKEY_PORT"
   write_secrets
   write_file /etc/gitlab/gitlab.rb 600 <<<"$GITLAB_RB"
   update_registry_hostname "$FQDN"

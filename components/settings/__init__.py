@@ -23,6 +23,7 @@ from components.settings.backup import Backup
 from components.settings.certificate import Certificate, CertificateSource
 from components.settings.clusters import ClusterSettings
 from components.settings.conflicts import conflicts_between
+from components.settings.databases import DatabaseSettings
 from components.settings.deployment import EnvironmentSettings
 from components.settings.errors import SettingsError
 from components.settings.gitlab import Packages
@@ -67,6 +68,7 @@ __all__ = [
     "Certificate",
     "CertificateSource",
     "ClusterSettings",
+    "DatabaseSettings",
     "DnsZone",
     "DropletSettings",
     "EnvironmentSettings",

@@ -36,13 +36,13 @@ _SMTP_KEYS: Final = (
 )
 #: Where GitLab's tables are. The rest of the connection, such as db_statements_limit, is free.
 _DATABASE_KEYS: Final = ("db_adapter", "db_database", "db_host", "db_password", "db_port", "db_socket", "db_username")
-_BUNDLED_DATABASE: Final = "the registry, backups and upgrades use the PostgreSQL of the package"
+_DATABASE: Final = "set databases.postgresql"
 _OF_AN_ACCOUNT: Final = dict.fromkeys(("uid", "gid"), "the data volume has the owners that the stack chose")
 #: Keys that are the stack's own in sections of which the rest is free.
 _OWNED_KEYS: Final[dict[str, dict[str, str]]] = {
     "gitlab_rails": {
         **dict.fromkeys(("backup_path", "backup_keep_time"), "set the section backup"),
-        **dict.fromkeys(_DATABASE_KEYS, _BUNDLED_DATABASE),
+        **dict.fromkeys(_DATABASE_KEYS, _DATABASE),
         "time_zone": "set timeZone",
         **dict.fromkeys(_SMTP_KEYS, "set the section smtp"),
         "gitlab_shell_ssh_port": "the firewall opens no other port",
@@ -53,7 +53,7 @@ _OWNED_KEYS: Final[dict[str, dict[str, str]]] = {
     },
     "nginx": _OF_NGINX,
     **dict.fromkeys(("user", "web_server", "redis", "prometheus"), _OF_AN_ACCOUNT),
-    "postgresql": {**_OF_AN_ACCOUNT, "enable": _BUNDLED_DATABASE},
+    "postgresql": {**_OF_AN_ACCOUNT, "enable": _DATABASE},
 }
 #: How Ruby reaches a setting without naming it, reads another file, or ends before GitLab is configured.
 _ESCAPES: Final = re.compile(

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from components.settings.section import ENVIRONMENT, Section
 from components.settings.strings import matching
 
-#: For `recover.registryBucket` and `recover.objectBuckets`: the previous ones are gone, and new ones are created.
+#: For `recover.registryBucket` and the like: the previous ones are gone, and new ones are created.
 NEW: Final = "new"
 
 _Bucket = Annotated[
@@ -38,6 +38,16 @@ _VolumeId = Annotated[
         matching(
             r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
             "is not the ID of a volume; nothing could be taken over. Use the ID that make strays lists",
+        )
+    ),
+]
+_ClusterId = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|new",
+            "is not the ID of a database cluster; nothing could be taken over. Use the ID that make strays lists, or "
+            "new to create another one",
         )
     ),
 ]
@@ -99,6 +109,16 @@ class Recover(Section):
         description="The name of the Space with the backups, whose key has to be in the state.",
         examples=["slipway-production-backup-0a1b2c3d"],
         json_schema_extra={"unset": "a new one"},
+    )
+    postgresql: _ClusterId | None = Field(
+        default=None,
+        description="The ID of the managed PostgreSQL, or `new` if it is gone and a backup is restored afterwards.",
+        examples=["9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"],
+    )
+    valkey: _ClusterId | None = Field(
+        default=None,
+        description="The ID of the managed Valkey, or `new` if it is gone.",
+        examples=["9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"],
     )
     groups: dict[str, _GroupNumber] = Field(
         default={}, description="The IDs of the stack's own groups in GitLab, by path.", examples=[{"team": "7"}]

@@ -163,3 +163,9 @@ class Server(Section):
         """Memory in GB according to the size slug; 8, the recommended minimum, if the slug does not say."""
         found = _SIZE.search(self.size)
         return int(found[2]) if found else 8
+
+    @property
+    def cpus(self) -> int:
+        """Processors according to the size slug; 4, as many as recommended, if the slug does not say."""
+        found = _SIZE.search(self.size)
+        return int(found[1]) if found else 4

@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_v
 from components.settings.alerts import Alerts
 from components.settings.backup import Backup
 from components.settings.certificate import Certificate
+from components.settings.database_conflicts import database_conflicts
+from components.settings.databases import Databases
 from components.settings.gitlab import GitLab
 from components.settings.groups import GroupSettings
 from components.settings.mail import Smtp
@@ -161,6 +163,7 @@ class Settings(Section):
     object_storage: Files = Field(
         default=Files(), description="GitLab's files beside the repositories, and where they are kept."
     )
+    databases: Databases = Field(default=Databases(), description="GitLab's databases, and who runs them.")
     backup: Backup = Field(
         default=Backup(), description="Backups of GitLab, its registry and its configuration to a Space of their own."
     )
@@ -277,6 +280,7 @@ class Settings(Section):
             yield Contradiction(
                 ("objectStorage.storage", "gitlab.extraConfiguration"), message, "gitlab.extraConfiguration"
             )
+        yield from database_conflicts(self.databases, self.server, self.gitlab.extra_configuration)
         if self.alerts.enabled and "custom_gitlab_server_config" in self.gitlab.extra_configuration:
             message = (
                 "sets custom_gitlab_server_config, where alerts has its page /-/slipway-health; it would be gone, "
@@ -312,6 +316,14 @@ class Settings(Section):
                 "is set, but objectStorage.storage is not spaces; the buckets would be ignored. Remove one of the two"
             )
             yield Contradiction(("objectStorage.storage", "recover.objectBuckets"), message, "recover.objectBuckets")
+
+        for engine in ("postgresql", "valkey"):
+            if getattr(self.recover, engine) and not getattr(self.databases, engine).is_managed:
+                message = (
+                    f"is set, but databases.{engine}.kind is bundled; the cluster would be ignored. Remove one of the "
+                    "two"
+                )
+                yield Contradiction((f"databases.{engine}.kind", f"recover.{engine}"), message, f"recover.{engine}")
 
     def _reserved_labels(self) -> Iterator[Contradiction]:
         by_lets_encrypt = self.certificate.issuer is not None

@@ -21,6 +21,7 @@ from pulumi.runtime import config, mocks, rpc, settings
 from pulumi.runtime.proto import engine_pb2, resource_pb2, source_pb2
 from pulumi.runtime.stack import run_in_stack
 
+from tests.sandbox.digitalocean.models import database_catalog
 from tests.sandbox.digitalocean.models.catalog import REGION_FEATURES, REGIONS, Catalog, Size
 from tests.unit.engine_answers import Hold, RefusedCall
 
@@ -39,6 +40,7 @@ _STACK = "pulumi:pulumi:Stack"
 #: The lists of the API that the program reads itself: their paths, and their names in the answers.
 _LISTS = {
     "/v2/account/keys": "ssh_keys",
+    "/v2/databases": "databases",
     "/v2/domains": "domains",
     "/v2/firewalls": "firewalls",
     "/v2/kubernetes/clusters": "kubernetes_clusters",
@@ -56,6 +58,22 @@ KUBERNETES: dict[str, Any] = {
     ],
     "sizes": [{"slug": slug, "name": slug} for slug in ("s-1vcpu-2gb", "s-2vcpu-4gb", "s-4vcpu-8gb")],
     "regions": [{"slug": slug, "name": slug} for slug in ("nyc3", "fra1")],
+}
+
+#: What it offers of databases.
+DATABASES: dict[str, Any] = {
+    engine: {
+        "regions": list(database_catalog.REGIONS),
+        "versions": list(database_catalog.VERSIONS[engine]),
+        "layouts": [
+            {
+                "num_nodes": nodes,
+                "sizes": [size.slug for size in database_catalog.SIZES.values() if nodes in size.layouts],
+            }
+            for nodes in (1, 2, 3)
+        ],
+    }
+    for engine in database_catalog.VERSIONS
 }
 
 #: Once no task has ended for this long, those that remain wait for something that will not come.
@@ -181,6 +199,8 @@ class RecordingEngine(mocks.Mocks):
             raise answer
         if plain == "/v2/kubernetes/options":
             return {"options": answer or KUBERNETES}
+        if plain == "/v2/databases/options":
+            return {"options": answer or DATABASES}
         if path == "/v2/account":
             return {"account": answer or {"reserved_ip_limit": 3}}
         return {_LISTS[path.partition("?")[0]]: answer, "links": {}}
@@ -375,6 +395,11 @@ def _account_of(function: str, asked: dict[str, Any]) -> dict[str, Any] | Refuse
         "getDroplets": {"droplets": []},
         "getRecords": {"records": []},
         "getReservedIp": {"region": ""},
+        "getDatabaseCa": {
+            "id": "ca",
+            "clusterId": asked.get("clusterId"),
+            "certificate": "CERTIFICATE OF THE AUTHORITY",
+        },
     }
     return answers.get(function)
 
@@ -400,6 +425,15 @@ def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
             "ipv4Address": "203.0.113.99",
             "kubeConfigs": [{"clusterCaCertificate": "Q0E=", "token": "dop_v1_of-the-cluster"}],
         },
+        "DatabaseCluster": {
+            "host": f"{inputs.get('name')}.m.db.ondigitalocean.com",
+            "privateHost": f"private-{inputs.get('name')}.m.db.ondigitalocean.com",
+            "port": 25060 if inputs.get("engine") == "pg" else 25061,
+            "user": "doadmin" if inputs.get("engine") == "pg" else "default",
+            "password": f"admin-password-{name}",
+            "storageSizeMib": inputs.get("storageSizeMib") or "30720",
+        },
+        "DatabaseUser": {"password": f"password-{name}", "role": "normal"},
         "ReservedIp": {"ipAddress": "198.51.100.7"},
         "UserRunner": {"token": f"glrt-{name}"},
         "SshKey": {"fingerprint": "aa:bb"},

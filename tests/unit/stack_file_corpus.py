@@ -124,6 +124,7 @@ def base(path: str) -> dict[str, Any]:
     settings["alerts"] = {"email": ["ops@example.test"], "slack": slack, "regions": ["us_east"]}
     settings |= {"certificate": {}, "gitlab": {"packages": {}, "limits": {}}, "registry": {}}
     settings["objectStorage"] = {"storage": "spaces"}
+    settings["databases"] = {"postgresql": {"kind": "managed"}, "valkey": {"kind": "managed"}}
     stage = {"name": "deploy", "script": ["true"]}
     variables = {"NAME": {"value": "example-of-a-value", "masked": False}}
     settings["projects"] = [{"path": "hello", "variables": variables, "extraStages": [stage]}]

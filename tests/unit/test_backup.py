@@ -86,7 +86,7 @@ def test_gitlab_writes_its_archives_to_a_folder_that_nobody_else_uses() -> None:
     certificate = SimpleNamespace(source="provided", directory=None, contact_email=None)
     given = {"fqdn": "gitlab.example.com", "certificate": certificate, "memory_gb": 8, "time_zone": "UTC"}
     given |= {"extra_configuration": "", "has_secrets": False, "smtp": None, "sign_in": SignIn(), "metrics": False}
-    given |= {"objects": None}
+    given |= {"objects": None, "databases": {}}
     with_backups = render("gitlab.rb.j2", **given, has_health_page=False, has_backups=True)
     assert "gitlab_rails['backup_path'] = '/var/opt/gitlab/slipway-backups'\n" in with_backups
     assert "gitlab_rails['backup_keep_time'] = 604800\n" in with_backups

@@ -74,6 +74,15 @@ class Server:
             "LIMIT_SECONDS": "9",
             "ROOT": str(self.root),
             "OBJECT_BUCKETS": "",
+            "DATABASE_HOST": "",
+            "DATABASE_STORAGE_MIB": "",
+            "KEYS_PROGRAM": "",
+            "USES_DATABASE": "no",
+            "USES_VALKEY": "no",
+            "VALKEY_CA": "",
+            "VALKEY_HOST": "",
+            "VALKEY_PASSWORD": "",
+            "VALKEY_PORT": "",
             "S3_ACCESS_KEY": "",
             "S3_ENDPOINT": "",
             "S3_REGION": "",
@@ -83,7 +92,7 @@ class Server:
             "USES_OBJECTS": "no",
         }
         assigned = "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
-        step = script("gitlab.sh") + script("configure-gitlab.sh")
+        step = script("gitlab.sh") + script("database.sh") + script("move-databases.sh") + script("configure-gitlab.sh")
         for folder in ("/etc/gitlab", "/usr/local/share/ca-certificates", "/var/log", "/var/opt/gitlab"):
             step = step.replace(folder, f"{self.root}{folder}")
         text = "\n".join([script("prelude.sh"), assigned, step, MACHINE, "main </dev/null"])

@@ -52,6 +52,7 @@ FULL: dict[str, Any] = {
     "backup": {"enabled": True},
     "alerts": {"email": ["ops@example.test"]},
     "objectStorage": {"storage": "spaces"},
+    "databases": {"postgresql": {"kind": "managed"}, "valkey": {"kind": "managed"}},
 }
 
 

@@ -14,7 +14,7 @@ from components.settings import SettingsError
 from components.token_scopes import needed
 from tests.unit.engine import ROOT, RecordingEngine, run_program
 
-READS = {scope for scope in needed(spaces=True, alerts=True, clusters=True) if scope.endswith(":read")}
+READS = {scope for scope in needed(spaces=True, alerts=True, clusters=True, databases=True) if scope.endswith(":read")}
 
 
 def run(scopes: set[str] | None, **changes: Any) -> RecordingEngine:
@@ -41,22 +41,30 @@ def documented() -> set[str]:
 
 
 def test_the_documentation_lists_the_scopes_that_are_checked() -> None:
-    assert documented() == needed(spaces=True, alerts=True, clusters=True)
+    assert documented() == needed(spaces=True, alerts=True, clusters=True, databases=True)
 
 
 def test_a_token_with_exactly_the_scopes_that_are_needed_is_accepted_without_a_word() -> None:
-    assert run({*needed(spaces=True, alerts=True, clusters=True)}, dry_run=True).messages == []
+    assert run({*needed(spaces=True, alerts=True, clusters=True, databases=True)}, dry_run=True).messages == []
     assert run({*needed(spaces=False, alerts=False)}, registry={"storage": "filesystem"}, dry_run=True).messages == []
 
 
 def test_an_update_whose_token_lacks_a_scope_is_refused_before_anything_is_registered() -> None:
     lacking = {"droplet:create", "spaces_key:create_credentials"}
-    engine = RecordingEngine(scopes=needed(spaces=True, alerts=True, clusters=True) - lacking)
+    engine = RecordingEngine(scopes=needed(spaces=True, alerts=True, clusters=True, databases=True) - lacking)
     with pytest.raises(SettingsError) as caught:
         run_program(engine=engine)
     [error] = caught.value.errors
     assert error.startswith("DIGITALOCEAN_TOKEN: lacks droplet:create, spaces_key:create_credentials; the update would")
     assert [one.name for one in engine.registrations if not one.is_provider] == ["slipway-test"]
+
+
+def test_a_stack_with_managed_databases_may_see_their_passwords_and_who_may_reach_them() -> None:
+    without = {*needed(spaces=True, alerts=False)}
+    databases = {"postgresql": {"kind": "managed"}}
+    run(without)
+    [error] = refused(without, databases=databases)
+    assert "lacks database:create, database:read, database:update, database:view_credentials;" in error
 
 
 def test_scopes_of_spaces_are_needed_only_by_a_stack_that_has_some() -> None:
@@ -81,7 +89,9 @@ def test_a_token_that_reads_can_preview_and_not_update(scopes: set[str]) -> None
 def test_a_token_without_scopes_to_delete_or_change_is_enough_for_a_first_update() -> None:
     verbs = ("read", "create", "create_credentials")
     scopes = {
-        scope for scope in needed(spaces=True, alerts=True, clusters=True) if scope.partition(":")[2] in verbs
+        scope
+        for scope in needed(spaces=True, alerts=True, clusters=True, databases=True)
+        if scope.partition(":")[2] in verbs
     } | {"reserved_ip:update"}
     assert run(scopes).messages == []
     [warning] = run(scopes, dry_run=True).messages
@@ -89,7 +99,7 @@ def test_a_token_without_scopes_to_delete_or_change_is_enough_for_a_first_update
 
 
 def test_records_of_an_existing_zone_need_either_of_two_scopes() -> None:
-    scopes = {*needed(spaces=True, alerts=True, clusters=True)} - {"domain:create", "domain:delete"}
+    scopes = {*needed(spaces=True, alerts=True, clusters=True, databases=True)} - {"domain:create", "domain:delete"}
     answers: dict[str, Any] = {"getRecords": {"records": []}}
     engine = RecordingEngine(scopes=frozenset(scopes), answers=answers)
     assert run_program(engine=engine, dns={"zone": "existing"}, dry_run=True).messages == []
@@ -105,10 +115,10 @@ def test_a_token_that_is_too_wide_is_a_warning_of_the_preview_alone() -> None:
     [full] = run({"read", "write"}, dry_run=True).messages
     assert "has full access" in full
     [wide] = run(
-        {*needed(spaces=True, alerts=True, clusters=True), "database:delete", "app:read", "snapshot:delete"},
+        {*needed(spaces=True, alerts=True, clusters=True, databases=True), "app:delete", "app:read", "snapshot:delete"},
         dry_run=True,
     ).messages
-    assert "may do what no stack needs (database:delete)" in wide
+    assert "may do what no stack needs (app:delete)" in wide
     assert run({"read", "write"}).messages == []
 
 

@@ -1,0 +1,1 @@
+"""A client for what GitLab keeps in memory."""

@@ -1,0 +1,1 @@
+../../components/database_plan.py

@@ -1,0 +1,1 @@
+../../components/managed_databases.py

@@ -1,0 +1,1 @@
+../../../components/settings/database_conflicts.py
