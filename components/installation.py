@@ -179,7 +179,12 @@ class Installation:
         plan, config = self._plan, self._plan.settings
         admin_key = AdminKey("admin-key", plan.options, keep=config.keep_data)
         network_args = NetworkArgs(
-            plan.prefix, config.region, plan.account.vpc, config.server.vpc_cidr, config.admin_cidrs
+            plan.prefix,
+            config.region,
+            plan.account.vpc,
+            config.server.vpc_cidr,
+            config.admin_cidrs,
+            has_clusters=any(runner.is_cluster for runner in config.runners),
         )
         return Site(
             prefix=plan.prefix,

@@ -14,6 +14,8 @@ from components.lost_answers import FIREWALL, VPC, once
 
 _ANYWHERE = ["0.0.0.0/0", "::/0"]
 _HTTP = 80
+#: A cluster and its nodes leave a VPC minutes after they were deleted.
+_PATIENCE = "15m"
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,17 @@ def plan_vpc(
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """Inputs of `Network`. `region` is a slug; `vpc_cidr` None lets DigitalOcean choose; `admin_cidrs` may use SSH."""
+    """Inputs of `Network`. `region` is a slug; `vpc_cidr` None lets DigitalOcean choose; `admin_cidrs` may use SSH.
+
+    `has_clusters` says that something in it takes minutes to leave after it was deleted.
+    """
 
     prefix: str
     region: str
     vpc: VpcPlan
     vpc_cidr: IPv4Network | None
     admin_cidrs: Sequence[str]
+    has_clusters: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Network(Component):
                 retain=args.vpc.is_default,
                 # The engine ignores it once the VPC is in the state.
                 import_=args.vpc.existing_id,
+                # The provider does not wait for the end of a cluster, and tries to delete the VPC for two minutes.
+                custom_timeouts=pulumi.CustomTimeouts(delete=_PATIENCE) if args.has_clusters else None,
                 hooks=once(VPC, self.child_name("vpc")),
             ),
         )

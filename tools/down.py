@@ -32,6 +32,8 @@ _DELETIONS = {
     "kubernetes": "doctl kubernetes cluster delete {}",
     "dbaas": "doctl databases delete {}",
 }
+#: The kinds in the URNs of what a stack has in its VPC, by their types.
+_MEMBERS = {"Droplet": "droplet", "KubernetesCluster": "kubernetes"}
 #: Why something stays that is not protected.
 _REASONS = {
     "Domain": "dns.zone is existing, so it is left to whoever else uses it",
@@ -98,7 +100,8 @@ def _run(command: Sequence[str]) -> int:
 
 def obstacles(state: StackState) -> Iterator[str]:
     """What is in the stack's VPC without being the stack's, each with the command that deletes it."""
-    own = {f"do:droplet:{one.id}" for one in state.of("Droplet")}
+    own = {f"do:{kind}:{one.id}" for noun, kind in _MEMBERS.items() for one in state.of(noun)}
+    own |= {f"do:droplet:{node}" for node in nodes_of(state)}
     for vpc in state.of("Vpc"):
         if vpc.is_retained or vpc.is_protected:
             continue
@@ -110,6 +113,13 @@ def obstacles(state: StackState) -> Iterator[str]:
             command = _DELETIONS.get(kind, "").format(identifier)
             advice = f"Delete it if nobody needs it: {command}" if command else "Move it to another network"
             yield f"  {kind} {name} (ID {identifier}) is in the VPC {network}, and not in this stack. {advice}"
+
+
+def nodes_of(state: StackState) -> Iterator[str]:
+    """The droplets that are nodes of the stack's clusters: DigitalOcean makes and deletes them."""
+    for cluster in state.of("KubernetesCluster"):
+        for node in _listed(f"/v2/droplets?tag_name=k8s:{cluster.id}", "droplets"):
+            yield str(node["id"])
 
 
 def lost_records(state: StackState) -> Iterator[str]:

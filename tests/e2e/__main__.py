@@ -26,6 +26,7 @@ PREPARED: dict[str, Callable[[], object]] = {
     "tests/e2e/test_repositories.py": official_images.offer_images,
     "tests/e2e/test_supply_chain.py": supply_chain.offer_images,
     "tests/scale/test_kubernetes.py": lambda: kubernetes.prepare(current().cache),
+    "tests/scale/test_kubernetes_runner.py": lambda: kubernetes.prepare(current().cache),
 }
 #: One sandbox for each worker. More would compete for the two cores that a build server has.
 INSTANCES = ("e2e-1", "e2e-2")

@@ -16,7 +16,13 @@ import pytest
 _PAGE = 2
 #: The key of each kind's identifier, unless it is `id`.
 _IDENTIFIERS = {"tags": "name", "domains": "name", "keys": "access_key", "reserved_ips": "ip"}
-_ROOTS = {"/v2/account/keys": "ssh_keys", "/v2/spaces/keys": "keys"}
+_ROOTS = {
+    "/v2/account/keys": "ssh_keys",
+    "/v2/spaces/keys": "keys",
+    "/v2/kubernetes/clusters": "kubernetes_clusters",
+}
+#: What is deleted at a path of its own.
+_WITH_ALL = "/destroy_with_associated_resources/dangerous"
 
 
 @dataclass
@@ -28,18 +34,18 @@ class AccountApi:
     #: Refused once each, before it succeeds: status by method and path.
     refusals: dict[str, int] = field(default_factory=dict)
 
-    def answer(self, method: str, path: str, page: int) -> tuple[int, Any]:
-        """Status and body of the response to a request."""
+    def answer(self, method: str, path: str, page: int, tag: str | None = None) -> tuple[int, Any]:
+        """Status and body of the response to a request; of a list, what has the tag."""
         if method != "GET":
             self.writes.append(f"{method} {path}")
             if status := self.refusals.pop(f"{method} {path}", 0):
                 return status, {"message": "Can not delete VPC with members"}
         listed = self.things.get(path)
         if method == "GET" and (listed is not None or path in _ALWAYS):
-            items, root = listed or [], _root(path)
+            items, root = [one for one in listed or [] if tag in (None, *one.get("tags", []))], _root(path)
             rest = {"pages": {"next": "another"}} if len(items) > _PAGE * page else {}
             return 200, {root: items[_PAGE * (page - 1) : _PAGE * page], "links": rest}
-        folder, _, identifier = path.rpartition("/")
+        folder, _, identifier = path.removesuffix(_WITH_ALL).rpartition("/")
         root = _root(folder)
         key = _IDENTIFIERS.get(root, "id")
         found = [one for one in self.things.get(folder, []) if str(one[key]) == identifier]
@@ -72,8 +78,9 @@ def served(patch: pytest.MonkeyPatch) -> Iterator[AccountApi]:
     class Handler(BaseHTTPRequestHandler):
         def _respond(self) -> None:
             parts = urlsplit(self.path)
-            page = int(parse_qs(parts.query).get("page", ["1"])[0])
-            status, body = api.answer(self.command, parts.path, page)
+            query = parse_qs(parts.query)
+            [page], [tag] = query.get("page", ["1"]), query.get("tag_name", [None])
+            status, body = api.answer(self.command, parts.path, int(page), tag)
             self.send_response(status)
             self.end_headers()
             if body is not None:
