@@ -19,7 +19,7 @@ _SPACES_SUBSCRIPTION: Final = 5.00
 #: One check of a target, from any number of regions. Its alerts, and alerts on metrics, are free.
 _UPTIME_CHECK: Final = 1.00
 #: The control plane of a cluster with high availability; without, it is free.
-_REPLICATED_CONTROL_PLANE: Final = 40.00
+REPLICATED_CONTROL_PLANE: Final = 40.00
 #: Nodes of managed databases by size, the same for both engines. Storage beyond what a size includes has a price
 #: that is not known here.
 _DATABASE_NODES: Final = {
@@ -81,7 +81,7 @@ def _cluster(runner: RunnerSettings, prices: Mapping[str, float]) -> dict[str, f
     most = f"at most {own.max_nodes}, each {each:.2f} while it is there"
     items[f"runner {runner.name}, {nodes} x {runner.size} ({most})"] = nodes * each
     if own.high_availability:
-        items[f"runner {runner.name}, control plane with high availability"] = _REPLICATED_CONTROL_PLANE
+        items[f"runner {runner.name}, control plane with high availability"] = REPLICATED_CONTROL_PLANE
     return items
 
 
@@ -108,6 +108,7 @@ def price_of(noun: str, values: Mapping[str, Any]) -> float:
     size = float(values.get("size") or 0) if noun in {"Volume", "Snapshot"} else 0.0
     prices = {
         "Droplet": float(values.get("priceMonthly") or 0),
+        "KubernetesCluster": float(values.get("priceMonthly") or 0),
         "Volume": size * _VOLUME_GIB,
         "Snapshot": size * _SNAPSHOT_GIB,
         "DatabaseCluster": int(values.get("nodeCount") or 0) * _DATABASE_NODES.get(str(values.get("size")), 0.0),

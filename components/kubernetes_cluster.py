@@ -15,7 +15,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.component import Component
 from components.kubernetes_offer import cluster_name
-from components.lost_answers import CLUSTER, once
+from components.lost_answers import once_a_name_is_free
 from components.rendering import script
 from components.settings import RunnerSettings
 from components.site import Site
@@ -84,7 +84,7 @@ class KubernetesCluster(Component):
                 # Its name is taken until the old one is gone.
                 delete_before_replace=True,
                 custom_timeouts=pulumi.CustomTimeouts(create=_PATIENCE, update="60m", delete=_PATIENCE),
-                hooks=once(CLUSTER, self.child_name("cluster")),
+                hooks=once_a_name_is_free(self.child_name("cluster")),
             ),
         )
 

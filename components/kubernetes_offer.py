@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from components import api
 from components.known_resources import KnownResources
+from components.leftovers import without_import
+from components.lost_answers import is_leaving
 from components.offer import Droplet, Size
 from components.settings import Reading, RunnerSettings
 from components.survey import Started, Survey
@@ -115,6 +117,7 @@ class KubernetesOffer:
                     f"{place}.{key}: {size} is not a size of nodes; the cluster could not be created. DigitalOcean "
                     f"offers, for example, {', '.join(sorted(options.sizes)[:3])}"
                 )
+        yield from self._manager_errors(place, runner, known)
         if self._is_replicated(runner, known) and not runner.cluster.high_availability:
             yield (
                 f"{place}.cluster.highAvailability: the cluster has it, and DigitalOcean cannot turn it off; it would "
@@ -138,16 +141,29 @@ class KubernetesOffer:
             )
         yield from self._name_errors(place, runner, options, known)
 
+    def _manager_errors(self, place: str, runner: RunnerSettings, known: KnownResources) -> Iterator[str]:
+        """A cluster's first pool keeps its size for life: the provider would replace the whole cluster."""
+        size = str((self._known(runner, known).get("nodePool") or {}).get("size") or "")
+        if size and self.reading.has(f"{place}.cluster") and size != runner.cluster.manager_size:
+            yield (
+                f"{place}.cluster.managerSize: the cluster has a node of the size {size}, which cannot be changed; the "
+                f"whole cluster would be replaced, and its jobs would be lost. Set it to {size}; or give the runner "
+                "another name, in the projects as well: then a new cluster takes jobs before the old one goes"
+            )
+
     def _name_errors(
         self, place: str, runner: RunnerSettings, options: _Options, known: KnownResources
     ) -> Iterator[str]:
         name = cluster_name(self.prefix, runner.name)
         for one in options.clusters if name not in known.names("KubernetesCluster") else ():
-            if one.get("name") == name:
-                yield (
-                    f"{place}.name: the account has a cluster {name} (ID {one['id']}), which is not in this stack's "
-                    "state; DigitalOcean would refuse a second one. Choose another name, or delete it with doctl "
-                    f"kubernetes cluster delete {one['id']}"
+            # The update waits for the end of one that is being deleted.
+            if one.get("name") == name and not is_leaving(one):
+                yield without_import(
+                    known,
+                    f"{place}.name",
+                    f"a cluster {name} (ID {one['id']})",
+                    "DigitalOcean would refuse a second one",
+                    f"Without make, delete it with doctl kubernetes cluster delete {one['id']}",
                 )
 
 

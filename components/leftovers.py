@@ -294,17 +294,7 @@ class Leftovers:
         )
 
     def _without_import(self, what: str, consequence: str, advice: str) -> str:
-        if self._known.outputs:
-            return (
-                f"stack: the account has {what}, which is not in this stack's state; {consequence}. If an earlier "
-                f"update of this stack was interrupted, it is left from it: make repair STACK={pulumi.get_stack()} "
-                f"deletes it. {advice}"
-            )
-        return (
-            f"stack: the account has {what}, and this stack has nothing yet; {consequence}. It belongs to another "
-            "stack of this name: choose another name for this one. Or the state of this stack was lost: make recover "
-            f"STACK={pulumi.get_stack()} takes over its data and deletes the rest"
-        )
+        return without_import(self._known, "stack", what, consequence, advice)
 
     def _or_import(self, place: str, identifier: str) -> str:
         line = import_line(firewall_place(place), identifier, self._known)
@@ -314,6 +304,21 @@ class Leftovers:
             ". If an earlier update of this stack was interrupted while creating it, take it over with make repair "
             f"STACK={pulumi.get_stack()}, or in plain Pulumi with\n{line}\n"
         )
+
+
+def without_import(known: KnownResources, key: str, what: str, consequence: str, advice: str) -> str:
+    """Return the error about what holds no data, and is deleted rather than taken over; `key` is to blame."""
+    if known.outputs:
+        return (
+            f"{key}: the account has {what}, which is not in this stack's state; {consequence}. If an earlier "
+            f"update of this stack was interrupted, it is left from it: make repair STACK={pulumi.get_stack()} "
+            f"deletes it. {advice}"
+        )
+    return (
+        f"{key}: the account has {what}, and this stack has nothing yet; {consequence}. It belongs to another "
+        "stack of this name: choose another name for this one. Or the state of this stack was lost: make recover "
+        f"STACK={pulumi.get_stack()} takes over its data and deletes the rest"
+    )
 
 
 #: What needs a list of the API each.

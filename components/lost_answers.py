@@ -33,6 +33,8 @@ _PATIENCE: Final = 300
 _POLL: Final = 2
 #: Until all of the API knows a cluster that is online.
 _CLUSTER_SPREADS_SECONDS: Final = 10
+#: Seconds that a cluster with many nodes may take to go.
+_END_OF_A_CLUSTER: Final = 900
 #: Answers that may get lost in a row.
 _TRIES: Final = 3
 
@@ -178,6 +180,33 @@ def once_in_cluster(name: str, kind: Kind | None = None) -> pulumi.ResourceHookB
     return _binding(name, before=before if kind else None, failed=failed)
 
 
+def once_a_name_is_free(name: str) -> pulumi.ResourceHookBinding:
+    """Return the hooks of a cluster. The provider does not wait for the end of one, which keeps its name until then."""
+
+    async def before(args: pulumi.ResourceHookArgs) -> None:
+        await asyncio.to_thread(wait_for_the_name, args.new_inputs or {})
+
+    return once(CLUSTER, name, before_create=[pulumi.ResourceHook(f"{name}-name-is-free", before)])
+
+
+def is_leaving(cluster: Entry) -> bool:
+    """Whether DigitalOcean is deleting a cluster."""
+    return (cluster.get("status") or {}).get("state") in {"deleting", "deleted"}
+
+
+def wait_for_the_name(inputs: Inputs) -> None:
+    """Wait until no cluster of that name is being deleted."""
+    deadline = time.monotonic() + _END_OF_A_CLUSTER
+    while any(
+        _named(one, inputs) and is_leaving(one)
+        for one in api.every(CLUSTER.list_path(inputs), CLUSTER.root, api.request)
+    ):
+        if time.monotonic() > deadline:
+            # DigitalOcean's own refusal says what is wrong.
+            return
+        time.sleep(_POLL)
+
+
 def once_assigned(name: str) -> pulumi.ResourceHookBinding:
     """Return the hooks of a reserved address's assignment: the API refuses to assign it a second time."""
 
@@ -279,8 +308,12 @@ def _binding(
         *([pulumi.ResourceHook(f"{name}-after-create", after)] if after else []),
         *further.pop("after_create", ()),
     ]
+    before_create = [
+        *further.pop("before_create", ()),
+        *([pulumi.ResourceHook(f"{name}-before-create", before)] if before else []),
+    ]
     return pulumi.ResourceHookBinding(
-        before_create=[pulumi.ResourceHook(f"{name}-before-create", before)] if before else None,
+        before_create=before_create or None,
         after_create=after_create or None,
         on_error=[pulumi.ErrorHook(f"{name}-on-error", failed)],
         **{key: list(hooks) for key, hooks in further.items()},

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from components.api import every, request
+from components.kubernetes_offer import cluster_name
 from components.settings import DnsZone, Settings, Storage, droplets_of
 from components.settings.gitlab_names import ADMINISTRATOR
 from tools import processes
@@ -143,7 +144,10 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
     try:
         known = Known.read(stack)
         known = replace(
-            known, regions=known.regions | {settings.spaces_region, settings.objects_region, settings.backups_region}
+            known,
+            regions=known.regions | {settings.spaces_region, settings.objects_region, settings.backups_region},
+            # The stack file may be at another place than those that were read.
+            has_clusters=known.has_clusters or any(runner.is_cluster for runner in settings.runners),
         )
         strays = [one for one in find(known) if is_ours(one, known.prefix, settings)]
         taken: dict[str, Any] = {}
@@ -192,6 +196,8 @@ def is_ours(one: Stray, prefix: str, settings: Settings) -> bool:
         machines = [f"-{name}-{number}" for name, count in counts.items() for number in range(1, count + 1)]
         machines += [f"-{name}" for _, name, _, _ in droplets_of(settings)]
         return one.name in {prefix, *(prefix + name for name in machines)}
+    if one.noun == "KubernetesCluster":
+        return one.name in {cluster_name(prefix, runner.name) for runner in settings.runners if runner.is_cluster}
     return belongs(one.name, one.noun, prefix)
 
 

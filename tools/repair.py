@@ -20,7 +20,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ _CLOCKS: Final = datetime.timedelta(minutes=5)
 #: Is in the state only if an update has found all names free.
 _NETWORK: Final = "network"
 #: What holds nothing that is needed, because the state does not have it: it is created again.
-_CREATED_AGAIN: Final = frozenset({"Droplet", "SpacesKey", "UptimeCheck"})
+_CREATED_AGAIN: Final = frozenset({"Droplet", "KubernetesCluster", "SpacesKey", "UptimeCheck"})
 #: Seconds for a command that reads and writes the state alone.
 _LIMIT: Final = 300
 #: Host and process that hold a lock, in Pulumi's message (`backend/diy/lock.go`).
@@ -123,6 +123,7 @@ def look(stack: str, state: StackState, file: Path | None, *, confirmed: bool) -
     """
     settings = read_settings(stack, file)
     known, born = Known.read(stack), _born(state)
+    known = replace(known, has_clusters=known.has_clusters or any(runner.is_cluster for runner in settings.runners))
     try:
         strays = [one for one in account(known) if recover.is_ours(one, known.prefix, settings)]
         strays += list(_names(settings, known))

@@ -25,7 +25,8 @@ from components.leftovers import import_command
 from components.object_buckets import OBJECTS, TYPES, purpose_of
 from components.settings import DnsZone, Settings
 from components.settings.registry import SPACES_REGIONS
-from tools import buckets
+from components.settings.runners import RunnerKind
+from tools import buckets, clusters
 from tools.environment import ROOT
 from tools.progress import ToolError
 from tools.stack import stack_file
@@ -90,7 +91,8 @@ class Known:
     """What the states have: identifiers by kind, and the names of the stacks.
 
     `regions` are those of the states and of the stack files that offer Spaces: buckets are looked for there.
-    `has_alerts` says that one of them has uptime checks: for others, no token needs to be able to read them.
+    `has_alerts` says that one of them has uptime checks, `has_clusters` that one has a cluster: for others, no token
+    needs to be able to read them.
     `siblings` begin the names of other stacks and begin with `prefix` themselves, as `app-2` begins with `app`.
     """
 
@@ -101,6 +103,7 @@ class Known:
     regions: frozenset[str]
     siblings: frozenset[str] = frozenset()
     has_alerts: bool = False
+    has_clusters: bool = False
 
     @classmethod
     def read(cls, stack: str | None) -> Known:
@@ -129,8 +132,13 @@ class Known:
         has_alerts = any(one.noun == "UptimeCheck" for one in cloud) or any(
             settings.get("slipway:alerts") for settings in stack_files().values()
         )
+        has_clusters = any(one.noun == "KubernetesCluster" for one in cloud) or any(
+            runner.get("kind") == RunnerKind.KUBERNETES
+            for settings in stack_files().values()
+            for runner in settings.get("slipway:runners") or []
+        )
         places = frozenset(regions & SPACES_REGIONS)
-        return cls(project, prefix, tuple(short), identifiers, places, siblings, has_alerts)
+        return cls(project, prefix, tuple(short), identifiers, places, siblings, has_alerts, has_clusters)
 
     @staticmethod
     def project_name() -> str:
@@ -170,6 +178,7 @@ def _begins(text: str, prefix: str) -> bool:
 #: What follows the name of a stack in the names of its things; a network ends with its region and range.
 _ENDINGS = {
     "Droplet": r"(-[a-z][a-z0-9-]*-\d+|-target-[a-z0-9-]+)?",
+    "KubernetesCluster": r"-[a-z][a-z0-9-]*",
     "Volume": "-data",
     "Firewall": r"-(server-base|runner|public|registry-\d+|target-[a-z0-9-]+)",
     "Vpc": r"(-[a-z]{3}\d(-[\d.]+-\d+)?)?",
@@ -216,6 +225,9 @@ def account(known: Known) -> Iterator[Stray]:
     Raises:
         RuntimeError: the API refuses or does not respond.
     """
+    for name, identifier, values in clusters.found() if known.has_clusters else ():
+        if not known.has("KubernetesCluster", identifier) and known.owns("KubernetesCluster", name):
+            yield Stray("KubernetesCluster", name, identifier, values, partial(clusters.remove, identifier))
     for noun, path, root in (*_KINDS, *(_CHECKS if known.has_alerts else ())):
         for one in every(path, root):
             identifier, name = str(one.get(_IDENTIFIERS.get(noun, "id"))), str(one["name"])

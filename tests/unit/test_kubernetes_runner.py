@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from components import api
+from components import api, lost_answers
 from components.rendering import script
 from components.settings import SettingsError
 from tests.certificates import provided, root
@@ -264,7 +264,39 @@ def test_a_cluster_of_the_same_name_that_is_not_the_stacks_is_refused() -> None:
     listed = {"/v2/kubernetes/clusters": [{"id": "c9", "name": "slipway-test-docker-builder"}]}
     [line] = errors(engine=RecordingEngine(listed=listed))
     assert line.startswith("runners[0].name: the account has a cluster slipway-test-docker-builder (ID c9)")
+    assert line.endswith("make recover STACK=test takes over its data and deletes the rest")
     assert on_kubernetes(engine=RecordingEngine(listed=listed, known=deployed())).named(CLUSTER)
+
+
+def test_a_cluster_of_the_same_name_that_is_being_deleted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider does not wait for the end of a cluster, and DigitalOcean refuses a second one of its name."""
+    cluster = {"id": "c9", "name": "slipway-test-docker-builder", "status": {"state": "deleting"}}
+    engine = on_kubernetes(engine=RecordingEngine(listed={"/v2/kubernetes/clusters": [cluster]}))
+    free, note = engine.named(CLUSTER).request.hooks.before_create
+    assert (free, note) == (f"{CLUSTER}-name-is-free", f"{CLUSTER}-before-create")
+    listed = [[cluster], [cluster, {**cluster, "name": "another"}], [{**cluster, "name": "another"}]]
+    monkeypatch.setattr(lost_answers, "_POLL", 0)
+    monkeypatch.setattr(api, "every", lambda *_: iter(listed.pop(0)))
+    lost_answers.wait_for_the_name({"name": cluster["name"]})
+    assert listed == []
+
+
+def test_another_size_of_the_node_that_is_always_there_is_refused_because_the_cluster_would_be_replaced() -> None:
+    known = RecordingEngine(known=deployed(nodePool={"size": "s-1vcpu-2gb"}))
+    [line] = errors({"cluster": {"managerSize": "s-2vcpu-4gb"}}, engine=known)
+    assert line.startswith(
+        "runners[0].cluster.managerSize: the cluster has a node of the size s-1vcpu-2gb, which cannot"
+    )
+    again = RecordingEngine(known=deployed(nodePool={"size": "s-2vcpu-4gb"}))
+    assert on_kubernetes({"cluster": {"managerSize": "s-2vcpu-4gb"}}, engine=again).named(CLUSTER)
+
+
+def test_a_network_with_a_cluster_has_more_time_to_become_empty() -> None:
+    def patience(engine: RecordingEngine) -> str:
+        return str(engine.named("network-vpc").request.customTimeouts.delete)
+
+    assert patience(on_kubernetes()) == "15m"
+    assert patience(delivered()) == ""
 
 
 def test_a_token_that_may_not_read_clusters_is_named() -> None:

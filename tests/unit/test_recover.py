@@ -239,6 +239,26 @@ def test_data_is_taken_over_in_two_updates_and_only_what_can_be_created_again_is
         Settings.model_validate({key.removeprefix("slipway:"): value for key, value in settings.items()})
 
 
+def test_a_cluster_holds_no_data_and_is_deleted_if_a_runner_of_the_stack_file_has_one(
+    api: AccountApi, state: list[dict[str, Any]], file: Path
+) -> None:
+    del state
+    left_behind(api)
+    names = {"c1": "slipway-test-pods", "c2": "slipway-test-others"}
+    api.things["/v2/kubernetes/clusters"] = [{"id": key, "name": name} for key, name in names.items()]
+    no_space = module.Wish(new_space=True)
+    assert not [
+        one for one in module.look("test", read_settings("test", file), no_space).useless if "c1" in one.identifier
+    ]
+    content = yaml.safe_load(file.read_text())
+    content["config"]["slipway:runners"] = [{"name": "pods", "kind": "kubernetes"}]
+    for project in content["config"]["slipway:projects"]:
+        project["runners"] = ["pods"]
+    file.write_text(yaml.safe_dump(content))
+    useless = module.look("test", read_settings("test", file), no_space).useless
+    assert [one.identifier for one in useless if one.noun == "KubernetesCluster"] == ["c1"]
+
+
 def test_without_a_yes_nothing_is_touched(
     api: AccountApi,
     state: list[dict[str, Any]],

@@ -15,7 +15,7 @@ import yaml
 
 from tests.unit.account_api import AccountApi, served
 from tests.unit.test_down import resource
-from tools import processes
+from tools import clusters, processes
 from tools import repair as module
 from tools import strays as strays_module
 from tools.progress import ToolError
@@ -113,6 +113,28 @@ def test_data_is_taken_over_and_what_holds_none_is_deleted(world: World, capsys:
     printed = capsys.readouterr().out
     assert "Droplet slipway-test (ID 11): deleted, and created again by the update" in printed
     assert "Volume slipway-test-data (ID vol-1): taken over as server-data" in printed
+
+
+def test_a_cluster_that_no_state_has_is_deleted_if_it_is_a_runners_of_the_stack(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_PAUSE", 0)
+    text = yaml.safe_load(world.file.read_text())
+    text["config"] |= {
+        "slipway:projects": [{"path": "hello"}],
+        "slipway:runners": [{"name": "pods", "kind": "kubernetes"}],
+    }
+    world.file.write_text(yaml.safe_dump(text))
+    created = {"created_at": "2026-11-26T08:10:00Z", "status": {"state": "running"}}
+    world.api.things["/v2/kubernetes/clusters"] = [
+        {"id": "c1", "name": "slipway-test-pods", **created},
+        {"id": "c2", "name": "slipway-test-others", **created},
+    ]
+    assert world.repair() == 0
+    assert world.api.writes == ["DELETE /v2/kubernetes/clusters/c1/destroy_with_associated_resources/dangerous"]
+    printed = capsys.readouterr().out
+    assert "KubernetesCluster slipway-test-pods (ID c1): deleted, and created again by the update" in printed
+    assert "slipway-test-others" not in printed
 
 
 def test_the_machine_that_a_project_is_deployed_to_is_created_again_behind_the_firewall_that_is_there(

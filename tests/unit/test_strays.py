@@ -10,7 +10,7 @@ import pytest
 from components import api as api_module
 from tests.unit.account_api import AccountApi, served
 from tests.unit.test_down import resource
-from tools import buckets, cli
+from tools import buckets, cli, clusters
 from tools import strays as module
 from tools.state import StackState
 
@@ -93,6 +93,45 @@ def test_the_nodes_of_a_cluster_are_left_to_it(api: AccountApi, states: dict[str
     api.things["/v2/droplets"] = [droplet(21, "slipway-staging-pods-jobs-x1", "k8s", "k8s:cluster", "k8s:worker")]
     assert module.strays(None, confirmed=True) == 0
     assert [one["id"] for one in api.things["/v2/droplets"]] == [21]
+
+
+def cluster(identifier: str, name: str, state: str = "running", *, ha: bool = False) -> dict[str, Any]:
+    return {"id": identifier, "name": name, "ha": ha, "status": {"state": state}, "created_at": "2026-11-28T10:00:00Z"}
+
+
+def test_clusters_are_looked_for_only_where_a_stack_has_one_and_listed_with_the_price_of_their_nodes(
+    api: AccountApi,
+    states: dict[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    api.things["/v2/kubernetes/clusters"] = [
+        cluster("c1", "slipway-staging-pods", ha=True),
+        cluster("c2", "slipway-staging-gone", "deleting"),
+        cluster("c3", "shop"),
+        cluster("c4", "slipway-production-pods"),
+    ]
+    api.things["/v2/droplets"] = [droplet(21, "slipway-staging-pods-jobs-x1", "k8s", "k8s:c1", "k8s:worker")]
+    assert module.strays("staging", confirmed=False) == 0
+    settings = {"staging": {"slipway:runners": [{"name": "pods", "kind": "kubernetes"}]}}
+    monkeypatch.setattr(module, "stack_files", lambda: settings)
+    states["production"] = [resource("KubernetesCluster", "delivery-pods-kubernetes-cluster", "c4")]
+    assert module.strays(None, confirmed=False) == module.FOUND
+    listed = [line for line in capsys.readouterr().out.splitlines() if "(ID " in line]
+    assert listed == ["     88.00  KubernetesCluster slipway-staging-pods (ID c1)"]
+
+
+def test_a_cluster_is_removed_with_what_its_pods_have_created_and_waited_for(
+    api: AccountApi, states: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_PAUSE", 0)
+    states["production"] = [resource("KubernetesCluster", "delivery-pods-kubernetes-cluster", "c4")]
+    api.things["/v2/kubernetes/clusters"] = [cluster("c1", "slipway-staging-pods")]
+    assert module.strays(None, confirmed=True) == 0
+    assert api.writes == ["DELETE /v2/kubernetes/clusters/c1/destroy_with_associated_resources/dangerous"]
+    # Somebody else was quicker.
+    clusters.remove("c1")
+    assert len(api.writes) == 1
 
 
 def test_what_can_be_kept_comes_with_the_line_that_imports_it(
