@@ -1,7 +1,8 @@
 """The logs of an installation: of GitLab, the registry and the backups on the server, of runners and targets on theirs.
 
-They are read over SSH, each connection pinned to the machine's host key. The log of a job comes from GitLab. Nothing is
-changed, and what is followed ends on the machine as well when it ends here.
+They are read over SSH, each connection pinned to the machine's host key; that of a runner on Kubernetes comes from its
+cluster, and that of a job from GitLab. Nothing is changed, and what is followed ends on the machine as well when it
+ends here.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import gitlab
 from gitlab.v4.objects import Project, ProjectJob
@@ -26,6 +28,7 @@ from tools.clients import FAILURES, CheckError, Outputs
 from tools.job_log import JobLog, printable
 from tools.machines import SERVER, Machine, machines_of
 from tools.pipelines import ENDED
+from tools.pod_logs import Pod, managers_of, reading
 from tools.progress import ToolError
 from tools.state import StackState
 
@@ -39,6 +42,11 @@ _NONE: Final = {
 _PAUSE: Final = 1.0
 #: Seconds for the end of a script on a machine.
 _END: Final = 5.0
+
+
+#: Reads a log until the end of the block: each line is given to a function, and None at their end. What the block gets
+#: waits for the end, and returns something other than 0 if the log cannot be read.
+Source = Callable[[Callable[[str | None], None]], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,17 +73,30 @@ def logs(stack: str | None, wish: Wish) -> int:
         outputs = Outputs.of_stack(stack)
         if wish.part == "job":
             return _job(outputs, wish, console)
-        machines = _machines(StackState.of_stack(stack), outputs, wish.part)
+        state = StackState.of_stack(stack)
+        with _pods(state, wish.part) as pods:
+            sources = _sources(_machines(state, outputs, wish.part), pods, outputs, wish)
+            return _printed(sources, console)
     except FAILURES as error:
         raise ToolError(f"logs: {error}") from error
-    return _of_machines(machines, outputs, wish, console)
 
 
 def _machines(state: StackState, outputs: Outputs, part: str) -> list[Machine]:
-    found = [one for one in machines_of(state, outputs) if _role(one) == (part if part in _NONE else SERVER)]
+    return [one for one in machines_of(state, outputs) if _role(one) == (part if part in _NONE else SERVER)]
+
+
+@contextmanager
+def _pods(state: StackState, part: str) -> Iterator[list[Pod]]:
+    with ExitStack() as stack:
+        yield stack.enter_context(managers_of(state)) if part == "runner" else []
+
+
+def _sources(machines: Sequence[Machine], pods: Sequence[Pod], outputs: Outputs, wish: Wish) -> dict[str, Source]:
+    found: dict[str, Source] = {one.name: partial(_reading, one, outputs, wish) for one in machines}
+    found |= {one.name: partial(reading, one, wish.lines, follow=wish.follow) for one in pods}
     if found:
         return found
-    raise CheckError(_NONE.get(part, "the server is not in the stack's state: run make up"))
+    raise CheckError(_NONE.get(wish.part, "the server is not in the stack's state: run make up"))
 
 
 def _role(machine: Machine) -> str:
@@ -84,27 +105,31 @@ def _role(machine: Machine) -> str:
     return "target" if machine.is_target else "runner"
 
 
-def _of_machines(machines: Sequence[Machine], outputs: Outputs, wish: Wish, console: Console) -> int:
-    """Print the lines of all machines as they come; those of several have the machine's name in front."""
+def _printed(sources: Mapping[str, Source], console: Console) -> int:
+    """Print the lines of all sources as they come; those of several have the source's name in front."""
     lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
-    names = {one.name for one in machines}
+    names = set(sources)
+
+    def put(name: str, line: str | None) -> None:
+        lines.put((name, line if line is None else printable(line)))
+
     with ExitStack() as stack:
-        running = {one.name: stack.enter_context(_reading(one, outputs, wish, lines)) for one in machines}
+        running = [stack.enter_context(source(partial(put, name))) for name, source in sources.items()]
         while names:
             name, line = lines.get()
             if line is None:
                 names.remove(name)
             else:
-                console.print(f"{name} │ {line}" if len(machines) > 1 else line)
-        codes = [process.wait() for process in running.values()]
+                console.print(f"{name} │ {line}" if len(sources) > 1 else line)
+        codes = [process.wait() for process in running]
     return 1 if any(codes) else 0
 
 
 @contextmanager
 def _reading(
-    machine: Machine, outputs: Outputs, wish: Wish, lines: queue.Queue[tuple[str, str | None]]
+    machine: Machine, outputs: Outputs, wish: Wish, put: Callable[[str | None], None]
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run the script on a machine until the end of the block; its lines go to the queue, None at their end."""
+    """Run the script on a machine until the end of the block; `put` gets its lines, and None at their end."""
     words = ["sudo", "bash", "-c", _SCRIPT.read_text(encoding="utf-8"), _SCRIPT.name, wish.part, str(wish.lines)]
     command = shlex.join([*words, *(["follow"] if wish.follow else [])])
     with machine.pinned(outputs).ssh_files() as options:
@@ -120,8 +145,8 @@ def _reading(
 
         def read() -> None:
             for line in process.stdout or ():
-                lines.put((machine.name, printable(line.rstrip("\n"))))
-            lines.put((machine.name, None))
+                put(line.rstrip("\n"))
+            put(None)
 
         reader = threading.Thread(target=read, daemon=True)
         with process:

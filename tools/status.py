@@ -20,6 +20,7 @@ from rich.text import Text
 from tools import status_parts as parts
 from tools.answers import Answer, Health, Question, side_by_side, worst
 from tools.clients import FAILURES, Outputs
+from tools.clusters import clusters_run
 from tools.hub_cache import caches_serve
 from tools.progress import ToolError, running_for
 from tools.state import StackState
@@ -40,6 +41,7 @@ PARTS: Final[Mapping[str, Callable[[Question], Answer]]] = {
     "Tokens": tokens_last,
     "Disks": parts.disks_have_space,
     "Runners": parts.runners_are_online,
+    "Clusters": clusters_run,
     "Cache": caches_serve,
     "Pipelines": parts.pipelines_ended,
     "Backup": parts.backup_is_young,
@@ -60,7 +62,13 @@ def ask(state: StackState, outputs: Outputs, seconds: float) -> dict[str, Answer
     """Ask every part, all at once, within so many seconds."""
     # A part gives up by itself shortly before nobody waits for it any more, and says why.
     question = Question(state, outputs, seconds * 0.75)
-    return side_by_side({name: partial(part, question) for name, part in PARTS.items()}, seconds)
+    asked = {name: partial(part, question) for name, part in PARTS.items() if _concerns(name, state)}
+    return side_by_side(asked, seconds)
+
+
+def _concerns(name: str, state: StackState) -> bool:
+    """Most stacks have no cluster, and nothing to read about them."""
+    return name != "Clusters" or bool(state.of("KubernetesCluster"))
 
 
 def status(stack: str | None, *, as_json: bool, within: float = WITHIN) -> int:
