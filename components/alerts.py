@@ -32,8 +32,9 @@ _KIND: Final = re.compile("^(runner|target)-")
 class AlertsArgs:
     """Inputs of `Alerts`. `registry` is the address of the registry, host and port.
 
-    `machines` are those of each group, of which `server` is one. `backup_hours` is how old the last backup may be, None
-    without backups; `token_expires` is the date on which the stack's API token expires.
+    `machines` are those of each group, of which `server` is one; `clusters` are the IDs of the clusters that runners
+    have, by the names of these. `backup_hours` is how old the last backup may be, None without backups; `token_expires`
+    is the date on which the stack's API token expires.
 
     Nothing is checked before everything in `ready` exists: a target that is not there yet would fire an alert.
     """
@@ -43,9 +44,19 @@ class AlertsArgs:
     url: pulumi.Input[str]
     registry: pulumi.Input[str]
     machines: Mapping[str, Sequence[Machine]]
+    clusters: Mapping[str, pulumi.Output[str]]
     backup_hours: int | None
     token_expires: pulumi.Input[str]
     ready: Sequence[pulumi.Resource]
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """A metric that is above a value for some time."""
+
+    metric: str
+    window: str
+    value: pulumi.Input[float]
 
 
 class Alerts(Component):
@@ -55,7 +66,8 @@ class Alerts(Component):
     answer, and an alert for the certificate that both share. On the server, owns a timer that checks what cannot be
     seen from outside: the data volume, the last backup, the stack's token. It also owns a check of the page with the
     result, so that a problem there fires an alert as well. For each group of machines, owns alert policies on disk,
-    memory and load, and on each machine DigitalOcean's metrics agent. DigitalOcean runs the checks and compares the
+    memory and load, and on each machine DigitalOcean's metrics agent; for the nodes of each cluster, those on disk and
+    memory. DigitalOcean runs the checks and compares the
     metrics, so an alert needs nothing that could be down together with GitLab.
 
     The agent is installed over SSH: `monitoring` of an existing droplet cannot be changed, so it would replace it.
@@ -79,6 +91,8 @@ class Alerts(Component):
         self._alert("certificate", sign_in, f"the certificate expires in less than {days} days", days=days)
         for group, machines in args.machines.items():
             self._watch(group, machines)
+        for runner, cluster in args.clusters.items():
+            self._watch_nodes(runner, cluster)
         self.register_outputs({})
 
     def _install_health_check(self) -> remote.Command:
@@ -152,24 +166,57 @@ class Alerts(Component):
         ]
         words = _KIND.sub(r"\1 ", group)
         for suffix, metric, window, value in conditions:
-            name = self.child_name(f"{group}-{suffix}")
-            digitalocean.MonitorAlert(
-                name,
-                type=f"v1/insights/droplet/{metric}",
-                # The subject of the mail, beside the name of the droplet.
-                description=f"{self._args.prefix}: {suffix} of {words}",
-                compare="GreaterThan",
-                value=value,
-                window=window,
+            self._policy(
+                f"{group}-{suffix}",
+                f"{suffix} of {words}",
+                _Condition(metric, window, value),
+                depends_on=agents,
                 entities=[machine.droplet.id for machine in machines],
-                alerts=digitalocean.MonitorAlertAlertsArgs(emails=self._emails, slacks=self._policy_slacks()),
-                enabled=True,
-                opts=self.child_options(
-                    depends_on=agents,
-                    hooks=once(ALERT_POLICY, name),
-                    additional_secret_outputs=self._with_webhook("alerts"),
-                ),
             )
+
+    def _watch_nodes(self, runner: str, cluster: pulumi.Output[str]) -> None:
+        """Watch the nodes of a cluster by the tag that DigitalOcean gives them, with the agent that it puts there.
+
+        Their load is left out: nodes for jobs are there to be busy.
+        """
+        settings = self._args.settings
+        for suffix, metric, window, value in (
+            ("disk", "disk_utilization_percent", "5m", settings.disk_percent),
+            ("memory", "memory_utilization_percent", "10m", settings.memory_percent),
+        ):
+            self._policy(
+                f"nodes-{runner}-{suffix}",
+                f"{suffix} of a node of runner {runner}",
+                _Condition(metric, window, float(value)),
+                tags=[pulumi.Output.concat("k8s:", cluster)],
+            )
+
+    def _policy(
+        self,
+        suffix: str,
+        what: str,
+        condition: _Condition,
+        depends_on: Sequence[pulumi.Resource] = (),
+        **whose: Sequence[pulumi.Input[str]],
+    ) -> None:
+        name = self.child_name(suffix)
+        digitalocean.MonitorAlert(
+            name,
+            type=f"v1/insights/droplet/{condition.metric}",
+            # The subject of the mail, beside the name of the droplet.
+            description=f"{self._args.prefix}: {what}",
+            compare="GreaterThan",
+            value=condition.value,
+            window=condition.window,
+            alerts=digitalocean.MonitorAlertAlertsArgs(emails=self._emails, slacks=self._policy_slacks()),
+            enabled=True,
+            **whose,
+            opts=self.child_options(
+                depends_on=depends_on,
+                hooks=once(ALERT_POLICY, name),
+                additional_secret_outputs=self._with_webhook("alerts"),
+            ),
+        )
 
     def _agent(self, suffix: str, machine: Machine) -> remote.Command:
         return run_script(

@@ -165,6 +165,12 @@ class Installation:
         return {**runners, **{target.name: [target.machine] for target in targets}}
 
     @property
+    def _clusters(self) -> Mapping[str, pulumi.Output[str]]:
+        """The IDs of the clusters of runners, by the names of these."""
+        runners = self._delivery.runners if self._delivery else {}
+        return {name: runner.cluster_id for name, runner in runners.items() if runner.cluster_id is not None}
+
+    @property
     def _used_files(self) -> FileBuckets | None:
         """The Spaces that GitLab's files are in; None if they are on the volume."""
         return self._objects.files if self._objects and self._plan.settings.uses_object_storage else None
@@ -374,6 +380,7 @@ class Installation:
             url=self._gitlab.url,
             registry=self._registry.address,
             machines={"server": [self._server.machine], **self._further_machines},
+            clusters=self._clusters,
             backup_hours=backup.max_age_hours if backup.enabled else None,
             token_expires=self._gitlab.api_token_expires,
             ready=[self._registry, self._access, *([self._backup] if self._backup else [])],

@@ -72,6 +72,7 @@ class KubernetesRunner(RunnerComponent):
             KubernetesClusterArgs(args.runner.site, args.runner.settings, args.version),
             self.child_options(),
         )
+        self.cluster_id = self._cluster.cluster.id
         manager, jobs = self._namespaces()
         self._rights(manager, jobs)
         prepared = [*self._isolation(manager, jobs), self._files_of_builders(jobs)]

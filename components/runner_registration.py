@@ -32,10 +32,11 @@ class RunnerArgs:
 
 
 class RunnerComponent(Component):
-    """A runner as the rest of the installation sees it: its ID in GitLab, and the machines that it has, if any."""
+    """A runner as the rest of the installation sees it: its ID in GitLab, and its machines or its cluster."""
 
     runner_id: pulumi.Output[str]
     machines: Sequence[Machine]
+    cluster_id: pulumi.Output[str] | None = None
 
 
 def register(component: Component, args: RunnerArgs) -> gitlab.UserRunner:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.settings import SettingsError, load
+from tests.unit.delivered import delivered
 from tests.unit.engine import ENVELOPE, RecordingEngine, as_config, run_program
 from tests.unit.test_account import RUNNERS
 
@@ -93,6 +94,18 @@ def test_every_machine_has_an_agent_and_is_watched_by_disk_memory_and_load(engin
         assert len(one.inputs["entities"]) == (1 if "server" in name else 3)
         assert {agent for agent in agents if agent.startswith(name.rpartition("-")[0])} <= one.depends_on
         assert one.inputs["alerts"]["emails"] == ["ops@example.test"]
+
+
+def test_the_nodes_of_a_cluster_are_watched_by_the_tag_that_digitalocean_gives_them() -> None:
+    """They come and go, so no policy can name them. They are there to be busy, so their load says nothing."""
+    engine = delivered(runner={"kind": "kubernetes"}, alerts={"email": ["ops@example.test"]})
+    policies = {one.name: one.inputs for one in engine.of_type(":MonitorAlert") if "nodes" in one.name}
+    assert sorted(policies) == ["alerts-nodes-docker-builder-disk", "alerts-nodes-docker-builder-memory"]
+    for policy in policies.values():
+        assert policy["tags"] == ["k8s:id-of-delivery-docker-builder-kubernetes-cluster"]
+        assert "entities" not in policy
+        assert policy["description"].endswith(" of a node of runner docker-builder")
+    assert not [one for one in engine.registrations if one.name.startswith("alerts-runner-docker-builder")]
 
 
 def test_turning_alerts_on_changes_no_droplet(engine: RecordingEngine) -> None:
