@@ -155,6 +155,16 @@ def test_with_docker_only_the_engine_beside_a_job_is_privileged() -> None:
     assert kubernetes["service_memory_limit"] == "1Gi"
 
 
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+def test_system_calls_are_filtered_in_every_container_but_the_one_that_builds_with_buildah(builder: str) -> None:
+    """Kubernetes itself filters none. It never filters those of a privileged container."""
+    kubernetes = kubernetes_of(on_kubernetes({"builder": builder}))
+    assert kubernetes["pod_security_context"] == {"seccomp_profile": {"type": "RuntimeDefault"}}
+    filtered = [name for name, own in kubernetes.items() if "seccomp_profile" in (own if isinstance(own, dict) else ())]
+    exceptions = ["build_container_security_context"] if builder == "buildah" else []
+    assert filtered == ["pod_security_context", *exceptions]
+
+
 def test_with_buildah_nothing_is_privileged() -> None:
     kubernetes = kubernetes_of(on_kubernetes({"builder": "buildah", "cluster": {"jobMemory": "2Gi", "jobCpu": "1"}}))
     assert kubernetes["privileged"] is False
@@ -349,11 +359,6 @@ def test_a_stack_pays_for_the_node_that_stays_and_is_told_what_the_others_cost()
     assert items["runner docker-builder, manager, s-1vcpu-2gb"] == 12.0
     assert items["runner docker-builder, 1 x s-2vcpu-4gb (at most 3, each 24.00 while it is there)"] == 24.0
     assert items["runner docker-builder, control plane with high availability"] == 40.0
-
-
-def test_alerts_watch_no_machines_that_a_cluster_does_not_have() -> None:
-    engine = on_kubernetes(alerts={"email": ["ops@example.test"]})
-    assert not [one.name for one in engine.of_type(":MonitorAlert") if "docker-builder" in one.name]
 
 
 def test_the_program_that_asks_for_the_credential_prints_it_in_the_form_of_kubernetes(tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_only_services_are_privileged_if_the_configuration_says_so() -> None:
     assert container(pod, "build")["securityContext"]["capabilities"] == {"add": [], "drop": ["NET_RAW"]}
 
 
+def test_what_is_said_of_all_containers_is_in_the_pod_and_what_is_said_of_one_is_there() -> None:
+    settings = {
+        "pod_security_context": {"run_as_user": 7, "seccomp_profile": {"type": "RuntimeDefault"}},
+        "build_container_security_context": {"seccomp_profile": {"type": "Unconfined"}},
+    }
+    pod = plan(settings).manifest()
+    assert pod["spec"]["securityContext"] == {"runAsUser": 7, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container(pod, "build")["securityContext"]["seccompProfile"] == {"type": "Unconfined"}
+    assert "seccompProfile" not in container(pod, "helper")["securityContext"]
+    assert "securityContext" not in plan({}).manifest()["spec"]
+
+
 def test_requests_and_limits_are_those_of_each_kind_of_container() -> None:
     settings = {"cpu_request": "500m", "memory_limit": "1Gi", "helper_memory_limit": "64Mi", "service_cpu_limit": "2"}
     pod = plan(settings, services=[{"name": "redis"}]).manifest()
@@ -106,6 +118,7 @@ def test_pull_policies_are_those_of_the_job_as_far_as_the_runner_allows_them() -
     [
         ({"namespace_per_job": True}, "kubernetes.namespace_per_job"),
         ({"build_container_security_context": {"selinux_type": "x"}}, "build_container_security_context.selinux_type"),
+        ({"pod_security_context": {"selinux_type": "x"}}, "pod_security_context.selinux_type"),
         ({"volumes": {"pvc": []}}, "kubernetes.volumes.pvc"),
     ],
 )

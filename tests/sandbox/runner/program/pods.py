@@ -26,6 +26,7 @@ KNOWN = {
     *("poll_interval", "poll_timeout", "node_selector", "node_tolerations", "pod_annotations", "pod_labels"),
     *("volumes", "services", "pod_termination_grace_period_seconds", "cleanup_grace_period_seconds"),
     *("cap_add", "cap_drop", "image_pull_secrets", "priority_class_name", *_CONTEXTS.values()),
+    "pod_security_context",
     *(
         f"{prefix}{kind}_{what}"
         for prefix in ("", "helper_", "service_")
@@ -37,6 +38,15 @@ _KNOWN_IN_CONTEXT = {
     *("capabilities", "privileged", "run_as_user", "run_as_group", "run_as_non_root", "read_only_root_filesystem"),
     *("allow_privilege_escalation", "proc_mount", "seccomp_profile", "app_armor_profile"),
 }
+#: Of each key for all containers of a pod, what the API calls it.
+_POD_CONTEXT = {
+    "fs_group": "fsGroup",
+    "run_as_group": "runAsGroup",
+    "run_as_non_root": "runAsNonRoot",
+    "run_as_user": "runAsUser",
+    "supplemental_groups": "supplementalGroups",
+}
+_PROFILES = {"seccomp_profile": "seccompProfile", "app_armor_profile": "appArmorProfile"}
 #: The capability that the real program drops from every container unless it is asked not to.
 _DROPPED = ("NET_RAW",)
 
@@ -46,6 +56,8 @@ def check(settings: Table) -> None:
     unknown = [f"kubernetes.{key}" for key in settings if key not in KNOWN]
     for name in _CONTEXTS.values():
         unknown += [f"kubernetes.{name}.{key}" for key in settings.get(name, {}) if key not in _KNOWN_IN_CONTEXT]
+    of_pod = settings.get("pod_security_context", {})
+    unknown += [f"kubernetes.pod_security_context.{key}" for key in of_pod if key not in _POD_CONTEXT | _PROFILES]
     unknown += [
         f"kubernetes.volumes.{key}"
         for key in settings.get("volumes", {})
@@ -94,6 +106,7 @@ class PodPlan:
             "containers": self._containers(),
             "volumes": self._volumes(),
             "hostAliases": self._aliases(),
+            "securityContext": self._pod_context(),
             "nodeSelector": settings.get("node_selector"),
             "tolerations": _tolerations(settings.get("node_tolerations", {})),
             "serviceAccountName": settings.get("service_account"),
@@ -185,6 +198,12 @@ class PodPlan:
             )
         return usable[0]
 
+    def _pod_context(self) -> dict[str, Any]:
+        own: Table = self.settings.get("pod_security_context", {})
+        found = {name: own.get(key) for key, name in _POD_CONTEXT.items()}
+        found |= {name: _profile(own.get(key)) for key, name in _PROFILES.items()}
+        return {key: value for key, value in found.items() if value is not None}
+
     def _context(self, kind: str) -> dict[str, Any]:
         own: Table = self.settings.get(_CONTEXTS[kind], {})
         added = [*as_list(self.settings.get("cap_add")), *as_list(own.get("capabilities", {}).get("add"))]
@@ -202,8 +221,7 @@ class PodPlan:
                 "allow_privilege_escalation", self.settings.get("allow_privilege_escalation")
             ),
             "procMount": own.get("proc_mount"),
-            "seccompProfile": _profile(own.get("seccomp_profile")),
-            "appArmorProfile": _profile(own.get("app_armor_profile")),
+            **{name: _profile(own.get(key)) for key, name in _PROFILES.items()},
         }
         return {key: value for key, value in found.items() if value is not None}
 
