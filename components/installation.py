@@ -190,7 +190,7 @@ class Installation:
             plan.account.vpc,
             config.server.vpc_cidr,
             config.admin_cidrs,
-            has_clusters=any(runner.is_cluster for runner in config.runners),
+            has_clusters=bool(plan.deployment.databases) or any(runner.is_cluster for runner in config.runners),
         )
         return Site(
             prefix=plan.prefix,

@@ -14,7 +14,7 @@ from components.lost_answers import FIREWALL, VPC, once
 
 _ANYWHERE = ["0.0.0.0/0", "::/0"]
 _HTTP = 80
-#: A cluster and its nodes leave a VPC minutes after they were deleted.
+#: A cluster, of nodes or of a database, leaves a VPC minutes after it was deleted.
 _PATIENCE = "15m"
 
 

@@ -33,7 +33,7 @@ _DELETIONS = {
     "dbaas": "doctl databases delete {}",
 }
 #: The kinds in the URNs of what a stack has in its VPC, by their types.
-_MEMBERS = {"Droplet": "droplet", "KubernetesCluster": "kubernetes"}
+_MEMBERS = {"DatabaseCluster": "dbaas", "Droplet": "droplet", "KubernetesCluster": "kubernetes"}
 #: Why something stays that is not protected.
 _REASONS = {
     "Domain": "dns.zone is existing, so it is left to whoever else uses it",

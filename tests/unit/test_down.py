@@ -108,9 +108,10 @@ def test_after_everything_is_deleted_it_says_so_but_for_a_network_that_cannot_be
     assert "VPC slipway-production-nyc3: the default network of its region cannot be deleted" in capsys.readouterr().out
 
 
-def test_a_cluster_of_the_stack_and_its_nodes_are_not_in_the_way_of_the_network(world: World) -> None:
-    world.state(DROPLET, VPC, resource("KubernetesCluster", "delivery-builder-kubernetes-cluster", "c-1"))
-    urns = ("do:droplet:11", "do:kubernetes:c-1", "do:droplet:21", "do:kubernetes:c-2", "do:droplet:22")
+def test_clusters_of_the_stack_and_their_nodes_are_not_in_the_way_of_the_network(world: World) -> None:
+    database = resource("DatabaseCluster", "databases-postgresql", "d-1")
+    world.state(DROPLET, VPC, database, resource("KubernetesCluster", "delivery-builder-kubernetes-cluster", "c-1"))
+    urns = ("do:droplet:11", "do:dbaas:d-1", "do:kubernetes:c-1", "do:droplet:21", "do:kubernetes:c-2", "do:droplet:22")
     world.api.things["/v2/vpcs/net-1/members"] = [{"name": f"name of {urn}", "urn": urn} for urn in urns]
     world.api.things["/v2/droplets"] = [{"id": 21, "tags": ["k8s:c-1"]}, {"id": 22, "tags": ["k8s:c-2"]}]
     with pytest.raises(ToolError) as refusal:

@@ -91,6 +91,10 @@ def test_only_the_server_may_reach_a_cluster_and_before_anything_is_in_it(engine
     assert {f"databases-{name}-firewall", "databases-gitlab"} & first.depends_on
 
 
+def test_the_network_has_the_time_that_clusters_take_to_leave_it(engine: RecordingEngine) -> None:
+    assert engine.named("network-vpc").request.customTimeouts.delete == "15m"
+
+
 def test_nothing_in_a_cluster_goes_away_before_the_cluster(engine: RecordingEngine) -> None:
     for name in declared(engine):
         one = engine.named(name)
