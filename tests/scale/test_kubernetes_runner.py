@@ -157,7 +157,7 @@ def test_jobs_that_fit_on_no_node_get_more_of_them_which_go_when_they_are_idle(s
 def test_the_commands_that_look_at_a_stack_know_its_cluster(stack: Stack, cluster: Cluster) -> None:
     del cluster
     which = ("--stack", stack.name)
-    assert f"{NAME}: running, 1 of at most 4 nodes" in succeeds("status", *which)
+    assert f"{NAME}: running, 1 of at most 4 nodes" in succeeds("status", *which, "--within", "30")
     assert "gitlab-runner" in succeeds("logs", "runner", *which)
     succeeds("drift", *which)
     succeeds("strays", *which)

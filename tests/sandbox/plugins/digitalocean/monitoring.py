@@ -23,7 +23,11 @@ def _channels_body(channels: Properties) -> Properties:
 
 def _channels_state(channels: Properties) -> Properties:
     slacks = [{"channel": one["channel"], "url": one["url"]} for one in channels.get("slack") or []]
-    return {"emails": channels.get("email") or [], "slacks": slacks}
+    # A list that is empty is none: otherwise, a refresh would find one that the program has not said anything of.
+    return {
+        **({"emails": emails} if (emails := channels.get("email")) else {}),
+        **({"slacks": slacks} if slacks else {}),
+    }
 
 
 class UptimeCheck(Resource):
