@@ -27,6 +27,7 @@ from gitlab.v4.objects import Project, ProjectPipeline
 from rich.console import Console
 from rich.table import Table
 
+from tools.bench_cluster import CLUSTER, throughput, with_cluster
 from tools.bench_graph import EVENTS, EmptyProgram, Operations, graph_table
 from tools.clients import FAILURES, CheckError, Outputs
 from tools.demo import change
@@ -142,16 +143,16 @@ def _seconds(pipeline: ProjectPipeline, candidate: Candidate, console: Console) 
     return seconds
 
 
-def bench(stack: str, repeats: int) -> int:
+def bench(stack: str, repeats: int, *, kubernetes: bool = False) -> int:
     """Print the tables; 0 if everything succeeded, else 1.
 
     Deploys a stack of its own with the settings of `stack` and destroys it at the end. `repeats` is the number of
-    builds after a change; their median counts.
+    builds after a change; their median counts. With `kubernetes`, a cluster is compared with a machine as well.
     """
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            for table in _measure(stack_file(stack), Path(folder), repeats, console):
+            for table in _measure(stack_file(stack), Path(folder), repeats, console, kubernetes=kubernetes):
                 console.print(table)
     except FAILURES as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
@@ -203,7 +204,21 @@ def _removed(stack: Stack) -> bool:
     return stack.attempt("up", "--yes", "--skip-preview").returncode == 0 and stack.remove()
 
 
-def _measure(template: Path, folder: Path, repeats: int, console: Console) -> Iterator[Table]:
+def _on_kubernetes(stack: Stack, runner: dict[str, Any]) -> Table:
+    """Compare a cluster with the machine that has built for the first candidate, and delete it again."""
+    machines = settings(runner, pipelines=True)
+    stack.set(**with_cluster(machines, runner))
+    stack.up()
+    outputs = stack.outputs()
+    on_cluster = next(one for one in outputs.projects if one["url"].endswith(f"/{CLUSTER}"))
+    try:
+        return throughput(candidate_project(outputs, CANDIDATES[0]), project_of(outputs, on_cluster))
+    finally:
+        stack.set(**machines)
+        stack.up()
+
+
+def _measure(template: Path, folder: Path, repeats: int, console: Console, *, kubernetes: bool) -> Iterator[Table]:
     runners = yaml.safe_load(template.read_text())["config"].get("slipway:runners")
     if not runners:
         raise CheckError(f"{template} has no runner to build with: add one under slipway:runners")
@@ -221,6 +236,9 @@ def _measure(template: Path, folder: Path, repeats: int, console: Console) -> It
         stack.set(**settings(runners[0], pipelines=True))
         stack.up()
         yield compare(outputs, repeats, console)
+        if kubernetes:
+            console.print("creating a cluster …")
+            yield _on_kubernetes(stack, runners[0])
         console.print("destroying it, except for its data, and creating it again …")
         yield recreation(new, _timed(stack.destroy), _timed(stack.up))
     finally:

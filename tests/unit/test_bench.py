@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.unit.engine import run_program
 from tools.bench import CANDIDATES, recreation, settings
+from tools.bench_cluster import throughput_table, with_cluster
 from tools.bench_graph import Operations, graph_table, longest_chain
 
 RESOURCES: dict[str, dict[str, Any]] = {
@@ -46,6 +47,15 @@ def test_an_update_is_compared_with_its_longest_chain_and_with_all_its_operation
         ["the update", "44.0", "1.00", ""],
         ["its longest chain of dependencies", "40.0", "1.10", "≤ 1.10"],
         ["all operations one after another", "69.0", "0.64", "≤ 0.60"],
+    ]
+
+
+def test_a_queue_on_a_cluster_is_compared_with_the_one_on_a_machine() -> None:
+    rows = cells(throughput_table({"one machine": 20.0, "cluster, no node at first": 100.0, "cluster": 25.0}))
+    assert rows == [
+        ["one machine", "20.0", "24.0", "1.00"],
+        ["cluster, no node at first", "100.0", "4.8", "5.00"],
+        ["cluster", "25.0", "19.2", "1.25"],
     ]
 
 
@@ -97,3 +107,11 @@ def test_the_settings_of_the_benchmark_are_accepted(*, pipelines: bool) -> None:
     assert len(projects) == len(CANDIDATES)
     committed = {one.name for one in engine.registrations if one.name.endswith("-pipeline")}
     assert len(committed) == (1 if pipelines else 0)
+
+
+def test_the_cluster_of_the_benchmark_has_one_node_of_the_size_of_the_machine() -> None:
+    runner = {"image": "debian-13-x64", "size": "s-4vcpu-8gb"}
+    engine = run_program(**with_cluster(settings(runner, pipelines=True), runner))
+    [pool] = engine.of_type(":KubernetesNodePool")
+    assert (pool.inputs["size"], pool.inputs["minNodes"], pool.inputs["maxNodes"]) == ("s-4vcpu-8gb", 0, 1)
+    assert not any("builder-cluster" in one.name for one in engine.of_type(":Droplet"))
