@@ -122,14 +122,15 @@ def test_the_runner_may_build_images(engine: RecordingEngine) -> None:
     [runner] = configuration(engine)["runners"]
     assert runner["executor"] == "docker"
     assert runner["docker"]["privileged"] is True
-    assert "/certs/client" in runner["docker"]["volumes"]
+    assert "/certs" in runner["docker"]["volumes"]
     assert runner["docker"]["image"] == f"docker:{versions.DOCKER}-cli"
 
 
-def test_docker_in_jobs_keeps_its_layers_by_default(engine: RecordingEngine) -> None:
+def test_docker_in_jobs_keeps_its_layers_and_its_keys_by_default(engine: RecordingEngine) -> None:
     kept = configuration(engine)["runners"][0]["docker"]["volumes"]
     fresh = configuration(delivered(runner={"keepLayers": False}))["runners"][0]["docker"]["volumes"]
-    assert set(kept) - set(fresh) == {"/var/lib/docker"}
+    assert set(kept) - set(fresh) == {"/var/lib/docker", "/certs"}
+    assert set(fresh) - set(kept) == {"/certs/client"}
     [clean_up] = [line for line in pipeline(engine)["default"]["before_script"] if "docker rm --force" in line]
     assert "docker ps --all" in clean_up
 

@@ -161,16 +161,23 @@ def test_scan_and_signature_are_around_the_release(repository: Repository, build
 
 
 @pytest.mark.parametrize("kind", PRIVILEGED)
-def test_every_job_has_a_docker_client_and_a_daemon_of_the_pinned_version(repository: Repository, kind: str) -> None:
+def test_every_job_has_a_docker_client_and_the_release_alone_no_daemon(repository: Repository, kind: str) -> None:
     read = repository.read(KINDS[kind])
     for name in read.jobs:
         job = read.whole[name]
         assert job["image"]["name"] == f"docker:{versions.DOCKER}-cli"
+        [login] = [line for line in job["before_script"] if "docker login" in line]
+        assert login.endswith('--password-stdin "$CI_REGISTRY"')
+        lines = " ".join(map(str, job["before_script"]))
+        if name == "release":
+            assert job["services"] == []
+            assert "unset DOCKER_HOST " in lines
+            assert "docker info" not in lines
+            continue
         [service] = job["services"]
         assert service["name"] == f"docker:{versions.DOCKER}-dind"
         assert service.get("command", []) == PRIVILEGED[kind]
-        [login] = [line for line in job["before_script"] if "docker login" in line]
-        assert login.endswith('--password-stdin "$CI_REGISTRY"')
+        assert "docker info" in lines
 
 
 def test_the_pipeline_of_the_tutorial_has_three_jobs_and_releases_only_from_its_branch(

@@ -10,7 +10,7 @@ make_certificates() {
     mkdir -p "$folder/ca" "$folder/server" "$folder/client"
     if [ ! -s "$folder/ca/key.pem" ]; then
         [ ! -s "$folder/ca/cert.pem" ] || return 0 # somebody else's authority: its certificates are theirs to make
-        openssl ecparam -name prime256v1 -genkey -noout -out "$folder/ca/key.pem"
+        make_key "$folder/ca/key.pem"
         openssl req -new -x509 -key "$folder/ca/key.pem" -out "$folder/ca/cert.pem" -days 825 -sha256 \
             -subj '/CN=docker:dind CA'
     fi
@@ -24,9 +24,12 @@ make_certificates() {
     chmod 0644 "$folder/client/key.pem" # jobs need not be root
 }
 
+# The length of the official image's keys: it takes most of the start of an engine that finds none.
+make_key() { openssl genrsa -out "$1" 4096; }
+
 issue() {
     folder=$1 kind=$2 usage=$3 names=$4 subject=$5
-    [ -s "$folder/$kind/key.pem" ] || openssl ecparam -name prime256v1 -genkey -noout -out "$folder/$kind/key.pem"
+    [ -s "$folder/$kind/key.pem" ] || make_key "$folder/$kind/key.pem"
     {
         echo "extendedKeyUsage = $usage"
         [ -z "$names" ] || echo "subjectAltName = $names"
