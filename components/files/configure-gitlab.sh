@@ -8,23 +8,26 @@ main() {
   # Installations from before copies were kept run with what they have.
   [ -d "$WORKING_COPY" ] || [ ! -e "$SOURCE_FILE" ] || keep_copy
   [ "$USES_OBJECTS" = no ] || verify_object_buckets
+  # After a failure in the opposite order.
+  at_exit resume_services
   at_exit restore_copy
+  at_exit take_back
   [ "$USES_OBJECTS" = yes ] || [ -z "$OBJECT_BUCKETS" ] || return_objects
-  [ "$USES_DATABASE" = no ] || say "databases: until now GitLab uses the $(configured_server postgresql /etc/gitlab/gitlab.rb) PostgreSQL"
-  move_databases "$DATABASE_HOST" "$DATABASE_STORAGE_MIB" "$KEYS_PROGRAM" "$USES_DATABASE" "$USES_VALKEY" "$VALKEY_CA" \
-    "$VALKEY_HOST" "$VALKEY_PASSWORD" "$VALKEY_PORT"
+  move_databases
   write_secrets
   write_file /etc/gitlab/gitlab.rb 600 <<<"$GITLAB_RB"
   update_registry_hostname "$FQDN"
   trust_ca_certificate
   trust_one "$SMTP_CA" "$SMTP_CA_CERTIFICATE"
   trust_one "$LDAP_CA" "$LDAP_CA_CERTIFICATE"
+  trust_valkey
   install_certificate
   [ "$CERTIFICATE_SOURCE" = provided ] || ! certificate_is_due || require_authority
   [ "$returned" = yes ] || start_services
   applied=yes
   say "gitlab: applying the configuration; this takes several minutes the first time"
   reconfigure || die "GitLab could not be configured"
+  resume_services
   [ "$returned" = no ] || start_services
   verify_served_certificate
   wait_until_ready
@@ -32,9 +35,9 @@ main() {
 }
 
 # A package whose upgrade failed has stopped GitLab's services. A reconfigure starts only new ones, and the certificate is
-# renewed only while nginx runs.
+# renewed only while nginx runs. What stands still for a move of the databases is started by whoever ends it.
 start_services() {
-  [ ! -e /var/opt/gitlab/bootstrapped ] || gitlab-ctl start >/dev/null 2>&1 || true
+  [ "$stopped" = yes ] || [ ! -e /var/opt/gitlab/bootstrapped ] || gitlab-ctl start >/dev/null 2>&1 || true
 }
 
 # verify_object_buckets: nothing is changed before GitLab's own key has done in each bucket what GitLab does.
@@ -135,11 +138,13 @@ SECRETS=/etc/gitlab/slipway-secrets.json
 # it trusts otherwise.
 SMTP_CA=$SSL/slipway-smtp.crt
 LDAP_CA=$SSL/slipway-ldap.crt
+# Workhorse connects to Valkey as well, and has no key for its authority.
+VALKEY_TRUST=/etc/gitlab/trusted-certs/slipway-valkey.crt
 # The files that this step owns, as GitLab last became ready with them.
 WORKING_COPY=/etc/gitlab/slipway-working
 OWN_FILES=(
   /etc/gitlab/gitlab.rb "$SECRETS" "$SOURCE_FILE" "$SSL/$FQDN.crt" "$SSL/$FQDN.key"
-  "$SMTP_CA" "$LDAP_CA" /etc/gitlab/trusted-certs/slipway.crt /usr/local/share/ca-certificates/slipway.crt
+  "$SMTP_CA" "$LDAP_CA" "$VALKEY_TRUST" /etc/gitlab/trusted-certs/slipway.crt /usr/local/share/ca-certificates/slipway.crt
 )
 
 keep_copy() {
@@ -160,6 +165,10 @@ keep_copy() {
 restore_copy() {
   local file restored=no
   [ "$exit_status" != 0 ] && [ -d "$WORKING_COPY" ] || return 0
+  if has_moved_before; then
+    say "gitlab: an earlier run has moved the databases, and the configuration stays for them; the next update goes on with it"
+    return
+  fi
   for file in "${OWN_FILES[@]}"; do
     cmp --silent "$file" "$WORKING_COPY$file" && continue
     [ -e "$file" ] || [ -e "$WORKING_COPY$file" ] || continue
@@ -207,6 +216,15 @@ trust_one() {
   [ -n "$2" ] || { rm -f "$1"; return; }
   install -d -m 755 "$SSL"
   write_file "$1" 644 <<<"$2"
+}
+
+trust_valkey() {
+  if [ "$USES_VALKEY" = yes ]; then
+    install -d -m 755 /etc/gitlab/trusted-certs
+    write_file "$VALKEY_TRUST" 644 <<<"$VALKEY_CA"
+  else
+    rm -f "$VALKEY_TRUST"
+  fi
 }
 
 install_certificate() {

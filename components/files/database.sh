@@ -7,6 +7,9 @@ declare -A MAINTENANCE=([bundled]=template1 [managed]=defaultdb)
 
 # Which servers have GitLab's data, after a move of this program's: lines `postgresql SERVER` and `redis SERVER`.
 SERVERS=/etc/gitlab/slipway-servers
+# There while they move and GitLab stands still, also after a run that was killed.
+# shellcheck disable=SC2034
+MOVING=/etc/gitlab/slipway-moving
 # What names this installation in a server outside. It is on the data volume, as GitLab's secrets are.
 INSTALLATION=/etc/gitlab/slipway-installation
 

@@ -55,6 +55,7 @@ class Server:
         known = {"LIMIT_SECONDS": "9", "ROOT": str(self.root), "OBJECT_BUCKETS": BUCKETS, "FQDN": "gitlab.example.test"}
         assigned = [f"{name}={shlex.quote(value)}" for name, value in {**known, **values}.items()]
         libraries = [script("gitlab.sh"), script("object-storage.sh"), script("object-tasks.sh")]
+        libraries += [script("database.sh"), script("move-databases.sh")]
         step = "\n".join([*libraries, script(file)])
         for folder in ("/var/opt/gitlab", "/var/log", "/etc/gitlab"):
             step = step.replace(folder, f"{self.root}{folder}")

@@ -75,6 +75,7 @@ cause() { grep -v $'^\t' "$1" | tail -n 1; }
 lock() {
   exec 9>/run/slipway-backup.lock
   flock --nonblock 9 || die "another backup or restore is running on this server; wait for its end. See it with: journalctl -fu slipway-backup"
+  [ ! -e "$MOVING" ] || die "GitLab stands still, because its databases move to other servers; when an update was interrupted, run it again"
   WORK=$(mktemp --directory)
   trap 'rm -rf "$WORK"' EXIT
 }
