@@ -14,6 +14,7 @@ import yaml
 from gitlab.v4.objects import Project
 from rich.table import Table
 
+from tools.bench_figures import Comparison
 from tools.clients import CheckError
 from tools.pipelines import pipeline_of, started
 
@@ -46,7 +47,7 @@ def with_cluster(settings: Mapping[str, Any], runner: Mapping[str, Any]) -> dict
     }
 
 
-def throughput(machine: Project, cluster: Project) -> Table:
+def throughput(machine: Project, cluster: Project) -> Comparison:
     """Take the same queue on both, one after the other."""
     seconds = {
         "one machine": take(machine, "machine"),
@@ -56,13 +57,14 @@ def throughput(machine: Project, cluster: Project) -> Table:
     return throughput_table(seconds)
 
 
-def throughput_table(seconds: Mapping[str, float]) -> Table:
+def throughput_table(seconds: Mapping[str, float]) -> Comparison:
     """What the queues have taken, the one on the machine first."""
     machine = next(iter(seconds.values()))
     table = Table(f"{JOBS} jobs, {AT_ONCE} at a time", "Seconds", "Jobs a minute", "÷ machine")
     for title, taken in seconds.items():
         table.add_row(title, f"{taken:.1f}", f"{JOBS * 60 / taken:.1f}", f"{taken / machine:.2f}")
-    return table
+    *_, warm = seconds.values()
+    return Comparison(table, {"queue of jobs on a cluster ÷ machine": warm / machine})
 
 
 def take(project: Project, branch: str) -> float:

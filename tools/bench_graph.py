@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import yaml
 from rich.table import Table
 
+from tools.bench_figures import Comparison
 from tools.clients import CheckError, try_run
 from tools.environment import VENV
 
@@ -90,7 +91,7 @@ def _urn(provider: str) -> str:
     return provider.rpartition("::")[0]
 
 
-def graph_table(wall: float, seconds: Mapping[str, float], resources: Mapping[str, Mapping[str, Any]]) -> Table:
+def graph_table(wall: float, seconds: Mapping[str, float], resources: Mapping[str, Mapping[str, Any]]) -> Comparison:
     """How an update that took `wall` seconds compares with its operations, and what it had to wait for longest."""
     operations = {urn: seconds.get(urn, 0.0) for urn, one in resources.items() if one.get("custom")}
     chain = longest_chain(operations, resources)
@@ -101,7 +102,9 @@ def graph_table(wall: float, seconds: Mapping[str, float], resources: Mapping[st
     table.add_row("all operations one after another", f"{total:.1f}", f"{wall / total:.2f}", "≤ 0.60")
     slowest = sorted(((operations[urn], urn) for urn in chain if urn in operations), reverse=True)[:5]
     table.caption = "of the chain: " + ", ".join(f"{urn.rpartition('::')[2]} {took:.1f} s" for took, urn in slowest)
-    return table
+    return Comparison(
+        table, {"new stack ÷ its longest chain": wall / longest, "new stack ÷ all its operations": wall / total}
+    )
 
 
 @dataclass(frozen=True)

@@ -156,11 +156,12 @@ def bench(
     stack: Annotated[str, typer.Option(help="The stack whose settings the benchmark's own stack starts from.")],
     repeats: Annotated[int, typer.Option(min=1, max=9, help="Builds after a change; their median counts.")] = 3,
     kubernetes: Annotated[bool, typer.Option(help="Compare a cluster with a machine as well.")] = False,
+    record: Annotated[bool, typer.Option(help="Keep the ratios, for comparison with the next run.")] = False,
 ) -> None:
     """Compare our pipeline with the walk-through's file, in a stack that is destroyed afterwards."""
     from tools import bench as module  # noqa: PLC0415
 
-    raise typer.Exit(module.bench(stack, repeats, kubernetes=kubernetes))
+    raise typer.Exit(module.bench(stack, repeats, kubernetes=kubernetes, recorded=record))
 
 
 @app.command()

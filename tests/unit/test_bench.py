@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from tests.unit.engine import run_program
-from tools.bench import CANDIDATES, recreation, settings
+from tools.bench import CANDIDATES, pipeline_table, settings, unchanged_table
 from tools.bench_cluster import throughput_table, with_cluster
+from tools.bench_figures import AIMS, RECORDED, record, summary
 from tools.bench_graph import Operations, graph_table, longest_chain
+from tools.bench_recreate import recreation
 
 RESOURCES: dict[str, dict[str, Any]] = {
     "urn::key": {"custom": True},
@@ -42,16 +45,19 @@ def test_the_longest_chain_goes_through_dependencies_and_providers() -> None:
 
 
 def test_an_update_is_compared_with_its_longest_chain_and_with_all_its_operations() -> None:
-    rows = cells(graph_table(44.0, SECONDS, RESOURCES))
+    made = graph_table(44.0, SECONDS, RESOURCES)
+    rows = cells(made.table)
     assert rows == [
         ["the update", "44.0", "1.00", ""],
         ["its longest chain of dependencies", "40.0", "1.10", "≤ 1.10"],
         ["all operations one after another", "69.0", "0.64", "≤ 0.60"],
     ]
+    assert made.ratios["new stack ÷ its longest chain"] == pytest.approx(1.1)
 
 
 def test_a_queue_on_a_cluster_is_compared_with_the_one_on_a_machine() -> None:
-    rows = cells(throughput_table({"one machine": 20.0, "cluster, no node at first": 100.0, "cluster": 25.0}))
+    made = throughput_table({"one machine": 20.0, "cluster, no node at first": 100.0, "cluster": 25.0})
+    rows = cells(made.table)
     assert rows == [
         ["one machine", "20.0", "24.0", "1.00"],
         ["cluster, no node at first", "100.0", "4.8", "5.00"],
@@ -89,14 +95,43 @@ def test_an_update_that_fails_before_its_first_event_is_not_waited_for(tmp_path:
     assert operations.seconds == {}
 
 
-def test_a_recreated_stack_is_compared_with_a_new_one() -> None:
-    ratios = {title: ratio for title, _, ratio in cells(recreation(new=200.0, destroyed=30.0, again=110.0))}
-    assert ratios == {
+def test_a_recreated_stack_is_compared_with_a_new_one_with_and_without_golden_images() -> None:
+    made = recreation(new=200.0, destroyed=30.0, again=110.0, from_images=(30.0, 50.0))
+    assert {title: ratio for title, _, ratio in cells(made.table)} == {
         "new": "1.00",
         "destroy, data stays": "0.15",
         "again, on that data": "0.55",
         "both: make recreate": "0.70",
+        "again, from golden images": "0.25",
+        "both, from golden images": "0.40",
     }
+    assert made.ratios == {
+        "recreate ÷ new": pytest.approx(0.7),
+        "recreate from golden images ÷ new": pytest.approx(0.4),
+    }
+
+
+def test_all_ratios_are_in_one_table_beside_those_before_and_their_aims(tmp_path: Path) -> None:
+    file = tmp_path / "bench.yaml"
+    file.write_text("# A note.\nrecreate ÷ new: 1.04\nqueue: 2.0\n")
+    now = {"recreate ÷ new": 0.456, "something new": 3.0}
+    assert cells(summary(now, file)) == [
+        ["recreate ÷ new", "0.46", "1.04", "≤ 0.50"],
+        ["something new", "3.00", "", ""],
+    ]
+    record(now, file)
+    assert file.read_text() == "# A note.\nrecreate ÷ new: 0.46\nqueue: 2.0\nsomething new: 3.0\n"
+
+
+def test_every_aim_and_every_recorded_ratio_is_one_that_a_run_measures() -> None:
+    measured = [
+        graph_table(44.0, SECONDS, RESOURCES),
+        unchanged_table({"empty": 0.5, "preview": 2.0, "update": 2.5}),
+        pipeline_table(dict.fromkeys(CANDIDATES, (20.0, 5.0))),
+        throughput_table({"one machine": 20.0, "cluster": 25.0}),
+        recreation(200.0, 30.0, 110.0, (30.0, 50.0)),
+    ]
+    assert {*AIMS, *yaml.safe_load(RECORDED.read_text())} <= {name for one in measured for name in one.ratios}
 
 
 @pytest.mark.parametrize("pipelines", [False, True])
