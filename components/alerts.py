@@ -24,6 +24,11 @@ _TOKEN_DAYS: Final = 30
 #: The archive that the installer of DigitalOcean uses.
 _AGENT_PACKAGES: Final = "https://repos.insights.digitalocean.com"
 
+#: How metrics begin in the API.
+_OF_DROPLETS, _OF_DATABASES = "v1/insights/droplet", "v1/dbaas/alerts"
+#: Longer than a backup or a migration keeps a database busy.
+_CPU_PERCENT: Final = 90
+
 #: How the names of groups begin, but for that of the server.
 _KIND: Final = re.compile("^(runner|target)-")
 
@@ -33,8 +38,9 @@ class AlertsArgs:
     """Inputs of `Alerts`. `registry` is the address of the registry, host and port.
 
     `machines` are those of each group, of which `server` is one; `clusters` are the IDs of the clusters that runners
-    have, by the names of these. `backup_hours` is how old the last backup may be, None without backups; `token_expires`
-    is the date on which the stack's API token expires.
+    have, by the names of these, and `databases` those of managed databases that GitLab uses, by engine. `backup_hours`
+    is how old the last backup may be, None without backups; `token_expires` is the date on which the stack's API token
+    expires.
 
     Nothing is checked before everything in `ready` exists: a target that is not there yet would fire an alert.
     """
@@ -45,6 +51,7 @@ class AlertsArgs:
     registry: pulumi.Input[str]
     machines: Mapping[str, Sequence[Machine]]
     clusters: Mapping[str, pulumi.Output[str]]
+    databases: Mapping[str, pulumi.Output[str]]
     backup_hours: int | None
     token_expires: pulumi.Input[str]
     ready: Sequence[pulumi.Resource]
@@ -67,7 +74,7 @@ class Alerts(Component):
     seen from outside: the data volume, the last backup, the stack's token. It also owns a check of the page with the
     result, so that a problem there fires an alert as well. For each group of machines, owns alert policies on disk,
     memory and load, and on each machine DigitalOcean's metrics agent; for the nodes of each cluster, those on disk and
-    memory. DigitalOcean runs the checks and compares the
+    memory; for managed databases, those on disk, memory and processors. DigitalOcean runs the checks and compares the
     metrics, so an alert needs nothing that could be down together with GitLab.
 
     The agent is installed over SSH: `monitoring` of an existing droplet cannot be changed, so it would replace it.
@@ -93,6 +100,8 @@ class Alerts(Component):
             self._watch(group, machines)
         for runner, cluster in args.clusters.items():
             self._watch_nodes(runner, cluster)
+        for engine, cluster in args.databases.items():
+            self._watch_database(engine, cluster)
         self.register_outputs({})
 
     def _install_health_check(self) -> remote.Command:
@@ -169,7 +178,7 @@ class Alerts(Component):
             self._policy(
                 f"{group}-{suffix}",
                 f"{suffix} of {words}",
-                _Condition(metric, window, value),
+                _Condition(f"{_OF_DROPLETS}/{metric}", window, value),
                 depends_on=agents,
                 entities=[machine.droplet.id for machine in machines],
             )
@@ -187,8 +196,23 @@ class Alerts(Component):
             self._policy(
                 f"nodes-{runner}-{suffix}",
                 f"{suffix} of a node of runner {runner}",
-                _Condition(metric, window, float(value)),
+                _Condition(f"{_OF_DROPLETS}/{metric}", window, float(value)),
                 tags=[pulumi.Output.concat("k8s:", cluster)],
+            )
+
+    def _watch_database(self, engine: str, cluster: pulumi.Output[str]) -> None:
+        """Watch what DigitalOcean measures of a cluster itself: it runs no agent of the stack's."""
+        settings = self._args.settings
+        for suffix, metric, window, value in (
+            ("disk", "disk_utilization_alerts", "5m", settings.disk_percent),
+            ("memory", "memory_utilization_alerts", "10m", settings.memory_percent),
+            ("cpu", "cpu_alerts", "30m", _CPU_PERCENT),
+        ):
+            self._policy(
+                f"{engine}-{suffix}",
+                f"{suffix} of managed {engine}",
+                _Condition(f"{_OF_DATABASES}/{metric}", window, float(value)),
+                entities=[cluster],
             )
 
     def _policy(
@@ -202,7 +226,7 @@ class Alerts(Component):
         name = self.child_name(suffix)
         digitalocean.MonitorAlert(
             name,
-            type=f"v1/insights/droplet/{condition.metric}",
+            type=condition.metric,
             # The subject of the mail, beside the name of the droplet.
             description=f"{self._args.prefix}: {what}",
             compare="GreaterThan",

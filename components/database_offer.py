@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from components import api, versions
 from components.database_engines import ENGINES, POSTGRESQL, VALKEY, settings_of
-from components.database_plan import cluster_name, deployed_clusters
+from components.database_plan import database_cluster_name, deployed_clusters
 from components.known_resources import KnownResources
 from components.settings import NEW, DatabaseSettings, Reading
 from components.survey import Started, Survey
@@ -110,7 +110,7 @@ class DatabaseOffer:
             )
 
     def _name_errors(self, engine: str, options: _Options) -> Iterator[str]:
-        name, settings = cluster_name(self.prefix, engine), self.reading.settings
+        name, settings = database_cluster_name(self.prefix, engine), self.reading.settings
         recovered = getattr(settings.recover, engine)
         found = [one for one in options.clusters if one.get("name") == name]
         for one in found:

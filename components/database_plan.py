@@ -26,7 +26,7 @@ class ClusterPlan:
     storage_mib: str | None = None
 
 
-def cluster_name(prefix: str, engine: str) -> str:
+def database_cluster_name(prefix: str, engine: str) -> str:
     """Return the name of a cluster in the account."""
     return f"{prefix}-{engine}"
 

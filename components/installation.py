@@ -381,6 +381,7 @@ class Installation:
             registry=self._registry.address,
             machines={"server": [self._server.machine], **self._further_machines},
             clusters=self._clusters,
+            databases=self._databases.used if self._databases else {},
             backup_hours=backup.max_age_hours if backup.enabled else None,
             token_expires=self._gitlab.api_token_expires,
             ready=[self._registry, self._access, *([self._backup] if self._backup else [])],

@@ -11,7 +11,7 @@ import pulumi_digitalocean as digitalocean
 
 from components.component import Component
 from components.database_engines import POSTGRESQL, VALKEY
-from components.database_plan import ClusterPlan, cluster_name
+from components.database_plan import ClusterPlan, database_cluster_name
 from components.lost_answers import DATABASE, DATABASE_CLUSTER, DATABASE_USER, once, once_in_cluster
 from components.rendering import script
 from components.site import Site
@@ -180,11 +180,16 @@ class ManagedDatabases(Component):
         )
         self.register_outputs({"clusters": {engine: one.id for engine, one in self.clusters.items()}})
 
+    @property
+    def used(self) -> dict[str, pulumi.Output[str]]:
+        """The IDs of the clusters that GitLab uses, by engine."""
+        return {engine: one.id for engine, one in self.clusters.items() if self._args.clusters[engine].uses}
+
     def _cluster(self, engine: str, plan: ClusterPlan) -> digitalocean.DatabaseCluster:
         site, (day, hour) = self._args.site, self._args.maintenance
         return digitalocean.DatabaseCluster(
             self.child_name(engine),
-            name=cluster_name(site.prefix, engine),
+            name=database_cluster_name(site.prefix, engine),
             engine=_ENGINES[engine],
             version=plan.version,
             size=plan.size,

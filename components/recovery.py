@@ -9,7 +9,7 @@ from typing import Final
 
 from components.backup import BACKUP
 from components.database_engines import wanted_engines
-from components.database_plan import cluster_name
+from components.database_plan import database_cluster_name
 from components.known_resources import KnownResources
 from components.object_buckets import TYPES, purpose_of
 from components.registry_bucket import REGISTRY
@@ -89,8 +89,8 @@ def errors(settings: Settings, prefix: str, known: KnownResources) -> Iterator[s
         if wanted.volume and not known.has(f"databases-{engine}") and getattr(wanted, engine) is None:
             yield (
                 f"recover.{engine}: is not set, but recover.volume is; GitLab would begin with an empty database "
-                f"beside its repositories. Set it to the ID of the cluster {cluster_name(prefix, engine)} that make "
-                f"strays lists, or to {NEW} if it is gone"
+                f"beside its repositories. Set it to the ID of the cluster {database_cluster_name(prefix, engine)} "
+                f"that make strays lists, or to {NEW} if it is gone"
             )
 
 

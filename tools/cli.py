@@ -284,12 +284,15 @@ def recover(  # noqa: PLR0917 - typer's way to declare options
     new_space: Annotated[
         bool, typer.Option("--new-space", help="The registry's Space is gone; create another one.")
     ] = False,
+    new_database: Annotated[
+        bool, typer.Option("--new-database", help="A managed database is gone; create another one.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take over, in a new state, the data that a stack without one has left in the account, and update the stack."""
     from tools import recover as module  # noqa: PLC0415
 
-    raise typer.Exit(module.recover(stack, module.Wish(file, address, keys, new_space), confirmed=yes))
+    raise typer.Exit(module.recover(stack, module.Wish(file, address, keys, new_space, new_database), confirmed=yes))
 
 
 FROM = Annotated[str, typer.Argument(help="The stack that is promoted.")]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from components.api import every, request
+from components.database_engines import wanted_engines
+from components.database_plan import database_cluster_name
 from components.kubernetes_offer import cluster_name
 from components.settings import DnsZone, Settings, Storage, droplets_of
 from components.settings.gitlab_names import ADMINISTRATOR
@@ -53,13 +55,14 @@ _ENCRYPTION_KEY: Final = "::backup-encryption-key"
 class Wish:
     """How to recover: the stack `file`, the reserved `address` that the server had, the output `backup` in `keys`.
 
-    With `new_space` the registry's Space is gone, and another one is created.
+    With `new_space` the registry's Space is gone, and another one is created; so it is with `new_database`.
     """
 
     file: Path | None = None
     address: str | None = None
     keys: Path | None = None
     new_space: bool = False
+    new_database: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
             known,
             regions=known.regions | {settings.spaces_region, settings.objects_region, settings.backups_region},
             # The stack file may be at another place than those that were read.
+            has_databases=known.has_databases or settings.databases.has_managed,
             has_clusters=known.has_clusters or any(runner.is_cluster for runner in settings.runners),
         )
         strays = [one for one in find(known) if is_ours(one, known.prefix, settings)]
@@ -155,7 +159,9 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
         for one in strays:
             if key := names.get(one.name) if one.noun == "Volume" else _bucket_key(one, known.prefix, settings):
                 taken[key] = _value_of(key, one)
-        useless = [one for one in strays if one.noun not in {"Volume", "SpacesBucket", "Snapshot"}]
+        databases, gone = _databases(known, settings)
+        taken |= databases
+        useless = [one for one in strays if one.noun not in {"Volume", "SpacesBucket", "Snapshot", "DatabaseCluster"}]
         if settings.dns.zone is DnsZone.CREATE and not known.has("Domain", settings.domain):
             taken |= {"domain": True} if has_zone(settings.domain) else {}
         if taken.get("domain") or settings.dns.zone is DnsZone.EXISTING:
@@ -167,26 +173,44 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
         raise ToolError(f"--address {wish.address}: is not a reserved address in {settings.region} that no stack has")
     if chosen := wish.address or next(iter(own), None):
         taken["address"] = chosen
-    if "volume" in taken and settings.registry.storage is Storage.SPACES:
-        if "registryBucket" not in taken and not wish.new_space:
-            raise ToolError(
-                f"there is no Space {known.prefix}-registry-… in {settings.spaces_region}, where the images of that "
-                "GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add --new-space"
-            )
-        taken.setdefault("registryBucket", "new")
-    if "volume" in taken and settings.uses_object_storage:
-        if "objectBuckets" not in taken and not wish.new_space:
-            raise ToolError(
-                f"there is no Space {known.prefix}-artifacts-… in {settings.objects_region}, where the artifacts of "
-                "that GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add "
-                "--new-space"
-            )
-        taken.setdefault("objectBuckets", "new")
+    if "volume" in taken:
+        _add_missing(taken, gone, known.prefix, settings, wish)
     unreadable = None if keys else taken.pop("backupBucket", None)
     if keys and taken.get("backupBucket", keys["bucket"]) != keys["bucket"]:
         raise ToolError(f"--keys: is for the Space {keys['bucket']}, and not for {taken['backupBucket']}")
     kept = tuple(f"{key}: {'yes' if value is True else value}" for key, value in taken.items())
     return Findings(taken, kept, tuple(useless), () if chosen else tuple(idle), unreadable)
+
+
+def _add_missing(taken: dict[str, Any], gone: Sequence[str], prefix: str, settings: Settings, wish: Wish) -> None:
+    """Add what is created again although the data volume is there, which somebody has to want.
+
+    Raises:
+        ToolError: nobody has said so.
+    """
+    if settings.registry.storage is Storage.SPACES:
+        if "registryBucket" not in taken and not wish.new_space:
+            raise ToolError(
+                f"there is no Space {prefix}-registry-… in {settings.spaces_region}, where the images of that "
+                "GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add --new-space"
+            )
+        taken.setdefault("registryBucket", "new")
+    if settings.uses_object_storage:
+        if "objectBuckets" not in taken and not wish.new_space:
+            raise ToolError(
+                f"there is no Space {prefix}-artifacts-… in {settings.objects_region}, where the artifacts of "
+                "that GitLab would be; nothing was changed. Look for it in the control panel; if it is gone, add "
+                "--new-space"
+            )
+        taken.setdefault("objectBuckets", "new")
+    for engine in gone:
+        if not wish.new_database:
+            raise ToolError(
+                f"there is no cluster {database_cluster_name(prefix, engine)}, where GitLab's data beside its "
+                "repositories would be; nothing was changed. Look for it in the control panel. If it is gone, add "
+                "--new-database, and restore a backup of the stack afterwards"
+            )
+        taken[engine] = "new"
 
 
 def is_ours(one: Stray, prefix: str, settings: Settings) -> bool:
@@ -199,6 +223,15 @@ def is_ours(one: Stray, prefix: str, settings: Settings) -> bool:
     if one.noun == "KubernetesCluster":
         return one.name in {cluster_name(prefix, runner.name) for runner in settings.runners if runner.is_cluster}
     return belongs(one.name, one.noun, prefix)
+
+
+def _databases(known: Known, settings: Settings) -> tuple[dict[str, str], list[str]]:
+    """The IDs of the managed databases that no stack has, by engine; and the engines that the account does not have."""
+    engines = wanted_engines(settings)
+    found = {str(one["name"]): str(one["id"]) for one in every("/v2/databases", "databases")} if engines else {}
+    own = {engine: found.get(database_cluster_name(known.prefix, engine)) for engine in engines}
+    lost = {engine: one for engine, one in own.items() if one and not known.has("DatabaseCluster", one)}
+    return lost, [engine for engine, one in own.items() if one is None]
 
 
 def _bucket_key(one: Stray, prefix: str, settings: Settings) -> str | None:

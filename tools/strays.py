@@ -21,9 +21,11 @@ from rich.prompt import Confirm
 
 from components.api import delete, every, request
 from components.cost import price_of
+from components.database_engines import ENGINES
 from components.leftovers import import_command
 from components.object_buckets import OBJECTS, TYPES, purpose_of
 from components.settings import DnsZone, Settings
+from components.settings.databases import DatabaseKind
 from components.settings.registry import SPACES_REGIONS
 from components.settings.runners import RunnerKind
 from tools import buckets, clusters
@@ -91,8 +93,8 @@ class Known:
     """What the states have: identifiers by kind, and the names of the stacks.
 
     `regions` are those of the states and of the stack files that offer Spaces: buckets are looked for there.
-    `has_alerts` says that one of them has uptime checks, `has_clusters` that one has a cluster: for others, no token
-    needs to be able to read them.
+    `has_alerts` says that one of them has uptime checks, `has_clusters` that one has a cluster, `has_databases` that
+    one has managed databases: for others, no token needs to be able to read them.
     `siblings` begin the names of other stacks and begin with `prefix` themselves, as `app-2` begins with `app`.
     """
 
@@ -104,6 +106,7 @@ class Known:
     siblings: frozenset[str] = frozenset()
     has_alerts: bool = False
     has_clusters: bool = False
+    has_databases: bool = False
 
     @classmethod
     def read(cls, stack: str | None) -> Known:
@@ -137,8 +140,15 @@ class Known:
             for settings in stack_files().values()
             for runner in settings.get("slipway:runners") or []
         )
+        has_databases = any(one.noun == "DatabaseCluster" for one in cloud) or any(
+            (settings.get("slipway:databases") or {}).get(engine, {}).get("kind") == DatabaseKind.MANAGED
+            for settings in stack_files().values()
+            for engine in ENGINES
+        )
         places = frozenset(regions & SPACES_REGIONS)
-        return cls(project, prefix, tuple(short), identifiers, places, siblings, has_alerts, has_clusters)
+        return cls(
+            project, prefix, tuple(short), identifiers, places, siblings, has_alerts, has_clusters, has_databases
+        )
 
     @staticmethod
     def project_name() -> str:
@@ -184,6 +194,7 @@ _ENDINGS = {
     "Vpc": r"(-[a-z]{3}\d(-[\d.]+-\d+)?)?",
     "Tag": "-(server|runner|target-[a-z0-9-]+)",
     "SshKey": "-admin",
+    "DatabaseCluster": f"-({'|'.join(ENGINES)})",
     "SpacesKey": f"-(registry|backup|{OBJECTS})(-maker)?",
     "UptimeCheck": "-(sign-in|registry|health)",
     "SpacesBucket": f"-(registry|backup|{'|'.join(map(purpose_of, TYPES))})-[0-9a-f]{{8}}",
@@ -228,7 +239,8 @@ def account(known: Known) -> Iterator[Stray]:
     for name, identifier, values in clusters.found() if known.has_clusters else ():
         if not known.has("KubernetesCluster", identifier) and known.owns("KubernetesCluster", name):
             yield Stray("KubernetesCluster", name, identifier, values, partial(clusters.remove, identifier))
-    for noun, path, root in (*_KINDS, *(_CHECKS if known.has_alerts else ())):
+    kinds = (*(_DATABASES if known.has_databases else ()), *_KINDS, *(_CHECKS if known.has_alerts else ()))
+    for noun, path, root in kinds:
         for one in every(path, root):
             identifier, name = str(one.get(_IDENTIFIERS.get(noun, "id"))), str(one["name"])
             tags = one.get("tags") or []
@@ -252,6 +264,7 @@ _KINDS = (
     ("SshKey", "/v2/account/keys", "ssh_keys"),
     ("SpacesKey", "/v2/spaces/keys", "keys"),
 )
+_DATABASES = (("DatabaseCluster", "/v2/databases", "databases"),)
 #: Their alerts are deleted with them.
 _CHECKS = (("UptimeCheck", "/v2/uptime/checks", "checks"),)
 _IDENTIFIERS = {"Tag": "name", "SpacesKey": "access_key"}
@@ -268,6 +281,8 @@ def _values(noun: str, found: dict[str, Any]) -> dict[str, Any]:
         values["publicKey"] = found.get("public_key")
     elif noun in {"Volume", "Snapshot"}:
         values["size"] = found.get("size_gigabytes", 0)
+    elif noun == "DatabaseCluster":
+        values |= {"size": size, "nodeCount": found.get("num_nodes")}
     elif noun == "SpacesKey":
         values["grants"] = found.get("grants")
     return values

@@ -65,7 +65,7 @@ _ALWAYS = frozenset(
     f"/v2/{kind}"
     for kind in (
         *("droplets", "snapshots", "volumes", "firewalls", "vpcs", "tags", "account/keys", "spaces/keys"),
-        *("domains", "reserved_ips"),
+        *("domains", "reserved_ips", "databases"),
     )
 )
 

@@ -240,7 +240,18 @@ def test_a_preview_tells_the_cost_of_all_nodes() -> None:
     assert "20 GiB of further storage" in notes
 
 
-SMALL = {"postgresql": {"kind": "managed", "size": "db-s-1vcpu-1gb"}}
+def test_alerts_watch_the_clusters_that_gitlab_uses() -> None:
+    alerts = {"email": ["ops@example.test"], "diskPercent": 75}
+    engine = run_program(databases={"postgresql": {"kind": "managed"}}, alerts=alerts)
+    of_databases = [one.inputs for one in engine.of_type(":MonitorAlert") if "dbaas" in one.inputs["type"]]
+    assert {(one["type"].rpartition("/")[2], one["value"]) for one in of_databases} == {
+        ("disk_utilization_alerts", 75),
+        ("memory_utilization_alerts", 90),
+        ("cpu_alerts", 90),
+    }
+    assert all(one["entities"] == ["id-of-databases-postgresql"] for one in of_databases)
+    moved_back = after({**MINE, **USED}, alerts=alerts, **EVERYTHING)
+    assert not [one for one in moved_back.of_type(":MonitorAlert") if "dbaas" in one.inputs["type"]]
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,31 @@ def test_a_registry_without_its_space_is_not_given_a_new_one_unless_somebody_say
     assert module.look("test", settings, module.Wish(new_space=True)).settings["registryBucket"] == "new"
 
 
+def test_managed_databases_are_taken_over_and_are_not_created_empty_unless_somebody_says_so(
+    api: AccountApi, state: list[dict[str, Any]], file: Path
+) -> None:
+    del state
+    left_behind(api)
+    content = yaml.safe_load(file.read_text())
+    content["config"]["slipway:databases"] = {"postgresql": {"kind": "managed"}, "valkey": {"kind": "managed"}}
+    content["config"]["slipway:registry"] = {"storage": "filesystem"}
+    file.write_text(yaml.safe_dump(content))
+    settings = read_settings("test", file)
+    cluster = {
+        "id": "c1",
+        "name": "slipway-test-postgresql",
+        "size": "db-s-1vcpu-2gb",
+        "num_nodes": 1,
+        "region": "nyc3",
+    }
+    api.things["/v2/databases"] = [cluster]
+    with pytest.raises(ToolError, match=r"no cluster slipway-test-valkey, .* nothing was changed\."):
+        module.look("test", settings, module.Wish())
+    found = module.look("test", settings, module.Wish(new_database=True))
+    assert (found.settings["postgresql"], found.settings["valkey"]) == ("c1", "new")
+    assert not [one for one in found.useless if one.noun == "DatabaseCluster"]
+
+
 def test_an_address_that_the_account_does_not_have_is_refused(
     api: AccountApi, state: list[dict[str, Any]], file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,25 @@ def test_everything_with_the_projects_name_or_tag_that_no_stack_has_is_listed_wi
     assert api.writes == []
 
 
+@pytest.mark.parametrize("kind", ["managed", "bundled"])
+def test_clusters_of_databases_are_looked_for_if_a_stack_has_some(
+    kind: str,
+    api: AccountApi,
+    states: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    del states
+    files = {"staging": {"slipway:databases": {"valkey": {"kind": kind}}}}
+    monkeypatch.setattr(module, "stack_files", lambda: files)
+    cluster = {"id": "c1", "name": "slipway-staging-valkey", "size": "db-s-1vcpu-1gb", "num_nodes": 1, "region": "nyc3"}
+    api.things["/v2/databases"] = [cluster, {**cluster, "id": "c2", "name": "of-somebody-else"}]
+    assert module.strays(None, confirmed=True) == 0
+    printed = capsys.readouterr().out
+    assert ("15.15  DatabaseCluster slipway-staging-valkey (ID c1)" in printed) is (kind == "managed")
+    assert [one["id"] for one in api.things["/v2/databases"]] == (["c2"] if kind == "managed" else ["c1", "c2"])
+
+
 def test_the_nodes_of_a_cluster_are_left_to_it(api: AccountApi, states: dict[str, Any]) -> None:
     del states
     api.things["/v2/droplets"] = [droplet(21, "slipway-staging-pods-jobs-x1", "k8s", "k8s:cluster", "k8s:worker")]
@@ -226,6 +245,8 @@ def test_only_a_stacks_own_strays_are_looked_for_if_one_is_named(
         ("slipway-app-nyc3-10.20.0.0-24", "Vpc", "slipway-app", True),
         ("slipway-app-2-nyc3", "Vpc", "slipway-app", False),
         ("slipway-app-data", "Database", "slipway-app", False),
+        ("slipway-app-postgresql", "DatabaseCluster", "slipway-app", True),
+        ("slipway-app-2-valkey", "DatabaseCluster", "slipway-app", False),
     ],
 )
 def test_a_stack_whose_name_begins_with_the_same_word_is_another_one(

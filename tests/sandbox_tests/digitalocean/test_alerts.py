@@ -141,8 +141,15 @@ def test_a_policy_with_a_wrong_field_is_refused(cloud: EmulatedCloud, changes: d
 
 
 def test_metrics_that_nothing_here_has_are_not_accepted_silently(cloud: EmulatedCloud) -> None:
-    body = POLICY | {"type": "v1/dbaas/alerts/cpu_alerts"}
+    body = POLICY | {"type": "v1/insights/lbaas/droplet_health"}
     assert cloud.refused("POST", "/v2/monitoring/alerts", body)[:2] == (501, "not_implemented")
+
+
+def test_a_policy_on_a_database_names_a_cluster(cloud: EmulatedCloud) -> None:
+    of_databases = POLICY | {"type": "v1/dbaas/alerts/cpu_alerts"}
+    assert cloud.http.post("/v2/monitoring/alerts", json=of_databases | {"entities": []}).status_code == 200
+    body = of_databases | {"entities": ["9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"]}
+    assert cloud.refused("POST", "/v2/monitoring/alerts", body)[0] == 400
 
 
 def test_a_token_needs_the_scopes_of_checks_and_policies(cloud: EmulatedCloud) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.plugins.base.framework import PartlyMadeError
+from tests.sandbox.plugins.base.framework import PartlyMadeError, PluginError
 from tests.sandbox.plugins.digitalocean.databases import GetDatabaseCa
 from tests.sandbox.plugins.digitalocean.session import Session
 from tests.sandbox.plugins.provider_digitalocean import DigitalOcean
@@ -47,11 +47,21 @@ def test_a_cluster_is_created_read_grown_and_deleted(cloud: EmulatedCloud, drive
     driver.delete("DatabaseCluster", identifier, state)
 
 
-def test_another_engine_version_or_network_is_another_cluster(driver: ResourceDriver) -> None:
+def test_another_engine_or_network_is_another_cluster_and_another_version_or_region_is_not(
+    driver: ResourceDriver,
+) -> None:
     old = driver.checked("DatabaseCluster", CLUSTER | {"privateNetworkUuid": "a"})
-    new = old | {"version": "18", "privateNetworkUuid": "b", "size": "db-s-2vcpu-4gb", "nodeCount": 2}
+    new = old | {"version": "18", "privateNetworkUuid": "b", "size": "db-s-2vcpu-4gb", "nodeCount": 2, "region": "fra1"}
     changed = dict(driver.resource("DatabaseCluster").differences(old, new))
-    assert changed == {"version": True, "privateNetworkUuid": True, "size": False, "nodeCount": False}
+    assert [name for name, replaces in changed.items() if replaces] == ["privateNetworkUuid"]
+    assert changed.keys() == {"version", "region", "privateNetworkUuid", "size", "nodeCount"}
+    assert dict(driver.resource("DatabaseCluster").differences(old, old | {"engine": "valkey"})) == {"engine": True}
+
+
+def test_an_upgrade_is_asked_of_the_service(driver: ResourceDriver) -> None:
+    identifier, state = driver.create("DatabaseCluster", **CLUSTER)
+    with pytest.raises(PluginError, match="upgrades of databases"):
+        driver.update("DatabaseCluster", identifier, state, version="18")
 
 
 def test_a_cluster_that_does_not_come_online_is_kept_in_the_state(cloud: EmulatedCloud, driver: ResourceDriver) -> None:

@@ -1,4 +1,4 @@
-"""/v2/monitoring/alerts: alert policies on metrics of droplets."""
+"""/v2/monitoring/alerts: alert policies on metrics of droplets, and on those of databases, which are not measured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.sandbox.digitalocean.models import AlertPolicy, Droplet, Incident, Notifications
+from tests.sandbox.digitalocean.models import AlertPolicy, DatabaseCluster, Droplet, Incident, Notifications
 from tests.sandbox.digitalocean.routes.common import Body, answer, cloud_of, find, gap, json_of, no_content, page
 from tests.sandbox.digitalocean.routes.uptime import field_name, invalid, require_verified, with_lists
 from tests.sandbox.digitalocean.state.errors import ServerError
 
-#: Metrics that the emulator measures. Those of load balancers, databases and pools have nothing to measure here.
+#: Metrics that the emulator measures. Those of load balancers and pools have nothing to measure here.
 MEASURED = (
     "v1/insights/droplet/load_1",
     "v1/insights/droplet/load_5",
@@ -24,9 +24,14 @@ MEASURED = (
     "v1/insights/droplet/memory_utilization_percent",
     "v1/insights/droplet/disk_utilization_percent",
 )
+#: Metrics of databases: a policy on one is kept, and as long as there is no data, it neither fires nor ends.
+OF_DATABASES = frozenset(
+    f"v1/dbaas/alerts/{name}"
+    for name in ("load_15_alerts", "cpu_alerts", "memory_utilization_alerts", "disk_utilization_alerts")
+)
 _OTHERS = re.compile(
     r"v1/insights/droplet/(cpu|disk_read|disk_write|(public|private)_(in|out)bound_bandwidth)"
-    r"|v1/insights/lbaas/.+|v1/dbaas/alerts/.+|v1/droplet/autoscale_alerts/.+"
+    r"|v1/insights/lbaas/.+|v1/droplet/autoscale_alerts/.+"
 )
 
 
@@ -59,7 +64,7 @@ async def _body(request: Request) -> PolicyBody:
 
 def _require_possible(request: Request, body: PolicyBody) -> None:
     cloud = cloud_of(request)
-    if body.type not in MEASURED:
+    if body.type not in MEASURED and body.type not in OF_DATABASES:
         if _OTHERS.fullmatch(body.type):
             raise gap(request, "alert policies on other metrics than load, memory and disk of droplets")
         raise invalid("type", f"invalid type '{body.type}'")
@@ -68,8 +73,9 @@ def _require_possible(request: Request, body: PolicyBody) -> None:
         raise ServerError("Server Error")
     # That an address has to be verified is documented for the control panel; the words are those of uptime alerts.
     require_verified(cloud, body.alerts, "alerts")
+    kind = DatabaseCluster if body.type in OF_DATABASES else Droplet
     for place, entity in enumerate(body.entities):
-        if not entity.isdigit() or cloud.store.get(Droplet, entity) is None:
+        if cloud.store.get(kind, entity) is None:
             raise invalid(f"entities[{place}]", f"invalid entity '{entity}'")
 
 

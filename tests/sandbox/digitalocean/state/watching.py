@@ -97,6 +97,8 @@ class Watch(Rounds):
         self._store.put(state)
 
     def _of_policy(self, policy: AlertPolicy) -> Iterator[_Condition]:
+        if policy.type.startswith("v1/dbaas/"):
+            return
         for droplet in self._store.all(Droplet):
             watched = str(droplet.id) in policy.entities or not {*policy.tags}.isdisjoint(droplet.tags)
             if not policy.enabled or not (watched or not (policy.entities or policy.tags)):

@@ -26,15 +26,15 @@ _WINDOW: Fields = {"day": Field(required=True), "hour": Field(required=True)}
 
 
 class DatabaseCluster(Resource):
-    """A cluster of PostgreSQL or Valkey. Its size, window and tags change in place."""
+    """A cluster of PostgreSQL or Valkey. Its size, version, region, window and tags change in place."""
 
     full_name = "digitalocean:index/databaseCluster:DatabaseCluster"
     autoname = True
     inputs: ClassVar[Fields] = {
         "engine": Field(required=True, replace=True),
-        "version": Field(computed=True, replace=True),
+        "version": Field(computed=True),
         "nodeCount": Field(Kind.INTEGER, required=True),
-        "region": Field(required=True, replace=True),
+        "region": Field(required=True),
         "size": Field(required=True),
         "name": Field(replace=True),
         "evictionPolicy": Field(),
@@ -90,6 +90,12 @@ class DatabaseCluster(Resource):
             if inputs.get("storageSizeMib") and inputs["storageSizeMib"] != old.get("storageSizeMib"):
                 body["storage_size_mib"] = int(inputs["storageSizeMib"])
             session.put(f"/v2/databases/{identifier}/resize", body)
+            self._wait(call, identifier)
+        if inputs["region"] != old["region"]:
+            session.put(f"/v2/databases/{identifier}/migrate", {"region": inputs["region"]})
+            self._wait(call, identifier)
+        if inputs.get("version") and inputs["version"] != old.get("version"):
+            session.put(f"/v2/databases/{identifier}/upgrade", {"version": inputs["version"]})
             self._wait(call, identifier)
         self._set(call, identifier, old, inputs)
         set_tags(call, "database", identifier, old.get("tags") or [], inputs.get("tags") or [])
