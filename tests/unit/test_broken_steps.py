@@ -50,7 +50,10 @@ CASES: dict[str, tuple[str, str] | None] = {
     "move-objects.sh": ("unit/test_object_steps.py", "test_a_file_that_cannot_be_moved_fails_the_step_with_its_cause"),
     "prepare-backup.sh": ("unit/test_broken_steps.py", "test_a_timer_that_systemd_rejects_leaves_the_previous_one"),
     # It changes nothing that GitLab uses: clusters are new to it, or prepared already.
-    "prepare-database.sh": None,
+    "prepare-database.sh": (
+        "unit/test_prepare_database.py",
+        "test_what_gitlab_could_not_use_is_refused_by_name_and_nothing_is_kept",
+    ),
     "prepare-runner.sh": (
         "unit/test_docker_script.py",
         "test_the_former_settings_are_restored_if_the_engine_does_not_take_the_mirror",

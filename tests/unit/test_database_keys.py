@@ -1,0 +1,174 @@
+"""The program that copies keys between servers of Redis and Valkey, against servers of a few lines.
+
+With real ones it runs in `tests/e2e/test_managed_databases.py`.
+"""
+
+from __future__ import annotations
+
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.rendering import script
+
+#: Values as the program has to bring them over, by their type.
+LONG = [f"job {number}".encode() for number in range(1203)]
+VALUES: dict[bytes, tuple[bytes, Any]] = {
+    b"session:gitlab:2::abc": (b"string", b"\x04\x08{\r\n\x00"),
+    b"queue:default": (b"list", LONG),
+    b"queues": (b"set", {b"default", b"mailers"}),
+    b"schedule": (b"zset", {f"at {number}".encode(): number + 0.25 for number in range(1203)}),
+    b"stat": (b"hash", {b"processed": b"7", b"failed": b""}),
+    b"cache:gitlab:avatar": (b"string", b"x"),
+}
+INFORMATION = {
+    b"server": b"# Server\r\nredis_version:7.2.4\r\n",
+    b"memory": b"# Memory\r\nmaxmemory:0\r\nused_memory:9\r\nmaxmemory_policy:noeviction\r\n",
+}
+
+
+class Store:
+    """The keys of one server."""
+
+    def __init__(self, values: dict[bytes, tuple[bytes, Any]] | None = None) -> None:
+        self.values = dict(values or {})
+        self.ends: dict[bytes, int] = {}
+        self.loses: bytes | None = None
+
+    def answer(self, name: str, *words: bytes) -> Any:
+        """The answer of a server to one command."""
+        key, rest = (words or (b"",))[0], words[1:]
+        kind, value = self.values.get(key, (b"none", None))
+        simple: dict[str, Any] = {
+            "INFO": INFORMATION.get(key),
+            "SCAN": [b"0", list(self.values)],
+            "TYPE": kind,
+            "PEXPIRETIME": self.ends.get(key, -1),
+            "DBSIZE": len(self.values),
+            "EXISTS": int(key in self.values),
+            "GET": value,
+        }
+        if name in simple:
+            return simple[name]
+        if name in ("STRLEN", "LLEN", "SCARD", "HLEN", "ZCARD"):
+            return len(value) if value is not None else 0
+        if name in ("LRANGE", "ZRANGE", "SSCAN", "HSCAN"):
+            return _part(name, value, rest)
+        return self._write(name, key, rest)
+
+    def _write(self, name: str, key: bytes, rest: tuple[bytes, ...]) -> Any:
+        if key == self.loses:
+            return len(rest)
+        pairs = list(zip(rest[::2], rest[1::2], strict=False))
+        match name:
+            case "FLUSHDB":
+                self.values.clear()
+            case "PEXPIREAT":
+                self.ends[key] = int(rest[0])
+            case "SET":
+                self.values[key] = (b"string", rest[0])
+            case "RPUSH":
+                self.values.setdefault(key, (b"list", []))[1].extend(rest)
+            case "SADD":
+                self.values.setdefault(key, (b"set", set()))[1].update(rest)
+            case "HSET":
+                self.values.setdefault(key, (b"hash", {}))[1].update(pairs)
+            case "ZADD":
+                self.values.setdefault(key, (b"zset", {}))[1].update((member, float(score)) for score, member in pairs)
+            case _:
+                raise AssertionError(name)
+        return 1
+
+
+def _part(name: str, value: Any, rest: tuple[bytes, ...]) -> Any:
+    if name == "SSCAN":
+        return [b"0", list(value)]
+    if name == "HSCAN":
+        return [b"0", [part for pair in value.items() for part in pair]]
+    first, last = int(rest[0]), int(rest[1])
+    if name == "LRANGE":
+        return value[first : last + 1]
+    pairs = sorted(value.items(), key=lambda pair: pair[1])[first : last + 1]
+    return [part for member, score in pairs for part in (member, str(score).encode())]
+
+
+def encoded(answer: Any) -> bytes:
+    if answer is None:
+        return b"$-1\r\n"
+    if isinstance(answer, int):
+        return b":%d\r\n" % answer
+    if isinstance(answer, list):
+        return b"*%d\r\n" % len(answer) + b"".join(encoded(one) for one in answer)
+    return b"$%d\r\n%s\r\n" % (len(answer), answer)
+
+
+@contextmanager
+def served(store: Store, path: Path) -> Iterator[str]:
+    """The line of a server with these keys."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(line[1:]))]
+                self.wfile.write(encoded(store.answer(words[0].decode(), *words[1:])))
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"socket\t{path}\n"
+        server.shutdown()
+
+
+def run(lines: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script("database/keys.py"), *words]
+    return subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+
+
+def copied(tmp_path: Path, source: Store, target: Store) -> subprocess.CompletedProcess[str]:
+    with served(source, tmp_path / "source") as one, served(target, tmp_path / "target") as other:
+        return run(one + other, "copy", "slipway", "00ff:", "unfinished", "copy")
+
+
+def test_values_of_all_types_come_over_with_their_end_and_the_cache_does_not(tmp_path: Path) -> None:
+    source, target = Store(VALUES), Store({b"of another time": (b"string", b"x")})
+    source.ends[b"session:gitlab:2::abc"] = 1_900_000_000_000
+    done = copied(tmp_path, source, target)
+    assert (done.returncode, done.stdout) == (0, f"{len(VALUES) - 1}\n"), done.stderr
+    mark = {b"slipway:mark": (b"string", b"slipway 00ff: unfinished copy")}
+    assert target.values == {name: one for name, one in VALUES.items() if not name.startswith(b"cache:")} | mark
+    assert target.ends == source.ends
+    assert source.values == VALUES
+
+
+def test_a_key_that_does_not_come_over_is_named(tmp_path: Path) -> None:
+    target = Store()
+    target.loses = b"queues"
+    done = copied(tmp_path, Store(VALUES), target)
+    assert done.returncode == 1
+    assert done.stderr == "the key queues has 2 in one and 0 in the other\n"
+
+
+def test_a_value_of_a_type_that_gitlab_does_not_use_is_named(tmp_path: Path) -> None:
+    done = copied(tmp_path, Store({b"events": (b"stream", b"")}), Store())
+    assert done.returncode == 1
+    assert done.stderr == "the key events is of the type stream, which is not known here\n"
+
+
+def test_a_server_says_what_it_is_and_whose_its_keys_are(tmp_path: Path) -> None:
+    with served(Store(VALUES), tmp_path / "one") as line:
+        assert run(line, "check").stdout == "7.2.4 noeviction 0 9 6\n\n"
+        assert run(line, "mark", "slipway", "00ff:", "in", "use").returncode == 0
+        assert run(line, "check").stdout == "7.2.4 noeviction 0 9 6\nslipway 00ff: in use\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["socket\t/nonexistent\n", "tls\t127.0.0.1\t1\t/etc/ssl/certs/ca-certificates.crt\tx\n"]
+)
+def test_a_server_that_does_not_answer_is_told_from_one_that_refuses(line: str) -> None:
+    assert run(line, "check").returncode == 2
