@@ -17,16 +17,23 @@ from functools import partial
 
 from tests.sandbox.cloud import lifecycle
 from tests.sandbox.cloud.tools import kubernetes
+from tests.sandbox.hub import runner
 from tests.sandbox.layout import INSTANCE_VARIABLE, Layout, current
 from tests.sandbox_tests.support import official_images, supply_chain
 from tools.progress import say
+
+
+def _have_clusters_for_runners() -> None:
+    kubernetes.prepare(current().cache)
+    runner.build(current().cache)
+
 
 #: What files of tests need and nothing in a sandbox can get, without a way to the internet: made before one starts.
 PREPARED: dict[str, Callable[[], object]] = {
     "tests/e2e/test_repositories.py": official_images.offer_images,
     "tests/e2e/test_supply_chain.py": supply_chain.offer_images,
     "tests/scale/test_kubernetes.py": lambda: kubernetes.prepare(current().cache),
-    "tests/scale/test_kubernetes_runner.py": lambda: kubernetes.prepare(current().cache),
+    "tests/scale/test_kubernetes_runner.py": _have_clusters_for_runners,
 }
 #: One sandbox for each worker. More would compete for the two cores that a build server has.
 INSTANCES = ("e2e-1", "e2e-2")
