@@ -54,11 +54,14 @@ require_clusters() {
   [ "$2" != managed ] || [ -n "$VALKEY_HOST" ] || die "GitLab's sessions and jobs are in a managed Valkey that this stack does not have any more; nothing was changed. Set databases.valkey.kind to managed again"
 }
 
-# restart_bundled_servers: a run that was killed while it went back to them may have left them disabled.
+# restart_bundled_servers: on a new droplet, nothing has run yet, and a run that was killed may have left them disabled.
 restart_bundled_servers() {
   ! run_sql bundled template1 "SELECT 1" >/dev/null 2>&1 || return 0
-  [ ! -e "$MOVING" ] || { cp --archive "$WORKING_COPY/etc/gitlab/gitlab.rb" /etc/gitlab/gitlab.rb && reconfigure; } ||
-    die "the PostgreSQL of GitLab's package does not start (see above)"
+  say "databases: starting the servers of GitLab's package"
+  cp --archive "$WORKING_COPY/etc/gitlab/gitlab.rb" /etc/gitlab/gitlab.rb
+  reconfigure || true
+  gitlab-ctl start postgresql >/dev/null 2>&1 || true
+  run_sql bundled template1 "SELECT 1" >/dev/null || die "the PostgreSQL of GitLab's package does not start (see above); nothing was changed. On the server, run: sudo gitlab-ctl tail postgresql"
 }
 
 # stop_writers: nothing may write while the databases are copied, not even after a restart of the machine. A backup that
@@ -108,7 +111,7 @@ start_bundled_servers() {
   write_file /etc/gitlab/gitlab.rb 600 <<<"$(bundled_settings)"
   reconfigure || die "the servers of GitLab's package could not be started"
 }
-bundled_settings() { printf '%s\n%s\n' "$GITLAB_RB" "gitlab_rails['auto_migrate'] = false"; }
+bundled_settings() { printf '%s\n' "$GITLAB_RB" "gitlab_rails['auto_migrate'] = false" "registry['auto_migrate'] = false"; }
 
 # copy_databases FROM TO: each of GitLab's and its registry's, with everything in it.
 copy_databases() {

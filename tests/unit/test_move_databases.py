@@ -62,7 +62,7 @@ eval "$(declare -f gitlab-ctl | sed '1s/gitlab-ctl/played_ctl/')"
 gitlab-ctl() {
   played_ctl "$@" || return 1
   case $1 in
-    reconfigure) applied_servers; ! meets reconfigure ;;
+    reconfigure) meets "start postgresql" || { applied_servers; ! meets reconfigure; } ;;
     start) [ "$#" = 1 ] && [ ! -e "$ROOT/opt/gitlab/sv/puma/down" ] && serve || true ;;
   esac
 }
@@ -318,6 +318,23 @@ def test_what_cannot_go_well_is_refused_before_anything_stops(
     assert done.returncode == 1
     assert words in done.stderr
     assert server.commands() == []
+
+
+def test_on_a_new_droplet_the_servers_of_the_package_start_first(server: Server) -> None:
+    (server.root / "bundled/running").unlink()
+    done = server.configure("managed")
+    assert done.returncode == 0, done.stderr
+    assert server.commands()[:3] == ["reconfigure", "start postgresql", "stop puma"]
+    assert server.rows("managed")[: len(BEFORE)] == BEFORE
+
+
+def test_a_server_of_the_package_that_does_not_start_changes_nothing(server: Server) -> None:
+    (server.root / "bundled/running").unlink()
+    (server.root / "failing").write_text("start postgresql")
+    done = server.configure("managed")
+    assert done.returncode == 1
+    assert "error: the PostgreSQL of GitLab's package does not start (see above); nothing was changed" in done.stderr
+    assert "stop puma" not in server.commands()
 
 
 def test_a_first_configuration_has_nothing_to_move(server: Server) -> None:
