@@ -155,7 +155,9 @@ def test_a_version_behind_a_required_stop_is_refused_at_preview_and_by_the_packa
 def test_an_upgrade_that_is_killed_in_the_middle_of_dpkg_is_continued(stack: Stack, content: Content) -> None:
     outputs = stack.outputs()
     # Refuses every change of a user, and so the migration that the new version queues.
-    query(outputs, "CREATE TRIGGER refusing BEFORE UPDATE ON users BEGIN SELECT RAISE(ABORT, 'not today'); END")
+    body = "BEGIN RAISE EXCEPTION ''not today''; END"
+    query(outputs, f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+    query(outputs, "CREATE TRIGGER refusing BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()")
     stack.set(gitlab=release(STOP))
     with starting(stack) as lines:
         await_line(lines, f"backing up {OLD} before the upgrade")
@@ -182,7 +184,7 @@ def test_a_background_migration_that_has_failed_stops_the_next_upgrade_before_an
 
 def test_an_upgrade_waits_for_migrations_and_says_where_it_stops_if_its_own_fail(stack: Stack) -> None:
     outputs = stack.outputs()
-    query(outputs, "DROP TRIGGER refusing")
+    query(outputs, "DROP FUNCTION refuse CASCADE")
     query(outputs, "UPDATE batched_background_migrations SET interval = 3600")
     query(outputs, f"CREATE INDEX {INDEX} ON users (username)")
     outputs.ssh(documented("sudo gitlab-rails runner"))

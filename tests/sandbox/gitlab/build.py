@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.sandbox.gitlab import bundle
+
 HERE = Path(__file__).parent
 PACKAGE = HERE / "package"
 APPLICATION = HERE / "web"
@@ -21,10 +23,11 @@ VERSION = re.compile(r"(19)\.(\d+)\.\d+-ce\.\d+\Z")
 STOPS = ((19, 11), (19, 8), (19, 5), (19, 2), (18, 11))
 
 
-def build(version: str, out: Path) -> Path:
-    """Build `gitlab-ce_<version>_all.deb` in `out` and answer its path.
+def build(version: str, out: Path, postgresql: Path | None = None) -> Path:
+    """Build `gitlab-ce_<version>_<architecture>.deb` in `out` and answer its path.
 
-    Needs `dpkg-deb`. The version is that of a package, such as `19.3.0-ce.0`; any of GitLab 19 will do.
+    Needs `dpkg-deb`. The version is that of a package, such as `19.3.0-ce.0`; any of GitLab 19 will do. `postgresql` is
+    what `bundle.unpack` returns; without it the package lacks its database, and cannot be configured.
 
     Raises:
         ValueError: the version is not one of GitLab 19.
@@ -35,14 +38,15 @@ def build(version: str, out: Path) -> Path:
         raise ValueError(f"{version!r} is not a package version of GitLab 19, such as 19.3.0-ce.0")
     major, minor = int(match[1]), int(match[2])
     out.mkdir(parents=True, exist_ok=True)
-    target = out / f"gitlab-ce_{version}_all.deb"
+    architecture = _architecture()
+    target = out / f"gitlab-ce_{version}_{architecture}.deb"
     with tempfile.TemporaryDirectory(prefix="gitlab-ce-") as scratch:
         tree = Path(scratch) / "tree"
-        _copy(tree)
+        _copy(tree, postgresql)
         _drop_later_releases(
             tree / "opt/gitlab/embedded/service/gitlab-rails/gitlab_web/core/migrations", (major, minor)
         )
-        size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) // 1024 + 1
+        size = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file()) // 1024 + 1
         (tree / "opt/gitlab/embedded/version").write_text(f"{version.partition('-')[0]}\n")
         _fill(
             tree,
@@ -50,6 +54,8 @@ def build(version: str, out: Path) -> Path:
             RELEASE=version.partition("-")[0],
             MINOR=f"{major}.{minor}",
             SIZE=str(size),
+            ARCHITECTURE=architecture,
+            LIBRARIES="".join(f", {one}" for one in bundle.depends(postgresql)) if postgresql else "",
             MAJOR=str(major),
             MIN_VERSION=floor(major, minor),
         )
@@ -63,7 +69,11 @@ def floor(major: int, minor: int) -> str:
     return f"{stop[0]}.{stop[1]}"
 
 
-def _copy(tree: Path) -> None:
+def _architecture() -> str:
+    return subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _copy(tree: Path, postgresql: Path | None) -> None:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(PACKAGE, tree, ignore=ignored)
     shutil.copytree(APPLICATION, tree / "opt/gitlab/embedded/service/gitlab-rails/gitlab_web", ignore=ignored)
@@ -77,6 +87,8 @@ def _copy(tree: Path) -> None:
     # Not as the checkout happens to have them: what is executable stays so, everything is readable by all.
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    if postgresql:
+        bundle.add(postgresql, tree)
 
 
 def _drop_later_releases(migrations: Path, release: tuple[int, int]) -> None:
@@ -95,7 +107,8 @@ def _fill(tree: Path, **values: str) -> None:
 
 
 def _dpkg_deb(tree: Path, target: Path) -> None:
-    command = ["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", str(tree), str(target)]
+    # It is stored beside the machines that install it: what counts is the time.
+    command = ["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", str(tree), str(target)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(f"dpkg-deb: {run.stderr.strip()}")

@@ -9,8 +9,6 @@ require File.join(ARGV[0], 'registry')
 
 begin
   config = Configuration.read(ARGV[1])
-  database = config.registry? && Registry.new(config, { 'registry' => {} })
-  database&.send(:refuse_a_server_that_does_not_run) if config.get('registry', 'database', 'enabled') == true
   registry = config.registry? ? Registry.new(config, { 'registry' => {} }).send(:database) : nil
   puts JSON.generate(server: ExternalDatabase.new(config).server, registry: registry,
                      redis: ExternalRedis.new(config).server)

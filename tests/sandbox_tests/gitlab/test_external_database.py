@@ -1,6 +1,7 @@
-"""The database in a server outside: what `gitlab.rb` says of it, and SQL in the words of PostgreSQL.
+"""The database's server: what `gitlab.rb` says of it, and SQL in the words of PostgreSQL.
 
-The server itself is real, and takes too long to start here: `tests/e2e/test_managed_databases.py` has it.
+The servers themselves are real, and are part of machines: the bundled one of every stack in `tests/e2e`, one outside in
+`tests/e2e/test_managed_databases.py`.
 """
 
 from __future__ import annotations
@@ -69,8 +70,16 @@ def test_the_server_is_the_one_that_gitlab_rb_names(tmp_path: Path) -> None:
     }
 
 
-def test_the_bundled_database_is_used_while_it_is_enabled(tmp_path: Path) -> None:
-    assert found(tmp_path, OUTSIDE.replace("postgresql['enable'] = false", ""))["server"] is None
+def test_without_a_name_it_is_the_bundled_one(tmp_path: Path) -> None:
+    lines = [line for line in OUTSIDE.splitlines() if "db_" not in line and "postgresql" not in line]
+    assert found(tmp_path, "\n".join(lines))["server"] == {
+        "host": "/var/opt/gitlab/postgresql",
+        "port": 5432,
+        "user": "gitlab",
+        "dbname": "gitlabhq_production",
+        "sslmode": "prefer",
+        "sslrootcert": None,
+    }
 
 
 def test_redis_is_the_one_that_gitlab_rb_names_and_the_bundled_one_plays_no_part(tmp_path: Path) -> None:
@@ -88,7 +97,6 @@ def test_redis_is_the_one_that_gitlab_rb_names_and_the_bundled_one_plays_no_part
     ("old", "new", "words"),
     [
         ("gitlab_rails['redis_host'] = 'private-cache.example.com'", "", "/var/opt/gitlab/redis/redis.socket"),
-        ("gitlab_rails['db_host'] = 'private-db.example.com'", "", "connection to server on socket"),
         ("verify-full", "verify", 'invalid sslmode value: "verify"'),
     ],
 )
@@ -103,13 +111,6 @@ def test_a_registry_that_would_prefer_a_database_has_none_without_the_bundled_on
     assert found(tmp_path, registry + OUTSIDE)["registry"]["enabled"] == "false"
     named = "registry['database'] = { 'enabled' => true, 'host' => 'private-db.example.com', 'port' => 25060 }\n"
     assert found(tmp_path, registry + OUTSIDE + named)["registry"]["host"] == "private-db.example.com"
-
-
-def test_a_registry_with_a_database_in_the_server_that_does_not_run_is_refused(tmp_path: Path) -> None:
-    registry = "registry_external_url 'https://gitlab.example.com:5555'\nregistry['database'] = { 'enabled' => true }\n"
-    done = evaluated(tmp_path, registry + OUTSIDE)
-    assert done.returncode == 3
-    assert "dial unix /var/opt/gitlab/postgresql/.s.PGSQL.5432" in done.stderr
 
 
 def test_the_password_is_in_the_file_of_secrets_alone(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def write_config(directory: Path, url: str, registry_api: str) -> Config:
     settings: dict[str, Any] = {
         "external_url": url,
         "puma_port": 0,
-        "database": str(directory / "gitlab.sqlite3"),
+        "data": str(directory),
         "git_data": str(directory / "git-data"),
         "backup_path": str(directory / "backups"),
         "backup_keep_time": 0,

@@ -184,7 +184,7 @@ class Registry:
             "http": {"addr": self.url.removeprefix("http://"), "host": self.url, "secret": "x"},
             "auth": {"token": {**auth, "rootcertbundle": str(self.directory / "token.crt")}},
         }
-        ours = document | {"database": {"enabled": database, "dbname": name, "host": str(self.directory)}}
+        ours = document | {"database": {"enabled": database, "dbname": name, "host": f"file:{self.directory / 'data'}"}}
         path = self.directory / "config.yml"
         path.write_text(json.dumps(ours | {"gc": self.gc}))
         storage = dict(document["storage"])

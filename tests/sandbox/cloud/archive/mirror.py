@@ -36,6 +36,11 @@ def folder(cache: Path) -> Path:
     return cache / "mirror"
 
 
+def pool(suite: str, cache: Path) -> Path:
+    """Where the packages of one Debian release are; filled by `build`."""
+    return folder(cache) / "debian" / "pool" / suite
+
+
 def keyring(cache: Path) -> Path:
     """The public key of the Debian mirror, as apt's `Signed-By` takes it; made by `make_keys`."""
     return folder(cache) / "keyring.gpg"
@@ -81,14 +86,14 @@ def build(suite: str, cache: Path, progress: Say = say) -> Path:
         return root
     stamp.unlink(missing_ok=True)
     progress(f"mirror {suite}: downloading {len(wanted_packages(suite))} packages and what they need")
-    pool = root / "pool" / suite
-    (pool / "partial").mkdir(parents=True, exist_ok=True)
-    _download(suite, cache, pool)
-    _name_as_archive(pool)
+    debian = pool(suite, cache)
+    (debian / "partial").mkdir(parents=True, exist_ok=True)
+    _download(suite, cache, debian)
+    _name_as_archive(debian)
     with Signer(folder(cache) / "keys") as signer:
         publish(root, suite, _architecture(), origin="Debian", signer=signer, key=KEY)
     stamp.write_text(wanted)
-    count, size = _size(pool)
+    count, size = _size(debian)
     progress(f"mirror {suite}: {count} packages, {size // 2**20} MB")
     return root
 
@@ -113,12 +118,16 @@ def publish_agent(packages: Sequence[Path], cache: Path) -> None:
 def _publish(
     packages: Sequence[Path], root: Path, suite: str, cache: Path, *, vendor: str = "GitLab", key: str = GITLAB_KEY
 ) -> None:
-    pool = root / "pool" / suite
-    pool.mkdir(parents=True, exist_ok=True)
-    kept = {package: pool / package.name for package in packages}
+    place = root / "pool" / suite
+    place.mkdir(parents=True, exist_ok=True)
+    kept = {package: place / package.name for package in packages}
     is_signed = (root / "dists" / suite / "InRelease").exists()
-    if is_signed and all(copy.exists() and filecmp.cmp(made, copy, shallow=False) for made, copy in kept.items()):
+    former = set(place.glob("*.deb")) - set(kept.values())
+    same = all(copy.exists() and filecmp.cmp(made, copy, shallow=False) for made, copy in kept.items())
+    if is_signed and same and not former:
         return
+    for package in former:
+        package.unlink()
     for made, copy in kept.items():
         shutil.copy2(made, copy)
     with Signer(folder(cache) / "keys") as signer:

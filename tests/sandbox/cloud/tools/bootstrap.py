@@ -13,6 +13,7 @@ from tests.sandbox.agent.build import build as build_agent
 from tests.sandbox.cloud.archive import mirror
 from tests.sandbox.cloud.tools import containers, debian, engine, golang, nodejs, python_packages
 from tests.sandbox.cloud.tools.kubernetes import prepare as build_kubernetes
+from tests.sandbox.gitlab import bundle
 from tests.sandbox.gitlab.build import HERE as _GITLAB
 from tests.sandbox.gitlab.build import build as build_gitlab
 from tests.sandbox.hub import build as hub
@@ -77,26 +78,35 @@ def _packages(cache: Path, images: tuple[str, ...], progress: Say) -> None:
         mirror.build(SUITES[slug], cache, progress)
         image = build_image(slug, cache, sparse(progress))
         progress(f"image {slug}: {image.stat().st_size // 2**20} MB")
-    gitlabs = [
-        package for version in versions.GITLABS for package in _package("gitlab-ce", version, _GITLAB, cache, progress)
-    ]
     runners = [
         package
         for version in versions.GITLAB_RUNNERS
         for package in _package("gitlab-runner", version, _RUNNER, cache, progress)
     ]
     mirror.publish_agent(_package("do-agent", versions.DO_AGENT, _AGENT, cache, progress), cache)
-    for slug in images:
-        mirror.publish_gitlab(gitlabs, SUITES[slug], cache)
-        mirror.publish_runner(runners, SUITES[slug], cache)
+    for suite in (SUITES[slug] for slug in images):
+        mirror.publish_gitlab(_gitlabs(suite, cache, progress), suite, cache)
+        mirror.publish_runner(runners, suite, cache)
 
 
-def _package(name: str, version: str, sources: Path, cache: Path, progress: Say) -> list[Path]:
+def _gitlabs(suite: str, cache: Path, progress: Say) -> list[Path]:
+    """GitLab's packages for one release of Debian, each with that release's PostgreSQL."""
+    postgresql = bundle.unpack(mirror.pool(suite, cache), cache / "postgresql")
+    return [
+        package
+        for version in versions.GITLABS
+        for package in _package("gitlab-ce", version, _GITLAB, cache, progress, postgresql=postgresql)
+    ]
+
+
+def _package(
+    name: str, version: str, sources: Path, cache: Path, progress: Say, *, postgresql: Path | None = None
+) -> list[Path]:
     """Packages of one of our own programs, built again when their sources have changed."""
     digest = hashlib.sha256(version.encode())
     for path in sorted(path for path in sources.rglob("*") if path.is_file() and path.suffix != ".pyc"):
         digest.update(str(path.relative_to(sources)).encode() + b"\0" + path.read_bytes())
-    folder = cache / "packages"
+    folder = cache / "packages" / (postgresql.name if postgresql else "")
     stamp = folder / f"{name}_{version}.stamp"
     kept = [folder / Path(line).name for line in stamp.read_text().splitlines()[1:]] if stamp.exists() else []
     if kept and all(map(Path.exists, kept)) and stamp.read_text().startswith(digest.hexdigest()):
@@ -104,6 +114,6 @@ def _package(name: str, version: str, sources: Path, cache: Path, progress: Say)
         return kept
     progress(f"{name} {version}: building the package")
     builders = {"gitlab-runner": build_runner, "do-agent": build_agent}
-    packages = builders[name](version, folder) if name in builders else [build_gitlab(version, folder)]
+    packages = builders[name](version, folder) if name in builders else [build_gitlab(version, folder, postgresql)]
     stamp.write_text("\n".join([digest.hexdigest(), *(package.name for package in packages)]) + "\n")
     return packages

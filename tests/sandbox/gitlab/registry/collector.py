@@ -26,9 +26,9 @@ def review_manifest(database: metadata.Database) -> bool:
         connection.execute("DELETE FROM gc_manifest_review_queue WHERE manifest_id = ?", (identity,))
         used = metadata.one(
             connection,
-            "SELECT 1 FROM tags WHERE manifest_id = ?1 UNION ALL SELECT 1 FROM manifest_references WHERE child_id = ?1 "
-            "UNION ALL SELECT 1 FROM manifests WHERE subject_id = ?1",
-            identity,
+            "SELECT 1 FROM tags WHERE manifest_id = ? UNION ALL SELECT 1 FROM manifest_references WHERE child_id = ? "
+            "UNION ALL SELECT 1 FROM manifests WHERE subject_id = ?",
+            *(identity, identity, identity),
         )
         if not used:
             connection.execute("DELETE FROM manifests WHERE id = ?", (identity,))
@@ -45,8 +45,8 @@ def review_blob(database: metadata.Database, storage: Storage) -> bool:
         digest = task["digest"]
         used = metadata.one(
             connection,
-            "SELECT 1 FROM layers WHERE digest = ?1 UNION ALL SELECT 1 FROM manifests WHERE config_digest = ?1",
-            digest,
+            "SELECT 1 FROM layers WHERE digest = ? UNION ALL SELECT 1 FROM manifests WHERE config_digest = ?",
+            *(digest, digest),
         )
         if not used:
             take_off_shelf(storage, digest)

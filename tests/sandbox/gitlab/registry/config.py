@@ -12,6 +12,8 @@ import yaml
 from .durations import duration
 from .postgresql import Server
 
+#: Before the folder of a database in a file: of tests alone.
+_FILE = "file:"
 _SHARED = ("cache", "delete", "redirect", "maintenance")
 
 
@@ -53,7 +55,7 @@ class Config:
     read_only: bool
     notifies: bool
     database: Literal["true", "false", "prefer"]
-    #: A file for the bundled database, else the server that the section names.
+    #: The server that the section names; a file where the registry runs without a machine.
     database_file: Path | Server = field(repr=False)
     gc: Collection
 
@@ -86,8 +88,8 @@ class Config:
 
 def _place(database: dict[str, Any]) -> Path | Server:
     host, name = str(database.get("host", "")), str(database.get("dbname", "registry"))
-    if not host or host.startswith("/"):
-        return Path(host) / "data" / f"{name}.sqlite3"
+    if host.startswith(_FILE):
+        return Path(host.removeprefix(_FILE)) / f"{name}.sqlite3"
     return Server(
         host=host,
         port=int(database.get("port", 5432)),

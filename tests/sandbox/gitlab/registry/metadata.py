@@ -1,4 +1,4 @@
-"""The metadata database: repositories, manifests, tags. A SQLite file, or a database in a PostgreSQL server outside."""
+"""The metadata database: repositories, manifests, tags. In a PostgreSQL server; in tests without a machine, a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .config import Config, ConfigurationError
 from .documents import Document, parse
 
 SCHEMA = Path(__file__).with_name("schema.sql")
-SCHEMA_OUTSIDE = SCHEMA.with_name("schema.postgresql.sql")
+POSTGRESQL_SCHEMA = SCHEMA.with_name("schema.postgresql.sql")
 #: Where a database is.
 Database = Path | postgresql.Server
 Connection = sqlite3.Connection
@@ -31,8 +31,8 @@ def now() -> str:
 def connect(path: Database) -> Iterator[Connection]:
     """A connection in a transaction of its own: committed at the end, rolled back on an exception."""
     if isinstance(path, postgresql.Server):
-        with postgresql.pool(path).connection() as outside:
-            yield cast(Connection, outside)
+        with postgresql.pool(path).connection() as other:
+            yield cast(Connection, other)
         return
     connection = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
     try:
@@ -56,8 +56,8 @@ def migrate(path: Database) -> bool:
     if not pending(path):
         return False
     if isinstance(path, postgresql.Server):
-        with postgresql.pool(path).connection() as outside:
-            outside.run(SCHEMA_OUTSIDE.read_text())
+        with postgresql.pool(path).connection() as other:
+            other.run(POSTGRESQL_SCHEMA.read_text())
         return True
     connection = sqlite3.connect(path)
     try:
@@ -74,7 +74,7 @@ def pending(path: Database) -> bool:
         ConfigurationError: there is no such database, or no way to its server.
     """
     if isinstance(path, postgresql.Server):
-        return _pending_outside(path)
+        return _pending_in_server(path)
     if not path.exists():
         raise ConfigurationError(
             f'failed to initialize database connections: FATAL: database "{path.stem}" does not exist (SQLSTATE 3D000)'
@@ -86,17 +86,24 @@ def pending(path: Database) -> bool:
         connection.close()
 
 
-def _pending_outside(server: postgresql.Server) -> bool:
+def _pending_in_server(server: postgresql.Server) -> bool:
     try:
-        with postgresql.pool(server).connection() as outside:
-            return outside.execute("SELECT to_regclass('public.repositories')").fetchone()[0] is None
+        with postgresql.pool(server).connection() as other:
+            return other.execute("SELECT to_regclass('public.repositories')").fetchone()[0] is None
     except postgresql.driver().OperationalError as error:
-        words = str(error).strip().rpartition("FATAL: ")[2].strip()
-        raise ConfigurationError(f"failed to initialize database connections: {words}") from None
+        raise ConfigurationError(f"failed to initialize database connections: {_words(server, str(error))}") from None
+
+
+def _words(server: postgresql.Server, error: str) -> str:
+    """What the registry says of a failure to connect; its own driver's words where there is no socket."""
+    socket = Path(server.host, f".s.PGSQL.{server.port}")
+    if server.host.startswith("/") and not socket.exists():
+        return f"dial unix {socket}: connect: no such file or directory"
+    return error.strip().rpartition("FATAL: ")[2].strip()
 
 
 def open_database(config: Config) -> Database:
-    """The file of a database that is ready, with the delay of `gc.reviewafter` in it.
+    """The database, ready for use, with the delay of `gc.reviewafter` in it.
 
     Raises:
         ConfigurationError: it does not exist, or has no tables.
@@ -232,7 +239,7 @@ def size(connection: Connection, path: str, *, descendants: bool) -> int:
       )
       SELECT coalesce(sum(size), 0) FROM (
         SELECT DISTINCT layers.digest, layers.size FROM layers JOIN used ON used.id = manifest_id
-      )
+      ) AS found
     """
     return int(connection.execute(query, (path, below)).fetchone()[0])
 

@@ -1,4 +1,4 @@
--- The metadata database in a server outside: what `schema.sql` is for a file, in the words of PostgreSQL.
+-- The metadata database in a server: what `schema.sql` is for a file, in the words of PostgreSQL.
 
 CREATE TABLE gc_settings (review_after DOUBLE PRECISION NOT NULL);
 INSERT INTO gc_settings VALUES (86400);

@@ -41,7 +41,7 @@ def _reach(server: shared_state.Server) -> None:
 
 
 def _prepare(server: postgresql.Server) -> None:
-    """Look at a server outside as GitLab does before it loads its schema."""
+    """Look at the server as GitLab does before it loads its schema."""
     failures = postgresql.driver()
     try:
         for warning in postgresql.prepare(server):
@@ -53,23 +53,7 @@ def _prepare(server: postgresql.Server) -> None:
 
 
 def _words(error: Exception) -> str:
-    return str(error).strip().removeprefix("connection failed: ")
-
-
-def psql(config: Config) -> None:
-    """Run a statement on standard input as `psql -tA` does: no header, one row a line, bars between columns."""
-    statement = sys.stdin.read()
-    with db.connect(config.database) as connection:
-        try:
-            cursor = connection.execute(statement)
-        except db.errors() as error:
-            sys.exit(f"ERROR:  {error}")
-        if cursor.description is None:
-            words = statement.split()
-            counted = words[0].upper() in ("UPDATE", "DELETE")
-            print(f"{words[0]} {cursor.rowcount}" if counted else " ".join(words[:2]))
-        for row in cursor:
-            print("|".join("" if value is None else str(value) for value in row))
+    return str(error).strip().removeprefix("connection failed: ").removeprefix("connection is bad: ")
 
 
 def background_migrations_status(config: Config) -> None:
@@ -165,7 +149,6 @@ COMMANDS = {
         migrate,
         seeded,
         seed,
-        psql,
         serve,
         background_migrations_status,
         background_migrations_finalize,

@@ -45,6 +45,14 @@ custom tables in the GitLab database these tables and all data will be
 removed.
 """
 
+_AFTER_ERRORS = """\
+There were errors in restoring the schema. This may cause
+issues if this results in missing indexes, constraints, or
+columns. Please record the errors above and contact GitLab
+Support if you have questions:
+https://about.gitlab.com/support/
+"""
+
 
 def log(text: str) -> None:
     """A line with its time, as GitLab's logger writes it."""
@@ -153,8 +161,12 @@ class Manager:
         if part.name == "db":
             log(_BEFORE_DATABASE)
             self._ask()
-        part.restore(self.config, self.path / part.file)
+        errors = part.restore(self.config, self.path / part.file)
         log(f"Restoring {part.title} ... done")
+        if errors:
+            log("\n".join(("------ BEGIN ERRORS -----", *errors, "------ END ERRORS -------")))
+            log(_AFTER_ERRORS)
+            self._ask()
 
     def _ask(self) -> None:
         if self.option("GITLAB_ASSUME_YES") == "1" or self.option("force") == "yes":

@@ -20,13 +20,16 @@ class BackupError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """Its name, what GitLab calls it, its place in the archive, and how to write and read it."""
+    """Its name, what GitLab calls it, its place in the archive, and how to write and read it.
+
+    What `restore` returns are errors that have stopped nothing.
+    """
 
     name: str
     title: str
     file: str
     dump: Callable[[Config, Path], None]
-    restore: Callable[[Config, Path], None]
+    restore: Callable[[Config, Path], list[str]]
 
 
 def dump_database(config: Config, target: Path) -> None:
@@ -42,17 +45,17 @@ def dump_database(config: Config, target: Path) -> None:
         raise BackupError(f"Dumping PostgreSQL database failed: {error}") from error
 
 
-def restore_database(config: Config, source: Path) -> None:
-    """Remove all tables, then run the SQL.
+def restore_database(config: Config, source: Path) -> list[str]:
+    """Remove all tables, then run the SQL; returns the errors of its statements.
 
     Raises:
-        BackupError: there is no SQL, or it does not run; the tables are gone by then.
+        BackupError: there is no SQL, or it is damaged; the tables are gone by then.
     """
     file = source / "database.sql.gz"
     if not file.exists():
         raise BackupError(f"Source database file does not exist {file}")
     try:
-        database_dump.read(config, file)
+        return database_dump.read(config, file)
     except (database_dump.DumpError, OSError, EOFError) as error:
         raise BackupError(f"[FAILED]\nRestore failed: {error}") from error
 
@@ -69,7 +72,7 @@ def dump_repositories(config: Config, target: Path) -> None:
             _git(repository, "bundle", "create", "--quiet", str(bundle), "--all")
 
 
-def restore_repositories(config: Config, source: Path) -> None:
+def restore_repositories(config: Config, source: Path) -> list[str]:
     """Make the repositories of a backup, and remove all others."""
     root = config.git_data / "repositories"
     for known in root.glob("@hashed/*/*/*.git"):
@@ -82,6 +85,7 @@ def restore_repositories(config: Config, source: Path) -> None:
         bundle = head.with_suffix(".bundle")
         if bundle.exists():
             _git(repository, "fetch", "--quiet", "--update-head-ok", str(bundle), "+refs/*:refs/*")
+    return []
 
 
 def _git(repository: Path, *words: str) -> str:
@@ -94,7 +98,7 @@ def _git(repository: Path, *words: str) -> str:
 
 def _folder(
     of: Callable[[Config], Path],
-) -> tuple[Callable[[Config, Path], None], Callable[[Config, Path], None]]:
+) -> tuple[Callable[[Config, Path], None], Callable[[Config, Path], list[str]]]:
     """How to write and read the files of a folder. What is in object storage is no part of a backup."""
 
     def dump(config: Config, target: Path) -> None:
@@ -104,7 +108,7 @@ def _folder(
                 if path.is_file():
                     archive.add(path, path.relative_to(folder))
 
-    def restore(config: Config, source: Path) -> None:
+    def restore(config: Config, source: Path) -> list[str]:
         folder = of(config)
         for path in list(folder.rglob("*")):
             if path.is_file():
@@ -112,6 +116,7 @@ def _folder(
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(source) as archive:
             archive.extractall(folder, filter="data")
+        return []
 
     return dump, restore
 

@@ -1,20 +1,21 @@
-"""The database as SQL, and back: what GitLab does with `pg_dump` and `psql`, which work here with a server outside."""
+"""The database as SQL, and back, by PostgreSQL's programs with GitLab's arguments (lib/backup/targets/database.rb)."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import re
-import sqlite3
 import subprocess
-from contextlib import closing
+import sys
 from pathlib import Path
 
 from .core import postgresql
 from .core.config import Config
 
-#: What GitLab ignores when it restores into a server without a superuser (`backup/targets/database.rb`).
-_IGNORED = re.compile(r"ERROR:\s+must be owner of (extension|schema)|ERROR:\s+schema \"public\" already exists")
+PROGRAMS = Path("/opt/gitlab/embedded/bin")
+#: What GitLab ignores: warnings, what `--clean` would have dropped, and what only a superuser may change.
+_IGNORED = re.compile(r"WARNING:|does not exist$|must be owner of")
+_DROPPED = (("VIEW", "pg_views", "viewname"), ("TABLE", "pg_tables", "tablename"))
 
 
 class DumpError(Exception):
@@ -27,59 +28,46 @@ def write(config: Config, file: Path) -> None:
     Raises:
         DumpError: `pg_dump` fails.
     """
-    if isinstance(config.database, postgresql.Server):
-        done = _client("pg_dump", config.database, "--no-owner", "--no-privileges")
-        if done.returncode:
-            raise DumpError(done.stderr.strip())
-        file.write_bytes(gzip.compress(done.stdout.encode()))
-        return
-    with closing(sqlite3.connect(config.database)) as source, gzip.open(file, "wt") as target:
-        target.writelines(f"{line}\n" for line in source.iterdump())
+    server = _server(config)
+    done = _run("pg_dump", server, "--clean", "--if-exists", server.dbname)
+    if done.returncode:
+        raise DumpError(done.stderr.strip())
+    file.write_bytes(gzip.compress(done.stdout.encode()))
 
 
-def read(config: Config, file: Path) -> None:
-    """Remove all tables, then run the SQL.
+def read(config: Config, file: Path) -> list[str]:
+    """Remove all tables, then run the SQL; returns the errors of single statements, which stop nothing.
 
     Raises:
-        DumpError: it does not run, or is that of the other kind of database; the tables are gone by then.
-        OSError: it is damaged.
+        DumpError: `psql` cannot connect; the tables are gone by then.
+        OSError: the file is damaged.
         EOFError: it is not complete.
     """
+    server = _server(config)
+    _drop_tables(server)
     text = gzip.decompress(file.read_bytes()).decode()
-    if isinstance(config.database, postgresql.Server):
-        _read_outside(config.database, text)
-    else:
-        _read_bundled(config.database, text)
+    done = _run("psql", server, server.dbname, text=text)
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        raise DumpError(done.stderr.strip())
+    return [line for line in done.stderr.splitlines() if not _IGNORED.search(line)]
 
 
-def _read_outside(server: postgresql.Server, text: str) -> None:
+def _drop_tables(server: postgresql.Server) -> None:
     with postgresql.pool(server).connection() as connection:
-        for kind, catalog in (("VIEW", "pg_views"), ("TABLE", "pg_tables")):
-            column = catalog.removeprefix("pg_").removesuffix("s") + "name"
+        for kind, catalog, column in _DROPPED:
             query = f"SELECT {column} AS name FROM {catalog} WHERE schemaname = 'public'"  # noqa: S608 - two names
             for row in connection.execute(query).fetchall():
                 connection.run(f'DROP {kind} IF EXISTS "{row["name"]}" CASCADE')
-    if text.startswith("BEGIN TRANSACTION;"):
-        raise DumpError(
-            "this gitlab-ce is a stand-in and reads no backup of its bundled database into a server outside"
-        )
-    done = _client("psql", server, "--no-psqlrc", "--quiet", "--output", "/dev/null", text=text)
-    failures = [line for line in done.stderr.splitlines() if "ERROR:" in line and not _IGNORED.search(line)]
-    if failures or done.returncode:
-        raise DumpError("\n".join(failures) or done.stderr.strip())
 
 
-def _read_bundled(database: Path, text: str) -> None:
-    with closing(sqlite3.connect(":memory:")) as fresh, closing(sqlite3.connect(database)) as target:
-        try:
-            fresh.executescript(text)
-        except sqlite3.Error as error:
-            with closing(sqlite3.connect(":memory:")) as nothing:
-                nothing.backup(target)
-            raise DumpError(str(error)) from error
-        fresh.backup(target)
+def _server(config: Config) -> postgresql.Server:
+    if not isinstance(config.database, postgresql.Server):
+        raise DumpError("there is no server, and nothing to dump a file with")
+    return config.database
 
 
-def _client(program: str, server: postgresql.Server, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(program: str, server: postgresql.Server, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAMS / program), *words]
     environment = os.environ | server.environment
-    return subprocess.run([program, *words], env=environment, input=text, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)

@@ -80,6 +80,9 @@ def create(call: Call) -> Response:
     if not group_rules.allowed_in(visibility, namespace):
         # As `Projects::CreateService`: a new project silently gets what its group has.
         visibility = namespace["visibility"]
+    branch = call.text("default_branch") or settings.read(call.connection)["default_branch_name"] or "main"
+    if not repositories.valid_ref(f"{repositories.BRANCHES}{branch}"):
+        raise rejected("base", "Failed to create repository")
     identity = db.insert(
         call.connection,
         "projects",
@@ -90,7 +93,7 @@ def create(call: Call) -> Response:
         name=name,
         description=_description(call, None),
         visibility=visibility,
-        default_branch=call.text("default_branch"),
+        default_branch=branch,
         options=json.dumps(_options(call)),
         created_at=db.now(),
     )
@@ -103,10 +106,7 @@ def create(call: Call) -> Response:
 
 def _begin(call: Call, who: Principal, row: db.Row) -> None:
     """Make the repository; with `initialize_with_readme` also its first commit, which starts no pipeline."""
-    branch = row["default_branch"] or settings.read(call.connection)["default_branch_name"] or "main"
-    if not repositories.valid_ref(f"{repositories.BRANCHES}{branch}"):
-        raise rejected("base", "Failed to create repository")
-    call.connection.execute("UPDATE projects SET default_branch = ? WHERE id = ?", (branch, row["id"]))
+    branch = row["default_branch"]
     repositories.remove(call.config, row["id"])  # Left by one that was not finished.
     repositories.ensure(call.config, row["id"], branch)
     if not call.flag("initialize_with_readme", False):

@@ -131,7 +131,8 @@ def _sudo(connection: db.Connection, request: HTTPConnection, principal: Princip
         raise forbidden("Must be admin to use sudo")
     if "sudo" not in principal.scopes:
         raise insufficient_scope(["sudo"])
-    user = db.one(connection, "SELECT * FROM users WHERE username = ? OR id = ?", login, login)
+    number = int(login) if login.isascii() and login.isdecimal() else None
+    user = db.one(connection, "SELECT * FROM users WHERE username = ? OR id = ?", login, number)
     if user is None:
         raise ApiError(404, {"message": f"404 User with ID or username '{login}' Not Found"})
     return Principal(user, principal.scopes, principal.token)

@@ -34,7 +34,7 @@ class Config:
     """Settings of the application. Secrets are kept out of `repr`."""
 
     external_url: str
-    #: A file, or the server that `gitlab.rb` names.
+    #: The server that `gitlab.rb` names, or the bundled one; a file where the application runs without a machine.
     database: Database = field(repr=False)
     #: A Redis outside, if `gitlab.rb` names one.
     redis: shared_state.Server | None = field(repr=False)
@@ -75,7 +75,7 @@ class Config:
             external_url=settings["external_url"],
             database=_database(settings, secrets),
             redis=_redis(settings, secrets),
-            data=Path(settings["database"]).parent,
+            data=Path(settings["data"]),
             socket=Path(settings["socket"]),
             puma_port=int(settings["puma_port"]),
             monitoring_allowlist=tuple(settings["monitoring_allowlist"]),
@@ -134,7 +134,7 @@ class Config:
 def _database(settings: dict[str, Any], secrets: dict[str, str]) -> Database:
     password = secrets.pop("database_password", None)
     server = settings.get("database_server")
-    return Server(**server, password=password or "") if server else Path(settings["database"])
+    return Server(**server, password=password or "") if server else Path(settings["data"], "gitlab.sqlite3")
 
 
 def _redis(settings: dict[str, Any], secrets: dict[str, str]) -> shared_state.Server | None:

@@ -1,7 +1,7 @@
-"""The database: a SQLite file or a PostgreSQL server, a connection per request.
+"""The database: a PostgreSQL server, or a SQLite file; a connection per request.
 
-The bundled database is a SQLite file. With `postgresql['enable'] = false` it is in the server that `gitlab.rb` names,
-and `postgresql` gives connections that look like SQLite's.
+On a machine it is the bundled PostgreSQL or the one that `gitlab.rb` names, and `postgresql` gives connections that
+look like SQLite's. In tests that run the application without a machine, it is a file.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ def connect(database: Database) -> Iterator[Connection]:
 def migrate(database: Database, directory: Path = MIGRATIONS) -> list[str]:
     """Bring the schema up to date; answer the names of the migrations that were run."""
     done = []
-    bundled = isinstance(database, Path)
+    file = isinstance(database, Path)
     with connect(database) as connection:
-        if bundled:
+        if file:
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY)")
         known = {row["name"] for row in connection.execute("SELECT name FROM schema_migrations")}
         for script in sorted(directory.glob("*.sql")):
             if script.name not in known:
-                begin = "BEGIN;\n" if bundled else ""
+                begin = "BEGIN;\n" if file else ""
                 connection.executescript(f"{begin}{script.read_text()}\n")
                 connection.execute("INSERT INTO schema_migrations VALUES (?)", (script.name,))
                 connection.commit()

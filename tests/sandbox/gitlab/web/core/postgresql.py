@@ -1,4 +1,4 @@
-"""The database in a PostgreSQL server that `gitlab.rb` names: connections that take the same SQL as SQLite.
+"""The database in a PostgreSQL server, the bundled one or another: connections that take the same SQL as SQLite.
 
 The application's SQL is written for SQLite. Where the two differ, `translated` writes it as PostgreSQL has it, so that
 everything above `db` need not know where its tables are.
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -46,7 +46,7 @@ _QUERY = (
 
 @dataclass(frozen=True)
 class Server:
-    """Where the database is, and as whom to connect."""
+    """Where the database is, and as whom to connect. The host is a folder where the server has a socket in it."""
 
     host: str
     port: int
@@ -70,6 +70,7 @@ class Server:
         return given | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
 
 
+@lru_cache(maxsize=1024)
 def translated(query: str) -> str:
     """A query of SQLite as one of PostgreSQL, its parameters as psycopg has them."""
     ignoring = re.match(r"\s*INSERT OR IGNORE\b", query, re.IGNORECASE)
@@ -228,7 +229,7 @@ def pool(server: Server) -> Pool:
 
 @cache
 def driver() -> Any:
-    """The client library, which only machines with a database of their own need."""
+    """The client library, which tests without a machine lack."""
     return import_module("psycopg")
 
 

@@ -50,9 +50,12 @@ def _schema(path: db.Database, folder: Path) -> list[str]:
     try:
         return db.migrate(path, folder)
     except db.errors() as error:
+        # A file's words are not the server's.
         found = re.match(r"(?:index|table) (\S+) already exists", str(error))
-        words = f'PG::DuplicateTable: ERROR:  relation "{found[1]}" already exists' if found else f"PG::Error: {error}"
-        raise MigrationError(words) from error
+        kind, words = (
+            ("DuplicateTable", f'relation "{found[1]}" already exists') if found else (type(error).__name__, error)
+        )
+        raise MigrationError(f"PG::{kind}: ERROR:  {words}") from error
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ class Ctl
     remove-accounts replicate-geo-database revert-pg-upgrade set-replication-password uninstall upgrade-check
     write-pgpass
   ].freeze
+  NEEDED_BY_MIGRATIONS = %w[postgresql].freeze
   SVDIR = { 'SVDIR' => Services::SERVICE }.freeze
   SKIP_RECONFIGURE = '/etc/gitlab/skip-auto-reconfigure'
   RECONFIGURE_FAILED = <<~TEXT
@@ -130,7 +131,7 @@ class Ctl
 
     running = Services.enabled.select { |name| Services.up?(name) }
     puts 'Shutting down all GitLab services except those needed for migrations'
-    Services.enabled.each { |name| sv('stop', name) }
+    (Services.enabled - NEEDED_BY_MIGRATIONS).each { |name| sv('stop', name) }
     puts 'Reconfigure GitLab to apply migrations'
     code = reconfigure
     return refuse(RECONFIGURE_FAILED, code) unless code.zero?

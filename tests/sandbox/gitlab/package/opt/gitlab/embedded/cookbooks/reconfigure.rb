@@ -3,6 +3,7 @@
 require_relative 'configuration'
 require_relative 'letsencrypt'
 require_relative 'monitoring'
+require_relative 'postgresql'
 require_relative 'registry'
 require_relative 'resources'
 require_relative 'secrets'
@@ -29,7 +30,11 @@ class Reconfigure
   def recipes
     Resources.recipe('gitlab::default') { base }
     Resources.recipe('gitlab::trusted_certs') { trust }
+    postgresql = Postgresql.new(@config)
+    # Before the supervisor: it sees what is there when it starts, and only then and again.
+    Resources.recipe('postgresql::enable') { postgresql.prepare }
     Resources.recipe('runit::systemd') { runsvdir }
+    Resources.recipe('postgresql::database_objects') { postgresql.start }
     web = Web.new(@config, @secrets.values)
     registry = Registry.new(@config, @secrets.values)
     monitoring = Monitoring.new(@config)
@@ -55,7 +60,6 @@ class Reconfigure
     account('user', 'git', '/var/opt/gitlab', shell: '/bin/sh')
     account('registry', 'registry', '/var/opt/gitlab/registry')
     account('postgresql', 'gitlab-psql', '/var/opt/gitlab/postgresql', shell: '/bin/sh')
-    Resources.run('usermod', '--append', '--groups', 'registry', 'gitlab-psql')
     Resources.directory('/etc/gitlab', mode: 0o775)
     Resources.directory('/etc/gitlab/trusted-certs')
     %w[/var/opt/gitlab /var/log/gitlab].each { |path| Resources.directory(path) }

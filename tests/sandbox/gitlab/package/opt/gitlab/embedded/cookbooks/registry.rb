@@ -2,6 +2,7 @@
 
 require_relative 'external_database'
 require_relative 'distribution'
+require_relative 'postgresql'
 require_relative 'resources'
 require_relative 'services'
 
@@ -9,8 +10,6 @@ require_relative 'services'
 # /opt/gitlab/embedded/bin/registry turns it into what the Docker distribution reads.
 class Registry
   HOME = '/var/opt/gitlab/registry'
-  # Where the stand-in for GitLab's PostgreSQL keeps its databases, each a file.
-  POSTGRESQL = '/var/opt/gitlab/postgresql'
   # What the registry reads at its start.
   FILES = ["#{HOME}/gitlab-registry.crt", "#{HOME}/config.yml"].freeze
 
@@ -34,10 +33,10 @@ class Registry
 
   # The real package makes the database whether it is used or not; its tables only where it is.
   def database_objects
-    bundled_database if database['host'] == POSTGRESQL && !outside?
+    bundled = !outside? && database['host'] == Postgresql::HOME
+    Postgresql.new(@config).ensure_database(database['dbname'], owner: database['user']) if bundled
     return if database['enabled'].to_s == 'false' || setting('auto_migrate', default: true) == false
 
-    refuse_a_server_that_does_not_run
     command = [*Distribution::REGISTRY, 'database', 'migrate', 'up', "#{HOME}/config.yml"]
     Resources.run('chpst', '-u', 'registry', *command, name: 'registry_database_migrations[registry]')
   end
@@ -50,26 +49,6 @@ class Registry
 
   def outside?
     ExternalDatabase.new(@config).external?
-  end
-
-  def refuse_a_server_that_does_not_run
-    return unless outside? && database['host'] == POSTGRESQL
-
-    raise Resources::Failure, 'registry_database_migrations[registry] failed (exit 1): failed to initialize database ' \
-                              "connections: dial unix #{POSTGRESQL}/.s.PGSQL.5432: connect: no such file or directory"
-  end
-
-  # Two accounts use the files: that of the registry, and that of PostgreSQL. SQLite gives what it puts beside a
-  # database the mode of the database, and the folder gives it its group.
-  def bundled_database
-    [POSTGRESQL, "#{POSTGRESQL}/data"].each do |path|
-      Resources.directory(path, owner: 'gitlab-psql', group: 'registry', mode: 0o2770)
-    end
-    file = "#{POSTGRESQL}/data/#{database['dbname']}.sqlite3"
-    return if File.exist?(file)
-
-    Resources.file(file, '', owner: 'registry', group: 'registry', mode: 0o660)
-    Resources.did("postgresql_database[#{database['dbname']}]", 'create', true)
   end
 
   def files
@@ -139,7 +118,7 @@ class Registry
 
     # The real package does so with a warning: what it would prefer is its own server, which does not run.
     enabled = 'false' if enabled.to_s == 'prefer' && outside?
-    { 'user' => 'registry', 'dbname' => 'registry', 'port' => 5432, 'sslmode' => 'prefer', 'host' => POSTGRESQL }
+    { 'user' => 'registry', 'dbname' => 'registry', 'port' => 5432, 'sslmode' => 'prefer', 'host' => Postgresql::HOME }
       .merge(given, 'enabled' => enabled)
   end
 end

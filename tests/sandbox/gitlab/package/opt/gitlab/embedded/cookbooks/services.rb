@@ -20,14 +20,21 @@ module Services
   # Scripts of a service, and the link that puts it under supervision. They hold the version of the package, so that
   # services which run while another one is configured are restarted. All are defined before the first is waited for: runsvdir looks for new ones only
   # every five seconds.
-  def define(name, template, values, log_owner: 'root', mode: 0o755)
+  def define(name, template, values, log_owner: 'root', mode: 0o755, controls: [])
     Resources.directory("#{SV}/#{name}/log")
+    controls.each { |signal| control(name, signal) }
     Resources.directory("#{LOGS}/#{name}", owner: log_owner, mode: 0o700)
     Resources.template("#{SV}/#{name}/log/run", 'log_run.erb', { directory: "#{LOGS}/#{name}", user: log_owner },
                        mode: 0o755)
     Resources.file("#{LOGS}/#{name}/config", "s209715200\nn30\nt86400\n!gzip\n", owner: log_owner)
     Resources.template("#{SV}/#{name}/run", template, values.merge(version: version), mode:)
     fresh << name if Resources.link("#{SERVICE}/#{name}", "#{SV}/#{name}")
+  end
+
+  # What runit runs instead of sending a signal.
+  def control(name, signal)
+    Resources.directory("#{SV}/#{name}/control")
+    Resources.template("#{SV}/#{name}/control/#{signal}", "#{name}_control_#{signal}.erb", {}, mode: 0o755)
   end
 
   # Services that this reconfigure has put under supervision; they start by themselves.
@@ -46,11 +53,11 @@ module Services
 
   # Waits until a service is supervised, and restarts it when one of the files that it read at its start is newer than
   # that. As in the real one, only the first reconfigure starts a service that somebody has stopped; it answers whether
-  # the service runs.
-  def enable(name, *files)
+  # the service runs. With `always`, any reconfigure starts it.
+  def enable(name, *files, always: false)
     control = "#{SV}/#{name}/supervise/ok"
     Resources.wait_for("runit_service[#{name}] (is gitlab-runsvdir running?)", 30) { open?(control) }
-    unless fresh.include?(name) || up?(name) || !File.exist?(BOOTSTRAPPED)
+    unless always || fresh.include?(name) || up?(name) || !File.exist?(BOOTSTRAPPED)
       Resources.did("runit_service[#{name}]", 'enable', false)
       return false
     end
@@ -60,6 +67,12 @@ module Services
     Resources.run('sv', '-w', '60', action, "#{SERVICE}/#{name}", name: "runit_service[#{name}]")
     Resources.did("runit_service[#{name}]", action, stale)
     true
+  end
+
+  # Has a service read its files again.
+  def hup(name)
+    Resources.run('sv', 'hup', "#{SERVICE}/#{name}", name: "runit_service[#{name}]")
+    Resources.did("runit_service[#{name}]", 'hup', true)
   end
 
   def newer?(files, than)

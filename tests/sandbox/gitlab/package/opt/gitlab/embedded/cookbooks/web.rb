@@ -50,10 +50,13 @@ class Web
     Smtp.new(@config).write
   end
 
+  # With `auto_migrate` false the database stays as it is, also without a table.
   def database
+    forget_old_password
+    return if @config.get('gitlab_rails', 'auto_migrate') == false
+
     as_git('migrate')
     Resources.did('rails_migration[gitlab-rails]', 'run', false)
-    forget_old_password
     return if as_git('seeded').strip == 'yes'
 
     password, random = first_password
@@ -78,7 +81,7 @@ class Web
   def settings
     {
       external_url: @config.external.to_s.chomp('/'), puma_port: @config.puma_port,
-      database: "#{HOME}/db/gitlab.sqlite3", database_server: @database.server,
+      data: "#{HOME}/db", database_server: @database.server,
       redis_server: @redis.server, socket: "#{HOME}/sockets/gitlab.socket",
       monitoring_allowlist: @config.get('gitlab_rails', 'monitoring_whitelist', default: Configuration::MONITORING),
       git_data: GIT_DATA, ssh_port: @config.get('gitlab_rails', 'gitlab_shell_ssh_port', default: 22),

@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
 require 'json'
-require 'sqlite3'
 require_relative 'support'
 
 module ActiveRecord
@@ -35,8 +34,10 @@ module Database
     @connection ||= settings['database_server'] ? server : file
   end
 
+  # Only where the application runs without a machine, in tests.
   def file
-    SQLite3::Database.new(settings['database']).tap do |database|
+    require 'sqlite3'
+    SQLite3::Database.new(File.join(settings['data'], 'gitlab.sqlite3')).tap do |database|
       database.results_as_hash = true
       database.busy_timeout = 20_000
       database.execute('PRAGMA foreign_keys = ON')
