@@ -212,6 +212,7 @@ class Alerts(Component):
                 f"{engine}-{suffix}",
                 f"{suffix} of managed {engine}",
                 _Condition(f"{_OF_DATABASES}/{metric}", window, float(value)),
+                depends_on=self._args.ready,
                 entities=[cluster],
             )
 

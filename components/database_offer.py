@@ -70,7 +70,7 @@ class DatabaseOffer:
             )
             if self.reading.has("region") and cluster["region"] != settings.region:
                 yield f"region: {settings.region} cannot follow {cluster['region']}; {back}"
-            network = next((one for one in known.of_type("Vpc") if one["id"] == cluster["privateNetworkUuid"]), {})
+            network = known.named("network-vpc")
             if self.reading.has("server.vpcCidr") and settings.server.vpc_cidr and network:
                 wanted, current = str(settings.server.vpc_cidr), network["ipRange"]
                 if wanted != current:

@@ -395,6 +395,8 @@ class Installation:
             outputs["backup"] = self._backup.output
         if files := self._used_files:
             outputs["object_storage"] = {"region": files.region, "buckets": files.names()}
+        if self._databases and self._databases.used:
+            outputs["databases"] = dict(self._databases.used)
         if self._signing:
             outputs["signing_public_key"] = self._signing.public_key
         if self._plan.settings.gitlab.metrics:

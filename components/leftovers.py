@@ -42,6 +42,18 @@ class Place:
 
 _DIGITALOCEAN: Final = "digitalocean:index/"
 PLACES: Final = {
+    "postgresql": Place(
+        f"{_DIGITALOCEAN}databaseCluster:DatabaseCluster",
+        "databases-postgresql",
+        "slipway:index:ManagedDatabases",
+        "databases",
+    ),
+    "valkey": Place(
+        f"{_DIGITALOCEAN}databaseCluster:DatabaseCluster",
+        "databases-valkey",
+        "slipway:index:ManagedDatabases",
+        "databases",
+    ),
     "caa": Place(f"{_DIGITALOCEAN}dnsRecord:DnsRecord", "dns-caa", "slipway:index:DnsRecords", "dns"),
     "address": Place(f"{_DIGITALOCEAN}reservedIp:ReservedIp", "server-address", "slipway:index:GitLabServer", "server"),
     "domain": Place(f"{_DIGITALOCEAN}domain:Domain", "dns-domain", "slipway:index:DnsRecords", "dns"),

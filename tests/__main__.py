@@ -45,6 +45,7 @@ NIGHTLY = ("tests/sandbox_tests/hub/test_go_repository.py", "tests/sandbox_tests
 #: that move.
 NIGHTLY_E2E = (
     "tests/e2e/test_golden_image.py",
+    "tests/e2e/test_databases_of_a_stack.py",
     "tests/e2e/test_managed_databases.py",
     "tests/e2e/test_object_storage.py",
     "tests/e2e/test_repositories.py",

@@ -175,6 +175,7 @@ def described(resource: Resource) -> str:
     details = {
         "Volume": f"volume {name}, {values.get('size', 0):g} GiB",
         "SpacesBucket": f"bucket {name}; the price is that of one subscription for all Spaces of the account",
+        "DatabaseCluster": f"database cluster {name}, {values.get('nodeCount', 0):g} x {values.get('size')}",
         "ReservedIp": f"reserved address {name}",
         "Domain": f"DNS zone {name}",
         "DnsRecord": f"DNS record {values.get('fqdn')} {values.get('type')} {values.get('value')}",

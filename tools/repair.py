@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from components.api import every
+from components.database_engines import ENGINES
 from components.leftovers import PLACES, Place, firewall_place
 from components.settings import DnsZone, Settings, droplets_of
 from tools import processes, recover
@@ -50,6 +51,7 @@ _LOCKED: Final = re.compile(r"created by \S+@(\S+) \(pid (\d+)\)")
 _SUFFIXES: Final = {
     ("Volume", "-data"): "volume",
     ("SshKey", "-admin"): "ssh-key",
+    **{("DatabaseCluster", f"-{engine}"): engine for engine in ENGINES},
     ("Firewall", "-server-base"): "server-base",
     ("Firewall", "-runner"): "runner",
     ("Firewall", "-public"): "public",
@@ -123,7 +125,11 @@ def look(stack: str, state: StackState, file: Path | None, *, confirmed: bool) -
     """
     settings = read_settings(stack, file)
     known, born = Known.read(stack), _born(state)
-    known = replace(known, has_clusters=known.has_clusters or any(runner.is_cluster for runner in settings.runners))
+    known = replace(
+        known,
+        has_clusters=known.has_clusters or any(runner.is_cluster for runner in settings.runners),
+        has_databases=known.has_databases or settings.databases.has_managed,
+    )
     try:
         strays = [one for one in account(known) if recover.is_ours(one, known.prefix, settings)]
         strays += list(_names(settings, known))

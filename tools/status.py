@@ -21,6 +21,7 @@ from tools import status_parts as parts
 from tools.answers import Answer, Health, Question, side_by_side, worst
 from tools.clients import FAILURES, Outputs
 from tools.clusters import clusters_run
+from tools.databases import databases_run
 from tools.hub_cache import caches_serve
 from tools.progress import ToolError, running_for
 from tools.state import StackState
@@ -42,12 +43,15 @@ PARTS: Final[Mapping[str, Callable[[Question], Answer]]] = {
     "Disks": parts.disks_have_space,
     "Runners": parts.runners_are_online,
     "Clusters": clusters_run,
+    "Databases": databases_run,
     "Cache": caches_serve,
     "Pipelines": parts.pipelines_ended,
     "Backup": parts.backup_is_young,
     "Versions": parts.versions_are_newest,
     "Drift": drift_is_known,
 }
+#: Parts that a stack has only with resources of a kind.
+_OF_CLUSTERS: Final = {"Clusters": "KubernetesCluster", "Databases": "DatabaseCluster"}
 _MARKS: Final = {
     Health.HEALTHY: "[green]✓[/]",
     Health.NOTICE: "[yellow]![/]",
@@ -67,8 +71,8 @@ def ask(state: StackState, outputs: Outputs, seconds: float) -> dict[str, Answer
 
 
 def _concerns(name: str, state: StackState) -> bool:
-    """Most stacks have no cluster, and nothing to read about them."""
-    return name != "Clusters" or bool(state.of("KubernetesCluster"))
+    """Most stacks have no clusters, and nothing to read about them."""
+    return name not in _OF_CLUSTERS or bool(state.of(_OF_CLUSTERS[name]))
 
 
 def status(stack: str | None, *, as_json: bool, within: float = WITHIN) -> int:

@@ -41,7 +41,7 @@ def cluster(engine: str, **changes: Any) -> dict[str, Any]:
 def state(**changes: Any) -> dict[str, dict[str, Any]]:
     """The clusters in the state of a stack, and its network."""
     found = {f"{URN}databases-{engine}": cluster(engine, **changes) for engine in BOTH}
-    return {**found, NETWORK: {"id": "network", "name": "slipway-test-nyc3", "ipRange": "10.20.0.0/24"}}
+    return {**found, NETWORK: {"name": "slipway-test-nyc3", "ipRange": "10.20.0.0/24"}}
 
 
 def after(deployed: dict[str, Any], known: dict[str, Any] | None = None, **settings: Any) -> RecordingEngine:

@@ -137,6 +137,20 @@ def test_a_cluster_that_no_state_has_is_deleted_if_it_is_a_runners_of_the_stack(
     assert "slipway-test-others" not in printed
 
 
+def test_a_managed_database_is_taken_over_because_data_may_be_in_it(world: World) -> None:
+    text = yaml.safe_load(world.file.read_text())
+    text["config"]["slipway:databases"] = {"postgresql": {"kind": "managed"}}
+    world.file.write_text(yaml.safe_dump(text))
+    cluster = {"id": "c1", "size": "db-s-1vcpu-2gb", "num_nodes": 1, "created_at": "2026-11-26T08:10:00Z"}
+    world.api.things["/v2/databases"] = [{**cluster, "name": "slipway-test-postgresql"}]
+    assert world.repair() == 0
+    assert world.api.writes == []
+    [content] = world.imports
+    [imported] = content["resources"]
+    assert (imported["name"], imported["id"], imported["parent"]) == ("databases-postgresql", "c1", "databases")
+    assert imported["type"] == "digitalocean:index/databaseCluster:DatabaseCluster"
+
+
 def test_the_machine_that_a_project_is_deployed_to_is_created_again_behind_the_firewall_that_is_there(
     world: World,
 ) -> None:
