@@ -84,10 +84,10 @@ admit_user() {
   run_sql managed "$1" "GRANT ALL ON DATABASE \"$1\" TO \"$2\"" && run_sql managed "$1" "GRANT ALL ON SCHEMA public TO \"$2\""
 }
 
-# drop_database SERVER NAME: drop it if it is there. Of a managed one, also connections of the service's own are closed.
+# drop_database SERVER NAME: drop it if it is there, whoever is connected to it.
 drop_database() {
   if [ "$1" = bundled ]; then
-    run_sql bundled template1 "DROP DATABASE IF EXISTS $2" >/dev/null
+    run_sql bundled template1 "DROP DATABASE IF EXISTS $2 WITH (FORCE)" >/dev/null
   else
     run_sql managed defaultdb "DROP DATABASE IF EXISTS \"$2\" WITH (FORCE)"
   fi
@@ -96,16 +96,14 @@ drop_database() {
 # rename_database SERVER NAME NEW: nothing may be connected to it.
 rename_database() { run_sql "$1" "${MAINTENANCE[$1]}" "ALTER DATABASE $2 RENAME TO $3" >/dev/null; }
 
-# dump_database SERVER NAME: print it as an archive of PostgreSQL's, without owners, which differ between the servers.
+# dump_database SERVER NAME: print it as an archive of PostgreSQL's.
 dump_database() { as_gitlab "$1" pg_dump -Fc "$2"; }
 
-# load_database SERVER NAME: read an archive into an empty database.
+# load_database SERVER NAME: read an archive of either server into an empty database. The owners of tables differ.
 load_database() {
-  if [ "$1" = bundled ]; then
-    as_gitlab bundled pg_restore --exit-on-error -d "$2"
-  else
-    as_gitlab managed pg_restore --no-owner --no-privileges --exit-on-error -d "$2"
-  fi
+  local role=()
+  [ "$1" = managed ] || role=(--role "$(owner_of "$2")")
+  as_gitlab "$1" pg_restore --no-owner --no-privileges --exit-on-error ${role[@]+"${role[@]}"} -d "$2"
 }
 
 # The name under which this installation is known in a server outside.

@@ -103,6 +103,18 @@ def test_the_database_of_the_registry_in_the_package_belongs_to_its_user(server:
     ]
 
 
+def test_a_dump_of_either_server_is_read_into_the_other_as_its_user(server: Server) -> None:
+    runuser = server.root / "opt/gitlab/embedded/bin/runuser"
+    runuser.write_text('#!/bin/bash\nshift 3\nexec "$@"\n')
+    runuser.chmod(0o755)
+    common = "--no-owner --no-privileges --exit-on-error"
+    assert server.run("load_database managed registry").returncode == 0
+    assert server.read("arguments") == [f"{common} -d registry"]
+    done = server.run(f"PATH={runuser.parent}:$PATH; load_database bundled registry")
+    assert done.returncode == 0, done.stderr
+    assert server.read("arguments")[1:] == [f"-h /var/opt/gitlab/postgresql {common} --role registry -d registry"]
+
+
 @pytest.mark.parametrize(
     ("mark", "tables", "words"),
     [
