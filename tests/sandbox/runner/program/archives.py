@@ -171,8 +171,19 @@ def _concatenate(paths: Sequence[Path], target: IO[bytes], *, packed: bool) -> N
         target.write(gzip.compress(path.read_bytes()))
 
 
-def _cache_file(caches: Path, payload: Payload, key: str) -> Path:
+def cache_file(caches: Path, payload: Payload, key: str) -> Path:
+    """Where a cache is in a folder of caches."""
     return inside(caches, f"{payload.project}/{quote(key, safe='')}/cache.zip")
+
+
+def cache_keys(payload: Payload, variables: Variables) -> list[str]:
+    """Every key that a job may look for or save."""
+    keys = [
+        variables.expand(str(key))
+        for cache in payload.cache
+        for key in (cache.get("key") or "default", *(cache.get("fallback_keys") or []))
+    ]
+    return list(dict.fromkeys([*keys, *_fallback(variables, lambda _: None)]))
 
 
 def restore_caches(payload: Payload, variables: Variables, folder: Path, caches: Path, say: Say) -> None:
@@ -183,7 +194,7 @@ def restore_caches(payload: Payload, variables: Variables, folder: Path, caches:
         keys = [str(cache.get("key") or "default"), *map(str, cache.get("fallback_keys") or [])]
         for key in [*map(variables.expand, keys), *_fallback(variables, say)]:
             say(f"Checking cache for {key}...")
-            file = _cache_file(caches, payload, key)
+            file = cache_file(caches, payload, key)
             if file.is_file():
                 with file.open("rb") as source:
                     unpack_zip(source, folder)
@@ -212,7 +223,7 @@ def save_caches(payload: Payload, variables: Variables, folder: Path, caches: Pa
         if not paths:
             say("WARNING: no matching files")
             continue
-        target = _cache_file(caches, payload, key)
+        target = cache_file(caches, payload, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_suffix(".new")
         with unfinished.open("wb") as file:

@@ -16,6 +16,7 @@ from .archives import ArchiveError
 from .coordinator import Coordinator, UnreachableError
 from .files import HostFiles, Work
 from .payload import Payload
+from .remote_caches import fetch, send
 from .sources import SourcesError
 
 #: Output that only the runner reads.
@@ -34,10 +35,22 @@ def main() -> None:
         payload, builds = Payload(asked["payload"]), str(asked["builds"])
         variables = payload.variables(runner, int(asked["slot"]), builds, asked["certificate"])
         coordinator = Coordinator(runner, str(asked["system_id"]), Path(scratch))
-        files = HostFiles(Work(runner, coordinator, payload, variables, _say), Path(builds), None)
+        caches, urls = Path(scratch) / "caches", asked["caches"]
+        files = HostFiles(Work(runner, coordinator, payload, variables, _say), Path(builds), caches)
         success = bool(asked["success"])
+
+        def restore() -> None:
+            fetch(caches, payload, urls)
+            files.restore_caches()
+
+        def save() -> None:
+            files.save_caches(success=success)
+            send(caches, payload, urls)
+
         actions: dict[str, Callable[[], None]] = {
             "get_sources": files.get_sources,
+            "restore_caches": restore,
+            "save_caches": save,
             "download_artifacts": files.download_artifacts,
             "upload_artifacts": lambda: files.upload_artifacts(success=success),
             "clean_up": files.clean_up,

@@ -25,6 +25,7 @@ from .helper import REASON
 from .images import ImageError, credentials_of
 from .payload import Variables
 from .pods import BUILD, HELPER, PodPlan, check
+from .remote_caches import addresses, in_bucket
 from .script import DETECT_SHELL
 from .sources import SourcesError
 
@@ -222,27 +223,31 @@ class KubernetesExecutor:
 
 
 class PodFiles:
-    """A job's files, handled by the helper container of its pod. There is nowhere to keep caches."""
-
-    has_caches = False
+    """A job's files, handled by the helper container of its pod. Caches are kept in a bucket, or not at all."""
 
     def __init__(self, executor: KubernetesExecutor, work: Work, slot: int) -> None:
         self._executor, self._work, self._slot = executor, work, slot
+
+    @property
+    def has_caches(self) -> bool:
+        """Whether there is a bucket."""
+        return bool(in_bucket(self._work.runner))
 
     def get_sources(self) -> None:
         """Clone in the helper container."""
         self._ask("get_sources", SourcesError)
 
     def restore_caches(self) -> None:
-        """There are none."""
+        """From the bucket, in the helper container; without it a job is slower, and no worse."""
+        self._keep("restore_caches")
 
     def download_artifacts(self) -> None:
         """From the server, in the helper container."""
         self._ask("download_artifacts", ArchiveError)
 
     def save_caches(self, *, success: bool) -> None:
-        """There is nowhere to."""
-        del success
+        """To the bucket, from the helper container."""
+        self._keep("save_caches", success=success)
 
     def upload_artifacts(self, *, success: bool) -> None:
         """To the server, from the helper container."""
@@ -250,6 +255,12 @@ class PodFiles:
 
     def clean_up(self) -> None:
         """The pod goes, and its files with it."""
+
+    def _keep(self, action: str, *, success: bool = True) -> None:
+        try:
+            self._ask(action, ArchiveError, success=success)
+        except ArchiveError as error:
+            self._work.say(f"WARNING: {error}")
 
     def _ask(self, action: str, failure: type[Exception], *, success: bool = True) -> None:
         work, certificate = self._work, self._work.coordinator.tls_ca_file
@@ -263,6 +274,8 @@ class PodFiles:
             "slot": self._slot,
             "system_id": work.coordinator.system_id,
             "success": success,
+            # The helper gets addresses, and not the key.
+            "caches": addresses(work.runner, work.payload, work.variables) if action.endswith("_caches") else {},
         }
         sent = json.dumps(asked).encode()
         lines = _Lines(work.say)
