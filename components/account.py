@@ -17,6 +17,7 @@ from components.database_plan import deployed_clusters
 from components.dns_records import foreign_records
 from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
+from components.kubernetes_cache import cache_of
 from components.kubernetes_offer import KubernetesOffer
 from components.leftovers import Wanted, look_for_leftovers
 from components.network import VpcPlan
@@ -338,6 +339,8 @@ def _wanted(reading: Reading, prefix: str, vpc: VpcPlan) -> Wanted:
     purposes = [REGISTRY] if reading.has("registry.storage") and settings.registry.storage is Storage.SPACES else []
     purposes += [OBJECTS] if reading.has("objectStorage.storage") and settings.uses_object_storage else []
     purposes += [BACKUP] if reading.has("backup.enabled") and settings.backup.enabled else []
+    if reading.has("runners"):
+        purposes += [cache_of(runner.name) for runner in settings.runners if runner.keeps_caches]
     return Wanted(
         prefix=prefix,
         region=settings.region if reading.has("region") else None,

@@ -38,7 +38,7 @@ class DeliveryArgs:
     whose group in the settings is not the one of the last update. `group_ids` are those of the stack's own groups, by
     path in lowercase. `signing_key` is the key of projects that sign, and `registry` the address of the registry,
     whether it answers yet or not. `kubernetes` are the versions of Kubernetes of the runners that have clusters, by
-    their names.
+    their names. With `own_key`, the environment has a Spaces key of the user's.
     """
 
     site: Site
@@ -53,6 +53,7 @@ class DeliveryArgs:
     notifications: Notifications | None
     registry: str
     kubernetes: Mapping[str, str]
+    own_key: bool
 
 
 def builder_of(project: ProjectSettings, runners: Sequence[RunnerSettings]) -> tuple[Builder, str | None]:
@@ -228,7 +229,7 @@ class Delivery(Component):
             from components.kubernetes_runner import KubernetesRunner, KubernetesRunnerArgs  # noqa: PLC0415
 
             version = self._args.kubernetes[settings.name]
-            return KubernetesRunner(name, KubernetesRunnerArgs(args, version), self.child_options())
+            return KubernetesRunner(name, KubernetesRunnerArgs(args, version, self._args.own_key), self.child_options())
         return Runner(name, args, self.child_options())
 
 

@@ -102,7 +102,8 @@ class Plan:
         deployment = DeploymentPlan.after(
             deployed, config, recovery.projects, recovery.groups, account.objects_region, clusters=account.databases
         )
-        has_bucket = deployment.has_bucket or deployment.has_backups or deployment.has_objects
+        caches = any(runner.keeps_caches for runner in config.runners)
+        has_bucket = deployment.has_bucket or deployment.has_backups or deployment.has_objects or caches
         databases = plan_clusters(config, account.databases, deployment.databases)
         cost = monthly_cost(config, account.prices, has_bucket=has_bucket, databases=databases)
         if pulumi.runtime.is_dry_run():
@@ -348,6 +349,7 @@ class Installation:
             signing_key=self._signing.private_key if self._signing else None,
             registry=f"{config.fqdn}:{config.registry.port}",
             kubernetes=plan.account.kubernetes,
+            own_key=plan.has_spaces_key,
         )
         return Delivery("delivery", args, plan.options)
 

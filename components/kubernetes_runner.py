@@ -15,7 +15,9 @@ import pulumi_gitlab as gitlab
 import pulumi_kubernetes as kubernetes
 
 from components import versions
+from components.kubernetes_cache import KubernetesCache, KubernetesCacheArgs
 from components.kubernetes_cluster import JOBS, KubernetesCluster, KubernetesClusterArgs
+from components.object_storage import ObjectStorage
 from components.remote import MASK
 from components.rendering import render, script
 from components.runner_registration import RunnerArgs, RunnerComponent, register, wait_until_online
@@ -45,19 +47,24 @@ _RULES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 
 @dataclass(frozen=True)
 class KubernetesRunnerArgs:
-    """Inputs of `KubernetesRunner`. `version` is DigitalOcean's slug of the version of Kubernetes."""
+    """Inputs of `KubernetesRunner`. `version` is DigitalOcean's slug of the version of Kubernetes.
+
+    With `own_key`, the environment has a Spaces key of the user's.
+    """
 
     runner: RunnerArgs
     version: str
+    own_key: bool
 
 
 class KubernetesRunner(RunnerComponent):
     """One GitLab runner on a Kubernetes cluster of its own, each of whose jobs is a pod.
 
-    Owns the runner in GitLab, the cluster, and everything in it: the manager, which asks GitLab for jobs and has rights
-    in the namespace of the jobs alone, and the network policies that keep jobs from each other, from the metadata
-    service and from private networks. It is ready once it has contacted GitLab. Everything in the cluster is deleted
-    with it, so that it can be destroyed when it no longer answers. Refuses to own the projects.
+    Owns the runner in GitLab, the cluster, a Space for caches if there is to be one, and everything in the cluster: the
+    manager, which asks GitLab for jobs and has rights in the namespace of the jobs alone, and the network policies that
+    keep jobs from each other, from the metadata service and from private networks. It is ready once it has contacted
+    GitLab. Everything in the cluster is deleted with it, so that it can be destroyed when it no longer answers. Refuses
+    to own the projects.
     """
 
     def __init__(self, name: str, args: KubernetesRunnerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -73,6 +80,7 @@ class KubernetesRunner(RunnerComponent):
             self.child_options(),
         )
         self.cluster_id = self._cluster.cluster.id
+        self._cache = self._caches(own_key=args.own_key)
         manager, jobs = self._namespaces()
         self._rights(manager, jobs)
         prepared = [*self._isolation(manager, jobs), self._files_of_builders(jobs)]
@@ -169,9 +177,25 @@ class KubernetesRunner(RunnerComponent):
             opts=self._inside(),
         )
 
-    def _configuration(self, token: pulumi.Input[str]) -> pulumi.Output[str]:
-        args, settings = self._args, self._args.settings
-        known = pulumi.Output.all(url=args.gitlab.url, token=token, registry=args.gitlab.registry)
+    def _caches(self, *, own_key: bool) -> ObjectStorage | None:
+        site, settings = self._args.site, self._args.settings
+        if settings.cluster.cache_days is None:
+            return None
+        args = KubernetesCacheArgs(site, settings.name, settings.cluster.cache_days, own_key)
+        return KubernetesCache(self.child_name("cache"), args, self.child_options()).storage
+
+    def _configuration(self, token: pulumi.Input[str], *, masked: bool = False) -> pulumi.Output[str]:
+        args, settings, cache = self._args, self._args.settings, self._cache
+        storage: Mapping[str, pulumi.Input[str]] = {
+            "bucket": cache.bucket if cache else "",
+            "host": cache.base_url.removeprefix("https://") if cache else "",
+            "region": cache.region if cache else "",
+            "access_key": cache.access_key if cache else "",
+            "secret_key": (MASK if masked else cache.secret_key) if cache else "",
+        }
+        known = pulumi.Output.all(
+            url=args.gitlab.url, token=token, registry=args.gitlab.registry, cache=pulumi.Output.all(**storage)
+        )
         return known.apply(
             lambda values: render(
                 "kubernetes-runner-config.toml.j2",
@@ -210,7 +234,7 @@ class KubernetesRunner(RunnerComponent):
             opts=self._inside(),
         )
         # A changed configuration is a new manager. The digest is not of the token, but the runner's ID changes with it.
-        digest = pulumi.Output.all(self._configuration(MASK), runner.id).apply(_digest)
+        digest = pulumi.Output.all(self._configuration(MASK, masked=True), runner.id).apply(_digest)
         template: Any = {
             "metadata": {"labels": {"app": "manager"}, "annotations": {"slipway/configuration": digest}},
             "spec": _manager_pod(args.settings.version, has_authority=bool(args.gitlab.ca_certificate)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,7 +49,8 @@ class SpaceArgs:
 class BucketArgs:
     """Inputs of `create_bucket`. It outlives a destroy if it is `kept`, and is deleted with its content if `emptied`.
 
-    `maker` is a provider with a Spaces key; `existing` is the ID of a bucket that is taken over.
+    `maker` is a provider with a Spaces key; `existing` is the ID of a bucket that is taken over. With
+    `expire_after_days`, Spaces deletes what is that old.
     """
 
     name: pulumi.Input[str]
@@ -58,6 +59,7 @@ class BucketArgs:
     emptied: bool
     maker: digitalocean.Provider
     existing: str | None = None
+    expire_after_days: int | None = None
 
 
 def create_space(component: Component, args: SpaceArgs) -> ObjectStorage:
@@ -109,13 +111,7 @@ def create_bucket(component: Component, suffix: str, args: BucketArgs) -> digita
         region=args.region,
         acl="private",
         force_destroy=args.emptied,
-        lifecycle_rules=[
-            digitalocean.SpacesBucketLifecycleRuleArgs(
-                id="abort-unfinished-uploads",
-                enabled=True,
-                abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_AFTER_DAYS,
-            )
-        ],
+        lifecycle_rules=list(_rules(args.expire_after_days)),
         opts=component.child_options(
             provider=args.maker,
             keep=args.kept,
@@ -123,6 +119,20 @@ def create_bucket(component: Component, suffix: str, args: BucketArgs) -> digita
             hooks=once_in_spaces(component.child_name(suffix), component.component_name),
         ),
     )
+
+
+def _rules(expire_after_days: int | None) -> Iterator[digitalocean.SpacesBucketLifecycleRuleArgs]:
+    yield digitalocean.SpacesBucketLifecycleRuleArgs(
+        id="abort-unfinished-uploads",
+        enabled=True,
+        abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_AFTER_DAYS,
+    )
+    if expire_after_days is not None:
+        yield digitalocean.SpacesBucketLifecycleRuleArgs(
+            id="expire",
+            enabled=True,
+            expiration=digitalocean.SpacesBucketLifecycleRuleExpirationArgs(days=expire_after_days),
+        )
 
 
 def create_key(component: Component, name: str, buckets: Sequence[digitalocean.SpacesBucket]) -> digitalocean.SpacesKey:

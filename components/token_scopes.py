@@ -90,6 +90,7 @@ def _uses_spaces(reading: Reading) -> bool:
         (reading.has("registry.storage") and settings.registry.storage is Storage.SPACES)
         or (reading.has("objectStorage.storage") and settings.uses_object_storage)
         or (reading.has("backup.enabled") and settings.backup.enabled)
+        or (reading.has("runners") and any(runner.keeps_caches for runner in settings.runners))
     )
 
 

@@ -24,6 +24,7 @@ from rich.prompt import Confirm
 from components.api import every, request
 from components.database_engines import wanted_engines
 from components.database_plan import database_cluster_name
+from components.kubernetes_cache import CACHE
 from components.kubernetes_offer import cluster_name
 from components.settings import DnsZone, Settings, Storage, droplets_of
 from components.settings.gitlab_names import ADMINISTRATOR
@@ -161,7 +162,8 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
                 taken[key] = _value_of(key, one)
         databases, gone = _databases(known, settings)
         taken |= databases
-        useless = [one for one in strays if one.noun not in {"Volume", "SpacesBucket", "Snapshot", "DatabaseCluster"}]
+        data = {"Volume", "SpacesBucket", "Snapshot", "DatabaseCluster"}
+        useless = [one for one in strays if one.noun not in data or _is_cache(one)]
         if settings.dns.zone is DnsZone.CREATE and not known.has("Domain", settings.domain):
             taken |= {"domain": True} if has_zone(settings.domain) else {}
         if taken.get("domain") or settings.dns.zone is DnsZone.EXISTING:
@@ -234,8 +236,13 @@ def _databases(known: Known, settings: Settings) -> tuple[dict[str, str], list[s
     return lost, [engine for engine, one in own.items() if one is None]
 
 
+def _is_cache(one: Stray) -> bool:
+    """Whether it is a Space that nobody would miss."""
+    return one.noun == "SpacesBucket" and one.name.rpartition("-")[0].endswith(f"-{CACHE}")
+
+
 def _bucket_key(one: Stray, prefix: str, settings: Settings) -> str | None:
-    if one.noun != "SpacesBucket":
+    if one.noun != "SpacesBucket" or _is_cache(one):
         return None
     if one.name.startswith(f"{prefix}-registry-"):
         return "registryBucket" if settings.registry.storage is Storage.SPACES else None

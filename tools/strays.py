@@ -22,6 +22,7 @@ from rich.prompt import Confirm
 from components.api import delete, every, request
 from components.cost import price_of
 from components.database_engines import ENGINES
+from components.kubernetes_cache import CACHE
 from components.leftovers import import_command
 from components.object_buckets import OBJECTS, TYPES, purpose_of
 from components.settings import DnsZone, Settings
@@ -195,9 +196,9 @@ _ENDINGS = {
     "Tag": "-(server|runner|target-[a-z0-9-]+)",
     "SshKey": "-admin",
     "DatabaseCluster": f"-({'|'.join(ENGINES)})",
-    "SpacesKey": f"-(registry|backup|{OBJECTS})(-maker)?",
+    "SpacesKey": f"-(registry|backup|{OBJECTS}|{CACHE}-[a-z][a-z0-9-]*)(-maker)?",
     "UptimeCheck": "-(sign-in|registry|health)",
-    "SpacesBucket": f"-(registry|backup|{'|'.join(map(purpose_of, TYPES))})-[0-9a-f]{{8}}",
+    "SpacesBucket": f"-(registry|backup|{CACHE}|{'|'.join(map(purpose_of, TYPES))})-[0-9a-f]{{8}}",
 }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber
+from components.settings.section import ENVIRONMENT, PROMOTED, Contradiction, Section, WholeNumber, whole_number
 from components.settings.strings import SizeSlug, matching
 
 #: DigitalOcean, limits of Kubernetes: nodes of a cluster. The limit of droplets of an account is usually lower.
@@ -40,6 +40,8 @@ Memory = Annotated[
         )
     ),
 ]
+
+Days = Annotated[int, Field(ge=1, le=365), BeforeValidator(whole_number)]
 
 
 class ClusterSettings(Section):
@@ -90,6 +92,13 @@ class ClusterSettings(Section):
         description="The memory that each job gets. A job that needs more is ended. It decides how many jobs fit on a "
         "node.",
         json_schema_extra={**ENVIRONMENT},
+    )
+
+    cache_days: Days | None = Field(
+        default=None,
+        description="For how many days what `cache:` of a pipeline names is kept, in a Space of the runner's own, in "
+        "the stack's region.",
+        json_schema_extra={"unset": "it is not kept", "unit": "days"},
     )
 
     @property

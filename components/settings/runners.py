@@ -140,6 +140,11 @@ class RunnerSettings(Section):
         return self.kind is RunnerKind.KUBERNETES
 
     @property
+    def keeps_caches(self) -> bool:
+        """Whether it has a cluster, with a Space for what its jobs keep."""
+        return self.is_cluster and self.cluster.cache_days is not None
+
+    @property
     def has_cache(self) -> bool:
         """Whether its machines have a cache of Docker Hub."""
         return self.docker_hub_cache and not self.registry_mirror and not self.is_cluster

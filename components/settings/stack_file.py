@@ -262,6 +262,14 @@ class Settings(Section):
                 )
                 place = f"{section}.spacesRegion"
                 yield Contradiction(("region", f"{section}.{by}", place), message, place)
+        for number, runner in enumerate(self.runners):
+            if runner.keeps_caches and self.region not in SPACES_REGIONS:
+                place = f"runners[{number}].cluster.cacheDays"
+                message = (
+                    f"needs a Space in the region of the cluster, and {self.region} offers none; it could not be "
+                    "created. Remove it"
+                )
+                yield Contradiction(("region", place), message, place)
         yield from self._unused_buckets()
         for key, pattern in (("oidc", r"\bomniauth_\w+"), ("ldap", r"\b(?:prevent_)?ldap_\w+")):
             if getattr(self.sign_in, key) and (found := re.search(pattern, self.gitlab.extra_configuration)):

@@ -17,6 +17,7 @@ import yaml
 from gitlab.v4.objects import Project, ProjectPipeline
 
 from tests.e2e.control import Control
+from tests.e2e.jobs import log_of, start_job, wait_for_job
 from tests.e2e.stack import RUNNER, SANDBOX, Stack
 from tests.scale.clusters import BOOT, CLUSTERS, SOON, Cluster, account, eventually
 from tools.clients import try_run
@@ -31,7 +32,7 @@ ON_KUBERNETES: dict[str, Any] = {
     "kind": "kubernetes",
     "builder": "buildah",
     "concurrency": JOBS,
-    "cluster": {"maxNodes": 3},
+    "cluster": {"maxNodes": 3, "cacheDays": 7},
 }
 #: Runs until `/go` exists in its container.
 WAITING = {"script": ["until [ -e /go ]; do sleep 0.2; done"]}
@@ -152,6 +153,16 @@ def test_jobs_that_fit_on_no_node_get_more_of_them_which_go_when_they_are_idle(s
     assert stack.changes() == {}
     stack.run("refresh", "--yes", "--skip-preview")
     assert stack.changes() == {}
+
+
+def test_what_a_job_keeps_is_there_for_the_next_one_on_whatever_node(stack: Stack, cluster: Cluster) -> None:
+    del cluster
+    project = project_of(stack.outputs())
+    job = {"cache": {"key": "kept", "paths": ["kept"]}, "script": ["mkdir -p kept", "ls kept", "touch kept/file"]}
+    first = wait_for_job(project, start_job(project, job))
+    assert (first.status, "Created cache" in log_of(first)) == ("success", True), log_of(first)
+    second = wait_for_job(project, start_job(project, {**job, "script": ["test -e kept/file"]}))
+    assert second.status == "success", log_of(second)
 
 
 def test_the_commands_that_look_at_a_stack_know_its_cluster(stack: Stack, cluster: Cluster) -> None:

@@ -165,6 +165,48 @@ def test_system_calls_are_filtered_in_every_container_but_the_one_that_builds_wi
     assert filtered == ["pod_security_context", *exceptions]
 
 
+def test_caches_are_in_a_space_of_the_runner_that_forgets_and_only_the_manager_has_its_key() -> None:
+    engine = on_kubernetes({"cluster": {"cacheDays": 14}})
+    bucket = engine.named(f"{NAME}-cache-bucket").inputs
+    assert (bucket["region"], bucket["acl"], bucket["forceDestroy"]) == ("nyc3", "private", True)
+    assert bucket["name"].startswith("slipway-test-cache-")
+    assert {"id": "expire", "enabled": True, "expiration": {"days": 14}} in bucket["lifecycleRules"]
+    key = engine.named(f"{NAME}-cache-key").inputs
+    assert key["name"] == "slipway-test-cache-docker-builder"
+    assert key["grants"] == [{"bucket": bucket["name"], "permission": "readwrite"}]
+    [runner] = configuration(engine)["runners"]
+    assert runner["cache"] == {
+        "Type": "s3",
+        "s3": {
+            "ServerAddress": "nyc3.digitaloceanspaces.com",
+            "BucketName": bucket["name"],
+            "BucketLocation": "nyc3",
+            "AccessKey": f"DO-{NAME}-cache-key",
+            "SecretKey": f"secret-{NAME}-cache-key",
+        },
+    }
+    assert engine.exports["monthly_cost"]["items"]["Spaces subscription, shared by all Spaces of the account"] == 5.0
+    secret = f"secret-{NAME}-cache-key"
+    holders = [one.name for one in engine.custom if secret in json.dumps(one.inputs, default=str)]
+    assert holders == [f"{NAME}-configuration"]
+
+
+def test_without_the_setting_there_is_no_space_for_caches() -> None:
+    engine = on_kubernetes()
+    assert not [one.name for one in engine.registrations if one.name.startswith(f"{NAME}-cache")]
+    assert "cache" not in configuration(engine)["runners"][0]
+
+
+def test_caches_need_a_region_with_spaces_and_keys_of_their_names() -> None:
+    lines = errors({"cluster": {"cacheDays": 14}}, region="nyc1", registry={"storage": "filesystem"})
+    words = "runners[0].cluster.cacheDays: needs a Space in the region of the cluster, and nyc1 offers none"
+    assert [line for line in lines if line.startswith(words)]
+    keys = [{"name": "slipway-test-cache-docker-builder", "access_key": "DO1"}]
+    engine = RecordingEngine(listed={"/v2/spaces/keys": keys})
+    [line] = errors({"cluster": {"cacheDays": 14}}, engine=engine)
+    assert "a Spaces key slipway-test-cache-docker-builder (DO1)" in line
+
+
 def test_with_buildah_nothing_is_privileged() -> None:
     kubernetes = kubernetes_of(on_kubernetes({"builder": "buildah", "cluster": {"jobMemory": "2Gi", "jobCpu": "1"}}))
     assert kubernetes["privileged"] is False

@@ -259,6 +259,21 @@ def test_a_cluster_holds_no_data_and_is_deleted_if_a_runner_of_the_stack_file_ha
     assert [one.identifier for one in useless if one.noun == "KubernetesCluster"] == ["c1"]
 
 
+def test_a_space_with_caches_is_deleted_and_not_taken_for_one_of_gitlabs_files(
+    api: AccountApi, state: list[dict[str, Any]], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del state
+    left_behind(api)
+    space = "slipway-test-cache-0a1b2c3d"
+    monkeypatch.setattr(buckets, "found", lambda *_: iter([(space, "nyc3", lambda: None)]))
+    content = yaml.safe_load(file.read_text())
+    content["config"]["slipway:objectStorage"] = {"storage": "spaces"}
+    file.write_text(yaml.safe_dump(content))
+    found = module.look("test", read_settings("test", file), module.Wish(new_space=True))
+    assert found.settings["objectBuckets"] == "new"
+    assert space in [one.name for one in found.useless]
+
+
 def test_without_a_yes_nothing_is_touched(
     api: AccountApi,
     state: list[dict[str, Any]],
