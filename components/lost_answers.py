@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -118,9 +119,10 @@ class _Create:
         """List what is there before the create."""
         try:
             self.before = self.kind.list(inputs)
-        except RuntimeError:
-            # Whatever keeps the API from answering is the provider's to report.
-            self.before = None
+        except RuntimeError as error:
+            # Whatever keeps the API from answering is the provider's to report. In what it does not know is nothing.
+            is_unknown = isinstance(error, api.RefusedError) and error.status == HTTPStatus.NOT_FOUND
+            self.before = set() if is_unknown else None
 
     def delete_others(self, inputs: Inputs, own: str | None, errors: str = "") -> bool:
         """Delete what appeared since, except `own` and what the provider's message names: it has recorded that."""

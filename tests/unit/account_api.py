@@ -16,6 +16,7 @@ import pytest
 _PAGE = 2
 #: The key of each kind's identifier, unless it is `id`.
 _IDENTIFIERS = {"tags": "name", "domains": "name", "keys": "access_key", "reserved_ips": "ip"}
+_IDENTIFIERS |= dict.fromkeys(("users", "dbs"), "name")
 _ROOTS = {
     "/v2/account/keys": "ssh_keys",
     "/v2/spaces/keys": "keys",

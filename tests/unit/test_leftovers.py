@@ -162,7 +162,9 @@ def test_a_droplet_that_an_interrupted_update_left_may_be_deleted() -> None:
 
 
 def test_every_place_is_one_of_the_program() -> None:
-    urns = (ROOT / "tests/unit/urns.txt").read_text().split()
+    databases = {"postgresql": {"kind": "managed"}, "valkey": {"kind": "managed"}}
+    further = {one.urn.split("::", 2)[2] for one in run_program(databases=databases).registrations}
+    urns = {*(ROOT / "tests/unit/urns.txt").read_text().split(), *further}
     for place in PLACES.values():
         chain = f"{place.parent_type}${place.type}" if place.parent else place.type
         assert f"{chain}::{place.name}" in urns

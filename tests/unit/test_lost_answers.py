@@ -72,7 +72,8 @@ def program() -> RecordingEngine:
         "runners": [{"name": "docker"}],
     }
     spaces: dict[str, Any] = {"registry": {"storage": "spaces"}, "backup": {"enabled": True}}
-    return run_program(**runners, **spaces)
+    databases = {"postgresql": {"kind": "managed"}, "valkey": {"kind": "managed"}}
+    return run_program(**runners, **spaces, databases=databases)
 
 
 def droplet(number: int, name: str = "slipway-test") -> dict[str, Any]:
@@ -222,6 +223,40 @@ def test_an_address_that_is_assigned_already_is_assigned_once_more(
     # One that points elsewhere is somebody else's.
     assert hooks.failed("422 The reserved IP is already assigned.") is (there == 4711)
     assert sent == ([("/v2/reserved_ips/203.0.113.7/actions", {"type": "unassign"})] if there == 4711 else [])
+
+
+IN_A_CLUSTER = {"clusterId": "c1", "name": "gitlab"}
+
+
+def test_what_a_cluster_does_not_know_of_yet_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CLUSTER_SPREADS_SECONDS", 0)
+    unknown = "POST https://api.digitalocean.com/v2/databases/c1/users: 404 (request) cluster not found"
+    for name in ("databases-user", "databases-gitlab", "databases-postgresql-firewall", "databases-valkey-firewall"):
+        hooks = Hooks(name, IN_A_CLUSTER)
+        assert hooks.failed(unknown)
+        assert not hooks.failed(unknown, unknown, unknown)
+        assert not hooks.failed("POST …: 422 invalid user name")
+        assert not hooks.failed(unknown, operation="delete")
+
+
+@pytest.mark.parametrize(("name", "path"), [("databases-user", "users"), ("databases-gitlab", "dbs")])
+@pytest.mark.parametrize("is_new", [True, False], ids=["of a new cluster", "of one that has others"])
+def test_a_user_or_database_of_a_lost_answer_is_deleted_and_the_create_repeated(
+    name: str, path: str, is_new: bool, api: AccountApi, warnings: list[str]
+) -> None:
+    place = f"/v2/databases/c1/{path}"
+    if not is_new:
+        api.things[place] = [{"name": "doadmin"}]
+    hooks = Hooks(name, IN_A_CLUSTER)
+    hooks.before()
+    api.things[place] = [{"name": "doadmin"}, {"name": "gitlab"}]
+    assert hooks.failed(LOST)
+    assert api.writes == [f"DELETE {place}/gitlab"]
+    assert len(warnings) == 1
+    # One that was there before is nobody's to delete.
+    api.things[place] = [{"name": "gitlab"}]
+    hooks.before()
+    assert not hooks.failed(LOST)
 
 
 @pytest.mark.parametrize(
