@@ -36,6 +36,13 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_package_that_is_not_built_any_more_leaves_the_archive(cache: Path, tmp_path: Path) -> None:
+    kept = make_package(tmp_path / "kept", "gitlab-ce", "19.3.0-ce.0")
+    mirror.publish_gitlab([kept], "trixie", cache)
+    folder = mirror.folder(cache) / "gitlab/trixie/pool/trixie"
+    assert [path.name for path in folder.iterdir()] == [kept.name]
+
+
 def apt_offers(folder: Path, archive: Path, key: bytes, package: str) -> str:
     """What an apt of its own, which trusts only `key`, would install from `archive`: a version, or its refusal."""
     for part in ("state/lists/partial", "cache/archives/partial"):
