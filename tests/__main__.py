@@ -47,6 +47,7 @@ NIGHTLY_E2E = (
     "tests/e2e/test_golden_image.py",
     "tests/e2e/test_databases_of_a_stack.py",
     "tests/e2e/test_managed_databases.py",
+    "tests/e2e/test_move_of_databases.py",
     "tests/e2e/test_object_storage.py",
     "tests/e2e/test_repositories.py",
     "tests/e2e/test_supply_chain.py",
