@@ -88,7 +88,14 @@ class Databases:
         known = {"host": place["host"], "port": place["port"], "password": self.password, "ca": CA_FILE}
         cache = self.valkey["private_connection"]
         known |= {"redis_host": cache["host"], "redis_port": cache["port"], "redis_password": cache["password"]}
-        text = GITLAB_RB.format(**(known | {"redis_ca": CA_FILE, "root": PASSWORD} | changes))
+        self.write(GITLAB_RB.format(**(known | {"redis_ca": CA_FILE, "root": PASSWORD} | changes)))
+
+    def configure_bundled(self) -> None:
+        """Write a `gitlab.rb` that names no server outside."""
+        self.write(GITLAB_RB.partition("postgresql['enable']")[0])
+
+    def write(self, text: str) -> None:
+        """Put `gitlab.rb` on the droplet."""
         self.on_droplet(f"umask 077; cat > /etc/gitlab/gitlab.rb << 'EOF'\n{text}\nEOF")
 
 
@@ -239,3 +246,30 @@ def test_a_backup_of_gitlab_is_restored_into_the_cluster(databases: Databases) -
         {read}
     """)
     assert answer == "Changed\nAdministrator\n"
+
+
+def test_backups_go_from_one_server_into_the_other_and_the_bundled_one_keeps_its_data_meanwhile(
+    databases: Databases,
+) -> None:
+    def restored(name: str, change: str) -> str:
+        """Restore a backup into the server of `gitlab.rb`, and make another one of it with a change."""
+        return databases.on_droplet(f"""
+            gitlab-ctl reconfigure > /dev/null
+            gitlab-ctl stop puma > /dev/null
+            GITLAB_ASSUME_YES=1 gitlab-backup restore BACKUP={name} SKIP=registry > /dev/null 2>&1
+            gitlab-ctl start puma > /dev/null
+            gitlab-rails runner 'puts User.find_by_username(%(root)).name'
+            gitlab-rails runner 'User.find_by_username(%(root)).update!(name: %({change}))'
+            gitlab-backup create BACKUP={change} SKIP=registry > /dev/null
+        """)
+
+    databases.on_droplet("gitlab-backup create BACKUP=Managed SKIP=registry > /dev/null")
+    databases.configure_bundled()
+    assert restored("Managed", "Bundled") == "Administrator\n"
+    assert databases.on_droplet("gitlab-psql -tAc 'SELECT name FROM users'") == "Bundled\n"
+    databases.configure()
+    assert restored("Bundled", "Later") == "Bundled\n"
+    assert databases.on_droplet("gitlab-rails runner 'puts User.first.name'") == "Later\n"
+    databases.configure_bundled()
+    databases.on_droplet("gitlab-ctl reconfigure > /dev/null")
+    assert databases.on_droplet("gitlab-psql -tAc 'SELECT name FROM users'") == "Bundled\n"

@@ -216,6 +216,29 @@ def test_metrics_are_collected_on_the_server_alone_until_the_setting_is_removed(
     assert "prometheus" not in remote(stack.outputs(), "gitlab-ctl status")
 
 
+def sql(outputs: Outputs, statement: str) -> str:
+    """Run a statement in the server's own PostgreSQL; nothing while it does not answer."""
+    return remote(outputs, f"gitlab-psql -tAc {shlex.quote(statement)} 2> /dev/null || true").strip()
+
+
+def test_the_bundled_postgresql_has_no_port_roles_by_account_and_survives_its_own_death(stack: Stack) -> None:
+    outputs = stack.outputs()
+    assert sql(outputs, "SELECT current_user, version()").startswith("gitlab-psql|PostgreSQL 17.")
+    databases = sql(outputs, "SELECT datname, datdba::regrole FROM pg_database WHERE NOT datistemplate").split()
+    owners = dict(line.split("|") for line in databases)
+    assert owners["gitlabhq_production"] == "gitlab"
+    assert {owner for name, owner in owners.items() if name.startswith("registry")} == {"registry"}
+    client = "/opt/gitlab/embedded/bin/psql -h /var/opt/gitlab/postgresql -d gitlabhq_production -U gitlab"
+    assert remote(outputs, f"runuser -u git -- {client} -tAc 'SELECT current_user'") == "gitlab\n"
+    refused = remote(outputs, f"runuser -u gitlab-psql -- {client} -c 'SELECT 1' 2>&1 || true")
+    assert "Peer authentication failed" in refused
+    assert ":5432" not in remote(outputs, "ss --listening --tcp --numeric --no-header")
+    users = sql(outputs, "SELECT count(*) FROM users")
+    remote(outputs, "pkill -KILL -u gitlab-psql -x postgres")
+    until(lambda: sql(outputs, "SELECT count(*) FROM users") == users, "the database is back")
+    assert outputs.gitlab().users.list(search="root")
+
+
 def test_hostname_registry_port_and_admin_networks_change_in_place(stack: Stack) -> None:
     stack.set(hostname="git", adminCidrs=["192.0.2.0/24"], registry={"port": 5050})
     changes = stack.changes()

@@ -29,6 +29,9 @@ class Postgresql
   end
 
   def prepare
+    # Also for a server that does not run: gitlab-psql then says so.
+    Resources.directory(File.dirname(RC))
+    Resources.template(RC, 'gitlab-psql-rc.erb', { host: HOME, port:, name: database })
     return Services.disable('postgresql') unless @enabled
 
     Resources.directory(HOME, owner: ACCOUNT, group: ACCOUNT)
@@ -77,8 +80,6 @@ class Postgresql
     template('postgresql.conf', mode: 0o644, setting: method(:setting), home: HOME, port:)
     changed = [template('pg_hba.conf'), template('pg_ident.conf', user:)].any?
     Services.hup('postgresql') if changed && Services.up?('postgresql')
-    Resources.directory(File.dirname(RC))
-    Resources.template(RC, 'gitlab-psql-rc.erb', { host: HOME, port:, name: database })
   end
 
   def template(name, mode: 0o600, **values)
@@ -102,6 +103,6 @@ class Postgresql
   end
 
   def as_account(*command, **options)
-    Resources.run('chpst', '-u', "#{ACCOUNT}:#{ACCOUNT}", *command, chdir: '/', **options)
+    Resources.run('chpst', '-u', "#{ACCOUNT}:#{ACCOUNT}", *command, **options)
   end
 end

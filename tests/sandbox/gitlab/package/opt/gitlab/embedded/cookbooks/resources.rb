@@ -87,8 +87,8 @@ module Resources
     end
 
     # Runs a program; its output only shows when it fails.
-    def run(*command, env: {}, input: nil, name: command.first, chdir: Dir.pwd)
-      output, status = Open3.capture2e(env, *command, stdin_data: input.to_s, chdir:)
+    def run(*command, env: {}, input: nil, name: command.first)
+      output, status = Open3.capture2e(env, *command, stdin_data: input.to_s, chdir: '/')
       return output if status.success?
 
       raise Failure, "#{name} failed (exit #{status.exitstatus}):\n#{output.strip}"
