@@ -1,27 +1,34 @@
-"""GitLab's databases on their way to managed servers: everything is there afterwards.
+"""GitLab's databases on their way to managed servers and back: nothing is lost, whatever ends the run in between.
 
-Takes two clusters and several updates, so this is a part of `make nightly`.
+Takes several updates and restores, so this is a part of `make nightly`. The tests build on each other, in order.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from subprocess import CompletedProcess
+from typing import Any
 
+import gitlab
+import httpx
 import pydo
 import pytest
 
 from tests.e2e.hosts import Host
 from tests.e2e.images import pulled
 from tests.e2e.stack import SANDBOX, Stack
-from tools.clients import Docker, Outputs, try_run
+from tools.clients import CheckError, Docker, Outputs, try_run
 from tools.environment import ROOT
+from tools.pipelines import until
 
 BACKUP = {"enabled": True, "times": ["02:30"], "keepLast": 4, "keepDays": 0}
 MANAGED = {"postgresql": {"kind": "managed"}, "valkey": {"kind": "managed"}}
+BUNDLED = {"postgresql": {"kind": "bundled"}, "valkey": {"kind": "bundled"}}
+MOVING = "/etc/gitlab/slipway-moving"
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,17 @@ def tool(*words: str) -> str:
     return done.stdout
 
 
+def back_up(stack: Stack) -> str:
+    """Make a backup and return its ID."""
+    tool("backup", "--stack", stack.name)
+    newest: dict[str, Any] = json.loads(stack.outputs().ssh("sudo slipway-backup list"))["backups"][0]
+    return str(newest["id"])
+
+
+def restore(stack: Stack, backup: str) -> None:
+    tool("restore", "--from", backup, "--stack", stack.name, "--config-file", str(stack.file), "--yes")
+
+
 def tables_in(stack: Stack) -> str:
     """Which server has GitLab's tables, by its configuration."""
     lines = Host.of(stack, "server").sudo("grep -c \"^postgresql.'enable'. = false\" /etc/gitlab/gitlab.rb || true")
@@ -103,21 +121,86 @@ def clusters() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def before(stack: Stack) -> Content:
-    """What is there before anything moves, and in a backup."""
+def before(stack: Stack) -> tuple[Content, str]:
+    """What is there before anything moves, and a backup of it."""
     content = Content.create(stack.outputs(), "before")
-    tool("backup", "--stack", stack.name)
-    return content
+    return content, back_up(stack)
 
 
-def test_everything_is_there_after_the_move(stack: Stack, before: Content) -> None:
+@pytest.fixture(scope="module")
+def later() -> list[Content]:
+    """What was added while the databases were managed."""
+    return []
+
+
+def test_everything_is_there_after_the_move(stack: Stack, before: tuple[Content, str], later: list[Content]) -> None:
     tool("verify", "--stack", stack.name)
     stack.set(databases=MANAGED)
     stack.up()
     outputs = stack.outputs()
     assert (tables_in(stack), bundled_server_runs(stack)) == ("managed", False)
     assert len(clusters()) == len(MANAGED)
-    assert before.is_there(outputs)
-    assert Content.create(outputs, "later").is_there(outputs)
+    assert before[0].is_there(outputs)
+    later.append(Content.create(outputs, "later"))
+    tool("verify", "--stack", stack.name)
+    assert stack.changes() == {}
+
+
+def test_a_backup_from_before_the_move_and_one_from_after_it_are_restored_into_the_cluster(
+    stack: Stack, before: tuple[Content, str], later: list[Content]
+) -> None:
+    outputs, after = stack.outputs(), back_up(stack)
+    restore(stack, before[1])
+    assert before[0].is_there(outputs)
+    with pytest.raises(gitlab.GitlabGetError):
+        later[0].is_there(outputs)
+    restore(stack, after)
+    assert before[0].is_there(outputs)
+    assert later[0].is_there(outputs)
+
+
+def test_gitlab_stands_still_after_a_power_cut_in_the_move_and_the_next_update_goes_on(
+    stack: Stack, before: tuple[Content, str], later: list[Content]
+) -> None:
+    stack.set(databases=BUNDLED)
+    server, outputs = Host.of(stack, "server"), stack.outputs()
+    update = stack.start("up", "--yes", "--skip-preview", "--non-interactive")
+    try:
+        until(lambda: server.sudo(f"ls {MOVING} 2>/dev/null || true"), "the move to begin")
+        api = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"])
+        action = api.droplet_actions.post(server.droplet, body={"type": "power_cycle"})["action"]["id"]
+        until(lambda: api.actions.get(action)["action"]["status"] == "completed", "the power cycle")
+    finally:
+        stack.kill(update)
+    until(lambda: _boots(server), "the server to boot")
+    services = server.sudo("gitlab-ctl status || true")
+    assert "down: puma" in services
+    assert "down: registry" in services
+    with pytest.raises(httpx.HTTPStatusError):
+        httpx.get(f"{outputs.url}/users/sign_in").raise_for_status()
+    stack.up()
+    assert (tables_in(stack), bundled_server_runs(stack)) == ("bundled", True)
+    assert before[0].is_there(outputs)
+    assert later[0].is_there(outputs)
+
+
+def _boots(server: Host) -> bool:
+    try:
+        return bool(server.sudo("systemctl is-system-running --wait || true"))
+    except CheckError:
+        return False
+
+
+def test_the_clusters_go_with_the_update_after_and_backups_of_them_are_of_use_still(
+    stack: Stack, before: tuple[Content, str], later: list[Content]
+) -> None:
+    stack.up()
+    assert clusters() == []
+    outputs = stack.outputs()
+    newest: dict[str, Any] = json.loads(outputs.ssh("sudo slipway-backup list"))["backups"][0]
+    outputs.gitlab().projects.get(f"root/{later[0].name}").delete()
+    restore(stack, str(newest["id"]))
+    assert before[0].is_there(outputs)
+    assert later[0].is_there(outputs)
     tool("verify", "--stack", stack.name)
     assert stack.changes() == {}
