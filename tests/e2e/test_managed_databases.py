@@ -18,6 +18,7 @@ from typing import Any
 import pydo
 import pytest
 
+from components.rendering import script
 from tools.pipelines import until
 
 REGION, TAG = "nyc3", "managed-databases"
@@ -212,7 +213,7 @@ def test_gitlab_and_its_registry_keep_their_tables_in_the_cluster(databases: Dat
     assert databases.on_droplet(look) == "401"
     tables = "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'public'"
     assert {databases.sql(name, tables) for name in ("gitlabhq_production", "registry")} == {"t\n"}
-    assert "No such file" in databases.on_droplet("gitlab-psql -d gitlabhq_production -tAc 'SELECT 1'", fails=True)
+    assert "could not load" in databases.on_droplet("gitlab-psql -d gitlabhq_production -tAc 'SELECT 1'", fails=True)
 
 
 def test_browsers_are_signed_out_when_valkey_forgets_them(databases: Databases) -> None:
@@ -231,6 +232,29 @@ def test_browsers_are_signed_out_when_valkey_forgets_them(databases: Databases) 
     signed_in, forgotten = answer.splitlines()
     assert signed_in.startswith("200")
     assert "/users/sign_in" in forgotten
+
+
+def test_keys_are_copied_into_the_cluster_and_back_with_their_expiry(databases: Databases) -> None:
+    cache = databases.valkey["private_connection"]
+    answer = databases.on_droplet(f"""
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valkey-server > /dev/null 2>&1
+        valkey-server --port 0 --unixsocket /run/keys.socket --daemonize yes > /dev/null
+        here=$(printf 'socket\\t/run/keys.socket')
+        there=$(printf 'tls\\t%s\\t%s\\t%s\\t%s' {cache["host"]} {cache["port"]} {CA_FILE} "$(cat valkey-password)")
+        cat > keys.py << 'EOF'\n{script("database/keys.py")}\nEOF
+        cli="valkey-cli -s /run/keys.socket"
+        until $cli set session:gitlab:2::abc text px 600000 > /dev/null; do :; done
+        $cli rpush queue:default one two > /dev/null
+        $cli zadd schedule 1.5 later > /dev/null
+        printf '%s\\n' "$here" "$there" | python3 keys.py copy slipway 00ff: copy
+        $cli flushall > /dev/null
+        printf '%s\\n' "$there" "$here" | python3 keys.py copy slipway 00ff: copy
+        $cli lrange queue:default 0 -1
+        $cli zscore schedule later
+        test "$($cli pttl session:gitlab:2::abc)" -gt 0 && $cli get session:gitlab:2::abc
+        printf '%s\\n' "$there" | python3 keys.py check | tail -n 1
+    """)
+    assert answer.splitlines() == ["3", "3", "one", "two", "1.5", "text", "slipway 00ff: copy"]
 
 
 def test_a_backup_of_gitlab_is_restored_into_the_cluster(databases: Databases) -> None:
