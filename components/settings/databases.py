@@ -188,7 +188,7 @@ class Databases(Section):
     def contradictions(self) -> Iterator[Contradiction]:
         """Maintenance of nothing."""
         for name in ("maintenance_day", "maintenance_hour"):
-            if name in self.model_fields_set and not self.has_managed:
+            if getattr(self, name) != type(self).model_fields[name].default and not self.has_managed:
                 yield Contradiction(
                     ("postgresql.kind", "valkey.kind", to_camel(name)),
                     "is set, and no database is managed; it would be ignored. Remove it, or set the kind of one to "

@@ -65,8 +65,10 @@ def test_both_builders_have_the_same_stages_rules_and_artifacts(
     ours, other = pipeline(engine), pipeline(unprivileged)
     assert ours["stages"] == other["stages"]
     for job in ("build", "test", "release"):
-        assert {key: ours[job][key] for key in ours[job] if key != "script"} == {
-            key: other[job][key] for key in other[job] if key != "script"
+        # Without an engine, the release job logs in by itself.
+        own = {"script"} | ({"services", "before_script"} if job == "release" else set())
+        assert {key: ours[job][key] for key in ours[job] if key not in own} == {
+            key: other[job][key] for key in other[job] if key not in own
         }
 
 
