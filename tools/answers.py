@@ -84,6 +84,13 @@ def side_by_side(questions: Mapping[str, Callable[[], Answer]], seconds: float) 
     return {name: given.get(name, late) for name in questions}
 
 
+def together(questions: Mapping[str, Callable[[], Answer]], seconds: float) -> Answer:
+    """Ask about parts of one kind side by side, and say it in one answer, which is as the worst of them is."""
+    answers = side_by_side(questions, seconds)
+    text = "; ".join(f"{name}: {answer.text}" for name, answer in answers.items())
+    return Answer(worst(answers.values()), text, {name: answer.values for name, answer in answers.items()})
+
+
 def reason_of(error: BaseException) -> str:
     """Why something failed, on one line. Errors of a connection are wrapped several times; the first one says why."""
     is_connection = isinstance(error, OSError)

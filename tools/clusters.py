@@ -11,7 +11,7 @@ from typing import Any, Final
 from components.api import RefusedError, every, request
 from components.cost import REPLICATED_CONTROL_PLANE
 from components.lost_answers import is_leaving
-from tools.answers import Answer, Health, Question, side_by_side, worst
+from tools.answers import Answer, Health, Question, together
 from tools.state import Resource
 
 PATH: Final = "/v2/kubernetes/clusters"
@@ -66,10 +66,7 @@ def clusters_run(question: Question) -> Answer:
     declared = [one for one in question.state.of("KubernetesCluster") if not one.is_pending]
     if not declared:
         return Answer(Health.HEALTHY, "none: no runner of this stack has the kind kubernetes")
-    asked = {str(one.values.get("name")): partial(_cluster, one) for one in declared}
-    answers = side_by_side(asked, question.seconds)
-    text = "; ".join(f"{name}: {answer.text}" for name, answer in answers.items())
-    return Answer(worst(answers.values()), text, {name: answer.values for name, answer in answers.items()})
+    return together({str(one.values.get("name")): partial(_cluster, one) for one in declared}, question.seconds)
 
 
 def _cluster(declared: Resource) -> Answer:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from components.api import RefusedError, request
-from tools.answers import Answer, Health, Question, side_by_side, worst
+from tools.answers import Answer, Health, Question, together
 from tools.state import Resource
 
 PATH: Final = "/v2/databases"
@@ -24,10 +24,7 @@ def databases_run(question: Question) -> Answer:
     declared = [one for one in question.state.of("DatabaseCluster") if not one.is_pending]
     if not declared:
         return Answer(Health.HEALTHY, "those of GitLab's package")
-    asked = {str(one.values.get("name")): partial(_cluster, one) for one in declared}
-    answers = side_by_side(asked, question.seconds)
-    text = "; ".join(f"{name}: {answer.text}" for name, answer in answers.items())
-    return Answer(worst(answers.values()), text, {name: answer.values for name, answer in answers.items()})
+    return together({str(one.values.get("name")): partial(_cluster, one) for one in declared}, question.seconds)
 
 
 def _cluster(declared: Resource) -> Answer:

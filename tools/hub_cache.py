@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.answers import Answer, Health, Question, side_by_side, size, worst
+from tools.answers import Answer, Health, Question, size, together
 from tools.clients import CheckError, Outputs
 from tools.machines import Machine, machines_of
 from tools.state import StackState
@@ -23,9 +23,7 @@ def caches_serve(question: Question) -> Answer:
     machines = cached_machines(question.state, question.outputs)
     if not machines:
         return Answer(Health.HEALTHY, "none: no runner has dockerHubCache without a registryMirror")
-    answers = side_by_side({one.name: partial(_ask, one, question) for one in machines}, question.seconds)
-    text = "; ".join(f"{name}: {answer.text}" for name, answer in answers.items())
-    return Answer(worst(answers.values()), text, {name: answer.values for name, answer in answers.items()})
+    return together({one.name: partial(_ask, one, question) for one in machines}, question.seconds)
 
 
 def cached_machines(state: StackState, outputs: Outputs) -> list[Machine]:

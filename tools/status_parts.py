@@ -16,7 +16,7 @@ import httpx
 
 from components.package_repository import RELEASES, fetch, index_of, parts_of, versions_in
 from components.upgrades import upgrade_errors
-from tools.answers import Answer, Health, Question, age, reason_of, side_by_side, size, worst
+from tools.answers import Answer, Health, Question, age, reason_of, size, together, worst
 from tools.clients import FAILURES, REGISTRY_FOLDER, CheckError, Outputs, objects_in
 from tools.machines import SERVER, Machine, machines_of
 from tools.state import Resource, StackState
@@ -108,13 +108,7 @@ def certificates_last(question: Question) -> Answer:
 def disks_have_space(question: Question) -> Answer:
     """How full the disks of all machines are."""
     machines = list(machines_of(question.state, question.outputs))
-    answers = side_by_side(
-        {one.name: partial(_disks, one, question) for one in machines},
-        question.seconds,
-    )
-    text = "; ".join(f"{name}: {answer.text}" for name, answer in answers.items())
-    values = {name: answer.values for name, answer in answers.items()}
-    return Answer(worst(answers.values()), text, values)
+    return together({one.name: partial(_disks, one, question) for one in machines}, question.seconds)
 
 
 def _disks(machine: Machine, question: Question) -> Answer:
@@ -175,12 +169,7 @@ def pipelines_ended(question: Question) -> Answer:
     if not projects:
         return Answer(Health.HEALTHY, "no project with a pipeline in this stack")
     paths = [one["url"].removeprefix(f"{question.outputs.url}/") for one in projects]
-    answers = side_by_side(
-        {path: partial(_pipeline, path, question) for path in paths},
-        question.seconds,
-    )
-    text = "; ".join(f"{path}: {answer.text}" for path, answer in answers.items())
-    return Answer(worst(answers.values()), text, {path: answer.values for path, answer in answers.items()})
+    return together({path: partial(_pipeline, path, question) for path in paths}, question.seconds)
 
 
 def _pipeline(path: str, question: Question) -> Answer:

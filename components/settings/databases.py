@@ -71,7 +71,13 @@ class DatabaseSettings(Section):
 
     kind: DatabaseKind
     size: str
-    standby_nodes: int
+    standby_nodes: WholeNumber = Field(
+        default=0,
+        ge=0,
+        le=_MOST_STANDBYS,
+        description="How many nodes stand by to replace the first one. Each costs as much as that.",
+        json_schema_extra={"unit": "nodes"},
+    )
 
     @property
     def is_managed(self) -> bool:
@@ -101,13 +107,6 @@ class Postgresql(DatabaseSettings):
     size: DatabaseSlug = Field(
         default="db-s-1vcpu-2gb",
         description="The size slug of the cluster's nodes. A change resizes it while it runs.",
-    )
-    standby_nodes: WholeNumber = Field(
-        default=0,
-        ge=0,
-        le=_MOST_STANDBYS,
-        description="How many nodes stand by to replace the first one. Each costs as much as that.",
-        json_schema_extra={"unit": "nodes"},
     )
     storage_size_gb: StorageSize | None = Field(
         default=None,
@@ -148,13 +147,6 @@ class Valkey(DatabaseSettings):
     size: DatabaseSlug = Field(
         default="db-s-1vcpu-1gb",
         description="The size slug of the cluster's nodes. A change resizes it while it runs.",
-    )
-    standby_nodes: WholeNumber = Field(
-        default=0,
-        ge=0,
-        le=_MOST_STANDBYS,
-        description="How many nodes stand by to replace the first one. Each costs as much as that.",
-        json_schema_extra={"unit": "nodes"},
     )
 
 

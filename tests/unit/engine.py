@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from pulumi.runtime.stack import run_in_stack
 
 from tests.sandbox.digitalocean.models import database_catalog
 from tests.sandbox.digitalocean.models.catalog import REGION_FEATURES, REGIONS, Catalog, Size
-from tests.unit.engine_answers import Hold, RefusedCall
+from tests.unit.engine_answers import Hold, RefusedCall, computed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,7 +166,7 @@ class RecordingEngine(mocks.Mocks):
         noun = args.typ.rsplit(":", 1)[1]
         number = {"Droplet": "4711", "Group": "70", "Project": "42", "UserRunner": "7"}.get(noun, f"id-of-{args.name}")
         existing = self.existing if noun == "Project" and args.resource_id else {}
-        return number, {**args.inputs, **existing, **_computed(args)}
+        return number, {**args.inputs, **existing, **computed(args)}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         """Record a function call and answer with its arguments."""
@@ -414,57 +413,6 @@ def _size(size: Size) -> dict[str, Any]:
         "priceMonthly": size.price_monthly,
         "regions": list(size.regions),
     }
-
-
-def _computed(args: mocks.MockResourceArgs) -> dict[str, Any]:
-    name, inputs = args.name, args.inputs
-    known: dict[str, dict[str, Any]] = {
-        "Droplet": {"ipv4Address": "203.0.113.10", "ipv4AddressPrivate": "10.10.0.10", "vcpus": 4},
-        "KubernetesCluster": {
-            "endpoint": "https://example.k8s.ondigitalocean.com",
-            "ipv4Address": "203.0.113.99",
-            "kubeConfigs": [{"clusterCaCertificate": "Q0E=", "token": "dop_v1_of-the-cluster"}],
-        },
-        "DatabaseCluster": {
-            "host": f"{inputs.get('name')}.m.db.ondigitalocean.com",
-            "privateHost": f"private-{inputs.get('name')}.m.db.ondigitalocean.com",
-            "port": 25060 if inputs.get("engine") == "pg" else 25061,
-            "user": "doadmin" if inputs.get("engine") == "pg" else "default",
-            "password": f"admin-password-{name}",
-            "storageSizeMib": inputs.get("storageSizeMib") or "30720",
-        },
-        "DatabaseUser": {"password": f"password-{name}", "role": "normal"},
-        "ReservedIp": {"ipAddress": "198.51.100.7"},
-        "UserRunner": {"token": f"glrt-{name}"},
-        "SshKey": {"fingerprint": "aa:bb"},
-        "SpacesKey": {"accessKey": f"DO-{name}", "secretKey": f"secret-{name}"},
-        "DnsRecord": {"fqdn": f"{inputs.get('name')}.{inputs.get('domain')}"},
-        "Command": {"stdout": f"{_reported(inputs) or f'stdout of {name}'}\n", "stderr": ""},
-        "RandomPassword": {"result": f"password-{name}"},
-        "Project": {
-            "webUrl": f"https://gitlab.example.test/root/{inputs.get('path')}",
-            "pathWithNamespace": f"root/{inputs.get('path')}",
-        },
-        "Group": {"fullPath": str(inputs.get("path"))},
-        "ProjectDeployToken": {"token": f"gldt-{name}"},
-        "RandomId": {"hex": "0badcafe"},
-        "PrivateKey": {
-            "privateKeyOpenssh": f"PRIVATE {name}\n",
-            "privateKeyPem": f"-----BEGIN EC {name}-----\nline\none\n-----END EC {name}-----\n",
-            "publicKeyOpenssh": f"ssh-ed25519 {name}\n",
-            "publicKeyPem": f"-----BEGIN PUBLIC KEY-----\n{name}\n-----END PUBLIC KEY-----\n",
-        },
-    }
-    return known.get(args.typ.rsplit(":", 1)[1], {})
-
-
-def _reported(inputs: dict[str, Any]) -> str:
-    """What a step reports: the version that it installed, the expiry of its token, the values of deploy tokens."""
-    stdin = str(rpc.unwrap_rpc_secret(inputs.get("stdin")))
-    found = re.search(r"^(?:GITLAB_VERSION|TOKEN_EXPIRES_AT)=(.+)$", stdin, re.MULTILINE)
-    if tokens := re.search(r"^TOKENS=('[^']*'|\S*)$", stdin, re.MULTILINE):
-        return json.dumps({one: f"gldt-{one.removeprefix('id-of-')}" for one in tokens[1].strip("'").splitlines()})
-    return found[1] if found else ""
 
 
 def _plain(inputs: dict[str, Any]) -> dict[str, Any]:

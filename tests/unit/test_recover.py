@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +13,11 @@ import yaml
 from components.object_buckets import TYPES
 from components.settings import Settings, SettingsError
 from tests.unit.account_api import AccountApi, served
-from tests.unit.engine import REQUIRED, RecordingEngine, run_program
+from tests.unit.engine import RecordingEngine, run_program
 from tests.unit.test_down import resource
 from tools import buckets, cli, processes
 from tools import recover as module
 from tools import strays as strays_module
-from tools.clients import Outputs
 from tools.progress import ToolError
 from tools.stack_files import read_settings
 from tools.state import StackState
@@ -426,27 +424,3 @@ def test_the_key_of_the_backups_is_put_into_the_state_as_a_secret(monkeypatch: p
 def test_a_setting_that_could_take_nothing_over_is_refused(recovered: dict[str, Any], words: str) -> None:
     found = refusals({}, recover=recovered, registry={"storage": "filesystem"})
     assert any(line.startswith(words) for line in found), found
-
-
-def test_the_ids_of_groups_and_projects_are_those_of_gitlab_whatever_the_case_of_their_paths(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lists = SimpleNamespace(
-        groups=[SimpleNamespace(full_path="Team/apps", id=7), SimpleNamespace(full_path="crew", id=8)],
-        projects=[
-            SimpleNamespace(path_with_namespace="Team/apps/hello", id=12),
-            SimpleNamespace(path_with_namespace="root/notes", id=13),
-            SimpleNamespace(path_with_namespace="root/other", id=14),
-        ],
-    )
-    client = SimpleNamespace(
-        **{name: SimpleNamespace(list=lambda found=found, **_: found) for name, found in vars(lists).items()}
-    )
-    monkeypatch.setattr(Outputs, "of_stack", lambda _: SimpleNamespace(gitlab=lambda: client))
-    groups = [{"path": "team/Apps"}, {"path": "crew", "importId": "8"}, {"path": "gone"}]
-    projects = [{"path": "hello", "group": "team/apps"}, {"path": "notes"}, {"path": "other", "importId": "14"}]
-    settings = Settings.model_validate({**REQUIRED, "groups": groups, "projects": projects})
-    assert module._in_gitlab("test", settings) == {
-        "groups": {"team/Apps": "7"},
-        "projects": {"hello": "12", "notes": "13"},
-    }

@@ -22,7 +22,13 @@ TAGS = {"DOCKER_TAGS", "NODE_TAGS", "DEBIAN_TAGS", "BUILDAH_TAGS", "REGISTRY_TAG
 TAGS |= {"PYTHON_TAGS", "GOLANG_TAGS", "NGINX_TAGS", "TRIVY_TAGS", "COSIGN_TAGS"}
 #: Constants that look like versions and are none to keep fresh: facts, or names that follow from the pins beside them.
 FACTS = {
-    "components/versions.py": {"GITLAB_OLDEST", "GITLAB_REQUIRED_STOPS", "GITLAB_LAST_KNOWN_MAJOR"},
+    "components/versions.py": {
+        "GITLAB_OLDEST",
+        "GITLAB_REQUIRED_STOPS",
+        "GITLAB_LAST_KNOWN_MAJOR",
+        "POSTGRESQL",
+        "VALKEY",
+    },
     "tests/sandbox/versions.py": {"GO_MINIMUM", *TAGS},
 }
 #: Why a pin is skipped although it is seen: the bot has a token for GitHub, and the tests have none.
