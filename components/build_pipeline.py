@@ -198,6 +198,13 @@ def pipeline(
     )
 
 
+def job_images(builder: Builder) -> tuple[str, ...]:
+    """Return the images that the jobs of every pipeline with a builder start from, and their services."""
+    if builder is Builder.BUILDAH:
+        return (versions.BUILDAH_IMAGE,)
+    return tuple(f"docker:{versions.DOCKER}-{variant}" for variant in ("dind", "cli"))
+
+
 def _expanded(value: str) -> str:
     """A word of the shell in which nothing but CI/CD variables is expanded."""
     words, last = [], 0

@@ -10,6 +10,7 @@ import pulumi_gitlab as gitlab
 from pulumi_command import remote
 
 from components import versions
+from components.build_pipeline import job_images
 from components.droplets import DropletArgs, create_droplet, install_host_key
 from components.hardening import LIBRARIES, hardening
 from components.keys import HostKeys
@@ -92,6 +93,7 @@ class Runner(RunnerComponent):
                 "HOSTNAME": name,
                 "JOB_FIREWALL": script("runner/job-firewall.sh"),
                 "JOB_FIREWALL_SERVICE": script("runner/job-firewall.service"),
+                "JOB_IMAGES": " ".join(job_images(args.settings.builder) if args.settings.docker_hub_cache else ()),
                 "PRUNE": script("runner/prune.sh"),
                 "PRUNE_SERVICE": script("runner/prune.service"),
                 "PRUNE_TIMER": script("runner/prune.timer"),

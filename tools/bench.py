@@ -71,7 +71,10 @@ def settings(runner: dict[str, Any], *, pipelines: bool) -> dict[str, object]:
             {"path": one.path, "runners": [f"builder-{one.path}"], "pipeline": pipelines and one.own_file}
             for one in CANDIDATES
         ],
-        "runners": [{**runner, "name": f"builder-{one.path}", "keepLayers": one.keep_layers} for one in CANDIDATES],
+        "runners": [
+            {**runner, "name": f"builder-{one.path}", "keepLayers": one.keep_layers, "dockerHubCache": one.keep_layers}
+            for one in CANDIDATES
+        ],
     }
 
 

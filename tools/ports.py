@@ -65,7 +65,7 @@ def scan(address: str) -> set[int]:
             "sudo; or leave out --all-ports, and the ports that services use are tried"
         )
     report = run(
-        "nmap", "--privileged", "-Pn", "-n", "-sS", "-p-", "--min-rate=5000", "--max-retries=1", "--host-timeout=180s",
+        "nmap", "--privileged", "-Pn", "-n", "-sS", "-p-", "--min-rate=10000", "--max-retries=1", "--host-timeout=180s",
         "-oG", "-", address, timeout=240,
     )  # fmt: skip
     lines = [line for line in report.splitlines() if "Ports: " in line]

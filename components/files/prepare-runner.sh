@@ -1,9 +1,9 @@
 # Harden a machine for jobs and install Docker and the pinned gitlab-runner.
 # Input: ADMIN_USER, APPARMOR_PROFILE, APT_CONF, AUTHORIZED_KEYS, BANNER, BUILDER, CACHE_CONFIG, CACHE_PROGRAM,
 # CACHE_SERVICE, CACHE_URL, COREDUMP_CONF, DISK_SERVICE, DISK_TIMER, FAIL2BAN_CONF, HOSTNAME, JOB_FIREWALL,
-# JOB_FIREWALL_SERVICE, KEY_FINGERPRINT, LIMITS_CONF, MODPROBE_CONF, PRUNE, PRUNE_SERVICE, PRUNE_TIMER, PUBLIC_PORTS,
-# REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION, SERVICE_DROP_IN, SSHD_CONF,
-# STORAGE_CONF, SYSCTL_CONF.
+# JOB_FIREWALL_SERVICE, JOB_IMAGES, KEY_FINGERPRINT, LIMITS_CONF, MODPROBE_CONF, PRUNE, PRUNE_SERVICE, PRUNE_TIMER,
+# PUBLIC_PORTS, REGISTRIES_CONF, REGISTRY_MIRROR, RUNNER_KEY_URL, RUNNER_PACKAGES_URL, RUNNER_VERSION, SERVICE_DROP_IN,
+# SSHD_CONF, STORAGE_CONF, SYSCTL_CONF.
 readonly DRAIN_SECONDS=900
 
 main() {
@@ -21,7 +21,16 @@ main() {
   install_housekeeping
   install_runner
   configure_builder
+  fetch_job_images
   say "runner: machine ready"
+}
+
+# fetch_job_images: nothing waits for them. A job that comes earlier, or after a failure here, pulls them itself.
+# shellcheck disable=SC2016,SC2086 # expanded by the other shell; one word for each image
+fetch_job_images() {
+  [ -n "$JOB_IMAGES" ] && ! systemctl is-active --quiet slipway-job-images.service || return 0
+  systemd-run --quiet --collect --no-block --unit slipway-job-images.service --property Nice=10 \
+    sh -c 'for image; do docker pull --quiet "$image"; done' sh $JOB_IMAGES || true
 }
 
 # configure_builder: after a change of builder no job may start until the runner is configured for the new one.

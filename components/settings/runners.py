@@ -128,7 +128,8 @@ class RunnerSettings(Section):
     docker_hub_cache: bool = Field(
         default=True,
         description="Whether each machine keeps what it and its jobs pull from Docker Hub for a week, and serves it to "
-        "them alone. A runner with a `registryMirror` has no such cache, and one on Kubernetes neither.",
+        "them alone. A runner with a `registryMirror` has no such cache, and one on Kubernetes neither. Each machine "
+        "also fetches the images of the pipeline's own jobs before the first one.",
     )
     cluster: ClusterSettings = Field(
         default_factory=ClusterSettings, description="The cluster of a runner whose kind is `kubernetes`."
