@@ -264,7 +264,7 @@ class ManagedDatabases(Component):
         )
 
     def _authority(self, cluster: digitalocean.DatabaseCluster, after: pulumi.Resource) -> pulumi.Output[str]:
-        """The certificate of the authority that signs for the account's clusters, which no system trusts."""
+        """The certificate of the account's own authority, which no system trusts. A public one signs for Valkey."""
         options = pulumi.InvokeOutputOptions(parent=self, depends_on=[after])
         found = digitalocean.get_database_ca_output(cluster_id=cluster.id, opts=options)
         return found.apply(lambda known: str(known.certificate))

@@ -138,7 +138,7 @@ SECRETS=/etc/gitlab/slipway-secrets.json
 # it trusts otherwise.
 SMTP_CA=$SSL/slipway-smtp.crt
 LDAP_CA=$SSL/slipway-ldap.crt
-# Workhorse connects to Valkey as well, and has no key for its authority.
+# Beside the public authorities, whoever of GitLab connects to Valkey trusts the account's own.
 VALKEY_TRUST=/etc/gitlab/trusted-certs/slipway-valkey.crt
 # The files that this step owns, as GitLab last became ready with them.
 WORKING_COPY=/etc/gitlab/slipway-working

@@ -123,7 +123,7 @@ verify_valkey() {
   while status=0; said=$(printf 'tls\t%s\t%s\t%s\t%s\n' "$VALKEY_HOST" "$VALKEY_PORT" "$1" "$VALKEY_PASSWORD" | python3 "$program" check 2>&1) || status=$?; [ "$status" != 0 ]; do
     said=$(tail -n 1 <<<"$said")
     case $status:$said in
-      1:*[Cc][Ee][Rr][Tt][Ii][Ff][Ii][Cc][Aa][Tt][Ee]*) die "$place has a certificate that the cluster's authority did not issue ($said); nothing was changed. Run pulumi up --refresh: the authority may be another one now" ;;
+      1:*[Cc][Ee][Rr][Tt][Ii][Ff][Ii][Cc][Aa][Tt][Ee]*) die "$place has a certificate that neither a public authority nor the cluster's own issued ($said); nothing was changed. Run pulumi up --refresh: the authority may be another one now" ;;
       1:*) die "$place refuses GitLab ($said); nothing was changed. If the password was reset in the control panel, run pulumi up --refresh" ;;
     esac
     [ "$SECONDS" -lt "$deadline" ] || die "$place does not respond ($said); nothing was changed. In the control panel, see whether the cluster is online, and whether its trusted sources have the tag of this server"

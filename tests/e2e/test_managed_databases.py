@@ -24,6 +24,8 @@ from tools.pipelines import until
 REGION, TAG = "nyc3", "managed-databases"
 PASSWORD = "kX9-vbq-Trz-72"  # noqa: S105 - of a user that lives as long as the test
 CA_FILE = "/etc/gitlab/ssl/database.crt"
+#: A public authority signs for Valkey.
+PUBLIC_CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
 INSTALL = """
 curl -fsS https://packages.gitlab.com/gpgkey/gpg.key -o /etc/apt/keyrings/gitlab.asc
 archive=https://packages.gitlab.com/gitlab/gitlab-ce/debian/trixie
@@ -89,7 +91,7 @@ class Databases:
         known = {"host": place["host"], "port": place["port"], "password": self.password, "ca": CA_FILE}
         cache = self.valkey["private_connection"]
         known |= {"redis_host": cache["host"], "redis_port": cache["port"], "redis_password": cache["password"]}
-        self.write(GITLAB_RB.format(**(known | {"redis_ca": CA_FILE, "root": PASSWORD} | changes)))
+        self.write(GITLAB_RB.format(**(known | {"redis_ca": PUBLIC_CA_FILE, "root": PASSWORD} | changes)))
 
     def configure_bundled(self) -> None:
         """Write a `gitlab.rb` that names no server outside."""
@@ -172,7 +174,7 @@ def test_nobody_is_a_superuser_and_extensions_are_those_of_the_service(databases
 
 def test_valkey_verifies_and_keeps_its_administration_to_itself(databases: Databases) -> None:
     place = databases.valkey["private_connection"]
-    command = f"valkey-cli --tls --cacert {CA_FILE} -h {place['host']} -p {place['port']}"
+    command = f"valkey-cli --tls --cacert {PUBLIC_CA_FILE} -h {place['host']} -p {place['port']}"
     script = f"export REDISCLI_AUTH=$(cat valkey-password); {command} ping; {command} config get maxmemory"
     answer = databases.on_droplet(script)
     assert answer.startswith("PONG\n")
@@ -188,9 +190,9 @@ def test_gitlab_does_not_start_on_a_schema_that_is_not_its_own(databases: Databa
     ("changes", "words"),
     [
         ({"password": "wrong"}, "password authentication failed"),
-        ({"ca": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
+        ({"ca": PUBLIC_CA_FILE}, "certificate verify failed"),
         ({"redis_password": "wrong"}, "invalid username-password pair"),
-        ({"redis_ca": "/etc/ssl/certs/ca-certificates.crt"}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"redis_ca": CA_FILE}, "CERTIFICATE_VERIFY_FAILED"),
     ],
 )
 def test_gitlab_refuses_a_wrong_password_and_a_stranger(
@@ -226,7 +228,7 @@ def test_browsers_are_signed_out_when_valkey_forgets_them(databases: Databases) 
           --data-urlencode 'password={PASSWORD}' http://127.0.0.1:8080/users/sign_in > /dev/null
         {look} http://127.0.0.1:8080/
         export REDISCLI_AUTH=$(cat valkey-password)
-        valkey-cli --tls --cacert {CA_FILE} -h {cache["host"]} -p {cache["port"]} flushall > /dev/null
+        valkey-cli --tls --cacert {PUBLIC_CA_FILE} -h {cache["host"]} -p {cache["port"]} flushall > /dev/null
         {look} http://127.0.0.1:8080/
     """)
     signed_in, forgotten = answer.splitlines()

@@ -5,7 +5,9 @@ With real ones it runs in `tests/e2e/test_managed_databases.py`.
 
 from __future__ import annotations
 
+import os
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from components.rendering import script
 
@@ -112,22 +115,49 @@ def encoded(answer: Any) -> bytes:
 @contextmanager
 def served(store: Store, path: Path) -> Iterator[str]:
     """The line of a server with these keys."""
+    with socketserver.ThreadingUnixStreamServer(str(path), answering(store)) as server, running(server):
+        yield f"socket\t{path}\n"
 
+
+@contextmanager
+def served_over_tls(store: Store, signer: trustme.CA, trusted: Path) -> Iterator[str]:
+    """The same over TLS, with a certificate of `signer`; the client is given another authority."""
+
+    class Server(socketserver.ThreadingTCPServer):
+        def get_request(self) -> tuple[ssl.SSLSocket, Any]:
+            plain, address = super().get_request()
+            return context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that does not accept the certificate."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    signer.issue_cert("localhost").configure_cert(context)
+    with Server(("127.0.0.1", 0), answering(store)) as server, running(server):
+        yield f"tls\tlocalhost\t{server.server_address[1]}\t{trusted}\t\n"
+
+
+def answering(store: Store) -> type[socketserver.StreamRequestHandler]:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             while line := self.rfile.readline():
                 words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(line[1:]))]
                 self.wfile.write(encoded(store.answer(words[0].decode(), *words[1:])))
 
-    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield f"socket\t{path}\n"
-        server.shutdown()
+    return Handler
 
 
-def run(lines: str, *words: str) -> subprocess.CompletedProcess[str]:
+@contextmanager
+def running(server: socketserver.BaseServer) -> Iterator[None]:
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield
+    server.shutdown()
+
+
+def run(lines: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script("database/keys.py"), *words]
-    return subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    env = {**os.environ, **environment}
+    return subprocess.run(command, input=lines, capture_output=True, text=True, check=False, env=env)
 
 
 def copied(tmp_path: Path, source: Store, target: Store) -> subprocess.CompletedProcess[str]:
@@ -165,6 +195,18 @@ def test_a_server_says_what_it_is_and_whose_its_keys_are(tmp_path: Path) -> None
         assert run(line, "check").stdout == "7.2.4 noeviction 0 9 6\n\n"
         assert run(line, "mark", "slipway", "00ff:", "in", "use").returncode == 0
         assert run(line, "check").stdout == "7.2.4 noeviction 0 9 6\nslipway 00ff: in use\n"
+
+
+def test_a_server_has_a_certificate_of_a_public_authority_or_of_its_own_and_no_others(tmp_path: Path) -> None:
+    public, own, stranger = trustme.CA(), trustme.CA(), trustme.CA()
+    system, file = tmp_path / "system.crt", tmp_path / "own.crt"
+    public.cert_pem.write_to_path(system)
+    own.cert_pem.write_to_path(file)
+    for signer, status in ((public, 0), (own, 0), (stranger, 1)):
+        with served_over_tls(Store(VALUES), signer, file) as line:
+            done = run(line, "check", SSL_CERT_FILE=str(system), SSL_CERT_DIR="/nowhere")
+        assert done.returncode == status, done.stderr
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -130,9 +130,10 @@ def test_gitlab_and_the_registry_use_them_over_verified_tls(engine: RecordingEng
         "registry['database']['sslmode'] = 'verify-full'",
         "gitlab_rails['redis_host'] = 'private-slipway-test-valkey.m.db.ondigitalocean.com'",
         "gitlab_rails['redis_ssl'] = true",
-        "gitlab_rails['redis_tls_ca_cert_file'] = '/etc/gitlab/ssl/slipway-valkey.crt'",
     ):
         assert f"\n{line}\n" in rb
+    # It would be the only one that is trusted, and a public authority signs for Valkey.
+    assert "redis_tls_ca_cert_file" not in rb
     assert rb.index("from_file '/etc/gitlab/registry.rb'") < rb.index("registry['database']['host']")
     prepared = shell(engine, "gitlab-databases")
     assert (prepared["DATABASE_CA"], prepared["VALKEY_CA"]) == ("CERTIFICATE OF THE AUTHORITY",) * 2

@@ -172,7 +172,7 @@ def test_what_gitlab_could_not_use_is_refused_by_name_and_nothing_is_kept(
             "999 invalid username-password pair",
             "refuses GitLab (psql: error: invalid username-password pair); nothing",
         ),
-        ("1", "999 [SSL: CERTIFICATE_VERIFY_FAILED]", "has a certificate that the cluster's authority did not issue"),
+        ("1", "999 [SSL: CERTIFICATE_VERIFY_FAILED]", "has a certificate that neither a public authority nor the"),
         ("2", "999 timed out", "does not respond (psql: error: timed out); nothing was changed. In the control panel"),
     ],
 )

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from contextlib import AsyncExitStack, closing
+from functools import partial
 
 import docker
 import tenacity
@@ -123,7 +124,13 @@ class Services:
         await self._stack.enter_async_context(serving(app, listen_unix(self._layout.control_socket)))
 
 
-def configuration(layout: Layout) -> Config:
+def certify(authority: Authority, hosts: list[str]) -> tuple[str, str]:
+    """A certificate of the authority that plays the public ones, and its key."""
+    certificate, key = authority.issue(hosts[0], hosts)
+    return certificate.read_text(), key.read_text()
+
+
+def configuration(layout: Layout, authority: Authority) -> Config:
     """The account of this sandbox."""
     return Config(
         token=layout.token_file.read_text().strip(),
@@ -133,6 +140,7 @@ def configuration(layout: Layout) -> Config:
         minute_seconds=1,
         cluster_seconds=1,
         host_processors=os.cpu_count(),
+        certify=partial(certify, authority),
     )
 
 
@@ -171,7 +179,7 @@ async def serve(layout: Layout, stack: AsyncExitStack) -> None:
     await services.public("slack", create_slack_app(store), addresses.SLACK_ADDRESS, addresses.SLACK_HOST)
     await asyncio.to_thread(load_images, layout)
     backend = await stack.enter_async_context(MachineBackend(layout, mirror.keyring(layout.cache)))
-    api = create_app(store, backend, configuration(layout))
+    api = create_app(store, backend, configuration(layout, services.authority))
     for region, address in addresses.SPACES_ADDRESSES.items():
         host = f"{region}.{addresses.SPACES_SUFFIX}"
         front = create_spaces_front(backend.spaces, region, api.state.faults)

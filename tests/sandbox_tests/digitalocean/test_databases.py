@@ -35,6 +35,18 @@ def online(cloud: EmulatedCloud, **changes: Any) -> dict[str, Any]:
     return eventually(ready)
 
 
+def authority_of(cloud: EmulatedCloud, cluster: dict[str, Any]) -> x509.Certificate:
+    """What the API returns as the authority of a cluster."""
+    answer = cloud.get(f"/v2/databases/{cluster['id']}/ca")["ca"]["certificate"]
+    return x509.load_pem_x509_certificate(base64.b64decode(answer))
+
+
+def certificate_of(cloud: EmulatedCloud) -> x509.Certificate:
+    """What the node of the only cluster presents."""
+    [server] = cloud.backend.databases.values()
+    return x509.load_pem_x509_certificate(server.certificate.encode())
+
+
 def inbound(cloud: EmulatedCloud) -> tuple[Rule, ...]:
     """What may reach the node of the only cluster."""
     [entry] = cloud.backend.picture.firewalls
@@ -73,14 +85,21 @@ def test_the_names_of_a_cluster_resolve_to_its_public_and_private_address(cloud:
 
 def test_the_node_has_a_certificate_for_both_names_of_the_authority_that_the_api_returns(cloud: EmulatedCloud) -> None:
     made = online(cloud)
-    answer = cloud.get(f"/v2/databases/{made['id']}/ca")["ca"]["certificate"]
-    authority = x509.load_pem_x509_certificate(base64.b64decode(answer))
-    [server] = cloud.backend.databases.values()
-    certificate = x509.load_pem_x509_certificate(server.certificate.encode())
+    certificate, authority = certificate_of(cloud), authority_of(cloud, made)
     certificate.verify_directly_issued_by(authority)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     hosts = [made["connection"]["host"], made["private_connection"]["host"]]
     assert names.get_values_for_type(x509.DNSName) == hosts
+
+
+def test_the_certificate_of_valkey_is_a_public_authoritys_and_not_of_the_one_that_the_api_returns(
+    cloud: EmulatedCloud,
+) -> None:
+    made = online(cloud, **VALKEY)
+    certificate = certificate_of(cloud)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(cloud.ca_certificate.read_bytes()))
+    with pytest.raises(ValueError, match="does not match certificate issuer"):
+        certificate.verify_directly_issued_by(authority_of(cloud, made))
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,11 @@ def test_redis_is_the_one_that_gitlab_rb_names_and_the_bundled_one_plays_no_part
     }
 
 
+def test_redis_is_verified_against_what_the_package_trusts_unless_a_file_is_named(tmp_path: Path) -> None:
+    without = "\n".join(line for line in REDIS.splitlines() if "tls_ca" not in line)
+    assert found(tmp_path, OUTSIDE + without)["redis"]["ca_file"] == "/opt/gitlab/embedded/ssl/certs/cacert.pem"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -92,6 +92,7 @@ class EmulatedCloud:
                 "burst_limit": 100_000,
                 "minute_seconds": 0.05,
                 "cluster_seconds": 0.05,
+                "certify": self._certify,
                 **config,
             },
         )
@@ -106,11 +107,15 @@ class EmulatedCloud:
         self._stop()
 
     def _write_certificates(self) -> None:
-        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._authority = authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
         authority.cert_pem.write_to_path(self.ca_certificate)
         certificate = authority.issue_cert(LOOPBACK, key_type=trustme.KeyType.ECDSA)
         certificate.cert_chain_pems[0].write_to_path(self._tls.certificate)
         certificate.private_key_pem.write_to_path(self._tls.key)
+
+    def _certify(self, hosts: list[str]) -> tuple[str, str]:
+        made = self._authority.issue_cert(*hosts)
+        return made.cert_chain_pems[0].bytes().decode(), made.private_key_pem.bytes().decode()
 
     def fresh(self) -> Self:
         """The same cloud, empty, without faults, and with a backend that works."""

@@ -17,6 +17,7 @@ from tests.sandbox.digitalocean.state.transitions import Transitions
 log = logging.getLogger(__name__)
 
 Handler = Callable[["Cloud", Action], Awaitable[None]]
+Certify = Callable[[list[str]], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Config:
     host_processors: int | None = None
     email: str = "sandbox@example.com"
     nameservers: tuple[str, ...] = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
+    #: What a public authority does: certificate and key (PEM) for hosts. Without one, nobody connects to what has them.
+    certify: Certify | None = None
     #: Name servers that the metadata service announces to machines.
     resolvers: tuple[str, ...] = ()
 

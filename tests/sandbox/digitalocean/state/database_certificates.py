@@ -1,6 +1,7 @@
 """The authority of an account's managed databases, and the certificates that it signs for their nodes.
 
-Every account has its own authority, which no system trusts: clients get its certificate from `GET …/ca`.
+Every account has its own authority, which no system trusts: clients get its certificate from `GET …/ca`. It signs for
+PostgreSQL, not for Valkey, although the API returns it for both.
 """
 
 from __future__ import annotations
