@@ -93,9 +93,9 @@ class Wanted:
     """What the settings ask for, as far as they are valid; None and nothing for what is not known.
 
     `domain` is the zone that the stack creates, `vpc` the network's name; `vpc_id` is that of a network which a
-    destroyed stack has left, and which this one goes on with; `droplets` and `spaces_keys` are names, and `targets`
-    what follows the prefix in those of machines that projects are deployed to. `recover` is what a new state takes
-    over, and `volume_gb` the size of the data volume.
+    destroyed stack or a lost state has left, and which this one goes on with; `droplets` and `spaces_keys` are names,
+    and `targets` what follows the prefix in those of machines that projects are deployed to. `recover` is what a new
+    state takes over, and `volume_gb` the size of the data volume.
     """
 
     prefix: str

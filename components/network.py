@@ -23,8 +23,8 @@ class VpcPlan:
     """The stack's VPC. The first one of a region is its default, which DigitalOcean neither deletes nor charges for.
 
     `is_default` says that it is the default one, or will be because the region has none. `existing_id` is that of a
-    default one which a destroyed stack of the same name has left behind, and which this stack continues to use. `id` is
-    that of the VPC with this name, if there is one.
+    default one which a destroyed stack of the same name has left behind, or of one that a lost state had, and which
+    this stack continues to use. `id` is that of the VPC with this name, if there is one.
     """
 
     name: str
@@ -40,8 +40,11 @@ def plan_vpc(
     *,
     default: digitalocean.GetVpcResult | None,
     own: digitalocean.GetVpcResult | None,
+    takes_over: bool = False,
 ) -> VpcPlan:
     """Plan the VPC, given the `default` one of the region and the one that has its name already, if there are any.
+
+    `takes_over` says that a new state takes over what a lost one had.
 
     Region and range are part of the name, because names are unique in an account: with another range the new VPC is
     created, and droplets move to it, before the old one is deleted. A range that is refused changes nothing.
@@ -50,7 +53,7 @@ def plan_vpc(
     name = "-".join([prefix, region, *([str(cidr).replace("/", "-")] if cidr else [])])
     # Earlier versions named it without the region.
     is_default = default is None or default.name in {name, prefix}
-    is_left = own is not None and own.default and own.region == region
+    is_left = own is not None and (own.default or takes_over) and own.region == region
     return VpcPlan(name, is_default, own.id if own and is_left else None, own.id if own else None)
 
 

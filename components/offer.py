@@ -73,7 +73,10 @@ class Offer:
             return VpcPlan(self.prefix)
         settings = self.reading.settings
         default, own = self._default_vpc.answer, self._own_vpc.answer
-        return plan_vpc(self.prefix, settings.region, settings.server.vpc_cidr, default=default, own=own)
+        takes_over = self.reading.has("recover") and settings.recover.has_network
+        return plan_vpc(
+            self.prefix, settings.region, settings.server.vpc_cidr, default=default, own=own, takes_over=takes_over
+        )
 
 
 def _has_vpc(reading: Reading) -> bool:

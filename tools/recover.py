@@ -163,6 +163,9 @@ def look(stack: str, settings: Settings, wish: Wish, keys: Mapping[str, Any] | N
         databases, gone = _databases(known, settings)
         taken |= databases
         data = {"Volume", "SpacesBucket", "Snapshot", "DatabaseCluster"}
+        if databases or any(one.noun == "DatabaseCluster" for one in strays):
+            # They are in the network, which cannot be deleted before them, and accept what carries the server's tag.
+            data |= {"Vpc", "Tag"}
         useless = [one for one in strays if one.noun not in data or _is_cache(one)]
         if settings.dns.zone is DnsZone.CREATE and not known.has("Domain", settings.domain):
             taken |= {"domain": True} if has_zone(settings.domain) else {}

@@ -126,3 +126,11 @@ class Recover(Section):
     projects: dict[str, _Number] = Field(
         default={}, description="The IDs of the stack's own projects in GitLab, by path.", examples=[{"hello": "1"}]
     )
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the network of the stack's name is its own: what is named proves whose the name is.
+
+        A cluster that is taken over is in that network, which can neither be deleted nor be another one.
+        """
+        return any(one not in {None, NEW} for one in (self.volume, self.postgresql, self.valkey))

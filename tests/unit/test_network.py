@@ -45,6 +45,21 @@ def test_only_a_default_vpc_of_the_same_region_is_used_again() -> None:
         assert plan_vpc("slipway-test", "nyc3", None, default=other, own=own).existing_id is None
 
 
+def test_the_vpc_of_a_lost_state_is_used_again_with_what_is_taken_over() -> None:
+    own = {"id": "5a4981aa", "name": NAME, "region": "nyc3", "default": False}
+    volume = "506f78a4-e098-11e5-ad9f-000f53306ae1"
+    listed = {
+        "/v2/volumes": [{"id": volume, "name": "slipway-test-data", "size_gigabytes": 50}],
+        "/v2/vpcs": [{**own, "ip_range": "10.108.0.0/20"}],
+    }
+    engine = RecordingEngine(answers={"getVpc": own}, listed=listed)
+    recover = {"volume": volume, "registryBucket": "new"}
+    assert run_program(engine=engine, recover=recover).named("network-vpc").request.importId == "5a4981aa"
+    here, there = (vpc(NAME, default=False, region=region) for region in ("nyc3", "fra1"))
+    plans = [plan_vpc("slipway-test", "nyc3", None, default=None, own=own, takes_over=True) for own in (here, there)]
+    assert [plan.existing_id for plan in plans] == [here.id, None]
+
+
 def test_the_name_of_an_earlier_version_is_recognized() -> None:
     assert plan_vpc("slipway-test", "nyc3", None, default=vpc("slipway-test", default=True), own=None).is_default
 

@@ -345,12 +345,20 @@ def test_managed_databases_are_taken_over_and_are_not_created_empty_unless_someb
         "num_nodes": 1,
         "region": "nyc3",
     }
-    api.things["/v2/databases"] = [cluster]
+    api.things |= {
+        "/v2/databases": [cluster],
+        "/v2/vpcs": [{"id": "n1", "name": "slipway-test-nyc3", "default": False, "region": "nyc3"}],
+        "/v2/tags": [{"name": "slipway-test-server"}],
+    }
     with pytest.raises(ToolError, match=r"no cluster slipway-test-valkey, .* nothing was changed\."):
         module.look("test", settings, module.Wish())
     found = module.look("test", settings, module.Wish(new_database=True))
     assert (found.settings["postgresql"], found.settings["valkey"]) == ("c1", "new")
-    assert not [one for one in found.useless if one.noun == "DatabaseCluster"]
+    # The clusters are in the network, and accept what carries the tag.
+    assert not [one for one in found.useless if one.noun in {"DatabaseCluster", "Vpc", "Tag"}]
+    del api.things["/v2/databases"]
+    lost = module.look("test", settings, module.Wish(new_database=True))
+    assert {"Vpc", "Tag"} <= {one.noun for one in lost.useless}
 
 
 def test_an_address_that_the_account_does_not_have_is_refused(
