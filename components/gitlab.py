@@ -18,6 +18,7 @@ from components.object_buckets import FileBuckets
 from components.remote import Machine, run_script
 from components.rendering import render, script
 from components.settings import Certificate, Settings
+from components.settings.databases import REGISTRY_CONNECTIONS
 from components.settings.gitlab_names import ADMINISTRATOR
 from components.versions import GITLAB_REQUIRED_STOPS
 
@@ -275,6 +276,7 @@ def gitlab_rb(
         has_secrets=bool(_secrets(settings)) or objects is not None or bool(databases),
         objects=objects,
         databases=databases or {},
+        registry_connections=REGISTRY_CONNECTIONS,
     )
 
 

@@ -21,12 +21,15 @@ _MOST_STANDBYS: Final = 2
 _STORAGE_STEP_GB: Final = 10
 #: DigitalOcean, limits of PostgreSQL: connections per GiB of memory, three of which it keeps, and the most of them.
 _CONNECTIONS_PER_GB, _KEPT_CONNECTIONS, _MOST_CONNECTIONS = 25, 3, 1000
-#: GitLab, Puma: threads of each worker; and Sidekiq, whose own thread is one more.
-_PUMA_THREADS, _SIDEKIQ_THREADS = 4, 10 + 1
-#: Since GitLab 16, each thread may have two: for the tables of CI it has a connection of its own.
-_CONNECTIONS_PER_THREAD: Final = 2
-#: The registry and its garbage collector, and one each for backups, consoles and migrations.
-_OTHER_CONNECTIONS: Final = 5 + 3
+#: GitLab, "Tune PostgreSQL": threads of each worker of Puma; those of Sidekiq, whose own is one more; and what each
+#: process may open beyond its threads.
+_PUMA_THREADS, _SIDEKIQ_THREADS, _POOL_HEADROOM = 4, 10 + 1, 10
+#: Since GitLab 16, each process has two pools: the tables of CI have connections of their own.
+_POOLS: Final = 2
+#: What the registry opens at most; without a limit it would be any number.
+REGISTRY_CONNECTIONS: Final = 20
+#: One each for backups, consoles and migrations.
+_OTHER_CONNECTIONS: Final = 3
 #: GitLab, Puma: with up to this much memory the stack turns workers off, or has two.
 _SINGLE_PUMA_GB, _TWO_WORKERS_GB = 4, 8
 
@@ -105,7 +108,7 @@ class Postgresql(DatabaseSettings):
         "stands still meanwhile.",
     )
     size: DatabaseSlug = Field(
-        default="db-s-1vcpu-2gb",
+        default="db-s-4vcpu-8gb",
         description="The size slug of the cluster's nodes. A change resizes it while it runs.",
     )
     storage_size_gb: StorageSize | None = Field(
@@ -196,5 +199,5 @@ def needed_connections(server: Server) -> int:
     if memory > _TWO_WORKERS_GB:
         # As the package chooses: one for each processor, as far as memory allows.
         workers = max(2, min(cpus, memory - 2))
-    threads = workers * _PUMA_THREADS + _SIDEKIQ_THREADS
-    return threads * _CONNECTIONS_PER_THREAD + _OTHER_CONNECTIONS
+    pool = workers * (_PUMA_THREADS + _POOL_HEADROOM) + _SIDEKIQ_THREADS + _POOL_HEADROOM
+    return pool * _POOLS + REGISTRY_CONNECTIONS + _OTHER_CONNECTIONS

@@ -114,11 +114,11 @@ def test_no_password_of_a_database_is_in_plain_text_in_the_state_or_readable_on_
 
 def test_another_size_changes_the_cluster_in_place(stack: Stack, project: int) -> None:
     before = next(one["id"] for urn, one in stack.resources().items() if urn.endswith("::databases-postgresql"))
-    stack.set(databases={**BOTH, "postgresql": {"kind": "managed", "size": "db-s-2vcpu-4gb"}})
+    stack.set(databases={**BOTH, "postgresql": {"kind": "managed", "size": "db-s-6vcpu-16gb"}})
     assert stack.changes()["databases-postgresql"] == "update"
     stack.up()
     after = next(one for urn, one in stack.resources().items() if urn.endswith("::databases-postgresql"))
-    assert (after["id"], after["outputs"]["size"]) == (before, "db-s-2vcpu-4gb")
+    assert (after["id"], after["outputs"]["size"]) == (before, "db-s-6vcpu-16gb")
     assert gitlab_has(stack.outputs(), project)
 
 

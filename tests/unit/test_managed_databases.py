@@ -10,6 +10,7 @@ from pulumi import RunError
 
 from components.api import RefusedError
 from components.settings import SettingsError
+from components.settings.databases import REGISTRY_CONNECTIONS
 from tests.unit.engine import RecordingEngine, run_program
 from tests.unit.test_nasty_stack_files import shell
 from tests.unit.test_state import KEPT
@@ -75,7 +76,7 @@ def test_the_clusters_are_in_the_stacks_network_with_the_pinned_versions(engine:
     assert (tables["engine"], tables["version"], tables["name"]) == ("pg", "17", "slipway-test-postgresql")
     assert (memory["engine"], memory["version"], memory["name"]) == ("valkey", "8", "slipway-test-valkey")
     assert tables["privateNetworkUuid"] == memory["privateNetworkUuid"] == "id-of-network-vpc"
-    assert (tables["size"], tables["nodeCount"]) == ("db-s-1vcpu-2gb", 1)
+    assert (tables["size"], tables["nodeCount"]) == ("db-s-4vcpu-8gb", 1)
     assert memory["evictionPolicy"] == "noeviction"
     assert "evictionPolicy" not in tables
     assert tables["maintenanceWindows"] == [{"day": "sunday", "hour": "03:00:00"}]
@@ -128,6 +129,7 @@ def test_gitlab_and_the_registry_use_them_over_verified_tls(engine: RecordingEng
         "gitlab_rails['db_sslrootcert'] = '/etc/gitlab/ssl/slipway-database.crt'",
         f"registry['database']['host'] = '{host}'",
         "registry['database']['sslmode'] = 'verify-full'",
+        f"registry['database']['pool'] = {{ 'maxopen' => {REGISTRY_CONNECTIONS} }}",
         "gitlab_rails['redis_host'] = 'private-slipway-test-valkey.m.db.ondigitalocean.com'",
         "gitlab_rails['redis_ssl'] = true",
     ):
@@ -189,10 +191,10 @@ def test_a_stack_with_the_databases_of_the_package_has_none_of_this() -> None:
 
 
 def test_size_standby_nodes_storage_and_maintenance_are_those_of_the_settings() -> None:
-    tables = {"kind": "managed", "size": "db-s-2vcpu-4gb", "standbyNodes": 1, "storageSizeGb": 80}
+    tables = {"kind": "managed", "size": "db-s-6vcpu-16gb", "standbyNodes": 1, "storageSizeGb": 300}
     engine = run_program(databases={"postgresql": tables, "maintenanceDay": "monday", "maintenanceHour": 22})
     inputs = engine.named("databases-postgresql").inputs
-    assert (inputs["size"], inputs["nodeCount"], inputs["storageSizeMib"]) == ("db-s-2vcpu-4gb", 2, "81920")
+    assert (inputs["size"], inputs["nodeCount"], inputs["storageSizeMib"]) == ("db-s-6vcpu-16gb", 2, "307200")
     assert inputs["maintenanceWindows"] == [{"day": "monday", "hour": "22:00:00"}]
 
 
@@ -233,10 +235,10 @@ def test_a_cluster_keeps_the_version_that_it_has() -> None:
 
 
 def test_a_preview_tells_the_cost_of_all_nodes() -> None:
-    tables = {"kind": "managed", "size": "db-s-2vcpu-4gb", "standbyNodes": 1, "storageSizeGb": 80}
+    tables = {"kind": "managed", "size": "db-s-4vcpu-8gb", "standbyNodes": 1, "storageSizeGb": 160}
     engine = run_program(dry_run=True, databases={"postgresql": tables, "valkey": {"kind": "managed"}})
     notes = "\n".join(engine.notes)
-    assert "121.80  managed postgresql, 2 x db-s-2vcpu-4gb" in notes
+    assert "244.20  managed postgresql, 2 x db-s-4vcpu-8gb" in notes
     assert "15.15  managed valkey, 1 x db-s-1vcpu-1gb" in notes
     assert "20 GiB of further storage" in notes
 
@@ -258,12 +260,12 @@ def test_alerts_watch_the_clusters_that_gitlab_uses() -> None:
 @pytest.mark.parametrize(
     ("server", "size", "is_enough"),
     [
-        ("s-2vcpu-4gb", "db-s-1vcpu-1gb", False),
-        ("s-2vcpu-4gb", "db-s-1vcpu-2gb", True),
-        ("s-4vcpu-8gb", "db-s-1vcpu-1gb", False),
-        ("s-4vcpu-8gb", "db-s-1vcpu-2gb", True),
-        ("s-8vcpu-16gb", "db-s-1vcpu-2gb", False),
-        ("s-8vcpu-16gb", "db-s-2vcpu-4gb", True),
+        ("s-2vcpu-4gb", "db-s-1vcpu-2gb", False),
+        ("s-2vcpu-4gb", "db-s-2vcpu-4gb", True),
+        ("s-4vcpu-8gb", "db-s-2vcpu-4gb", False),
+        ("s-4vcpu-8gb", "db-s-4vcpu-8gb", True),
+        ("s-8vcpu-16gb", "db-s-4vcpu-8gb", False),
+        ("s-8vcpu-16gb", "db-s-6vcpu-16gb", True),
     ],
 )
 def test_a_cluster_has_to_accept_as_many_connections_as_gitlab_may_need(
@@ -315,7 +317,7 @@ def test_sizes_that_the_account_is_not_offered_are_refused(settings: dict[str, A
 
 def test_a_region_and_a_version_that_are_not_offered_are_refused() -> None:
     offer = {
-        "pg": {"regions": ["fra1"], "versions": ["18"], "layouts": [{"num_nodes": 1, "sizes": ["db-s-1vcpu-2gb"]}]}
+        "pg": {"regions": ["fra1"], "versions": ["18"], "layouts": [{"num_nodes": 1, "sizes": ["db-s-4vcpu-8gb"]}]}
     }
     found = refusals({}, {"/v2/databases/options": offer}, databases={"postgresql": {"kind": "managed"}})
     assert len(found) == 2
@@ -327,9 +329,9 @@ def test_a_region_and_a_version_that_are_not_offered_are_refused() -> None:
     ("known", "settings", "words"),
     [
         (
-            {},
+            {"size": "db-s-6vcpu-16gb"},
             {"databases": {"postgresql": {"kind": "managed"}}},
-            "databases.postgresql.size: db-s-1vcpu-2gb cannot follow",
+            "databases.postgresql.size: db-s-4vcpu-8gb cannot follow",
         ),
         (
             {"size": "db-s-1vcpu-2gb"},
