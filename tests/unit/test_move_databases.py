@@ -33,7 +33,12 @@ stranger_in() { [ -e "$ROOT/$1/$2.mark" ] || [ ! -s "$ROOT/$1/$2" ] || printf '7
 contents_of() { answers "$1" && cat "$ROOT/$1/$2"; }
 run_sql() {
   answers "$1" || return 1
-  case $3 in *pg_database_size*) echo "${SIZE:-1000}" ;; "SELECT 1") echo 1 ;; esac
+  case $3 in
+    *pg_database_size*) echo "${SIZE:-1000}" ;;
+    "SELECT 1") echo 1 ;;
+    *"FROM pg_extension"*) cat "$ROOT/extensions" 2>/dev/null || true ;;
+    "CREATE EXTENSION"*) ! meets "${3##* }" ;;
+  esac
 }
 send_database() {
   ! meets "copy $3" 2>"$4" || return 1
@@ -351,3 +356,16 @@ def test_no_backup_begins_while_gitlab_stands_still(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "error: GitLab stands still, because its databases move to other servers" in done.stderr
+
+
+@pytest.mark.parametrize(("missing", "status"), [("amcheck", 0), ("pg_trgm", 1)])
+def test_only_an_extension_that_gitlabs_tables_do_not_need_may_be_missing(
+    server: Server, missing: str, status: int
+) -> None:
+    (server.root / "extensions").write_text("pg_trgm\namcheck\n")
+    (server.root / "failing").write_text(f'"{missing}"')
+    done = server.configure("managed")
+    assert done.returncode == status, done.stderr
+    said = done.stdout + done.stderr
+    assert ("the managed cluster does not offer the extension amcheck; GitLab runs without it" in said) is (status == 0)
+    assert ("extension pg_trgm of database gitlabhq_production could not be loaded" in said) is (status == 1)

@@ -26,6 +26,7 @@ run_sql() {
   echo "$3" >>"$ROOT/statements"
   case $3 in
     *server_version_num*) cat "$ROOT/version" ;;
+    *amcheck) ! refuses amcheck ;;
     "CREATE EXTENSION"*) ! refuses extension ;;
     *"no mark"*) cat "$ROOT/mark" 2>/dev/null || true ;;
   esac
@@ -185,6 +186,13 @@ def test_a_valkey_that_does_not_let_gitlab_in_is_told_from_one_that_is_not_there
     assert done.returncode == 1
     assert words in done.stderr, done.stderr
     assert server.kept == []
+
+
+def test_what_gitlabs_tables_do_not_need_may_be_missing_and_is_named(server: Server) -> None:
+    server.says("amcheck", '1 ERROR:  permission denied to create extension "amcheck"')
+    done = server.prepare()
+    assert done.returncode == 0, done.stderr
+    assert "does not offer the extension amcheck; GitLab runs without it" in done.stdout + done.stderr
 
 
 def test_another_cluster_without_the_data_of_the_first_is_refused(server: Server) -> None:

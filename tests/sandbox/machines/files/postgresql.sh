@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Makes this machine the node of a managed PostgreSQL, or changes it. Values are environment variables.
 #
-# As on DigitalOcean: TLS only, no superuser for customers, and extensions that are not trusted only from a list.
+# As on DigitalOcean: TLS only, no superuser for customers, and extensions that are not trusted only from a list. What is
+# not known to be on the real list, such as amcheck, is not on this one.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 cluster="/etc/postgresql/$VERSION/main"
@@ -29,7 +30,7 @@ ssl = on
 ssl_cert_file = '$cluster/node.crt'
 ssl_key_file = '$cluster/node.key'
 session_preload_libraries = 'pgextwlist'
-extwlist.extensions = 'amcheck,btree_gin,btree_gist,citext,hstore,pg_stat_statements,pg_trgm,pgcrypto,unaccent,uuid-ossp'
+extwlist.extensions = 'btree_gin,btree_gist,citext,hstore,pg_stat_statements,pg_trgm,pgcrypto,unaccent,uuid-ossp'
 EOF
   cat > "$cluster/pg_hba.conf" << 'EOF'
 local all postgres peer

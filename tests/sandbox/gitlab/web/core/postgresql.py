@@ -15,8 +15,8 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
-#: What GitLab loads into its database, and the stand-in for the comparison of names without regard to case.
-EXTENSIONS = ("pg_trgm", "btree_gist", "amcheck", "citext")
+#: What GitLab's tables need, and the stand-in for the comparison of names without regard to case.
+EXTENSIONS = ("pg_trgm", "btree_gist", "citext")
 #: Below this version GitLab 19 does not work (`lib/gitlab/database.rb`).
 OLDEST = 17
 #: Connections that a process keeps: fewer than those of the smallest managed database.

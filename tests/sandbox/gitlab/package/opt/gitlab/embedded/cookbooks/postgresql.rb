@@ -11,7 +11,7 @@ class Postgresql
   BIN = '/opt/gitlab/embedded/bin'
   ACCOUNT = 'gitlab-psql'
   RC = '/opt/gitlab/etc/gitlab-psql-rc'
-  # Loaded by the superuser, because GitLab's own role may not.
+  # Loaded by the superuser, because GitLab's own role may not. Nothing in GitLab's tables needs amcheck.
   EXTENSIONS = %w[pg_trgm btree_gist amcheck citext].freeze
   # Names come from gitlab.rb: PostgreSQL quotes them itself.
   ROLE = <<~'SQL'
