@@ -1,4 +1,4 @@
-"""A stack whose databases are managed from its first update on, resized, moved back to the server, and deleted.
+"""A stack whose databases are managed from its first update on, resized, recovered, moved back, and deleted.
 
 Takes two more machines and several updates, so it is a part of `make nightly`. The tests build on each other, in order.
 """
@@ -6,12 +6,14 @@ Takes two more machines and several updates, so it is a part of `make nightly`. 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pydo
 import pytest
 
 from tests.e2e.control import Control
@@ -27,7 +29,10 @@ CLUSTERS = ("databases-postgresql", "databases-valkey")
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A new stack with managed databases."""
+    """A new stack with managed databases, in a network that is not the default one of its region."""
+    networks = pydo.Client(token=os.environ["DIGITALOCEAN_TOKEN"]).vpcs
+    if not any(one["default"] and one["region"] == "nyc3" for one in networks.list()["vpcs"]):
+        networks.create(body={"name": "the-first-of-its-region", "region": "nyc3"})
     made = Stack.create(
         "databases",
         tmp_path_factory.mktemp("databases"),
@@ -56,6 +61,12 @@ def verified(stack: Stack) -> None:
 
 def declared(stack: Stack) -> set[str]:
     return {name for name in (urn.rsplit("::", 1)[1] for urn in stack.resources()) if name.startswith("databases-")}
+
+
+def in_the_account(stack: Stack) -> dict[str, str]:
+    """The IDs of the clusters and of the network that they are in."""
+    found = {urn.rsplit("::", 1)[1]: str(one["id"]) for urn, one in stack.resources().items() if "id" in one}
+    return {name: found[name] for name in (*CLUSTERS, "network-vpc")}
 
 
 def tables_in_the_cluster(stack: Stack, database: str) -> int:
@@ -120,6 +131,18 @@ def test_another_size_changes_the_cluster_in_place(stack: Stack, project: int) -
     after = next(one for urn, one in stack.resources().items() if urn.endswith("::databases-postgresql"))
     assert (after["id"], after["outputs"]["size"]) == (before, "db-s-6vcpu-16gb")
     assert gitlab_has(stack.outputs(), project)
+
+
+def test_a_lost_state_takes_the_clusters_over_in_their_network(stack: Stack, project: int) -> None:
+    before = in_the_account(stack)
+    stack.run("stack", "rm", "--force", "--yes", settings_file=False)
+    stack.init()
+    words = ("--stack", stack.name, "--config-file", str(stack.file), "--yes")
+    done = try_run(sys.executable, "-m", "tools", "recover", *words, timeout=1800, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert in_the_account(stack) == before
+    assert gitlab_has(stack.outputs(), project)
+    assert stack.changes() == {}
 
 
 def test_gitlab_takes_its_data_back_and_the_clusters_go_with_the_update_after(stack: Stack, project: int) -> None:

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from components.cost import monthly_cost
+from components.database_engines import ENGINES
+from components.database_plan import plan_clusters
 from components.settings import Settings
+from components.settings.databases import Postgresql, needed_connections
+from components.settings.server import Server
+from tests.sandbox.digitalocean.models import database_catalog
 from tests.sandbox.digitalocean.models.catalog import Catalog
 from tests.unit.engine import REQUIRED, ROOT
 
@@ -58,3 +63,27 @@ def test_jobs_and_images_of_a_size_follow_from_its_machines(place: int) -> None:
     assert slots == number(column["jobs at the same time"])
     assert slots * JOBS_OF_A_SLOT == number(column["jobs a day"])
     assert slots * JOBS_OF_A_SLOT // JOBS_OF_AN_IMAGE == number(column["images a day"])
+
+
+def cheapest_databases(server: str) -> tuple[str, float]:
+    """The smallest PostgreSQL that a stack with this server accepts, and the cost of both clusters."""
+    needed = needed_connections(Server(size=server))
+    size = next(one for one in database_catalog.SIZES if Postgresql(size=one).connections >= needed)
+    databases = {"postgresql": {"kind": "managed", "size": size}, "valkey": {"kind": "managed"}}
+    settings = Settings.model_validate({**REQUIRED, "server": {"size": server}, "databases": databases})
+    items = monthly_cost(settings, {}, has_bucket=False, databases=plan_clusters(settings, {}, ENGINES))
+    return size, round(sum(price for item, price in items.items() if item.startswith("managed ")), 2)
+
+
+def test_managed_databases_cost_what_the_documents_say() -> None:
+    first, last = (cheapest_databases(columns()[place]["server.size"]) for place in (0, -1))
+    words = f": {first[1]:.0f} dollars for the first of these sizes, {last[1]:.0f} for the last one"
+    assert words in " ".join(DOCUMENT.split())
+    recipe = " ".join((ROOT / "docs/recipes/managed-databases.md").read_text().split())
+    small = cheapest_databases("s-2vcpu-4gb")
+    assert f"| {first[1]:.2f} US dollars: `{first[0]}` for PostgreSQL" in recipe
+    assert f"; {small[1]:.2f} beside a server of 4 GB" in recipe
+    assert Postgresql().size == first[0]
+    for server, (size, _) in (("s-2vcpu-4gb", small), ("s-4vcpu-8gb", first)):
+        needed, accepted = needed_connections(Server(size=server)), Postgresql(size=size).connections
+        assert f"{needed} on `{server}`, where `{size}` accepts {accepted}" in recipe
