@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 HOST_TRUST = Path("/etc/ssl/certs")
 BUNDLE = "ca-certificates.crt"
 LIFETIME = dt.timedelta(days=365)
+_MOST_OF_A_COMMON_NAME = 64
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -52,13 +53,15 @@ class Authority:
         if key_file.exists() and certificate_file.exists() and _hosts(certificate_file) == hosts:
             return certificate_file, key_file
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+        # As public authorities do: a longer name does not fit into the subject, and is among the others alone.
+        fits = len(hosts[0]) <= _MOST_OF_A_COMMON_NAME
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])] if fits else [])
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         certificate = (
             self._builder(subject, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(names, critical=False)
+            .add_extension(names, critical=not fits)
             .add_extension(usage, critical=False)
             .sign(self._key, hashes.SHA256())
         )

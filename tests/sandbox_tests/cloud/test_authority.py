@@ -29,6 +29,12 @@ def test_a_certificate_is_valid_for_its_names_and_for_no_other(authority: Author
     assert not verified(authority.certificate_file, chain, "fra1.example.com")
 
 
+def test_a_name_that_is_too_long_for_a_subject_is_among_the_others(authority: Authority) -> None:
+    host = f"private-{'x' * 50}.example.com"
+    chain, _ = authority.issue("database", [host])
+    assert verified(authority.certificate_file, chain, host)
+
+
 def test_a_certificate_is_not_valid_for_clients_of_another_authority(authority: Authority, tmp_path: Path) -> None:
     chain, _ = authority.issue("api", ["api.example.com"])
     other = Authority(tmp_path / "other")
