@@ -109,9 +109,13 @@ def check(client: Client) -> None:
     known = client.information()
     # Valkey calls itself Redis 7.2 for the sake of clients.
     names = ("redis_version", "maxmemory_policy", "maxmemory", "used_memory")
-    keys = client.call("DBSIZE") - client.call("EXISTS", MARK)
-    print(*[known.get(name, "?") for name in names], keys)
+    print(*[known.get(name, "?") for name in names], number_of_keys(client))
     print((client.call("GET", MARK) or b"").decode())
+
+
+def number_of_keys(client: Client) -> int:
+    """How many there are beside the mark."""
+    return int(client.call("DBSIZE") - client.call("EXISTS", MARK))
 
 
 def mark(client: Client, *words: str) -> None:
@@ -123,8 +127,9 @@ def copy(source: Client, target: Client, *words: str) -> None:
     """Replace the keys of the target by those of the source, and its mark by the words."""
     target.call("FLUSHDB")
     mark(target, *words)
-    count = 0
     for batch in source.batches():
+        # A server may name a key again in a later batch, and a list would grow with every time.
+        target.call("DEL", *batch)
         kinds = source.calls([("TYPE", key) for key in batch])
         ends = source.calls([("PEXPIRETIME", key) for key in batch])
         for key, kind, end in zip(batch, kinds, ends, strict=True):
@@ -134,9 +139,8 @@ def copy(source: Client, target: Client, *words: str) -> None:
                 target.calls(commands)
             if end > 0:
                 target.call("PEXPIREAT", key, end)
-            count += 1
     compare(source, target)
-    print(count)
+    print(number_of_keys(target))
 
 
 def parts_of(source: Client, key: bytes, kind: bytes) -> Iterator[list[Command]]:
