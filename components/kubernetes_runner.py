@@ -17,15 +17,15 @@ import pulumi_kubernetes as kubernetes
 from components import versions
 from components.kubernetes_cache import KubernetesCache, KubernetesCacheArgs
 from components.kubernetes_cluster import JOBS, KubernetesCluster, KubernetesClusterArgs
+from components.kubernetes_files import builder_files
 from components.object_storage import ObjectStorage
 from components.remote import MASK
-from components.rendering import render, script
+from components.rendering import render
 from components.runner_registration import RunnerArgs, RunnerComponent, register, wait_until_online
 
 #: The namespace of the program that asks GitLab for jobs, and that of the jobs.
 MANAGER: Final = "gitlab-runner"
 JOBS_NAMESPACE: Final = "gitlab-runner-jobs"
-_BUILDER_FILES: Final = "builder-files"
 #: Seconds that the manager has to let its jobs end when it is replaced: the longest job that GitLab allows by default.
 _GRACE: Final = 3600
 #: The user of GitLab Runner's image, as its chart has it.
@@ -73,6 +73,8 @@ class KubernetesRunner(RunnerComponent):
         # DigitalOcean manages the nodes, and nobody can log in to them.
         self.machines = ()
         self._args = args.runner
+        settings, gitlab = args.runner.settings, args.runner.gitlab
+        self._files = builder_files(settings.builder, settings.mirror_in_jobs, gitlab.ca_certificate)
         runner = register(self, args.runner)
         self._cluster = KubernetesCluster(
             self.child_name("kubernetes"),
@@ -83,7 +85,7 @@ class KubernetesRunner(RunnerComponent):
         self._cache = self._caches(own_key=args.own_key)
         manager, jobs = self._namespaces()
         self._rights(manager, jobs)
-        prepared = [*self._isolation(manager, jobs), self._files_of_builders(jobs)]
+        prepared = [*self._isolation(manager, jobs), *self._declare_files(jobs)]
         deployment, configured = self._manager(manager, runner, prepared)
         online = wait_until_online(self, args.runner, runner, registered=configured, depends_on=[deployment])
         known = pulumi.Output.all(runner.id, online.stdout).apply(lambda both: str(both[0]))
@@ -162,20 +164,16 @@ class KubernetesRunner(RunnerComponent):
         )
         return [closed, outwards]
 
-    def _files_of_builders(self, jobs: kubernetes.core.v1.Namespace) -> pulumi.Resource:
-        args = self._args
-        files = {
-            "registries.conf": render("registries.conf.j2", registry_mirror=args.settings.mirror_in_jobs),
-            "storage.conf": script("runner/storage.conf"),
-        }
-        if args.gitlab.ca_certificate:
-            files["authority.crt"] = args.gitlab.ca_certificate
-        return kubernetes.core.v1.ConfigMap(
-            self.child_name("builder-files"),
-            metadata={"name": _BUILDER_FILES, "namespace": _name_of(jobs)},
-            data=files,
-            opts=self._inside(),
-        )
+    def _declare_files(self, jobs: kubernetes.core.v1.Namespace) -> list[pulumi.Resource]:
+        return [
+            kubernetes.core.v1.ConfigMap(
+                self.child_name(file.name),
+                metadata={"name": file.name, "namespace": _name_of(jobs)},
+                data={file.key: file.content},
+                opts=self._inside(),
+            )
+            for file in self._files
+        ]
 
     def _caches(self, *, own_key: bool) -> ObjectStorage | None:
         site, settings = self._args.site, self._args.settings
@@ -210,7 +208,7 @@ class KubernetesRunner(RunnerComponent):
                 memory=settings.cluster.job_memory,
                 namespace=JOBS_NAMESPACE,
                 service_account="job",
-                builder_files=_BUILDER_FILES,
+                files=self._files,
                 jobs=JOBS,
                 **values,
             )
@@ -234,7 +232,8 @@ class KubernetesRunner(RunnerComponent):
             opts=self._inside(),
         )
         # A changed configuration is a new manager. The digest is not of the token, but the runner's ID changes with it.
-        digest = pulumi.Output.all(self._configuration(MASK, masked=True), runner.id).apply(_digest)
+        authority = args.gitlab.ca_certificate or ""
+        digest = pulumi.Output.all(self._configuration(MASK, masked=True), authority, runner.id).apply(_digest)
         template: Any = {
             "metadata": {"labels": {"app": "manager"}, "annotations": {"slipway/configuration": digest}},
             "spec": _manager_pod(args.settings.version, has_authority=bool(args.gitlab.ca_certificate)),

@@ -88,20 +88,31 @@ def test_where_a_pod_may_run_and_what_it_may_do_is_what_the_configuration_says()
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull-secret"}]
 
 
-def test_volumes_are_in_every_container_and_one_source_may_be_mounted_twice() -> None:
+def test_volumes_are_in_every_container() -> None:
     entries = [
         {"name": "files", "mount_path": "/etc/a.conf", "sub_path": "a.conf", "read_only": True},
-        {"name": "files", "mount_path": "/etc/certs.d", "items": {"ca": "gitlab.example.com:5555/ca.crt"}},
+        {"name": "authority", "mount_path": "/etc/certs.d", "items": {"ca": "gitlab.example.com:5555/ca.crt"}},
     ]
     memory = {"name": "certs", "mount_path": "/certs/client", "medium": "Memory"}
     pod = plan({"volumes": {"config_map": entries, "empty_dir": [memory]}}).manifest()
     volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
-    assert volumes["volume-0"]["emptyDir"] == {"medium": "Memory"}
-    assert volumes["volume-2"]["configMap"]["items"] == [{"key": "ca", "path": "gitlab.example.com:5555/ca.crt"}]
+    assert volumes["certs"]["emptyDir"] == {"medium": "Memory"}
+    assert volumes["authority"]["configMap"]["items"] == [{"key": "ca", "path": "gitlab.example.com:5555/ca.crt"}]
     for one in pod["spec"]["containers"]:
         mounts = {mount["mountPath"]: mount for mount in one["volumeMounts"]}
         assert mounts["/etc/a.conf"]["subPath"] == "a.conf"
         assert {"/builds", "/certs/client", "/etc/certs.d"} <= mounts.keys()
+
+
+def test_a_volume_is_named_like_its_entry_so_that_the_api_server_refuses_two_of_one_name() -> None:
+    """The real program does not tell apart what is mounted twice, nor kinds of volumes."""
+    entries = {
+        "empty_dir": [{"name": "files", "mount_path": "/empty"}],
+        "config_map": [{"name": "files", "mount_path": "/a"}, {"name": "files", "mount_path": "/b"}],
+        "secret": [{"name": "files", "mount_path": "/secret"}],
+    }
+    pod = plan({"volumes": entries}).manifest()
+    assert [one["name"] for one in pod["spec"]["volumes"]] == [*["files"] * 4, "repo", "scripts", "logs"]
 
 
 def test_pull_policies_are_those_of_the_job_as_far_as_the_runner_allows_them() -> None:

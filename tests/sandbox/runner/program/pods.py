@@ -47,6 +47,8 @@ _POD_CONTEXT = {
     "supplemental_groups": "supplementalGroups",
 }
 _PROFILES = {"seccomp_profile": "seccompProfile", "app_armor_profile": "appArmorProfile"}
+#: In the order in which the pod has them.
+_VOLUMES = ("host_path", "secret", "config_map", "empty_dir")
 #: The capability that the real program drops from every container unless it is asked not to.
 _DROPPED = ("NET_RAW",)
 
@@ -58,11 +60,7 @@ def check(settings: Table) -> None:
         unknown += [f"kubernetes.{name}.{key}" for key in settings.get(name, {}) if key not in _KNOWN_IN_CONTEXT]
     of_pod = settings.get("pod_security_context", {})
     unknown += [f"kubernetes.pod_security_context.{key}" for key in of_pod if key not in _POD_CONTEXT | _PROFILES]
-    unknown += [
-        f"kubernetes.volumes.{key}"
-        for key in settings.get("volumes", {})
-        if key not in ("empty_dir", "config_map", "secret", "host_path")
-    ]
+    unknown += [f"kubernetes.volumes.{key}" for key in settings.get("volumes", {}) if key not in _VOLUMES]
     if unknown:
         raise ImageError(f"[runners.{unknown[0]}] is not in this stand-in")
 
@@ -234,11 +232,11 @@ class PodPlan:
             names += [*service.aliases, plain.replace("/", "-")]
         return [{"ip": "127.0.0.1", "hostnames": list(dict.fromkeys(names))}] if names else []
 
-    def _entries(self) -> list[tuple[str, Table, dict[str, Any]]]:
-        """Of each volume in the settings: its kind, what is said of it, and what the pod has for it."""
-        found: list[tuple[str, Table, dict[str, Any]]] = []
+    def _entries(self) -> list[tuple[Table, dict[str, Any]]]:
+        """Of each volume in the settings: what is said of it, and what the pod has for it."""
+        found: list[tuple[Table, dict[str, Any]]] = []
         volumes: Table = self.settings.get("volumes", {})
-        for kind in ("empty_dir", "config_map", "secret", "host_path"):
+        for kind in _VOLUMES:
             for one in volumes.get(kind, []):
                 items = [{"key": key, "path": path} for key, path in one.get("items", {}).items()]
                 source: dict[str, Any] = {
@@ -247,21 +245,22 @@ class PodPlan:
                     "secret": {"secret": {"secretName": one["name"], **({"items": items} if items else {})}},
                     "host_path": {"hostPath": {"path": one.get("host_path") or one["mount_path"]}},
                 }[kind]
-                found.append((kind, one, source))
+                found.append((one, source))
         return found
 
     def _volumes(self) -> list[dict[str, Any]]:
-        own: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("repo", "scripts")]
-        # One volume per entry: the same ConfigMap may be mounted in several places, in different ways.
-        return own + [{"name": f"volume-{number}", **source} for number, (_, _, source) in enumerate(self._entries())]
+        """One for each entry, with its name: the API server refuses a name that two of them have, of whatever kind."""
+        named = [{"name": one["name"], **source} for one, source in self._entries()]
+        return named + [{"name": name, "emptyDir": {}} for name in ("repo", "scripts", "logs")]
 
     def _mounts(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = [
             {"name": "repo", "mountPath": self.builds},
             {"name": "scripts", "mountPath": self.scripts},
+            {"name": "logs", "mountPath": f"/logs-{self.payload.project_id}-{self.payload.id}"},
         ]
-        for number, (_, one, _) in enumerate(self._entries()):
-            mount = {"name": f"volume-{number}", "mountPath": one["mount_path"]}
+        for one, _ in self._entries():
+            mount = {"name": one["name"], "mountPath": one["mount_path"]}
             mount |= {"subPath": one["sub_path"]} if one.get("sub_path") else {}
             mount |= {"readOnly": True} if one.get("read_only") else {}
             found.append(mount)

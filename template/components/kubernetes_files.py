@@ -1,0 +1,1 @@
+../../components/kubernetes_files.py

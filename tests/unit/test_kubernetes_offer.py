@@ -1,0 +1,161 @@
+"""A runner on Kubernetes: what DigitalOcean offers for it, what it costs, and what is refused at preview."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from components import api, lost_answers
+from components.settings import SettingsError
+from tests.unit.delivered import delivered
+from tests.unit.engine import KUBERNETES, ROOT, RecordingEngine, run_program
+from tests.unit.on_kubernetes import CLUSTER, deployed, errors, on_kubernetes
+
+
+def test_a_stack_without_such_a_runner_neither_loads_the_sdk_nor_asks_what_there_is() -> None:
+    program = (
+        "import sys; from tests.unit.delivered import delivered; from unittest import mock\n"
+        "engine = delivered()\n"
+        "assert 'pulumi_kubernetes' not in sys.modules\n"
+        "assert not [one for one in engine.registrations if 'kubernetes' in one.type]\n"
+    )
+    environment = {"DIGITALOCEAN_TOKEN": "none", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    engine = RecordingEngine(listed={"/v2/kubernetes/options": api.RefusedError("not to be asked", 500)})
+    run_program(engine=engine)
+
+
+def test_a_cluster_keeps_its_patch_and_is_upgraded_by_minor_release() -> None:
+    assert on_kubernetes(engine=RecordingEngine(known=deployed())).named(CLUSTER).inputs["version"] == "1.35.2-do.0"
+    same = on_kubernetes({"cluster": {"version": "1.35"}}, engine=RecordingEngine(known=deployed()))
+    assert same.named(CLUSTER).inputs["version"] == "1.35.2-do.0"
+    newer = on_kubernetes({"cluster": {"version": "1.36"}}, engine=RecordingEngine(known=deployed()))
+    assert newer.named(CLUSTER).inputs["version"] == "1.36.3-do.0"
+    first = on_kubernetes({"cluster": {"version": "1.35"}})
+    assert first.named(CLUSTER).inputs["version"] == "1.35.6-do.1"
+
+
+@pytest.mark.parametrize(
+    ("runner", "known", "beginning"),
+    [
+        (
+            {"cluster": {"version": "1.30"}},
+            {},
+            "runners[0].cluster.version: DigitalOcean does not offer Kubernetes",
+        ),
+        ({"cluster": {"version": "1.34"}}, deployed(), "runners[0].cluster.version: 1.34 is older than 1.35"),
+        (
+            {"cluster": {"version": "1.36"}},
+            deployed(version="1.34.1-do.0"),
+            "runners[0].cluster.version: the cluster has 1.34, and is upgraded by one release at a time",
+        ),
+        ({"size": "s-1vcpu-1gb"}, {}, "runners[0].size: s-1vcpu-1gb is not a size of nodes"),
+        (
+            {"cluster": {"managerSize": "s-8vcpu-16gb"}},
+            {},
+            "runners[0].cluster.managerSize: s-8vcpu-16gb is not",
+        ),
+        ({"cluster": {"jobMemory": "4Gi"}}, {}, "runners[0].cluster.jobMemory: 4Gi fits on no node"),
+        ({"cluster": {"jobCpu": "2"}}, {}, "runners[0].cluster.jobCpu: 2 fits on no node"),
+        ({}, deployed(ha=True), "runners[0].cluster.highAvailability: the cluster has it"),
+    ],
+)
+def test_what_the_cluster_cannot_be_is_refused_at_preview(
+    runner: dict[str, Any], known: dict[str, Any], beginning: str
+) -> None:
+    found = errors(runner, RecordingEngine(known=known))
+    assert [line for line in found if line.startswith(beginning)], found
+
+
+def test_a_region_without_kubernetes_is_refused() -> None:
+    offer = {**KUBERNETES, "regions": [{"slug": "fra1"}]}
+    [line] = errors(engine=RecordingEngine(listed={"/v2/kubernetes/options": offer}))
+    assert line.startswith("runners[0].kind: DigitalOcean has no Kubernetes in nyc3; the cluster could not be created.")
+
+
+def test_a_cluster_of_the_same_name_that_is_not_the_stacks_is_refused() -> None:
+    listed = {"/v2/kubernetes/clusters": [{"id": "c9", "name": "slipway-test-docker-builder"}]}
+    [line] = errors(engine=RecordingEngine(listed=listed))
+    assert line.startswith("runners[0].name: the account has a cluster slipway-test-docker-builder (ID c9)")
+    assert line.endswith("make recover STACK=test takes over its data and deletes the rest")
+    assert on_kubernetes(engine=RecordingEngine(listed=listed, known=deployed())).named(CLUSTER)
+
+
+def test_a_cluster_of_the_same_name_that_is_being_deleted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider does not wait for the end of a cluster, and DigitalOcean refuses a second one of its name."""
+    cluster = {"id": "c9", "name": "slipway-test-docker-builder", "status": {"state": "deleting"}}
+    engine = on_kubernetes(engine=RecordingEngine(listed={"/v2/kubernetes/clusters": [cluster]}))
+    free, note = engine.named(CLUSTER).request.hooks.before_create
+    assert (free, note) == (f"{CLUSTER}-name-is-free", f"{CLUSTER}-before-create")
+    listed = [[cluster], [cluster, {**cluster, "name": "another"}], [{**cluster, "name": "another"}]]
+    monkeypatch.setattr(lost_answers, "_POLL", 0)
+    monkeypatch.setattr(api, "every", lambda *_: iter(listed.pop(0)))
+    lost_answers.wait_for_the_name({"name": cluster["name"]})
+    assert listed == []
+
+
+def test_another_size_of_the_node_that_is_always_there_is_refused_because_the_cluster_would_be_replaced() -> None:
+    known = RecordingEngine(known=deployed(nodePool={"size": "s-1vcpu-2gb"}))
+    [line] = errors({"cluster": {"managerSize": "s-2vcpu-4gb"}}, engine=known)
+    assert line.startswith(
+        "runners[0].cluster.managerSize: the cluster has a node of the size s-1vcpu-2gb, which cannot"
+    )
+    again = RecordingEngine(known=deployed(nodePool={"size": "s-2vcpu-4gb"}))
+    assert on_kubernetes({"cluster": {"managerSize": "s-2vcpu-4gb"}}, engine=again).named(CLUSTER)
+
+
+def test_a_token_that_may_not_read_clusters_is_named() -> None:
+    refusal = api.RefusedError("403", 403)
+    [line] = errors(engine=RecordingEngine(listed={"/v2/kubernetes/options": refusal}))
+    assert line.startswith("DIGITALOCEAN_TOKEN: may not read Kubernetes clusters (403)")
+
+
+def test_an_account_without_room_for_the_nodes_is_told_so() -> None:
+    droplets = [{"name": f"other-{n}", "tags": [], "size": "s-1vcpu-1gb", "priceMonthly": 6.0} for n in range(23)]
+    engine = RecordingEngine(answers={"getDroplets": {"droplets": droplets}})
+    found = errors({"cluster": {"minNodes": 2}}, engine)
+    assert [line for line in found if line.startswith("runners[0]: needs 3 nodes, and the account has 23 droplets")]
+
+
+def test_without_the_package_it_is_said_which_one_and_how_to_install_it() -> None:
+    with mock.patch("importlib.util.find_spec", return_value=None):
+        [line] = errors()
+    assert "needs the package pulumi-kubernetes" in line
+    assert "requirements-kubernetes.txt" in line
+    assert (ROOT / "requirements-kubernetes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("runner", "key"),
+    [
+        ({"kind": "kubernetes", "count": 2}, "count"),
+        ({"kind": "kubernetes", "keepLayers": True}, "keepLayers"),
+        ({"kind": "kubernetes", "dockerHubCache": False}, "dockerHubCache"),
+        ({"kind": "kubernetes", "image": "debian-13-x64"}, "image"),
+        ({"cluster": {"maxNodes": 2}}, "cluster"),
+    ],
+)
+def test_a_setting_of_the_other_kind_of_runner_is_refused(runner: dict[str, Any], key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        delivered(runner=runner)
+    [line] = caught.value.errors
+    assert line.startswith(f"runners[0].{key}: is a setting of a runner whose kind is ")
+
+
+def test_jobs_of_a_cluster_cannot_deploy_over_the_private_network() -> None:
+    place = {"name": "production", "droplet": {}, "healthCheck": {"path": "/", "port": 3000}}
+    with pytest.raises(SettingsError) as caught:
+        delivered({"deploy": [place]}, {"kind": "kubernetes"})
+    assert [line for line in caught.value.errors if line.startswith("projects[0].deploy: has a droplet")]
+
+
+def test_a_stack_pays_for_the_node_that_stays_and_is_told_what_the_others_cost() -> None:
+    items = on_kubernetes({"cluster": {"minNodes": 1, "highAvailability": True}}).exports["monthly_cost"]["items"]
+    assert items["runner docker-builder, manager, s-1vcpu-2gb"] == 12.0
+    assert items["runner docker-builder, 1 x s-2vcpu-4gb (at most 3, each 24.00 while it is there)"] == 24.0
+    assert items["runner docker-builder, control plane with high availability"] == 40.0
