@@ -33,15 +33,16 @@ _USER, _GROUP = 100, 65533
 #: What jobs must not reach: the metadata service, and every private network, with the cluster's own in it.
 _FORBIDDEN: Final = ("169.254.0.0/16", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 #: What the Kubernetes executor needs, and no more (GitLab Runner, "Configure runner API permissions").
-_RULES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("pods", ("create", "delete", "get", "list", "watch")),
-    ("pods/attach", ("create", "delete", "get", "patch")),
-    ("pods/exec", ("create", "delete", "get", "patch")),
-    ("pods/log", ("get", "list")),
-    ("secrets", ("create", "delete", "get", "update")),
-    ("serviceaccounts", ("get",)),
-    ("services", ("create", "get")),
-    ("events", ("list", "watch")),
+_RULES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("", "pods", ("create", "delete", "get", "list", "watch")),
+    ("", "pods/attach", ("create", "delete", "get", "patch")),
+    ("", "pods/exec", ("create", "delete", "get", "patch")),
+    ("", "pods/log", ("get", "list")),
+    ("", "secrets", ("create", "delete", "get", "update")),
+    ("", "serviceaccounts", ("get",)),
+    ("", "services", ("create", "get")),
+    ("", "events", ("list", "watch")),
+    ("policy", "poddisruptionbudgets", ("create", "get")),
 )
 
 
@@ -124,7 +125,7 @@ class KubernetesRunner(RunnerComponent):
         role = kubernetes.rbac.v1.Role(
             self.child_name("role"),
             metadata={"name": "manager", "namespace": _name_of(jobs)},
-            rules=[{"api_groups": [""], "resources": [kind], "verbs": list(verbs)} for kind, verbs in _RULES],
+            rules=[{"api_groups": [group], "resources": [kind], "verbs": list(verbs)} for group, kind, verbs in _RULES],
             opts=self._inside(),
         )
         kubernetes.rbac.v1.RoleBinding(

@@ -77,8 +77,10 @@ def test_the_manager_has_rights_in_the_namespace_of_jobs_alone_and_none_on_its_n
     engine = on_kubernetes()
     role = engine.named(f"{NAME}-role").inputs
     assert role["metadata"]["namespace"] == kubernetes_of(engine)["namespace"] == "gitlab-runner-jobs"
-    assert {name for rule in role["rules"] for name in rule["resources"]} == {
-        *("pods", "pods/attach", "pods/exec", "pods/log", "secrets", "serviceaccounts", "services", "events")
+    of_core = ("pods", "pods/attach", "pods/exec", "pods/log", "secrets", "serviceaccounts", "services", "events")
+    assert {(group, name) for rule in role["rules"] for group in rule["apiGroups"] for name in rule["resources"]} == {
+        *(("", name) for name in of_core),
+        ("policy", "poddisruptionbudgets"),
     }
     assert "*" not in json.dumps(role["rules"])
     namespace = engine.named(f"{NAME}-namespace-gitlab-runner").inputs["metadata"]
@@ -113,7 +115,19 @@ def test_with_docker_only_the_engine_beside_a_job_is_privileged() -> None:
     assert "build_container_security_context" not in kubernetes
     mounts = {one["mount_path"]: one for one in kubernetes["volumes"]["empty_dir"]}
     assert mounts["/certs/client"]["medium"] == "Memory"
-    assert kubernetes["service_memory_limit"] == "1Gi"
+
+
+@pytest.mark.parametrize("builder", ["docker", "buildah"])
+def test_a_job_is_promised_the_same_however_many_services_it_has(builder: str) -> None:
+    """So it is promised as a whole: what a container requests is for each one, of which a job may have many or few."""
+    kubernetes = kubernetes_of(on_kubernetes({"builder": builder, "cluster": {"jobCpu": "750m", "jobMemory": "2Gi"}}))
+    amounts = {key: value for key, value in kubernetes.items() if key.endswith(("_request", "_limit"))}
+    assert amounts == {"pod_cpu_request": "750m", "pod_memory_request": "2Gi", "pod_memory_limit": "2Gi"}
+
+
+def test_a_node_is_not_drained_under_a_job() -> None:
+    """The manager makes the budget, for which it needs a right (above)."""
+    assert kubernetes_of(on_kubernetes())["pod_disruption_budget"] is True
 
 
 @pytest.mark.parametrize("builder", ["docker", "buildah"])
@@ -169,7 +183,7 @@ def test_caches_need_a_region_with_spaces_and_keys_of_their_names() -> None:
 
 
 def test_with_buildah_nothing_is_privileged() -> None:
-    kubernetes = kubernetes_of(on_kubernetes({"builder": "buildah", "cluster": {"jobMemory": "2Gi", "jobCpu": "1"}}))
+    kubernetes = kubernetes_of(on_kubernetes({"builder": "buildah"}))
     assert kubernetes["privileged"] is False
     assert "service_container_security_context" not in kubernetes
     context = kubernetes["build_container_security_context"]
@@ -177,7 +191,6 @@ def test_with_buildah_nothing_is_privileged() -> None:
         "seccomp_profile": "Unconfined",
         "app_armor_profile": "Unconfined",
     }
-    assert (kubernetes["memory_limit"], kubernetes["cpu_request"]) == ("2Gi", "1")
 
 
 def test_an_update_lets_the_jobs_of_the_manager_before_it_end() -> None:

@@ -222,7 +222,10 @@ def _pod(pod: Json) -> PodView:
 
 
 def _requests(spec: Mapping[str, Any], name: str, value: Any) -> int:
-    """What a pod asks for: all containers together, or the largest that runs before them."""
+    """What a pod asks for: as a whole, or else all containers together, or the largest that runs before them."""
+    of_pod = spec.get("resources", {}).get("requests", {})
+    if name in of_pod:
+        return int(value(of_pod[name]))
 
     def asked(containers: Sequence[Json]) -> list[int]:
         return [value(one.get("resources", {}).get("requests", {}).get(name, "0")) for one in containers]

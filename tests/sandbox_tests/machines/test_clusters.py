@@ -137,6 +137,13 @@ def test_pods_are_counted_by_what_they_request_and_those_of_the_node_are_its_own
     assert (waiting.name, waiting.cpu, waiting.controller) == ("ci/waiting", 500, "")
 
 
+def test_what_a_pod_requests_as_a_whole_counts_instead_of_what_its_containers_do(tmp_path: Path) -> None:
+    server = ApiServer()
+    server.pods = [pod("job", resources={"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}})]
+    [waiting] = run(server, tmp_path, KubernetesClusters().load).pending
+    assert (waiting.cpu, waiting.memory) == (500, 2**30)
+
+
 def test_a_node_is_marked_once_it_is_ready(tmp_path: Path) -> None:
     server = ApiServer()
     run(server, tmp_path, lambda access: KubernetesClusters().node_ready(access, "base-1", MARKS))

@@ -68,6 +68,28 @@ def test_requests_and_limits_are_those_of_each_kind_of_container() -> None:
     assert container(pod, "svc-0")["resources"] == {"limits": {"cpu": "2"}}
 
 
+def test_a_pod_can_ask_for_what_all_its_containers_share() -> None:
+    settings = {"pod_cpu_request": "500m", "pod_memory_request": "1Gi", "pod_memory_limit": "1Gi"}
+    pod = plan(settings).manifest()
+    assert pod["spec"]["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+    assert "resources" not in container(pod, "build")
+    assert "resources" not in plan({}).manifest()["spec"]
+
+
+def test_a_pod_can_have_a_disruption_budget_that_is_its_own_and_goes_with_it() -> None:
+    made = plan({"pod_disruption_budget": True})
+    metadata = made.manifest()["metadata"]
+    assert made.budget(metadata["name"], "u-1") == {
+        "metadata": {
+            "name": f"{metadata['name']}-pdb",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": "u-1"}],
+        },
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": metadata["labels"]}},
+    }
+    assert metadata["name"].startswith(metadata["labels"]["job.runner.gitlab.com/pod"])
+    assert plan({}).budget(metadata["name"], "u-1") is None
+
+
 def test_where_a_pod_may_run_and_what_it_may_do_is_what_the_configuration_says() -> None:
     settings = {
         "node_selector": {"jobs": "true"},

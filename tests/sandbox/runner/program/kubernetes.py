@@ -56,6 +56,7 @@ class KubernetesExecutor:
             raise PodError(f"getting Kubernetes config: {error}") from None
         # What the library says of types depends on its version: on machines it is the distribution's.
         self._api: Any = client.CoreV1Api()
+        self._policies: Any = client.PolicyV1Api()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,6 +88,13 @@ class KubernetesExecutor:
         except ApiException as error:
             raise PodError(f"setting up build pod: {_reason(error)}") from None
         self._plan, self._pod = plan, str(made.metadata.name)
+        budget = plan.budget(self._pod, str(made.metadata.uid))
+        if budget is None:
+            return
+        try:
+            self._policies.create_namespaced_pod_disruption_budget(self._namespace, budget)
+        except ApiException as error:
+            raise PodError(f"setting up build pod: error creating PodDisruptionBudget: {_reason(error)}") from None
 
     def start(self) -> str:
         """Wait until every container runs."""

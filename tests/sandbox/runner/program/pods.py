@@ -18,6 +18,8 @@ BUILD, HELPER = "build", "helper"
 IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
 _POLICIES = {"always": "Always", "if-not-present": "IfNotPresent", "never": "Never"}
 _RESOURCES = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeral-storage"}
+#: Names the slot that a job has, which its pod and its disruption budget are known by.
+_POD_LABEL = "job.runner.gitlab.com/pod"
 _CONTEXTS = {name: f"{name}_container_security_context" for name in (BUILD, HELPER, "service")}
 #: Every key that this stand-in knows. Another one is refused: it would do something in the real program.
 KNOWN = {
@@ -26,7 +28,8 @@ KNOWN = {
     *("poll_interval", "poll_timeout", "node_selector", "node_tolerations", "pod_annotations", "pod_labels"),
     *("volumes", "services", "pod_termination_grace_period_seconds", "cleanup_grace_period_seconds"),
     *("cap_add", "cap_drop", "image_pull_secrets", "priority_class_name", *_CONTEXTS.values()),
-    "pod_security_context",
+    *("pod_security_context", "pod_disruption_budget"),
+    *(f"pod_{kind}_{what}" for kind in ("cpu", "memory") for what in ("request", "limit")),
     *(
         f"{prefix}{kind}_{what}"
         for prefix in ("", "helper_", "service_")
@@ -92,15 +95,30 @@ class PodPlan:
         """The folder of builds."""
         return str(self.runner.get("builds_dir") or "/builds")
 
+    @property
+    def _slot_name(self) -> str:
+        token = short_token(str(self.runner.get("token", ""))).lower()
+        safe = "".join(one if one.isalnum() else "-" for one in token).strip("-")
+        return f"runner-{safe}-project-{self.payload.project_id}-concurrent-{self.slot}"
+
+    def budget(self, name: str, uid: str) -> dict[str, Any] | None:
+        """What keeps others from evicting the pod that was made, if the settings ask for that; it goes with the pod."""
+        if not self.settings.get("pod_disruption_budget"):
+            return None
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+        return {
+            "metadata": {"name": f"{name}-pdb", "ownerReferences": [owner]},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {_POD_LABEL: self._slot_name}}},
+        }
+
     def manifest(self) -> dict[str, Any]:
         """The pod as the API takes it."""
-        settings, token = self.settings, short_token(str(self.runner.get("token", ""))).lower()
+        settings = self.settings
         letters = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-        safe = "".join(one if one.isalnum() else "-" for one in token).strip("-")
-        name = f"runner-{safe}-project-{self.payload.project_id}-concurrent-{self.slot}-{letters}"
         spec: dict[str, Any] = {
             "restartPolicy": "Never",
             "activeDeadlineSeconds": self.payload.timeout + 1,
+            "resources": self._resources("pod_"),
             "containers": self._containers(),
             "volumes": self._volumes(),
             "hostAliases": self._aliases(),
@@ -120,9 +138,9 @@ class PodPlan:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
-                "name": name,
+                "name": f"{self._slot_name}-{letters}",
                 "labels": {
-                    "job.runner.gitlab.com/pod": name,
+                    _POD_LABEL: self._slot_name,
                     **{key: expand(str(value)) for key, value in settings.get("pod_labels", {}).items()},
                 },
                 "annotations": {
@@ -163,7 +181,21 @@ class PodPlan:
     def _container(
         self, name: str, image: Image, prefix: str, command: Sequence[str], environment: Mapping[str, str]
     ) -> dict[str, Any]:
-        resources = {
+        made = {
+            "name": name,
+            "image": image.name,
+            "imagePullPolicy": _POLICIES[self._policy(image)],
+            "command": list(command),
+            "env": [{"name": key, "value": value} for key, value in environment.items()],
+            "resources": self._resources(prefix),
+            "securityContext": self._context("service" if name.startswith("svc-") else name),
+            "volumeMounts": self._mounts(),
+        }
+        return {key: value for key, value in made.items() if value not in (None, [], {})}
+
+    def _resources(self, prefix: str) -> dict[str, Any]:
+        """Requests and limits of one kind of container, or of the pod as a whole."""
+        found = {
             f"{what}s": {
                 known: str(self.settings[f"{prefix}{key}_{what}"])
                 for key, known in _RESOURCES.items()
@@ -171,17 +203,7 @@ class PodPlan:
             }
             for what in ("request", "limit")
         }
-        made = {
-            "name": name,
-            "image": image.name,
-            "imagePullPolicy": _POLICIES[self._policy(image)],
-            "command": list(command),
-            "env": [{"name": key, "value": value} for key, value in environment.items()],
-            "resources": {key: value for key, value in resources.items() if value},
-            "securityContext": self._context("service" if name.startswith("svc-") else name),
-            "volumeMounts": self._mounts(),
-        }
-        return {key: value for key, value in made.items() if value not in (None, [], {})}
+        return {key: value for key, value in found.items() if value}
 
     def _policy(self, image: Image) -> str:
         configured = as_list(self.settings.get("pull_policy")) or ["if-not-present"]
