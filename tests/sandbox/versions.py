@@ -68,6 +68,8 @@ COSIGN_TAGS = ("v3.1.2-dev",)
 #: offers it under this version with a suffix. The module of the router has no later tag that can be fetched.
 # renovate: datasource=go depName=k8s.io/kubernetes
 KUBERNETES = "1.36.3"
+#: The image of the container that holds a pod together: only its name is real, the program is the sandbox's own.
+PAUSE = "registry.k8s.io/pause:3.10.1"
 # renovate: datasource=go depName=github.com/coredns/coredns
 COREDNS = "1.15.0"
 # renovate: datasource=go depName=github.com/cloudnativelabs/kube-router/v2

@@ -77,9 +77,12 @@ class KubernetesClusters:
         async with _errors(), _client(access) as client:
             pods = (await _get(client, "/api/v1/pods"))["items"]
             nodes = (await _get(client, "/api/v1/nodes"))["items"]
+            daemons = (await _get(client, "/apis/apps/v1/daemonsets"))["items"]
         alive = [pod for pod in pods if not _is_over(pod)]
         views = [_node(node, [pod for pod in alive if pod["spec"].get("nodeName") == _name(node)]) for node in nodes]
-        return Load(views, [_pod(pod) for pod in alive if _has_no_room(pod)])
+        # A pod of a DaemonSet belongs to a node that is there: no other node is needed for it.
+        waiting = [_pod(pod) for pod in alive if _has_no_room(pod) and not _stays_with_node(pod)]
+        return Load(views, waiting, [_daemon(one) for one in daemons])
 
 
 _MERGE = {"content-type": "application/merge-patch+json"}
@@ -219,6 +222,12 @@ def _pod(pod: Json) -> PodView:
         has_local_storage=any("emptyDir" in volume or "hostPath" in volume for volume in spec.get("volumes", [])),
         is_system=metadata["namespace"] == "kube-system",
     )
+
+
+def _daemon(daemons: Json) -> PodView:
+    """The pod that a DaemonSet has on each node."""
+    template = daemons["spec"]["template"]
+    return _pod({"metadata": daemons["metadata"] | template.get("metadata", {}), "spec": template["spec"]})
 
 
 def _requests(spec: Mapping[str, Any], name: str, value: Any) -> int:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from tests.sandbox import versions
 from tests.sandbox.digitalocean.state.clusters import PodView
 from tests.sandbox_tests.support.emulated_cloud import DROPLET, EmulatedCloud
 from tests.sandbox_tests.support.waiting import eventually
@@ -44,6 +45,13 @@ def running(cloud: EmulatedCloud, cluster_id: str) -> dict[str, Any]:
 def nodes(found: dict[str, Any], pool: str | None = None) -> list[dict[str, Any]]:
     """The nodes of a cluster, or of one of its pools."""
     return [node for one in found["node_pools"] for node in one["nodes"] if pool in (None, one["name"])]
+
+
+def files_of(user_data: str) -> dict[str, str]:
+    """The files that a machine is told to write, which nobody else there may read."""
+    written = json.loads(user_data.removeprefix("#cloud-config\n"))["write_files"]
+    assert {one["permissions"] for one in written} == {"0600"}
+    return {one["path"].rpartition("/")[2]: base64.b64decode(one["content"]).decode() for one in written}
 
 
 def refused(cloud: EmulatedCloud, **changes: Any) -> str:
@@ -258,6 +266,30 @@ def test_only_pods_that_fit_on_no_node_but_on_a_new_one_make_a_pool_grow(cloud: 
     assert len(nodes(running(cloud, found["id"]), "jobs")) == 1
 
 
+def test_a_new_node_has_less_for_pods_by_what_every_node_runs(cloud: EmulatedCloud) -> None:
+    found = cluster(cloud, node_pools=[POOL, SCALED | {"labels": {"for": "jobs"}}])
+    # The second is not on nodes for jobs.
+    cloud.backend.clusters.daemons += [PodView("kube-system/agent", cpu=512, tolerations=[{"operator": "Exists"}])]
+    cloud.backend.clusters.daemons += [PodView("kube-system/other", cpu=512, node_selector={"for": "others"})]
+    large, small = (PodView("ci/job", cpu=cpu, node_selector={"for": "jobs"}) for cpu in (1389, 1388))
+    cloud.backend.clusters.pending += [large, small]
+    eventually(lambda: count_of(cloud, found["id"], "jobs") == 1)
+    assert len(nodes(running(cloud, found["id"]), "jobs")) == 1
+
+
+def test_every_node_runs_as_much_as_the_service_puts_there(cloud: EmulatedCloud) -> None:
+    cluster(cloud)
+    [control_plane] = [one for one in cloud.backend.machines.values() if one.name.startswith("control-plane-")]
+    addons = files_of(control_plane.user_data)["addons.yaml"]
+    [daemons] = [one for one in yaml.safe_load_all(addons) if one["kind"] == "DaemonSet"]
+    pod = daemons["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    [container] = pod["containers"]
+    # From what every machine brings along.
+    assert container["image"] == versions.PAUSE
+    assert container["resources"]["requests"] == {"cpu": "512m", "memory": "400Mi"}
+
+
 def test_a_pod_that_may_not_be_evicted_holds_its_node(cloud: EmulatedCloud) -> None:
     found = cluster(
         cloud,
@@ -358,14 +390,10 @@ def test_a_node_reads_its_own_credentials_from_the_metadata_service_and_no_other
     [node] = nodes(found)
     machine = cloud.backend.machines[int(node["droplet_id"])]
     told = cloud.metadata.get("/metadata/v1/user-data", headers={"x-peer": machine.public_ipv4}).text
-    files = {
-        one["path"].rpartition("/")[2]: (base64.b64decode(one["content"]).decode(), one["permissions"])
-        for one in json.loads(told.removeprefix("#cloud-config\n"))["write_files"]
-    }
-    assert {permissions for _, permissions in files.values()} == {"0600"}
-    assert f"providerID: digitalocean://{machine.id}" in files["kubelet.yaml.in"][0]
+    files = files_of(told)
+    assert f"providerID: digitalocean://{machine.id}" in files["kubelet.yaml.in"]
     certificate = base64.b64decode(
-        yaml.safe_load(files["kubelet.kubeconfig"][0])["users"][0]["user"]["client-certificate-data"]
+        yaml.safe_load(files["kubelet.kubeconfig"])["users"][0]["user"]["client-certificate-data"]
     )
     subject = x509.load_pem_x509_certificate(certificate).subject
     assert subject.rfc4514_string() == f"CN=system:node:{node['name']},O=system:nodes"

@@ -41,6 +41,7 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.pods: list[dict[str, Any]] = []
+        self.daemons: list[dict[str, Any]] = []
         self.ready = "False"
         self.requests: list[tuple[str, str]] = []
         self.applied: dict[str, Any] = {}
@@ -55,6 +56,7 @@ class ApiServer:
                 Route("/api/v1/nodes", self._noted(self._list_nodes)),
                 Route(node, self._noted(self._node), methods=["GET", "PATCH", "DELETE"]),
                 Route("/api/v1/pods", self._noted(self._list_pods)),
+                Route("/apis/apps/v1/daemonsets", self._noted(self._list_daemons)),
                 Route(eviction, self._noted(self._evict), methods=["POST"]),
             ]
         )
@@ -90,6 +92,9 @@ class ApiServer:
 
     async def _list_pods(self, _: Request) -> Response:
         return JSONResponse({"items": self.pods})
+
+    async def _list_daemons(self, _: Request) -> Response:
+        return JSONResponse({"items": self.daemons})
 
     async def _evict(self, request: Request) -> Response:
         if self.refusals:
@@ -142,6 +147,19 @@ def test_what_a_pod_requests_as_a_whole_counts_instead_of_what_its_containers_do
     server.pods = [pod("job", resources={"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}})]
     [waiting] = run(server, tmp_path, KubernetesClusters().load).pending
     assert (waiting.cpu, waiting.memory) == (500, 2**30)
+
+
+def test_pods_of_every_node_are_told_apart_from_those_that_wait_for_one(tmp_path: Path) -> None:
+    server = ApiServer()
+    waiting = pod("agent-1", owner="DaemonSet")
+    template = {"metadata": {"labels": {"app": "agent"}}, "spec": waiting["spec"] | {"nodeSelector": {"for": "jobs"}}}
+    server.pods = [waiting]
+    server.daemons = [{"metadata": {"name": "agent", "namespace": "kube-system"}, "spec": {"template": template}}]
+    load = run(server, tmp_path, KubernetesClusters().load)
+    assert load.pending == []
+    assert [(one.name, one.cpu, one.node_selector) for one in load.daemons] == [
+        ("kube-system/agent", 500, {"for": "jobs"})
+    ]
 
 
 def test_a_node_is_marked_once_it_is_ready(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def prepare(cache: Path, progress: Say = say) -> Path:
     provide([_COREDNS], others, cache, progress)
     _build_pause(others / "pause", cache)
     images.mkdir(exist_ok=True)
-    write_archive(images / "pause.tar", image.PAUSE, others / "pause", ["/pause"])
+    write_archive(images / "pause.tar", versions.PAUSE, others / "pause", ["/pause"])
     write_archive(
         images / "coredns.tar", f"registry.k8s.io/coredns/coredns:v{versions.COREDNS}", others / "coredns", ["/coredns"]
     )

@@ -69,13 +69,14 @@ def _tolerates(pod: PodView, taint: Mapping[str, str]) -> bool:
 def scale(cloud: Cloud, cluster: KubernetesCluster, load: Load) -> None:
     """One decision: more nodes while pods wait for room; else none that has not been needed for long enough."""
     pools = [pool for pool in nodes.pools_of(cloud, cluster) if pool.auto_scale]
-    coming = _coming(cloud, cluster)
-    grown = _grow(cloud, cluster, pools, _without_room(load, coming))
+    coming = _coming(cloud, cluster, load)
+    grown = _grow(cloud, cluster, pools, load, _without_room(load, coming))
     for pool in pools:
         _shrink(cloud, cluster, pool, load, is_calm=not coming and not grown)
 
 
-def _new_room(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool) -> _Room:
+def _new_room(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool, load: Load) -> _Room:
+    """What a node of a pool has for pods once those are there that are on every node."""
     size = cloud.catalog.sizes[pool.size]
     cpu, memory_mb = seeds.allocatable(min(size.vcpus, cloud.config.host_processors or size.vcpus), size.memory)
     labels = pool.labels | {
@@ -87,13 +88,16 @@ def _new_room(cloud: Cloud, cluster: KubernetesCluster, pool: NodePool) -> _Room
         "node.kubernetes.io/instance-type": pool.size,
         "topology.kubernetes.io/region": cluster.region,
     }
-    return _Room(cpu, memory_mb * _MB, labels, [taint.model_dump() for taint in pool.taints])
+    room = _Room(cpu, memory_mb * _MB, labels, [taint.model_dump() for taint in pool.taints])
+    for daemon in load.daemons:
+        room.take(daemon)
+    return room
 
 
-def _coming(cloud: Cloud, cluster: KubernetesCluster) -> list[_Room]:
+def _coming(cloud: Cloud, cluster: KubernetesCluster, load: Load) -> list[_Room]:
     """The nodes that are on their way."""
     return [
-        _new_room(cloud, cluster, pool)
+        _new_room(cloud, cluster, pool, load)
         for pool in nodes.pools_of(cloud, cluster)
         for node in nodes.staying(cloud, pool)
         if node.status == "provisioning"
@@ -120,14 +124,16 @@ def _without_room(load: Load, coming: Sequence[_Room]) -> list[PodView]:
     return [pod for pod in load.pending if not any(room.take(pod) for room in rooms)]
 
 
-def _grow(cloud: Cloud, cluster: KubernetesCluster, pools: Sequence[NodePool], waiting: Iterable[PodView]) -> bool:
+def _grow(
+    cloud: Cloud, cluster: KubernetesCluster, pools: Sequence[NodePool], load: Load, waiting: Iterable[PodView]
+) -> bool:
     """Add nodes for these pods, where a pool has any that they fit on; whether it did."""
     made: list[_Room] = []
     for pod in waiting:
         if any(room.take(pod) for room in made):
             continue
         for pool in pools:
-            room = _new_room(cloud, cluster, pool)
+            room = _new_room(cloud, cluster, pool, load)
             if pool.count < pool.max_nodes and room.take(pod):
                 try:
                     nodes.check_room(cloud, 1)

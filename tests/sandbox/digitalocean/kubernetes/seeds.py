@@ -78,12 +78,18 @@ def control_plane(cluster: KubernetesCluster) -> str:
         f"{_FOLDER}/kubelet-client.key": client[1],
         f"{_FOLDER}/cluster.env": _render("cluster.env.j2", cluster=cluster),
         f"{_FOLDER}/tokens.kubeconfig": _render("tokens.kubeconfig.j2"),
-        f"{_FOLDER}/addons.yaml": _render("addons.yaml.j2", coredns=versions.COREDNS, dns_address=dns_address(cluster)),
+        f"{_FOLDER}/addons.yaml": _addons(cluster),
         f"{_FOLDER}/admin.kubeconfig": _client(cluster, "kubernetes-admin", "system:masters"),
         f"{_FOLDER}/kube-controller-manager.kubeconfig": _client(cluster, "system:kube-controller-manager"),
         f"{_FOLDER}/kube-scheduler.kubeconfig": _client(cluster, "system:kube-scheduler"),
     }
     return _user_data(files, "kubernetes-control-plane.target")
+
+
+def _addons(cluster: KubernetesCluster) -> str:
+    """What every cluster brings along."""
+    own = {"coredns": versions.COREDNS, "pause": versions.PAUSE, "dns_address": dns_address(cluster)}
+    return _render("addons.yaml.j2", **own)
 
 
 def worker(cluster: KubernetesCluster, pool: NodePool, node_id: str, droplet: Droplet, vpc: Vpc) -> str:

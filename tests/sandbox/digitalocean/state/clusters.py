@@ -60,10 +60,11 @@ class NodeView:
 
 @dataclass(frozen=True)
 class Load:
-    """What runs where, and the pods that no node has room for."""
+    """What runs where, the pods that no node has room for, and those that will be on each node that they may be on."""
 
     nodes: Sequence[NodeView] = ()
     pending: Sequence[PodView] = ()
+    daemons: Sequence[PodView] = ()
 
 
 class ClusterError(Exception):

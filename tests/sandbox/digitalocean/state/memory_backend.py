@@ -21,6 +21,8 @@ class MemoryClusters:
     pending: list[PodView] = field(default_factory=list)
     #: Nodes that have been removed, and whether their pods were evicted first.
     removed: dict[str, bool] = field(default_factory=dict)
+    #: What is on each node by itself.
+    daemons: list[PodView] = field(default_factory=list)
     #: What pods may have of a new node: thousandths of processors, and bytes.
     allocatable: tuple[int, int] = (1900, 2560 * 2**20)
     broken: bool = False
@@ -50,7 +52,7 @@ class MemoryClusters:
 
     async def load(self, access: Access) -> Load:
         self._refuse(access)
-        return Load(tuple(self.nodes.values()), tuple(self.pending))
+        return Load(tuple(self.nodes.values()), tuple(self.pending), tuple(self.daemons))
 
 
 @dataclass

@@ -13,7 +13,6 @@ from tools.progress import Say, run, say
 HERE = Path(__file__).parent
 #: The image of plain machines that it is made from.
 BASE = "debian-13-x64"
-PAUSE = "registry.k8s.io/pause:3.10.1"
 _NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child")
 
 
