@@ -18,8 +18,11 @@ from components.survey import Started, Survey
 
 #: What of a node's memory is left for pods, by that of its size, in GiB (DigitalOcean Kubernetes, allocatable memory).
 _ALLOCATABLE: Final = {1: 0.5, 2: 1.0, 3: 1.66, 4: 2.5, 8: 6.0, 16: 13.0, 32: 28.0, 64: 58.0}
-#: What it leaves of the processors, in thousandths; and what a job needs beside what it is promised.
-_RESERVED_CPU, _BESIDE_CPU, _BESIDE_MEMORY = 100, 100, 256
+#: What it leaves of the processors, in thousandths.
+_RESERVED_CPU: Final = 100
+#: What DigitalOcean's own pods request of each node, such as Cilium, cpc-bridge-proxy and do-node-agent: about 512m and
+#: 400 MiB in all, and here a little more, because a release may bring another one.
+_BESIDE_CPU, _BESIDE_MEMORY = 520, 500
 _GIB: Final = 1024
 _HOW: Final = "python -m pip install --require-hashes -r requirements-kubernetes.txt"
 

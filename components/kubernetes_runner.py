@@ -282,7 +282,8 @@ def _manager_pod(version: str, *, has_authority: bool) -> Mapping[str, Any]:
                     "read_only_root_filesystem": True,
                     "capabilities": {"drop": ["ALL"]},
                 },
-                "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+                # It needs little, and DigitalOcean's own pods leave little of a node.
+                "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
                 "volume_mounts": [
                     {"name": "own", "mount_path": folder, "sub_path": "etc"},
                     {"name": "own", "mount_path": "/home/gitlab-runner", "sub_path": "home"},

@@ -13,6 +13,20 @@ from components.settings.strings import SizeSlug, matching
 #: DigitalOcean, limits of Kubernetes: nodes of a cluster. The limit of droplets of an account is usually lower.
 _MOST_NODES: Final = 50
 
+#: The first release in which a pod as a whole has requests and limits.
+_OLDEST: Final = 34
+
+
+def _promises_to_pods(value: str) -> str:
+    if int(value.partition(".")[2]) < _OLDEST:
+        message = (
+            f"is older than 1.{_OLDEST}, the first release in which a job as a whole can be promised processors and "
+            f"memory; jobs would be promised none. Use 1.{_OLDEST} or a newer one, in quotes"
+        )
+        raise ValueError(message)
+    return value
+
+
 KubernetesVersion = Annotated[
     str,
     AfterValidator(
@@ -21,6 +35,7 @@ KubernetesVersion = Annotated[
             "is not a minor release of Kubernetes; DigitalOcean would not find it. Use one such as 1.36, in quotes",
         )
     ),
+    AfterValidator(_promises_to_pods),
 ]
 Cpu = Annotated[
     str,
@@ -71,7 +86,7 @@ class ClusterSettings(Section):
         json_schema_extra={**ENVIRONMENT, "unit": "nodes"},
     )
     manager_size: SizeSlug = Field(
-        default="s-1vcpu-2gb",
+        default="s-2vcpu-4gb",
         description="The size slug of the one node that is always there: it runs `gitlab-runner` and what Kubernetes "
         "itself needs, and no jobs.",
         json_schema_extra={**ENVIRONMENT},

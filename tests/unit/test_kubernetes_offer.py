@@ -44,7 +44,7 @@ def test_a_cluster_keeps_its_patch_and_is_upgraded_by_minor_release() -> None:
     ("runner", "known", "beginning"),
     [
         (
-            {"cluster": {"version": "1.30"}},
+            {"cluster": {"version": "1.38"}},
             {},
             "runners[0].cluster.version: DigitalOcean does not offer Kubernetes",
         ),
@@ -84,6 +84,20 @@ def test_a_cluster_of_the_same_name_that_is_not_the_stacks_is_refused() -> None:
     assert line.startswith("runners[0].name: the account has a cluster slipway-test-docker-builder (ID c9)")
     assert line.endswith("make recover STACK=test takes over its data and deletes the rest")
     assert on_kubernetes(engine=RecordingEngine(listed=listed, known=deployed())).named(CLUSTER)
+def test_what_a_node_has_for_jobs_is_what_the_pods_of_digitalocean_leave_of_it() -> None:
+    """They request about half a processor and 400 MiB of every node, of 1900m and 2560Mi of this size."""
+    most = {"jobCpu": "1380m", "jobMemory": "2060Mi"}
+    assert on_kubernetes({"size": "s-2vcpu-4gb", "cluster": most}).named(CLUSTER)
+    memory, cpu = errors({"size": "s-2vcpu-4gb", "cluster": {"jobCpu": "1381m", "jobMemory": "2061Mi"}})
+    assert "which has 2060Mi for jobs" in memory
+    assert "which has 1380m for jobs" in cpu
+
+
+def test_a_release_that_promises_nothing_to_pods_is_refused() -> None:
+    [line] = errors({"cluster": {"version": "1.33"}})
+    assert line.startswith("runners[0].cluster.version: is older than 1.34, the first release in which")
+
+
 
 
 def test_a_cluster_of_the_same_name_that_is_being_deleted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,13 +114,13 @@ def test_a_cluster_of_the_same_name_that_is_being_deleted_is_waited_for(monkeypa
 
 
 def test_another_size_of_the_node_that_is_always_there_is_refused_because_the_cluster_would_be_replaced() -> None:
-    known = RecordingEngine(known=deployed(nodePool={"size": "s-1vcpu-2gb"}))
-    [line] = errors({"cluster": {"managerSize": "s-2vcpu-4gb"}}, engine=known)
+    known = RecordingEngine(known=deployed(nodePool={"size": "s-2vcpu-4gb"}))
+    [line] = errors({"cluster": {"managerSize": "s-4vcpu-8gb"}}, engine=known)
     assert line.startswith(
-        "runners[0].cluster.managerSize: the cluster has a node of the size s-1vcpu-2gb, which cannot"
+        "runners[0].cluster.managerSize: the cluster has a node of the size s-2vcpu-4gb, which cannot"
     )
-    again = RecordingEngine(known=deployed(nodePool={"size": "s-2vcpu-4gb"}))
-    assert on_kubernetes({"cluster": {"managerSize": "s-2vcpu-4gb"}}, engine=again).named(CLUSTER)
+    again = RecordingEngine(known=deployed(nodePool={"size": "s-4vcpu-8gb"}))
+    assert on_kubernetes({"cluster": {"managerSize": "s-4vcpu-8gb"}}, engine=again).named(CLUSTER)
 
 
 def test_a_token_that_may_not_read_clusters_is_named() -> None:
@@ -156,6 +170,6 @@ def test_jobs_of_a_cluster_cannot_deploy_over_the_private_network() -> None:
 
 def test_a_stack_pays_for_the_node_that_stays_and_is_told_what_the_others_cost() -> None:
     items = on_kubernetes({"cluster": {"minNodes": 1, "highAvailability": True}}).exports["monthly_cost"]["items"]
-    assert items["runner docker-builder, manager, s-1vcpu-2gb"] == 12.0
+    assert items["runner docker-builder, manager, s-2vcpu-4gb"] == 24.0
     assert items["runner docker-builder, 1 x s-2vcpu-4gb (at most 3, each 24.00 while it is there)"] == 24.0
     assert items["runner docker-builder, control plane with high availability"] == 40.0

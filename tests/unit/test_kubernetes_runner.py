@@ -24,7 +24,7 @@ def test_a_cluster_has_a_node_that_stays_and_a_pool_that_shrinks_to_none() -> No
     cluster = engine.named(CLUSTER).inputs
     assert cluster["nodePool"] == {
         "name": "slipway-test-docker-builder-manager",
-        "size": "s-1vcpu-2gb",
+        "size": "s-2vcpu-4gb",
         "nodeCount": 1,
         "autoScale": False,
     }
@@ -87,6 +87,8 @@ def test_the_manager_has_rights_in_the_namespace_of_jobs_alone_and_none_on_its_n
     assert namespace["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
     pod = engine.named(f"{NAME}-manager").inputs["spec"]["template"]["spec"]
     [container] = pod["containers"]
+    # DigitalOcean's own pods leave it little.
+    assert container["resources"]["requests"] == {"cpu": "10m", "memory": "64Mi"}
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
