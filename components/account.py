@@ -18,7 +18,7 @@ from components.dns_records import foreign_records
 from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
 from components.kubernetes_cache import cache_of
-from components.kubernetes_offer import KubernetesOffer
+from components.kubernetes_offer import ClusterVersion, KubernetesOffer
 from components.leftovers import Wanted, look_for_leftovers
 from components.network import VpcPlan
 from components.object_buckets import OBJECTS, TYPES, purpose_of
@@ -57,7 +57,7 @@ class Account:
     recovery: Recovery = field(default_factory=Recovery)
     images: Mapping[str, str] = field(default_factory=dict)
     objects_region: str = ""
-    kubernetes: Mapping[str, str] = field(default_factory=dict)
+    kubernetes: Mapping[str, ClusterVersion] = field(default_factory=dict)
     databases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ import pulumi
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
 from components.gitlab_leftovers import mark_of
+from components.kubernetes_offer import ClusterVersion
 from components.project import Project, ProjectArgs
 from components.remote import run_script
 from components.rendering import script
@@ -52,7 +53,7 @@ class DeliveryArgs:
     signing_key: pulumi.Output[str] | None
     notifications: Notifications | None
     registry: str
-    kubernetes: Mapping[str, str]
+    kubernetes: Mapping[str, ClusterVersion]
     own_key: bool
 
 

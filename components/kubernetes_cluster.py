@@ -14,7 +14,7 @@ import pulumi_digitalocean as digitalocean
 import pulumi_kubernetes as kubernetes
 
 from components.component import Component
-from components.kubernetes_offer import cluster_name
+from components.kubernetes_offer import ClusterVersion, cluster_name
 from components.lost_answers import once_a_name_is_free
 from components.rendering import script
 from components.settings import RunnerSettings
@@ -31,11 +31,11 @@ _PATIENCE: Final = "30m"
 
 @dataclass(frozen=True)
 class KubernetesClusterArgs:
-    """Inputs of `KubernetesCluster`. `version` is a slug of DigitalOcean's, such as `1.36.3-do.0`."""
+    """Inputs of `KubernetesCluster`."""
 
     site: Site
     settings: RunnerSettings
-    version: str
+    version: ClusterVersion
 
 
 class KubernetesCluster(Component):
@@ -65,7 +65,7 @@ class KubernetesCluster(Component):
             self.child_name("cluster"),
             name=cluster_name(site.prefix, settings.name),
             region=site.region,
-            version=self._args.version,
+            version=self._args.version.slug,
             vpc_uuid=site.network.vpc_id,
             # DigitalOcean's own default depends on the version, and it cannot be turned off.
             ha=settings.cluster.high_availability,
@@ -83,6 +83,9 @@ class KubernetesCluster(Component):
             opts=self.child_options(
                 # Its name is taken until the old one is gone.
                 delete_before_replace=True,
+                # The state may be older than a patch that DigitalOcean has installed, which an update with --refresh
+                # finds out later than the program: the older version would replace the cluster.
+                ignore_changes=["version"] if self._args.version.is_kept else [],
                 custom_timeouts=pulumi.CustomTimeouts(create=_PATIENCE, update="60m", delete=_PATIENCE),
                 hooks=once_a_name_is_free(self.child_name("cluster")),
             ),

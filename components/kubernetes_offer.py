@@ -28,6 +28,17 @@ _HOW: Final = "python -m pip install --require-hashes -r requirements-kubernetes
 
 
 @dataclass(frozen=True)
+class ClusterVersion:
+    """A slug of DigitalOcean's, such as `1.36.3-do.0`, and whether the cluster is to keep what it has.
+
+    The slug of a version that is kept may be older than what the cluster has: it is that of the last update.
+    """
+
+    slug: str
+    is_kept: bool
+
+
+@dataclass(frozen=True)
 class _Options:
     """What DigitalOcean offers: slugs of versions by minor release, newest first; of sizes, and of regions."""
 
@@ -56,7 +67,7 @@ class KubernetesOffer:
             if self.reading.has(f"{place}.name"):
                 yield place, runner
 
-    def versions(self, known: KnownResources) -> dict[str, str]:
+    def versions(self, known: KnownResources) -> dict[str, ClusterVersion]:
         """The version of each cluster by the name of its runner.
 
         A cluster keeps the patch that it has: DigitalOcean installs newer ones, and an older one would replace it.
@@ -64,12 +75,12 @@ class KubernetesOffer:
         options = self._options.answer or _Options()
         return {runner.name: self._version(runner, options, known) for _, runner in self._runners}
 
-    def _version(self, runner: RunnerSettings, options: _Options, known: KnownResources) -> str:
+    def _version(self, runner: RunnerSettings, options: _Options, known: KnownResources) -> ClusterVersion:
         current, wanted = self._deployed(runner, known), runner.cluster.version
         if current and wanted in {None, minor_of(current)}:
-            return current
+            return ClusterVersion(current, is_kept=True)
         newest = next(iter(options.versions.values()), "")
-        return options.versions.get(wanted or "", newest)
+        return ClusterVersion(options.versions.get(wanted or "", newest), is_kept=False)
 
     def _is_replicated(self, runner: RunnerSettings, known: KnownResources) -> bool:
         return bool(self._known(runner, known).get("ha"))

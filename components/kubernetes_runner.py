@@ -18,6 +18,7 @@ from components import versions
 from components.kubernetes_cache import KubernetesCache, KubernetesCacheArgs
 from components.kubernetes_cluster import JOBS, KubernetesCluster, KubernetesClusterArgs
 from components.kubernetes_files import builder_files
+from components.kubernetes_offer import ClusterVersion
 from components.object_storage import ObjectStorage
 from components.remote import MASK
 from components.rendering import render
@@ -48,13 +49,10 @@ _RULES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 
 @dataclass(frozen=True)
 class KubernetesRunnerArgs:
-    """Inputs of `KubernetesRunner`. `version` is DigitalOcean's slug of the version of Kubernetes.
-
-    With `own_key`, the environment has a Spaces key of the user's.
-    """
+    """Inputs of `KubernetesRunner`. With `own_key`, the environment has a Spaces key of the user's."""
 
     runner: RunnerArgs
-    version: str
+    version: ClusterVersion
     own_key: bool
 
 

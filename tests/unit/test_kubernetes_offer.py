@@ -40,6 +40,18 @@ def test_a_cluster_keeps_its_patch_and_is_upgraded_by_minor_release() -> None:
     assert first.named(CLUSTER).inputs["version"] == "1.35.6-do.1"
 
 
+def test_a_patch_that_the_state_does_not_know_yet_replaces_no_cluster() -> None:
+    """An update with --refresh reads it after the program, and the provider replaces a cluster for an older one."""
+
+    def ignored(runner: dict[str, Any], known: dict[str, Any]) -> list[str]:
+        cluster = on_kubernetes(runner, engine=RecordingEngine(known=known)).named(CLUSTER)
+        return list(cluster.request.ignoreChanges)
+
+    same = {"cluster": {"version": "1.35"}}
+    assert ignored({}, deployed()) == ignored(same, deployed()) == ["version"]
+    assert ignored({"cluster": {"version": "1.36"}}, deployed()) == ignored({}, {}) == []
+
+
 @pytest.mark.parametrize(
     ("runner", "known", "beginning"),
     [
@@ -72,18 +84,6 @@ def test_what_the_cluster_cannot_be_is_refused_at_preview(
     assert [line for line in found if line.startswith(beginning)], found
 
 
-def test_a_region_without_kubernetes_is_refused() -> None:
-    offer = {**KUBERNETES, "regions": [{"slug": "fra1"}]}
-    [line] = errors(engine=RecordingEngine(listed={"/v2/kubernetes/options": offer}))
-    assert line.startswith("runners[0].kind: DigitalOcean has no Kubernetes in nyc3; the cluster could not be created.")
-
-
-def test_a_cluster_of_the_same_name_that_is_not_the_stacks_is_refused() -> None:
-    listed = {"/v2/kubernetes/clusters": [{"id": "c9", "name": "slipway-test-docker-builder"}]}
-    [line] = errors(engine=RecordingEngine(listed=listed))
-    assert line.startswith("runners[0].name: the account has a cluster slipway-test-docker-builder (ID c9)")
-    assert line.endswith("make recover STACK=test takes over its data and deletes the rest")
-    assert on_kubernetes(engine=RecordingEngine(listed=listed, known=deployed())).named(CLUSTER)
 def test_what_a_node_has_for_jobs_is_what_the_pods_of_digitalocean_leave_of_it() -> None:
     """They request about half a processor and 400 MiB of every node, of 1900m and 2560Mi of this size."""
     most = {"jobCpu": "1380m", "jobMemory": "2060Mi"}
@@ -98,6 +98,18 @@ def test_a_release_that_promises_nothing_to_pods_is_refused() -> None:
     assert line.startswith("runners[0].cluster.version: is older than 1.34, the first release in which")
 
 
+def test_a_region_without_kubernetes_is_refused() -> None:
+    offer = {**KUBERNETES, "regions": [{"slug": "fra1"}]}
+    [line] = errors(engine=RecordingEngine(listed={"/v2/kubernetes/options": offer}))
+    assert line.startswith("runners[0].kind: DigitalOcean has no Kubernetes in nyc3; the cluster could not be created.")
+
+
+def test_a_cluster_of_the_same_name_that_is_not_the_stacks_is_refused() -> None:
+    listed = {"/v2/kubernetes/clusters": [{"id": "c9", "name": "slipway-test-docker-builder"}]}
+    [line] = errors(engine=RecordingEngine(listed=listed))
+    assert line.startswith("runners[0].name: the account has a cluster slipway-test-docker-builder (ID c9)")
+    assert line.endswith("make recover STACK=test takes over its data and deletes the rest")
+    assert on_kubernetes(engine=RecordingEngine(listed=listed, known=deployed())).named(CLUSTER)
 
 
 def test_a_cluster_of_the_same_name_that_is_being_deleted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
