@@ -43,7 +43,8 @@ class KubernetesCluster(Component):
 
     Owns the cluster, the pool, and a provider for what is inside. Two pools, because Kubernetes itself and the manager
     of a runner need a node at all times, and a pool whose nodes all run something never shrinks to none. Refuses to own
-    anything inside the cluster, and to put any credential of it into the state (`files/kubernetes/credential.py`).
+    anything inside the cluster, and to use the credential that DigitalOcean's resource has in the state: it expires,
+    and the provider runs `files/kubernetes/credential.py` instead.
     """
 
     provider: kubernetes.Provider

@@ -37,7 +37,7 @@ def with_cluster(settings: Mapping[str, Any], runner: Mapping[str, Any]) -> dict
         "name": f"builder-{CLUSTER}",
         "kind": "kubernetes",
         "concurrency": AT_ONCE,
-        # Half of what a node of this size has for jobs, or less.
+        # So many fit on a node of two processors, of which DigitalOcean's own pods request half of one.
         "cluster": {"maxNodes": 1, "jobCpu": "500m", "jobMemory": "512Mi"},
     }
     return {

@@ -66,8 +66,8 @@ class ClusterSettings(Section):
 
     version: KubernetesVersion | None = Field(
         default=None,
-        description="The minor release of Kubernetes; DigitalOcean installs its patches. It can be raised, one release "
-        "at a time, and not lowered.",
+        description="The minor release of Kubernetes, 1.34 or newer; DigitalOcean installs its patches. It can be "
+        "raised, one release at a time, and not lowered.",
         examples=["1.36"],
         json_schema_extra={"unset": "the newest one when the cluster is created; afterwards, the one that it has"},
     )
@@ -98,14 +98,14 @@ class ClusterSettings(Section):
     )
     job_cpu: Cpu = Field(
         default="500m",
-        description="The processors that each job is sure to get; it may use those that are idle as well. It decides "
-        "how many jobs fit on a node.",
+        description="The processors that each job, with its services, is sure to get; it may use those that are idle "
+        "as well. It decides how many jobs fit on a node.",
         json_schema_extra={**ENVIRONMENT},
     )
     job_memory: Memory = Field(
         default="1Gi",
-        description="The memory that each job gets. A job that needs more is ended. It decides how many jobs fit on a "
-        "node.",
+        description="The memory that each job gets, with its services. A job that needs more is ended. It decides how "
+        "many jobs fit on a node.",
         json_schema_extra={**ENVIRONMENT},
     )
 

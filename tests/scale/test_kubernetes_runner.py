@@ -144,6 +144,9 @@ def test_jobs_that_fit_on_no_node_get_more_of_them_which_go_when_they_are_idle(s
     eventually(lambda: len(cluster.run(*running).split()) == JOBS, BOOT)
     assert len(nodes_for_jobs(cluster)) > 1
     assert set(jobs_of(pipeline).values()) == {"running"}
+    drain = ("drain", nodes_for_jobs(cluster)[0], "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+    drained = cluster.kubectl(*drain, "--timeout=5s")
+    assert (drained.returncode, "disruption budget" in drained.stderr) == (1, True), drained.stderr
     for pod in cluster.run(*running).split():
         let_go(cluster, pod)
     ended = pipeline_of(project, pipeline.sha)

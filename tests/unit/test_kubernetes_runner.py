@@ -51,7 +51,10 @@ def test_everything_in_the_cluster_is_deleted_with_it_and_has_its_provider() -> 
 
 def test_no_credential_of_the_cluster_is_in_what_its_provider_is_given() -> None:
     """So that none can expire in the state: clients run a program that asks for one."""
-    kubeconfig = json.loads(on_kubernetes().named(f"{NAME}-kubernetes-kubernetes").inputs["kubeconfig"])
+    engine = on_kubernetes()
+    kubeconfig = json.loads(engine.named(f"{NAME}-kubernetes-kubernetes").inputs["kubeconfig"])
+    # DigitalOcean's resource has one of its own, which is encrypted.
+    assert list(engine.named(CLUSTER).request.additionalSecretOutputs) == ["kubeConfigs"]
     assert "dop_v1" not in json.dumps(kubeconfig)
     [user] = kubeconfig["users"]
     assert user["user"].keys() == {"exec"}
