@@ -26,7 +26,7 @@ main() {
   [ "$returned" = yes ] || start_services
   applied=yes
   say "gitlab: applying the configuration; this takes several minutes the first time"
-  reconfigure || die "GitLab could not be configured"
+  apply || die "GitLab could not be configured"
   resume_services
   [ "$returned" = no ] || start_services
   verify_served_certificate
@@ -65,6 +65,11 @@ return_objects() {
   grep -qs "^gitlab_rails\['object_store'\]\['enabled'\] = true" /etc/gitlab/gitlab.rb "$WORKING_COPY/etc/gitlab/gitlab.rb" || return 0
   S3_OWNER=GitLab
   require_way_back
+  if [ "$stopped" = yes ]; then
+    # The tasks would write to the database that was configured last, which may not be the one that counts.
+    [ "$objects_bytes" = 0 ] || die "GitLab's databases are between two servers, and its files in object storage come back only after that; nothing was changed. Set objectStorage.storage to spaces again until an update has succeeded"
+    return 0
+  fi
   say "objects: GitLab stands still while $((objects_bytes / 1048576)) MB move to the data volume"
   returned=yes
   at_exit start_services
@@ -166,7 +171,7 @@ restore_copy() {
   local file restored=no
   [ "$exit_status" != 0 ] && [ -d "$WORKING_COPY" ] || return 0
   if has_moved_before; then
-    say "gitlab: an earlier run has moved the databases, and the configuration stays for them; the next update goes on with it"
+    say "gitlab: its databases have moved already, and the configuration stays for them; the next update goes on with it"
     return
   fi
   for file in "${OWN_FILES[@]}"; do
@@ -176,12 +181,14 @@ restore_copy() {
     rm -f "$file"
     [ ! -e "$WORKING_COPY$file" ] || cp --archive "$WORKING_COPY$file" "$file"
   done
+  # What a run that was killed has applied is to be replaced even if its files have been.
+  if [ "$stopped" = yes ] && [ "$in_effect" != "$(counting_servers)" ]; then restored=yes applied=yes; fi
   [ "$restored" = yes ] || return 0
   update_registry_hostname "$(sed -n "s#^external_url 'https://\([^']*\)'.*#\1#p" /etc/gitlab/gitlab.rb)"
   update-ca-certificates >/dev/null 2>&1 || true
   [ "$applied" = yes ] || return 0
   say "gitlab: applying the previous configuration again"
-  if reconfigure; then
+  if apply; then
     gitlab-ctl hup nginx >/dev/null || true
     say "gitlab: the previous configuration is in effect"
   fi

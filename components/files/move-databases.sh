@@ -4,25 +4,35 @@
 # DATABASE_HOST, DATABASE_STORAGE_MIB, KEYS_PROGRAM, USES_DATABASE, USES_VALKEY, VALKEY_HOST, VALKEY_PASSWORD, VALKEY_PORT.
 
 REDIS_SOCKET=/var/opt/gitlab/redis/redis.socket
+# What is there only if a Redis of the package's has run, also on a volume that comes to a new machine.
+REDIS_DUMP=/var/opt/gitlab/redis/dump.rdb
 # What neither GitLab's tables nor its keys are written by. All other services stop.
 STAY="gitaly logrotate nginx postgresql redis"
+# What does write there, by name: a new machine has no services yet, and starts each as soon as it is configured.
+WRITERS="gitlab-exporter gitlab-kas gitlab-pages gitlab-workhorse mailroom puma registry sidekiq"
 # Whether GitLab's services stand still, and what this run has handed over: words SERVICE:FROM:TO.
 stopped=no
+[ ! -e "$MOVING" ] || stopped=yes
 handed_over=""
+# The servers of the configuration in effect, as in counting_servers. Empty while nobody knows: a run that was killed may
+# have applied another one, and so may a reconfigure that has failed.
+in_effect=""
 
 # move_databases: bring tables and keys to the servers that the settings name, if they are elsewhere.
 move_databases() {
   local tables="" keys=""
-  [ ! -e "$MOVING" ] || stopped=yes
   [ -d "$WORKING_COPY" ] || return 0
   [ "$(current_server postgresql)" = "$(wanted_server "$USES_DATABASE")" ] || tables=$(current_server postgresql)
   [ "$(current_server redis)" = "$(wanted_server "$USES_VALKEY")" ] || keys=$(current_server redis)
   [ -n "$tables$keys" ] || return 0
   require_way "$tables" "$keys"
   stop_writers
+  # What leaves the package's servers goes first: starting one of them for what comes back may end the other.
+  [ "$tables" != bundled ] || copy_databases bundled managed
+  [ "$keys" != bundled ] || copy_keys bundled managed
   [[ " $tables $keys " != *" managed "* ]] || start_bundled_servers
-  [ -z "$tables" ] || copy_databases "$tables" "$(other_server "$tables")"
-  [ -z "$keys" ] || copy_keys "$keys" "$(other_server "$keys")"
+  [ "$tables" != managed ] || copy_databases managed bundled
+  [ "$keys" != managed ] || copy_keys managed bundled
   [ -z "$tables" ] || hand_over postgresql "$tables" "$(other_server "$tables")"
   [ -z "$keys" ] || hand_over redis "$keys" "$(other_server "$keys")"
 }
@@ -34,8 +44,9 @@ name_of() { if [ "$1" = managed ]; then echo "the managed cluster"; else echo "t
 require_way() {
   local bytes free
   [ "$1$2" = "${1#managed}${2#managed}" ] || require_clusters "$1" "$2"
+  [ "$1" != bundled ] || restart_bundled_server postgresql PostgreSQL
+  [ "$2" != bundled ] || ! has_own_redis || restart_bundled_server redis Redis
   [ -n "$1" ] || return 0
-  [ "$1" = managed ] || restart_bundled_servers
   bytes=$(run_sql "$1" "${MAINTENANCE[$1]}" "SELECT coalesce(sum(pg_database_size(datname)), 0) FROM pg_database WHERE datname ~ '^(gitlabhq_production|registry)'") ||
     die "the PostgreSQL that GitLab uses does not respond (see above); nothing was changed"
   if [ "$1" = managed ]; then
@@ -54,27 +65,49 @@ require_clusters() {
   [ "$2" != managed ] || [ -n "$VALKEY_HOST" ] || die "GitLab's sessions and jobs are in a managed Valkey that this stack does not have any more; nothing was changed. Set databases.valkey.kind to managed again"
 }
 
-# restart_bundled_servers: on a new droplet, nothing has run yet, and a run that was killed may have left them disabled.
-restart_bundled_servers() {
-  ! run_sql bundled template1 "SELECT 1" >/dev/null 2>&1 || return 0
+# restart_bundled_server SERVICE NAME: on a new droplet, nothing has run yet, and a run that was killed may have left it
+# disabled. Redis refuses questions until it has read its keys.
+restart_bundled_server() {
+  local deadline
+  ! bundled_server_responds "$1" 2>/dev/null || return 0
   say "databases: starting the servers of GitLab's package"
+  # Of what counts, the other half may be in a cluster already.
+  stop_writers
   cp --archive "$WORKING_COPY/etc/gitlab/gitlab.rb" /etc/gitlab/gitlab.rb
-  reconfigure || true
-  gitlab-ctl start postgresql >/dev/null 2>&1 || true
-  run_sql bundled template1 "SELECT 1" >/dev/null || die "the PostgreSQL of GitLab's package does not start (see above); nothing was changed. On the server, run: sudo gitlab-ctl tail postgresql"
+  apply || true
+  gitlab-ctl start "$1" >/dev/null 2>&1 || true
+  deadline=$((SECONDS + 60))
+  until bundled_server_responds "$1" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; do sleep 1; done
+  bundled_server_responds "$1" || die "the $2 of GitLab's package does not start (see above); nothing was changed. On the server, run: sudo gitlab-ctl tail $1"
 }
+bundled_server_responds() {
+  if [ "$1" = redis ]; then keys_server bundled | run_keys check >/dev/null; else run_sql bundled template1 "SELECT 1" >/dev/null; fi
+}
+has_own_redis() { [ -e /opt/gitlab/service/redis ] || [ -e "$REDIS_DUMP" ]; }
 
-# stop_writers: nothing may write while the databases are copied, not even after a restart of the machine. A backup that
-# runs comes first.
+# apply: have gitlab.rb take effect, and know whose it is.
+apply() {
+  in_effect=""
+  reconfigure && in_effect=$(servers_of /etc/gitlab/gitlab.rb)
+}
+servers_of() { echo "$(configured_server postgresql "$1") $(configured_server redis "$1")"; }
+counting_servers() { echo "$(current_server postgresql) $(current_server redis)"; }
+
+# stop_writers: nothing may write while the databases are copied, neither after a restart of the machine, nor once one
+# that is new has been configured. A backup that runs comes first.
 stop_writers() {
   local service
   # With it, no backup and no restore begins.
   : >"$MOVING"
-  [ "$stopped" = yes ] || [ -n "$handed_over" ] || await_backup
-  stopped=yes
-  for service in $(writing_services); do
+  if [ "$stopped" = no ]; then
+    await_backup
+    stopped=yes
+    in_effect=$(counting_servers)
+  fi
+  for service in $WRITERS $(writing_services); do
+    install -d -m 755 /opt/gitlab/sv "/opt/gitlab/sv/$service"
     touch "/opt/gitlab/sv/$service/down"
-    gitlab-ctl stop "$service" >/dev/null 2>&1 || true
+    [ ! -e "/opt/gitlab/service/$service" ] || gitlab-ctl stop "$service" >/dev/null 2>&1 || true
   done
 }
 await_backup() {
@@ -85,19 +118,27 @@ await_backup() {
 writing_services() {
   local service
   for service in /opt/gitlab/service/*; do
-    [[ ! -e $service || " $STAY " == *" ${service##*/} "* ]] || echo "${service##*/}"
+    [[ ! -e $service || " $STAY $WRITERS " == *" ${service##*/} "* ]] || echo "${service##*/}"
   done
 }
 
-# resume_services: start what stands still.
+# resume_services: start what stands still, unless that would run with another server than the one that counts.
 resume_services() {
-  local one service from
+  local one service from moved=$handed_over
   [ "$stopped" = yes ] || return 0
+  if [ "$in_effect" != "$(counting_servers)" ]; then
+    say "gitlab: it stands still, because the configuration in effect is not the one for its databases; the next update goes on"
+    return
+  fi
+  # From here on, GitLab writes: what was handed over is not taken back.
+  handed_over=""
   rm -f /opt/gitlab/sv/*/down "$MOVING"
+  # Those of services that this GitLab does not have.
+  rmdir /opt/gitlab/sv/* 2>/dev/null || true
   stopped=no
   gitlab-ctl start >/dev/null 2>&1 || true
   [ "${exit_status:-0}" != 0 ] || return 0
-  for one in $handed_over; do
+  for one in $moved; do
     IFS=: read -r service from _ <<<"$one"
     mark_server "$service" "$from" "in use" 2>/dev/null
   done
@@ -107,26 +148,36 @@ resume_services() {
 start_bundled_servers() {
   say "databases: starting the servers of GitLab's package"
   write_secrets
-  applied=yes
+  applied=yes in_effect=""
   write_file /etc/gitlab/gitlab.rb 600 <<<"$(bundled_settings)"
   reconfigure || die "the servers of GitLab's package could not be started"
+  # A new machine has its services only now.
+  stop_writers
 }
 bundled_settings() { printf '%s\n' "$GITLAB_RB" "gitlab_rails['auto_migrate'] = false" "registry['auto_migrate'] = false"; }
 
 # copy_databases FROM TO: each of GitLab's and its registry's, with everything in it.
 copy_databases() {
-  local name names stranger
+  local name names
   names=$(databases_of "$1") || die "the PostgreSQL that GitLab uses does not respond (see above)"
   for name in $names; do
     # The package has made the registry's by itself, if it had none.
     [ "$2" != bundled ] || [ "$name" = gitlabhq_production ] || continue
-    ! has_database "$2" "$name" || { stranger=$(stranger_in "$2" "$name") && [ -z "$stranger" ]; } ||
-      die "database $name of $(name_of "$2") has ${stranger:-tables that cannot be read}, which are not this installation's; it was not touched"
+    refuse_stranger "$2" "$name"
   done
   for name in $names; do
     close_sessions "$1" "$name"
     copy_database "$1" "$2" "$name"
   done
+}
+
+# refuse_stranger SERVER NAME: only what is known to be this installation's, or to be absent, is replaced.
+refuse_stranger() {
+  local stranger status=0
+  has_database "$1" "$2" || status=$?
+  [ "$status" != 1 ] || return 0
+  { [ "$status" = 0 ] && stranger=$(stranger_in "$1" "$2"); } || die "nobody knows what database $2 of $(name_of "$1") has (see above); it was not touched"
+  [ -z "$stranger" ] || die "database $2 of $(name_of "$1") has $stranger, which are not this installation's; it was not touched"
 }
 
 # close_sessions SERVER NAME: those of programs that do not belong to GitLab's services, such as consoles.
@@ -203,9 +254,7 @@ run_keys() {
 # copy_keys FROM TO: sessions, jobs in queues, scheduled jobs and those that are tried again. The cache is left behind.
 copy_keys() {
   local said used room
-  for said in "$1" "$2"; do
-    [ "$said" = managed ] || [ -e /opt/gitlab/service/redis ] || { say "databases: this GitLab runs no Redis of its own, so there are no keys to copy"; return 0; }
-  done
+  has_own_redis || { say "databases: this GitLab runs no Redis of its own, so there are no keys to copy"; return 0; }
   said=$(keys_server "$1" | run_keys check 2>&1) || die "the Redis that GitLab uses does not respond: $(tail -n 1 <<<"$said")"
   read -r _ _ _ used _ <<<"$said"
   said=$(keys_server "$2" | run_keys check 2>&1) || die "the Redis of $(name_of "$2") does not respond: $(tail -n 1 <<<"$said")"
@@ -225,7 +274,7 @@ hand_over() {
   handed_over+=" $1:$2:$3"
 }
 
-# take_back: GitLab did not become ready with what was handed over, and goes back to where it was.
+# take_back: GitLab did not start with what was handed over, and goes back to where it was.
 take_back() {
   local one service from to
   [ "$exit_status" != 0 ] && [ -n "$handed_over" ] || return 0
@@ -237,14 +286,9 @@ take_back() {
   done
 }
 
-# has_moved_before: whether a run that was killed has handed over what the last working configuration does not use.
-has_moved_before() {
-  local service
-  for service in postgresql redis; do
-    [ "$(current_server "$service")" = "$(configured_server "$service" "$WORKING_COPY/etc/gitlab/gitlab.rb")" ] || return 0
-  done
-  return 1
-}
+# has_moved_before: whether what the last working configuration does not use was handed over, by a run that was killed, or
+# by one that has failed once GitLab wrote there.
+has_moved_before() { [ "$(counting_servers)" != "$(servers_of "$WORKING_COPY/etc/gitlab/gitlab.rb")" ]; }
 
 # mark_server SERVICE SERVER WORDS: for people, and for the next move.
 mark_server() {

@@ -48,6 +48,8 @@ release_lost_data() {
 
 # Whatever ran without its data has stopped, or has written next to it. A later step waits until GitLab is ready.
 restart_gitlab() {
+  # While its databases move, it stands still, and the step that moves them starts it.
+  [ ! -e /etc/gitlab/slipway-moving ] || return 0
   say "server: starting GitLab on its data again"
   with_heartbeat "server: start of GitLab" gitlab-ctl restart >/dev/null || say "server: some of GitLab's services did not start"
 }

@@ -15,7 +15,8 @@ from tests.unit.test_configure_gitlab import FQDN, MACHINE
 
 NAMES = ("gitlabhq_production", "registry", "registry_0123456789ab")
 #: A server is a folder, a database a file of its rows with its mark beside it, and keys are a file as well. `failing`
-#: has what fails, and `killing` what ends the whole run at once.
+#: has what fails, and `killing` what ends the whole run at once. `applied` is the configuration in effect, and `served`
+#: has a line for each start of GitLab: with which server.
 SERVERS = """
 MAINTENANCE=([bundled]=template1 [managed]=defaultdb)
 meets() {
@@ -25,7 +26,7 @@ meets() {
 }
 answers() { [ "$1" = managed ] || [ -e "$ROOT/bundled/running" ]; }
 databases_of() { answers "$1" && ls "$ROOT/$1" | grep -E '^(gitlabhq|registry)' | grep -v mark || true; }
-has_database() { [ -e "$ROOT/$1/$2" ]; }
+has_database() { ! meets "list $2" || return 2; [ -e "$ROOT/$1/$2" ]; }
 drop_database() { rm -f "$ROOT/$1/$2" "$ROOT/$1/$2.mark"; }
 create_database() { : >"$ROOT/$1/$2"; }
 mark_database() { echo "$3" >"$ROOT/$1/$2.mark"; }
@@ -49,6 +50,8 @@ keys_server() { echo "$1"; }
 run_keys() {
   local from to
   read -r from
+  [ "$from" = managed ] || [ -e "$ROOT/opt/gitlab/service/redis" ] || { echo "no such file" >&2; return 2; }
+  ! meets "$1 keys" || return 1
   case $1 in
     check) printf '7.2 noeviction %s 10 1\\n\\n' "${MEMORY:-0}" ;;
     copy) read -r to; cp "$ROOT/$from/keys" "$ROOT/$to/keys"; echo 1 ;;
@@ -56,31 +59,44 @@ run_keys() {
 }
 df() { printf 'Avail\\n%s\\n' "${FREE:-100000000000}"; }
 flock() { :; }
-# The package starts its own servers, or stops them, as gitlab.rb says.
-applied_servers() {
-  if grep -q "^postgresql.'enable'. = false" "$ROOT/etc/gitlab/gitlab.rb"; then rm -f "$ROOT/bundled/running"; else
+uses() { ! grep -q "^$1.'enable'. = false" "$ROOT/applied" && echo bundled || echo managed; }
+# The package starts its own servers, or stops them, as gitlab.rb says, and other services if they are new.
+apply_settings() {
+  local name fresh=$([ -e "$ROOT/opt/gitlab/service/puma" ] || echo yes)
+  cp "$ROOT/etc/gitlab/gitlab.rb" "$ROOT/applied"
+  if [ "$(uses postgresql)" = managed ]; then rm -f "$ROOT/bundled/running"; else
     for name in gitlabhq_production registry; do [ -e "$ROOT/bundled/$name" ] || : >"$ROOT/bundled/$name"; done
     touch "$ROOT/bundled/running"
   fi
+  for name in nginx puma redis sidekiq spamcheck; do
+    mkdir -p "$ROOT/opt/gitlab/sv/$name"
+    touch "$ROOT/opt/gitlab/sv/$name/run"
+    ln -sfn "$ROOT/opt/gitlab/sv/$name" "$ROOT/opt/gitlab/service/$name"
+  done
+  [ "$(uses redis)" = bundled ] || rm "$ROOT/opt/gitlab/service/redis"
+  [ -z "$fresh" ] || [ -e "$ROOT/opt/gitlab/sv/puma/down" ] || serve
 }
 eval "$(declare -f gitlab-ctl | sed '1s/gitlab-ctl/played_ctl/')"
 gitlab-ctl() {
   played_ctl "$@" || return 1
   case $1 in
-    reconfigure) meets "start postgresql" || { applied_servers; ! meets reconfigure; } ;;
-    start) [ "$#" = 1 ] && [ ! -e "$ROOT/opt/gitlab/sv/puma/down" ] && serve || true ;;
+    reconfigure)
+      ! meets "reading of gitlab.rb" || return 1
+      meets "start postgresql" || { apply_settings; ! meets "reconfigure on $(uses postgresql)"; }
+      ;;
+    start) [ "$#" != 1 ] || [ ! -e "$ROOT/applied" ] || serve ;;
   esac
 }
 # GitLab writes as soon as it runs.
 serve() {
-  local server=bundled
-  ! grep -q "^postgresql.'enable'. = false" "$ROOT/etc/gitlab/gitlab.rb" || server=managed
+  local server
+  server=$(uses postgresql)
   ! meets "start on $server" || return 0
+  echo "$server" >>"$ROOT/served"
   echo "written on $server" >>"$ROOT/$server/gitlabhq_production"
 }
 """
 CERTIFICATE = provided()
-MANAGED_RB = "postgresql['enable'] = false\nredis['enable'] = false\n"
 
 
 @dataclass(frozen=True)
@@ -89,16 +105,19 @@ class Server:
 
     root: Path
 
-    def configure(self, kind: str, **values: str) -> subprocess.CompletedProcess[str]:
-        """Run the step that configures GitLab, with databases of one kind."""
-        certificate, uses = CERTIFICATE, "yes" if kind == "managed" else "no"
+    def configure(self, tables: str, keys: str = "", **values: str) -> subprocess.CompletedProcess[str]:
+        """Run the step that configures GitLab, with databases of one kind, or of two."""
+        certificate, kinds = CERTIFICATE, {"postgresql": tables, "redis": keys or tables}
+        uses = {name: "yes" if kind == "managed" else "no" for name, kind in kinds.items()}
+        disabled = "".join(f"{name}['enable'] = false\n" for name, kind in kinds.items() if kind == "managed")
         known = dict.fromkeys(("ADDRESS", "CA_CERTIFICATE", "LDAP_CA_CERTIFICATE", "SMTP_CA_CERTIFICATE"), "")
         known |= {f"S3_{name}": "" for name in ("ACCESS_KEY", "ENDPOINT", "REGION", "SECRET_KEY")}
         known |= {"CERTIFICATE_CHAIN": certificate["chain"], "CERTIFICATE_KEY": certificate["privateKey"]}
         known |= {"CERTIFICATE_SOURCE": "provided", "FQDN": FQDN, "LIMIT_SECONDS": "9", "ROOT": str(self.root)}
-        known |= {"GITLAB_RB": f"external_url 'https://{FQDN}'\n" + (MANAGED_RB if kind == "managed" else "")}
+        known |= {"GITLAB_RB": f"external_url 'https://{FQDN}'\n{disabled}"}
         known |= {"OBJECT_BUCKETS": "", "SECRETS_JSON": "", "USES_OBJECTS": "no", "KEYS_PROGRAM": ""}
-        known |= {"USES_DATABASE": uses, "USES_VALKEY": uses, "VALKEY_CA": "ca", "VALKEY_HOST": "v", "VALKEY_PORT": "1"}
+        known |= {"USES_DATABASE": uses["postgresql"], "USES_VALKEY": uses["redis"], "VALKEY_CA": "ca"}
+        known |= {"VALKEY_HOST": "v", "VALKEY_PORT": "1"}
         known |= {"VALKEY_PASSWORD": "x", "DATABASE_HOST": "d", "DATABASE_STORAGE_MIB": "10240"} | values
         assigned = "\n".join(f"{name}={shlex.quote(value)}" for name, value in known.items())
         libraries = ("gitlab.sh", "database.sh", "move-databases.sh")
@@ -129,10 +148,25 @@ class Server:
         path.unlink(missing_ok=True)
         return lines
 
+    def replace_machine(self) -> None:
+        """The volume comes to a new droplet, on which nothing has run."""
+        for path in ("opt/gitlab", "bundled/running", "applied", "commands"):
+            subprocess.run(["rm", "-rf", str(self.root / path)], check=True)
+        (self.root / "opt/gitlab/service").mkdir(parents=True)
+
+    @property
+    def served(self) -> list[str]:
+        """With which server GitLab has started, each time."""
+        path = self.root / "served"
+        return path.read_text().split() if path.exists() else []
+
     @property
     def stands_still(self) -> bool:
-        """Whether GitLab's services stay stopped, also when the machine starts again."""
-        return (self.root / "opt/gitlab/sv/puma/down").exists()
+        """Whether GitLab's services stay stopped, also when the machine starts again, and no backup begins."""
+        stopped = {path.name for path in (self.root / "opt/gitlab/sv").iterdir() if (path / "down").exists()}
+        assert not stopped or {"puma", "sidekiq"} <= stopped
+        assert bool(stopped) == (self.root / "etc/gitlab/slipway-moving").exists()
+        return bool(stopped)
 
 
 @pytest.fixture
@@ -140,10 +174,13 @@ def server(tmp_path: Path) -> Server:
     """A GitLab that has run with the servers of its package, and an empty cluster."""
     for folder in ("etc/gitlab", "usr/local/share/ca-certificates", "var/log/gitlab/nginx", "bundled", "managed"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("puma", "postgresql", "redis", "nginx", "sidekiq"):
+    for name in ("puma", "postgresql", "redis", "nginx", "sidekiq", "spamcheck"):
         (tmp_path / "opt/gitlab/sv" / name).mkdir(parents=True)
         (tmp_path / "opt/gitlab/service").mkdir(exist_ok=True)
+        (tmp_path / "opt/gitlab/sv" / name / "run").touch()
         (tmp_path / "opt/gitlab/service" / name).symlink_to(tmp_path / "opt/gitlab/sv" / name)
+    (tmp_path / "var/opt/gitlab/redis").mkdir(parents=True)
+    (tmp_path / "var/opt/gitlab/redis/dump.rdb").touch()
     (tmp_path / "bundled/running").touch()
     for name in NAMES:
         (tmp_path / "bundled" / name).write_text(f"{name} 1\n{name} 2\n")
@@ -156,12 +193,13 @@ def server(tmp_path: Path) -> Server:
 
 
 BEFORE = ["gitlabhq_production 1", "gitlabhq_production 2"]
+STOPS = ["stop puma", "stop sidekiq", "stop spamcheck"]
 
 
 def test_everything_is_copied_while_gitlab_stands_still_and_the_source_stays(server: Server) -> None:
     done = server.configure("managed")
     assert done.returncode == 0, done.stderr
-    assert server.commands() == ["stop puma", "stop sidekiq", "reconfigure", "start"]
+    assert server.commands() == [*STOPS, "reconfigure", "start"]
     assert server.rows("managed") == [*BEFORE, "written on managed"]
     for name in NAMES[1:]:
         assert server.rows("managed", name) == server.rows("bundled", name)
@@ -185,7 +223,7 @@ def test_on_the_way_back_the_former_content_is_replaced(server: Server) -> None:
     done = server.configure("bundled")
     assert done.returncode == 0, done.stderr
     # First without tables: those are on their way.
-    assert server.commands() == ["stop puma", "stop sidekiq", "reconfigure", "reconfigure", "start"]
+    assert server.commands() == [*STOPS, "reconfigure", *STOPS, "reconfigure", "start"]
     assert server.rows("bundled") == [*BEFORE, "written on managed", "written on bundled"]
     assert server.rows("managed")[-1] == "written on managed"
     assert "auto_migrate" not in (server.root / "etc/gitlab/gitlab.rb").read_text()
@@ -197,7 +235,7 @@ def test_after_a_failed_copy_gitlab_runs_on_as_before(server: Server, name: str)
     done = server.configure("managed")
     assert done.returncode == 1
     assert f"error: database {name} could not be copied to the managed cluster (see above)" in done.stderr
-    assert server.commands() == ["stop puma", "stop sidekiq", "start"]
+    assert server.commands() == [*STOPS, "start"]
     assert server.rows("bundled") == [*BEFORE, "written on bundled"]
     assert server.mark("managed", name) == "unfinished copy"
     (server.root / "failing").unlink()
@@ -214,7 +252,7 @@ def test_a_copy_that_is_not_the_same_is_not_used(server: Server) -> None:
 
 
 def test_a_gitlab_that_cannot_be_configured_with_the_other_server_goes_back(server: Server) -> None:
-    (server.root / "failing").write_text("reconfigure")
+    (server.root / "failing").write_text("reconfigure on managed")
     done = server.configure("managed")
     assert done.returncode == 1
     assert server.rows("bundled") == [*BEFORE, "written on bundled"]
@@ -256,7 +294,7 @@ def test_a_run_that_was_killed_in_the_copy_can_be_given_up(server: Server) -> No
     assert not server.stands_still
 
 
-@pytest.mark.parametrize("moment", ["reconfigure", "start on managed"])
+@pytest.mark.parametrize("moment", ["reconfigure on managed", "start on managed"])
 def test_once_the_copy_is_handed_over_it_is_never_replaced(server: Server, moment: str) -> None:
     (server.root / "killing").write_text(moment)
     assert server.configure("managed").returncode == -9
@@ -325,11 +363,12 @@ def test_what_cannot_go_well_is_refused_before_anything_stops(
     assert server.commands() == []
 
 
-def test_on_a_new_droplet_the_servers_of_the_package_start_first(server: Server) -> None:
-    (server.root / "bundled/running").unlink()
+def test_on_a_new_droplet_the_servers_of_the_package_start_first_and_gitlab_does_not(server: Server) -> None:
+    server.replace_machine()
     done = server.configure("managed")
     assert done.returncode == 0, done.stderr
-    assert server.commands()[:3] == ["reconfigure", "start postgresql", "stop puma"]
+    assert server.commands() == ["reconfigure", "start postgresql", *STOPS, "reconfigure", "start"]
+    assert server.served == ["managed"]
     assert server.rows("managed")[: len(BEFORE)] == BEFORE
 
 
@@ -339,7 +378,8 @@ def test_a_server_of_the_package_that_does_not_start_changes_nothing(server: Ser
     done = server.configure("managed")
     assert done.returncode == 1
     assert "error: the PostgreSQL of GitLab's package does not start (see above); nothing was changed" in done.stderr
-    assert "stop puma" not in server.commands()
+    assert server.rows("managed") == []
+    assert not server.stands_still
 
 
 def test_a_first_configuration_has_nothing_to_move(server: Server) -> None:

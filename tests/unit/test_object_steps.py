@@ -193,6 +193,17 @@ def test_what_comes_until_gitlab_stands_still_is_seen(server: Server) -> None:
     assert server.commands[-1] == "gitlab-ctl start"
 
 
+@pytest.mark.parametrize("objects", [0, 1])
+def test_no_file_comes_back_while_nobody_knows_which_database_has_it(server: Server, objects: int) -> None:
+    put(server, "etc/gitlab/slipway-moving", "")
+    if objects:
+        put(server, "b-artifacts/a.zip")
+    done = server.take_back()
+    assert done.returncode == objects
+    assert ("GitLab's databases are between two servers" in done.stderr) == bool(objects)
+    assert server.commands == []
+
+
 def test_a_server_without_object_storage_has_nothing_to_take_back(server: Server) -> None:
     put(server, "b-packages/p.tar")
     (server.root / "etc/gitlab/gitlab.rb").write_text("external_url 'https://gitlab.example.test'\n")

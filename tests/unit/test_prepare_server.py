@@ -73,6 +73,15 @@ def test_gitlab_is_started_again_on_data_that_was_away(server: Server) -> None:
     assert server.mount() == [*(f"mount {target}" for target in TARGETS), "gitlab-ctl restart"]
 
 
+def test_gitlab_whose_databases_are_between_two_servers_is_not_started(server: Server) -> None:
+    server.mount()
+    (server.root / "opt/gitlab/service/puma").touch()
+    (server.root / "etc/gitlab/slipway-moving").touch()
+    for mount in (server.root / "mounts").iterdir():
+        mount.unlink()
+    assert "gitlab-ctl restart" not in server.mount()
+
+
 def test_gitlab_that_was_never_configured_on_the_machine_is_not_started(server: Server) -> None:
     # As a snapshot brings it along, with data from an earlier machine on the volume.
     (server.root / "var/opt/gitlab").mkdir()

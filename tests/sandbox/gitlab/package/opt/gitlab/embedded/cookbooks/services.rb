@@ -37,7 +37,7 @@ module Services
     Resources.template("#{SV}/#{name}/control/#{signal}", "#{name}_control_#{signal}.erb", {}, mode: 0o755)
   end
 
-  # Services that this reconfigure has put under supervision; they start by themselves.
+  # Services that this reconfigure has put under supervision; they start by themselves, unless a file `down` is there.
   def fresh
     @fresh ||= []
   end
@@ -57,7 +57,8 @@ module Services
   def enable(name, *files, always: false)
     control = "#{SV}/#{name}/supervise/ok"
     Resources.wait_for("runit_service[#{name}] (is gitlab-runsvdir running?)", 30) { open?(control) }
-    unless always || fresh.include?(name) || up?(name) || !File.exist?(BOOTSTRAPPED)
+    starts = fresh.include?(name) && !File.exist?("#{SV}/#{name}/down")
+    unless always || starts || up?(name) || !File.exist?(BOOTSTRAPPED)
       Resources.did("runit_service[#{name}]", 'enable', false)
       return false
     end
