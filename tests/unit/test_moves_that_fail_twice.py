@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
+from components.rendering import script
 from tests.unit.test_move_databases import BEFORE, NAMES, STOPS, Server, server
 
 __all__ = ["server"]
@@ -172,3 +175,12 @@ def test_a_database_of_which_nobody_knows_whether_it_is_there_is_not_touched(ser
     assert f"error: nobody knows what database {name} of the managed cluster has (see above); it was not" in done.stderr
     assert server.rows("managed", name) == ["a stranger's row"]
     assert server.rows("bundled")[-1] == "written on bundled"
+
+
+def test_two_servers_are_compared_without_a_limit_of_time_and_without_indexes_that_no_dump_has() -> None:
+    played = """as_gitlab() { cat; }"""
+    library = script("move-databases.sh").replace('[ ! -e "$MOVING" ]', "true")
+    text = f"{library}\n{played}\ncontents_of bundled registry"
+    done = subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "SET statement_timeout = 0;"
+    assert "NOT (indisready AND (indisvalid OR indexed.relkind = 'p'))" in done.stdout
