@@ -125,7 +125,8 @@ writing_services() {
 # resume_services: start what stands still, unless that would run with another server than the one that counts.
 resume_services() {
   local one service from moved=$handed_over
-  [ "$stopped" = yes ] || return 0
+  # A run that has ended while it waited for a backup has stopped nothing.
+  [ "$stopped" = yes ] || { rm -f "$MOVING"; return 0; }
   if [ "$in_effect" != "$(counting_servers)" ]; then
     say "gitlab: it stands still, because the configuration in effect is not the one for its databases; the next update goes on"
     return

@@ -177,6 +177,17 @@ def test_a_database_of_which_nobody_knows_whether_it_is_there_is_not_touched(ser
     assert server.rows("bundled")[-1] == "written on bundled"
 
 
+def test_a_step_whose_time_is_over_while_it_waits_for_a_backup_leaves_gitlab_and_its_backups_as_they_were(
+    server: Server,
+) -> None:
+    (server.root / "backup").touch()
+    done = server.configure("managed")
+    assert "error: this step exceeded its limit" in done.stderr
+    assert server.commands() == []
+    assert not server.stands_still
+    assert not (server.root / "etc/gitlab/slipway-moving").exists()
+
+
 def test_two_servers_are_compared_without_a_limit_of_time_and_without_indexes_that_no_dump_has() -> None:
     played = """as_gitlab() { cat; }"""
     library = script("move-databases.sh").replace('[ ! -e "$MOVING" ]', "true")
