@@ -96,7 +96,7 @@ counting_servers() { echo "$(current_server postgresql) $(current_server redis)"
 # stop_writers: nothing may write while the databases are copied, neither after a restart of the machine, nor once one
 # that is new has been configured. A backup that runs comes first.
 stop_writers() {
-  local service
+  local service services
   # With it, no backup and no restore begins.
   : >"$MOVING"
   if [ "$stopped" = no ]; then
@@ -104,9 +104,13 @@ stop_writers() {
     stopped=yes
     in_effect=$(counting_servers)
   fi
-  for service in $WRITERS $(writing_services); do
+  services="$WRITERS $(writing_services)"
+  # All of these first: it takes a while until each has stopped, and the power may fail meanwhile.
+  for service in $services; do
     install -d -m 755 /opt/gitlab/sv "/opt/gitlab/sv/$service"
     touch "/opt/gitlab/sv/$service/down"
+  done
+  for service in $services; do
     [ ! -e "/opt/gitlab/service/$service" ] || gitlab-ctl stop "$service" >/dev/null 2>&1 || true
   done
 }

@@ -84,6 +84,7 @@ gitlab-ctl() {
       ! meets "reading of gitlab.rb" || return 1
       meets "start postgresql" || { apply_settings; ! meets "reconfigure on $(uses postgresql)"; }
       ;;
+    stop) ! meets "stop $2" ;;
     start) [ "$#" != 1 ] || [ ! -e "$ROOT/applied" ] || serve ;;
   esac
 }

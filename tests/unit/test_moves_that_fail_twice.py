@@ -195,3 +195,8 @@ def test_two_servers_are_compared_without_a_limit_of_time_and_without_indexes_th
     done = subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "SET statement_timeout = 0;"
     assert "NOT (indisready AND (indisvalid OR indexed.relkind = 'p'))" in done.stdout
+
+
+def test_no_service_starts_after_a_power_cut_while_the_first_is_being_stopped(server: Server) -> None:
+    kill(server, "stop puma", "managed")
+    assert server.stands_still
