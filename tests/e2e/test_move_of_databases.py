@@ -198,6 +198,8 @@ def test_an_update_that_is_refused_after_that_has_gitlab_run_with_the_cluster_ag
     with pytest.raises(PulumiError, match=r"the data volume has [0-9]+ MB left, and GitLab's databases have"):
         stack.up()
     server.sudo(f"rm {FILLER}")
+    # A run that fails starts GitLab, and does not wait for it.
+    until(lambda: httpx.get(f"{outputs.url}/users/sign_in").is_success, "GitLab to answer")
     assert tables_in(stack) == "managed"
     assert before[0].is_there(outputs)
     assert later[0].is_there(outputs)
