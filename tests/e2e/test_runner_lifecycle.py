@@ -16,6 +16,7 @@ import pytest
 from gitlab.v4.objects import Runner
 
 from components.settings import DOCKER_HUB_CACHE
+from components.versions import DOCKER
 from tests.e2e.control import Control
 from tests.e2e.hosts import Host
 from tests.e2e.jobs import container_of, load_old_image, log_of, start_job, wait_for_job
@@ -163,6 +164,12 @@ def test_the_requested_version_is_installed_and_held(life: Stack, host: Host) ->
     assert {"gitlab-runner", "gitlab-runner-helper-images", "docker.io"} <= set(output.split())
     assert {"slipway-prune.timer", "slipway-disk.timer"} <= set(output.split())
     assert runner_of(life.outputs()).status == "online"
+
+
+def test_a_machine_fetches_the_images_of_the_pipeline_by_itself(host: Host) -> None:
+    log = "journalctl --unit slipway-job-images.service --output cat"
+    images = {f"docker.io/library/docker:{DOCKER}-{variant}" for variant in ("dind", "cli")}
+    until(lambda: images <= set(host.sudo(log).split()), "both images are there")
 
 
 def test_a_version_that_the_repository_lacks_is_refused_before_anything_is_touched(life: Stack, host: Host) -> None:
