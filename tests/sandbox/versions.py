@@ -69,6 +69,7 @@ COSIGN_TAGS = ("v3.1.2-dev",)
 # renovate: datasource=go depName=k8s.io/kubernetes
 KUBERNETES = "1.36.3"
 #: The image of the container that holds a pod together: only its name is real, the program is the sandbox's own.
+# renovate: datasource=docker depName=registry.k8s.io/pause
 PAUSE = "registry.k8s.io/pause:3.10.1"
 # renovate: datasource=go depName=github.com/coredns/coredns
 COREDNS = "1.15.0"
