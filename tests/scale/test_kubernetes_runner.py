@@ -117,7 +117,7 @@ def start_jobs(project: Project, job: dict[str, Any], count: int) -> ProjectPipe
 
 
 def let_go(cluster: Cluster, pod: str) -> None:
-    """Let a job that waits come to its end."""
+    """Let a waiting job finish."""
     go = ("exec", NAMESPACE, pod, BUILD, "--", "touch", "/go")
     eventually(lambda: cluster.kubectl(*go).returncode == 0, SOON)
 

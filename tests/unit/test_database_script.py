@@ -1,4 +1,4 @@
-"""The functions for GitLab's PostgreSQL, with clients that note how they are called: which server, and as whom."""
+"""The functions for GitLab's PostgreSQL, with clients that record the server and the user that they are called with."""
 
 from __future__ import annotations
 

@@ -253,9 +253,9 @@ def test_a_manager_starts_again_when_it_has_to_trust_another_authority() -> None
         return str(template["metadata"]["annotations"]["slipway/configuration"])
 
     other = trustme.CA()
-    anew = {**provided(issuer=other), "caCertificate": other.cert_pem.bytes().decode()}
+    replaced = {**provided(issuer=other), "caCertificate": other.cert_pem.bytes().decode()}
     assert digest(certificate=certificate()) == digest(certificate=certificate())
-    assert digest(certificate=certificate()) != digest(certificate=anew)
+    assert digest(certificate=certificate()) != digest(certificate=replaced)
 
 
 def test_a_network_with_a_cluster_has_more_time_to_become_empty() -> None:
