@@ -6,6 +6,9 @@ account has under a name is listed before a create and after it. What appeared i
 reports, was made by the lost request: nothing can be in it, and no one has its secret.
 
 After an error the create is then repeated. An engine that is killed runs none of this; see `tools/repair.py`.
+
+While a hook runs after a create, the engine (3.259) saves no state and everything else waits: those here ask once, and
+wait only for something to be deleted.
 """
 
 from __future__ import annotations
@@ -218,8 +221,10 @@ def once_assigned(name: str) -> pulumi.ResourceHookBinding:
     return _binding(name, failed=failed)
 
 
-def once_in_spaces(name: str, parent: str) -> pulumi.ResourceHookBinding:
-    """Return the hooks of a bucket of the component `parent`.
+def once_in_spaces(
+    name: str, parent: str, before_create: Sequence[pulumi.ResourceHook] = ()
+) -> pulumi.ResourceHookBinding:
+    """Return the hooks of a bucket of the component `parent`, beside those `before_create`.
 
     The API token lists none; that one of its random name exists is proof enough.
     """
@@ -233,7 +238,7 @@ def once_in_spaces(name: str, parent: str) -> pulumi.ResourceHookBinding:
             )
         return False
 
-    return _binding(name, failed=failed)
+    return _binding(name, failed=failed, before_create=before_create)
 
 
 def _import_of_bucket(urn: str, parent: str, inputs: Inputs) -> str:
@@ -306,17 +311,13 @@ def _binding(
     failed: Callable[[pulumi.ErrorHookArgs], Any],
     **further: Sequence[Any],
 ) -> pulumi.ResourceHookBinding:
-    after_create = [
-        *([pulumi.ResourceHook(f"{name}-after-create", after)] if after else []),
-        *further.pop("after_create", ()),
-    ]
     before_create = [
         *further.pop("before_create", ()),
         *([pulumi.ResourceHook(f"{name}-before-create", before)] if before else []),
     ]
     return pulumi.ResourceHookBinding(
         before_create=before_create or None,
-        after_create=after_create or None,
+        after_create=[pulumi.ResourceHook(f"{name}-after-create", after)] if after else None,
         on_error=[pulumi.ErrorHook(f"{name}-on-error", failed)],
         **{key: list(hooks) for key, hooks in further.items()},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import pulumi
@@ -18,7 +19,15 @@ from components.object_storage import ObjectStorage
 #: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
 _ABORT_UPLOADS_AFTER_DAYS: Final = 3
 #: Spaces does not know a key at once that the API has just returned: `InvalidAccessKeyId`. The provider does not retry.
-_KEY_SPREADS_SECONDS: Final = 10
+_KEY_SPREADS_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A provider that can create Spaces. `key_created` is when its key was made, in ISO 8601, if the stack has one."""
+
+    provider: digitalocean.Provider
+    key_created: pulumi.Output[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +58,15 @@ class SpaceArgs:
 class BucketArgs:
     """Inputs of `create_bucket`. It outlives a destroy if it is `kept`, and is deleted with its content if `emptied`.
 
-    `maker` is a provider with a Spaces key; `existing` is the ID of a bucket that is taken over. With
-    `expire_after_days`, Spaces deletes what is that old.
+    `maker` creates it; `existing` is the ID of a bucket that is taken over. With `expire_after_days`, Spaces deletes
+    what is that old.
     """
 
     name: pulumi.Input[str]
     region: str
     kept: bool
     emptied: bool
-    maker: digitalocean.Provider
+    maker: Maker
     existing: str | None = None
     expire_after_days: int | None = None
 
@@ -105,18 +114,21 @@ def create_suffix(component: Component, existing: str | None) -> random.RandomId
 
 def create_bucket(component: Component, suffix: str, args: BucketArgs) -> digitalocean.SpacesBucket:
     """Declare a private bucket, in which unfinished uploads do not stay; `suffix` is that of its logical name."""
+    name, created = component.child_name(suffix), args.maker.key_created
     return digitalocean.SpacesBucket(
-        component.child_name(suffix),
+        name,
         name=args.name,
         region=args.region,
         acl="private",
         force_destroy=args.emptied,
         lifecycle_rules=list(_rules(args.expire_after_days)),
         opts=component.child_options(
-            provider=args.maker,
+            provider=args.maker.provider,
             keep=args.kept,
             import_=args.existing,
-            hooks=once_in_spaces(component.child_name(suffix), component.component_name),
+            hooks=once_in_spaces(
+                name, component.component_name, before_create=[_wait_for_key(name, created)] if created else ()
+            ),
         ),
     )
 
@@ -154,30 +166,44 @@ def _maker_key(prefix: str, purpose: str) -> str:
     return f"{prefix}-{purpose}-maker"
 
 
-def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bool) -> digitalocean.Provider:
+def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bool) -> Maker:
     """A provider for the Spaces of one purpose: a resource is replaced if its provider is another one.
 
     Buckets are managed through the S3 interface, which does not accept API tokens, so it has a full-access key.
     """
     if own_key:
-        return digitalocean.Provider(component.child_name("maker"), opts=component.child_options())
+        return Maker(digitalocean.Provider(component.child_name("maker"), opts=component.child_options()))
     key = digitalocean.SpacesKey(
         component.child_name("maker-key"),
         name=_maker_key(prefix, purpose),
         grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
-        opts=component.child_options(
-            hooks=once(SPACES_KEY, component.child_name("maker-key"), after_create=[wait_until_known])
-        ),
+        opts=component.child_options(hooks=once(SPACES_KEY, component.child_name("maker-key"))),
     )
-    return digitalocean.Provider(
+    provider = digitalocean.Provider(
         component.child_name("maker"),
         spaces_access_id=key.access_key,
         spaces_secret_key=key.secret_key,
         opts=component.child_options(),
     )
+    return Maker(provider, key.created_at)
 
 
-async def wait_until_known(args: pulumi.ResourceHookArgs) -> None:
-    """Give a new key the time to reach Spaces: a hook for `after_create`."""
-    del args
-    await asyncio.sleep(_KEY_SPREADS_SECONDS)
+def _wait_for_key(name: str, created: pulumi.Output[str]) -> pulumi.ResourceHook:
+    """Give a new key the time to reach Spaces before a bucket is created with it.
+
+    Not after the creation of the key: the engine saves no state while such a hook runs, and everything waits.
+    """
+
+    async def wait(args: pulumi.ResourceHookArgs) -> None:
+        del args
+        await asyncio.sleep(_left(await created.future()))
+
+    return pulumi.ResourceHook(f"{name}-key-is-known", wait)
+
+
+def _left(created: str | None) -> float:
+    """The seconds until a key is known that was created at that moment, by the clock of the API."""
+    if not created:
+        return _KEY_SPREADS_SECONDS
+    age = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    return min(max(_KEY_SPREADS_SECONDS - age, 0), _KEY_SPREADS_SECONDS)
