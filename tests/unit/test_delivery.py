@@ -14,6 +14,7 @@ from components import versions
 from components.settings import SettingsError
 from tests.unit.delivered import PROJECT, RUNNER, configuration, delivered, pipeline
 from tests.unit.engine import ENVELOPE, RecordingEngine, run_program
+from tests.unit.test_nasty_stack_files import shell
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,17 @@ def engine() -> RecordingEngine:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_of_a_unit_test")
         return delivered()
+
+
+def test_gitlab_holds_requests_for_jobs_and_every_worker_of_a_runner_has_one_there() -> None:
+    engine = delivered(runner={"concurrency": 3})
+    duration = "gitlab_workhorse['api_ci_long_polling_duration'] = '50s'\n"
+    assert duration in shell(engine, "gitlab-configuration")["GITLAB_RB"]
+    written = configuration(engine)
+    assert (written["concurrent"], written["check_interval"]) == (3, 1)
+    [runner] = written["runners"]
+    assert (runner["limit"], runner["request_concurrency"]) == (3, 3)
+    assert runner["feature_flags"]["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"] is False
 
 
 def test_without_projects_the_gitlab_provider_is_not_used() -> None:

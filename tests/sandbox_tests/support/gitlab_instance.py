@@ -106,7 +106,7 @@ def registry_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
 
 
-def write_config(directory: Path, url: str, registry_api: str) -> Config:
+def write_config(directory: Path, url: str, registry_api: str, **more: Any) -> Config:
     """The files that reconfigure would write."""
     settings: dict[str, Any] = {
         "external_url": url,
@@ -122,6 +122,7 @@ def write_config(directory: Path, url: str, registry_api: str) -> Config:
         "monitoring_allowlist": ["127.0.0.0/8"],
         "ssh_port": 22,
         "registry": {"host": "gitlab.example.com:5555", "api_url": registry_api, "issuer": "issuer"},
+        **more,
     }
     hidden = {
         "db_key_base": secrets.token_hex(16),
@@ -164,10 +165,15 @@ def serving(
 
 
 @contextmanager
-def running(directory: Path, registry_api: str = "http://127.0.0.1:1") -> Iterator[Instance]:
-    """Serve an instance with the user `root` until the end of the block. Its registry does not answer unless named."""
+def running(
+    directory: Path, registry_api: str = "http://127.0.0.1:1", ending: threading.Event | None = None, **settings: Any
+) -> Iterator[Instance]:
+    """Serve an instance with the user `root` until the end of the block. Its registry does not answer unless named.
+
+    `settings` are those of `gitlab.json`.
+    """
     sock, url = listen()
-    config = write_config(directory, url, registry_api)
+    config = write_config(directory, url, registry_api, **settings)
     db.migrate(config.database)
     with db.connect(config.database) as connection:
         root = users.create(
@@ -177,5 +183,5 @@ def running(directory: Path, registry_api: str = "http://127.0.0.1:1") -> Iterat
             connection, config.db_key_base, root, name="first", scopes=["api", "sudo"], expires=None
         )
     faults = Faults()
-    with serving(create_app(config, faults), sock):
+    with serving(create_app(config, faults, ending), sock):
         yield Instance(url, config, directory, token, faults)

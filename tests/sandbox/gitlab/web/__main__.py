@@ -114,7 +114,12 @@ def serve(config: Config) -> None:
     local.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     local.bind(("127.0.0.1", config.puma_port))
     faults = Faults(Shelf(config.faults_file))
-    server, beside = _server(create_app(config, faults)), _server(create_fault_control(faults))
+    ending = threading.Event()
+    try:
+        server = _server(create_app(config, faults, ending), ending)
+    except ValueError as error:
+        sys.exit(str(error))
+    beside = _server(create_fault_control(faults))
     stopping = (
         cleanup.start(config),
         background_migrations.start(config.database),
@@ -139,8 +144,22 @@ def listen_privately(path: Path) -> socket.socket:
     return listener
 
 
-def _server(app: ASGIApp) -> uvicorn.Server:
-    return uvicorn.Server(uvicorn.Config(app, access_log=False, proxy_headers=False, server_header=False, ws="wsproto"))
+class _Server(uvicorn.Server):
+    """Says when it ends, before it waits for the requests that it still has."""
+
+    def __init__(self, config: uvicorn.Config, ending: threading.Event) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests that there are."""
+        self._ending.set()
+        await super().shutdown(sockets)
+
+
+def _server(app: ASGIApp, ending: threading.Event | None = None) -> uvicorn.Server:
+    config = uvicorn.Config(app, access_log=False, proxy_headers=False, server_header=False, ws="wsproto")
+    return _Server(config, ending or threading.Event())
 
 
 COMMANDS = {

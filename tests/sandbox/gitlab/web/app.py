@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from . import api, cable, git_http, graphql_api, health, jwt_auth, pages
 from .core.config import Config
 from .core.errors import ApiError
 from .faults import Fault, Faults, Gate
+from .long_polling import LongPolling
 from .throttle import Throttle
 
 NOT_FOUND, NOT_ALLOWED, TOO_MANY = 404, 405, 429
@@ -78,8 +80,12 @@ class _BehindNginx(Gate):
         await super().__call__(scope, receive, send)
 
 
-def create_app(config: Config, faults: Faults | None = None) -> ASGIApp:
-    """The application for one configuration, behind the gate where `faults` hit."""
+def create_app(config: Config, faults: Faults | None = None, ending: threading.Event | None = None) -> ASGIApp:
+    """The application for one configuration, behind the gate where `faults` hit. `ending` lets go of runners' polls.
+
+    Raises:
+        ValueError: the configuration has a value with which GitLab would not start.
+    """
     app = Starlette(
         routes=[
             *health.routes,
@@ -98,4 +104,6 @@ def create_app(config: Config, faults: Faults | None = None) -> ASGIApp:
         },
     )
     app.state.config = config
-    return _BehindNginx(Throttle(EncodedPaths(app), config), faults or Faults(), _injected)
+    rails = Throttle(EncodedPaths(app), config)
+    workhorse = LongPolling(rails, config, ending or threading.Event())
+    return _BehindNginx(workhorse, faults or Faults(), _injected)

@@ -20,6 +20,9 @@ RELOAD_EVERY = 3.0
 CHECK_INTERVAL = 3.0
 #: So many refusals one after the other, and a runner is left alone for a while (seconds).
 UNHEALTHY_AFTER, UNHEALTHY_FOR = 3, 3600.0
+#: On, unless the configuration turns it off: as many requests at once as jobs have come lately. The factors are ours.
+ADAPTIVE = "FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"
+GROWTH, DECAY = 1.1, 0.95
 
 
 @dataclass
@@ -52,8 +55,37 @@ class Slots:
             self._lock.wait(seconds)
 
 
+class Requests:
+    """How many requests for jobs one runner may have at once: from one to `request_concurrency`."""
+
+    def __init__(self, most: int, adaptive: bool) -> None:
+        self._most = max(most, 1)
+        self._now = 1.0 if adaptive else float(self._most)
+        self._adaptive = adaptive
+        self._open, self._lock = 0, threading.Lock()
+
+    def begin(self) -> bool:
+        """Whether there may be one more."""
+        with self._lock:
+            if self._open >= round(self._now):
+                return False
+            self._open += 1
+            return True
+
+    def end(self, found: bool) -> None:
+        """One is answered, with a job or without."""
+        with self._lock:
+            self._open -= 1
+            if self._adaptive:
+                self._now = min(max(self._now * (GROWTH if found else DECAY), 1.0), float(self._most))
+
+
 class Feeder:
-    """Asks for jobs for one `[[runners]]` entry, in as many threads as it may ask at once."""
+    """Asks for jobs for one `[[runners]]` entry: once an interval, as soon as a worker is free.
+
+    Like the real program (`commands/multi.go`), it waits for a free worker without counting the interval, so a request
+    that the server has held as long as there was no job is followed by the next one at once.
+    """
 
     def __init__(self, runner: Table, configuration: Configuration, slots: Slots, jobs: set[Job]) -> None:
         self._runner, self._slots, self._jobs = runner, slots, jobs
@@ -61,12 +93,15 @@ class Feeder:
         self._interval = float(configuration.document.get("check_interval") or CHECK_INTERVAL)
         self._coordinator = Coordinator(runner, configuration.system_id(), configuration.path.parent / "certs")
         self._ended, self._refusals = threading.Event(), 0
-        for number in range(max(int(runner.get("request_concurrency") or 1), 1)):
-            threading.Thread(target=self._feed, name=f"{short_token(self._token)}-{number}", daemon=True).start()
+        self._woken = threading.Event()
+        flags = runner.get("feature_flags") or {}
+        self._requests = Requests(int(runner.get("request_concurrency") or 1), bool(flags.get(ADAPTIVE, True)))
+        threading.Thread(target=self._feed, name=short_token(self._token), daemon=True).start()
 
     def end(self) -> None:
         """Ask no more. Jobs that run, run on."""
         self._ended.set()
+        self._woken.set()
 
     def _feed(self) -> None:
         while not self._ended.is_set():
@@ -74,17 +109,29 @@ class Feeder:
             if slot is None:
                 self._slots.wait(1.0)
                 continue
-            job = None
+            if self._requests.begin():
+                threading.Thread(target=self._work, args=(slot,), daemon=True).start()
+            else:
+                self._slots.give_back(self._token, slot)
+            self._woken.wait(UNHEALTHY_FOR if self._refusals >= UNHEALTHY_AFTER else self._interval)
+            self._woken.clear()
+            self._refusals %= UNHEALTHY_AFTER
+
+    def _work(self, slot: int) -> None:
+        """One worker: ask once, and run the job that there is. After a job the next request comes without delay."""
+        job = None
+        try:
             try:
                 job = self._ask(slot)
             finally:
-                if job is None:
-                    self._slots.give_back(self._token, slot)
+                self._requests.end(job is not None)
             if job is not None:
-                threading.Thread(target=self._work, args=(job, slot), daemon=True).start()
-            else:
-                self._ended.wait(UNHEALTHY_FOR if self._refusals >= UNHEALTHY_AFTER else self._interval)
-                self._refusals %= UNHEALTHY_AFTER
+                self._woken.set()
+                job.run()
+        finally:
+            if job is not None:
+                self._jobs.discard(job)
+            self._slots.give_back(self._token, slot)
 
     def _ask(self, slot: int) -> Job | None:
         runner = short_token(self._token)
@@ -112,13 +159,6 @@ class Feeder:
         if reply.status != 204:  # no content: nothing to do
             log.warning("Checking for jobs... failed", runner=runner, status=reply.text)
         return None
-
-    def _work(self, job: Job, slot: int) -> None:
-        try:
-            job.run()
-        finally:
-            self._jobs.discard(job)
-            self._slots.give_back(self._token, slot)
 
 
 class Scheduler:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..ci import environment_actions, merging, payload, progress, runners, storage
+from ..ci import environment_actions, job_queue, merging, payload, progress, runners, storage
 from ..core import db, job_tokens, registration
 from ..core.auth import client_address
 from ..core.config import Config
@@ -87,13 +87,15 @@ def discovery(_: Call) -> Response:
 
 
 def request_job(call: Call) -> Response:
-    """The next job that a runner may have, or 204."""
+    """The next job that a runner may have, or 204. One that says that it knows the newest has nothing to look for."""
     call.require("token")
     runner, manager = _contact(call)
     progress.sweep(call.connection)
-    job = payload.take(call.connection, call.config, runner, manager)
+    latest = job_queue.value(job_queue.state(call.connection), call.text("token") or "")
+    known = call.text("last_update") == latest
+    job = None if known else payload.take(call.connection, call.config, runner, manager)
     if job is None:
-        return Response(status_code=204, headers={"X-GitLab-Last-Update": db.now()})
+        return Response(status_code=204, headers={"X-GitLab-Last-Update": latest})
     progress.note(call.connection, job["job_info"]["pipeline_id"])
     return created(job)
 

@@ -1,4 +1,4 @@
-"""What time brings, as Sidekiq's cron jobs do in GitLab: pipelines of schedules, environments that end."""
+"""What time brings, as Sidekiq does in GitLab: pipelines of schedules, delayed and lost jobs, environments that end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from . import environment_actions, merging, pipelines, progress
 
 #: `environments_auto_stop_cron_worker`.
 ENVIRONMENTS_CRON = Cron.parse("24 * * * *")
-#: Longest time between two looks at the clock, in seconds: it may be set meanwhile.
-LOOK_S = 20
+#: Longest time between two looks at the clock and at delayed jobs, in seconds.
+LOOK_S = 1
 Clock = Callable[[], datetime]
 
 
@@ -67,12 +67,19 @@ def watch(config: Config, clock: Clock = lambda: datetime.now(UTC), longest_look
             if environments_at is not None and now >= environments_at:
                 _safely(_stop_environments, config, now)
                 environments_at = ENVIRONMENTS_CRON.next_after(now)
+            _safely(_sweep, config, now)
             _safely(lambda *_: merging.prepare_left(config), config, now)
             known = [due for due in (schedules_at, environments_at) if due is not None]
             stopped.wait(min(longest_look_s, *(max((due - now).total_seconds(), 0) for due in known)))
 
     threading.Thread(target=work, daemon=True).start()
     return stopped
+
+
+def _sweep(config: Config, _now: datetime) -> None:
+    with db.connect(config.database) as connection:
+        progress.lock(connection)
+        progress.sweep(connection)
 
 
 def _stop_environments(config: Config, now: datetime) -> None:

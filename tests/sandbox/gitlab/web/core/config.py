@@ -17,6 +17,8 @@ from .postgresql import Server
 DIRECTORY = Path("/var/opt/gitlab/gitlab-rails/etc")
 #: When GitLab looks at the schedules of pipelines, unless `gitlab.rb` says otherwise.
 SCHEDULE_WORKER_CRON = "3-59/10 * * * *"
+#: Workhorse's own value, unless `gitlab.rb` has one.
+LONG_POLLING = "50ns"
 VERSION_FILE = Path("/opt/gitlab/embedded/version")
 
 
@@ -53,6 +55,8 @@ class Config:
     artifacts_path: Path
     uploads_path: Path
     pipeline_schedule_worker_cron: str
+    #: How long Workhorse holds a runner's request for jobs, as Go writes a duration; `50ns` is as good as not at all.
+    long_polling: str
     time_zone: str
     #: Where this configuration is, and the Ruby half of the application, which sends mail.
     directory: Path
@@ -90,6 +94,7 @@ class Config:
             uploads_path=Path(settings["uploads_path"]),
             object_store=ObjectStore.load(settings.get("object_store"), *keys),
             pipeline_schedule_worker_cron=settings.get("pipeline_schedule_worker_cron") or SCHEDULE_WORKER_CRON,
+            long_polling=settings.get("api_ci_long_polling_duration") or LONG_POLLING,
             time_zone=_time_zone(settings.get("time_zone", "UTC")),
             directory=directory,
             rails=version_file.with_name("rails"),

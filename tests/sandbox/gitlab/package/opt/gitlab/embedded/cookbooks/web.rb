@@ -91,7 +91,8 @@ class Web
       artifacts_path: "#{HOME}/shared/artifacts", uploads_path: "#{HOME}/uploads", object_store: @objects.settings,
       time_zone: @config.get('gitlab_rails', 'time_zone', default: 'UTC'), email:,
       omniauth: Omniauth.new(@config).settings, ldap: Ldap.new(@config).settings,
-      pipeline_schedule_worker_cron: @config.get('gitlab_rails', 'pipeline_schedule_worker_cron', default: nil)
+      pipeline_schedule_worker_cron: @config.get('gitlab_rails', 'pipeline_schedule_worker_cron', default: nil),
+      api_ci_long_polling_duration: @config.get('gitlab_workhorse', 'api_ci_long_polling_duration')&.to_s
     }
   end
 
