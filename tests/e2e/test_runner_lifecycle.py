@@ -6,10 +6,12 @@ The tests run in order and build on each other: each leaves the stack in the sta
 from __future__ import annotations
 
 import secrets
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import gitlab
 import pytest
@@ -170,6 +172,14 @@ def test_a_machine_fetches_the_images_of_the_pipeline_by_itself(host: Host) -> N
     log = "journalctl --unit slipway-job-images.service --output cat"
     images = {f"docker.io/library/docker:{DOCKER}-{variant}" for variant in ("dind", "cli")}
     until(lambda: images <= set(host.sudo(log).split()), "both images are there")
+
+
+def test_gitlab_holds_a_request_for_a_job_while_there_is_none(life: Stack, host: Host) -> None:
+    outputs = life.outputs()
+    pipelines = project_of(outputs).pipelines
+    until(lambda: not pipelines.list(scope="running", get_all=True), "no job is left from the beginning")
+    script = (Path(__file__).parent / "files/ask-for-job.sh").read_text()
+    assert host.sudo(f"bash -s -- {shlex.quote(outputs.url)} <<'END'\n{script}END\n") == "held\n"
 
 
 def test_a_version_that_the_repository_lacks_is_refused_before_anything_is_touched(life: Stack, host: Host) -> None:

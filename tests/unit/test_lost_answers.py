@@ -51,7 +51,13 @@ class Hooks:
 
     def after(self, identifier: str) -> None:
         hook = self._engine.hooks[f"{self._name}-after-create"]
-        asyncio.run(hook.callback(self._args(identifier)))  # type: ignore[arg-type]
+
+        async def called() -> None:
+            """The hook only begins its work, which goes on in a task."""
+            await hook.callback(self._args(identifier))  # type: ignore[misc]
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+        asyncio.run(called())
 
     def failed(self, *errors: str, operation: str = "create") -> bool:
         """Whether the engine would repeat it."""
