@@ -14,6 +14,7 @@ from components import api as api_module
 from components import lost_answers as module
 from tests.unit.account_api import AccountApi, served
 from tests.unit.engine import RecordingEngine, run_program
+from tests.unit.hook_calls import call
 
 #: Creates that can be repeated as they are, or whose thing the API does not list.
 REPEATABLE = {
@@ -46,18 +47,10 @@ class Hooks:
         self._name, self._inputs = name, inputs
 
     def before(self) -> None:
-        hook = self._engine.hooks[f"{self._name}-before-create"]
-        asyncio.run(hook.callback(self._args("")))  # type: ignore[arg-type]
+        call(self._engine.hooks[f"{self._name}-before-create"], self._args(""))
 
     def after(self, identifier: str) -> None:
-        hook = self._engine.hooks[f"{self._name}-after-create"]
-
-        async def called() -> None:
-            """The hook only begins its work, which goes on in a task."""
-            await hook.callback(self._args(identifier))  # type: ignore[misc]
-            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
-
-        asyncio.run(called())
+        call(self._engine.hooks[f"{self._name}-after-create"], self._args(identifier))
 
     def failed(self, *errors: str, operation: str = "create") -> bool:
         """Whether the engine would repeat it."""
