@@ -219,10 +219,8 @@ def once_assigned(name: str) -> pulumi.ResourceHookBinding:
     return _binding(name, failed=failed)
 
 
-def once_in_spaces(
-    name: str, parent: str, before_create: Sequence[pulumi.ResourceHook] = ()
-) -> pulumi.ResourceHookBinding:
-    """Return the hooks of a bucket of the component `parent`, beside those `before_create`.
+def once_in_spaces(name: str, parent: str) -> pulumi.ResourceHookBinding:
+    """Return the hooks of a bucket of the component `parent`.
 
     The API token lists none; that one of its random name exists is proof enough.
     """
@@ -236,7 +234,7 @@ def once_in_spaces(
             )
         return False
 
-    return _binding(name, failed=failed, before_create=before_create)
+    return _binding(name, failed=failed)
 
 
 def _import_of_bucket(urn: str, parent: str, inputs: Inputs) -> str:

@@ -23,14 +23,6 @@ _KEY_SPREADS_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
-class Maker:
-    """A provider that can create Spaces. `key_created` is when its key was made, in ISO 8601, if the stack has one."""
-
-    provider: digitalocean.Provider
-    key_created: pulumi.Output[str] | None = None
-
-
-@dataclass(frozen=True)
 class ExistingSpace:
     """A Space that a lost state had: the IDs by which its bucket and the digits in its name are imported."""
 
@@ -58,15 +50,15 @@ class SpaceArgs:
 class BucketArgs:
     """Inputs of `create_bucket`. It outlives a destroy if it is `kept`, and is deleted with its content if `emptied`.
 
-    `maker` creates it; `existing` is the ID of a bucket that is taken over. With `expire_after_days`, Spaces deletes
-    what is that old.
+    `maker` is a provider with a Spaces key; `existing` is the ID of a bucket that is taken over. With
+    `expire_after_days`, Spaces deletes what is that old.
     """
 
     name: pulumi.Input[str]
     region: str
     kept: bool
     emptied: bool
-    maker: Maker
+    maker: digitalocean.Provider
     existing: str | None = None
     expire_after_days: int | None = None
 
@@ -114,21 +106,18 @@ def create_suffix(component: Component, existing: str | None) -> random.RandomId
 
 def create_bucket(component: Component, suffix: str, args: BucketArgs) -> digitalocean.SpacesBucket:
     """Declare a private bucket, in which unfinished uploads do not stay; `suffix` is that of its logical name."""
-    name, created = component.child_name(suffix), args.maker.key_created
     return digitalocean.SpacesBucket(
-        name,
+        component.child_name(suffix),
         name=args.name,
         region=args.region,
         acl="private",
         force_destroy=args.emptied,
         lifecycle_rules=list(_rules(args.expire_after_days)),
         opts=component.child_options(
-            provider=args.maker.provider,
+            provider=args.maker,
             keep=args.kept,
             import_=args.existing,
-            hooks=once_in_spaces(
-                name, component.component_name, before_create=[_wait_for_key(name, created)] if created else ()
-            ),
+            hooks=once_in_spaces(component.child_name(suffix), component.component_name),
         ),
     )
 
@@ -166,39 +155,40 @@ def _maker_key(prefix: str, purpose: str) -> str:
     return f"{prefix}-{purpose}-maker"
 
 
-def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bool) -> Maker:
+def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bool) -> digitalocean.Provider:
     """A provider for the Spaces of one purpose: a resource is replaced if its provider is another one.
 
     Buckets are managed through the S3 interface, which does not accept API tokens, so it has a full-access key.
     """
     if own_key:
-        return Maker(digitalocean.Provider(component.child_name("maker"), opts=component.child_options()))
+        return digitalocean.Provider(component.child_name("maker"), opts=component.child_options())
     key = digitalocean.SpacesKey(
         component.child_name("maker-key"),
         name=_maker_key(prefix, purpose),
         grants=[digitalocean.SpacesKeyGrantArgs(bucket="", permission="fullaccess")],
         opts=component.child_options(hooks=once(SPACES_KEY, component.child_name("maker-key"))),
     )
-    provider = digitalocean.Provider(
-        component.child_name("maker"),
+    name = component.child_name("maker")
+    return digitalocean.Provider(
+        name,
         spaces_access_id=key.access_key,
         spaces_secret_key=key.secret_key,
-        opts=component.child_options(),
+        opts=component.child_options(hooks=_wait_for_key(name, key.created_at)),
     )
-    return Maker(provider, key.created_at)
 
 
-def _wait_for_key(name: str, created: pulumi.Output[str]) -> pulumi.ResourceHook:
-    """Give a new key the time to reach Spaces before a bucket is created with it.
+def _wait_for_key(name: str, created: pulumi.Output[str]) -> pulumi.ResourceHookBinding:
+    """Give a new key the time to reach Spaces before a provider has it.
 
-    Not after the creation of the key: the engine saves no state while such a hook runs, and everything waits.
+    Not after the creation of the key: see `components/hooks.py`.
     """
 
     async def wait(args: pulumi.ResourceHookArgs) -> None:
         del args
         await asyncio.sleep(_left(await created.future()))
 
-    return pulumi.ResourceHook(f"{name}-key-is-known", wait)
+    hook = pulumi.ResourceHook(f"{name}-key-is-known", wait)
+    return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
 
 
 def _left(created: str | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import runpy
 from collections.abc import Callable, Mapping
@@ -261,7 +262,10 @@ class _RecordingMonitor(mocks.MockMonitor):
             self._engine.hold.note(urn)
         if self._engine.is_new and request.type == "pulumi:providers:digitalocean":
             for name in request.hooks.before_create:
-                self._engine.hooks[name].callback(_creation(urn))
+                hook = self._engine.hooks[name].callback
+                # Nothing is waited for here.
+                if not inspect.iscoroutinefunction(hook):
+                    hook(_creation(urn))
         return super().RegisterResource(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def RegisterResourceOutputs(  # noqa: N802

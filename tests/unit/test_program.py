@@ -101,8 +101,9 @@ def test_the_provider_uses_a_new_spaces_key_only_when_spaces_knows_it(
 
     monkeypatch.setattr("components.spaces.asyncio.sleep", sleep)
     monkeypatch.setattr(pulumi.Output, "future", created)
-    [hook] = engine.named("registry-bucket-bucket").request.hooks.before_create
-    args = pulumi.ResourceHookArgs(urn="", id="", name="registry-bucket-bucket", type="")
+    bound = engine.named("registry-bucket-maker").request.hooks
+    [hook] = {*bound.before_create, *bound.before_update}
+    args = pulumi.ResourceHookArgs(urn="", id="", name="registry-bucket-maker", type="")
     asyncio.run(cast(Coroutine[Any, Any, None], engine.hooks[hook](args)))
     assert slept == [pytest.approx(left, abs=1)]
 
