@@ -77,7 +77,10 @@ class LongPolling:
         token, last_update = _asked(scope, body)
         if not token or not last_update or self._ending.is_set():
             return False
-        state = await self._watch.look()
+        try:
+            state = await self._watch.look()
+        except db.errors():
+            return False
         if job_queue.value(state, token) != last_update:
             return False
         async with self._watch.changed(state) as changed:

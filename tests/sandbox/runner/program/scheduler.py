@@ -20,7 +20,8 @@ RELOAD_EVERY = 3.0
 CHECK_INTERVAL = 3.0
 #: So many refusals one after the other, and a runner is left alone for a while (seconds).
 UNHEALTHY_AFTER, UNHEALTHY_FOR = 3, 3600.0
-#: On, unless the configuration turns it off: as many requests at once as jobs have come lately. The factors are ours.
+#: On, unless the configuration turns it off: as many requests at once as jobs have come lately. Each job adds a tenth
+#: (merge request 5558 of GitLab Runner); how the number shrinks again is not documented.
 ADAPTIVE = "FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"
 GROWTH, DECAY = 1.1, 0.95
 
