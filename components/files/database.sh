@@ -115,6 +115,9 @@ installation_id() {
 # mark_database SERVER NAME WORDS: say in the server whose database it is, and what it is to it.
 mark_database() { run_sql "$1" "${MAINTENANCE[$1]}" "COMMENT ON DATABASE \"$2\" IS 'slipway $(installation_id): $3'" >/dev/null; }
 
+# mark_of SERVER NAME: what was said. Nothing if there was nothing, or no such database.
+mark_of() { run_sql "$1" "${MAINTENANCE[$1]}" "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = '$2'"; }
+
 # databases_of SERVER: the databases of GitLab and its registry, one a line. The registry has one for each storage.
 databases_of() {
   run_sql "$1" "${MAINTENANCE[$1]}" "SELECT datname FROM pg_database WHERE datname ~ '^(gitlabhq_production|registry(_[0-9a-f]{12})?)\$' ORDER BY datname"
@@ -123,7 +126,7 @@ databases_of() {
 # stranger_in SERVER NAME: print whose tables a database has, if they are not this installation's.
 stranger_in() {
   local mark tables
-  mark=$(run_sql "$1" "${MAINTENANCE[$1]}" "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = '$2'") || return 1
+  mark=$(mark_of "$1" "$2") || return 1
   [[ $mark != "slipway $(installation_id):"* ]] || return 0
   tables=$(run_sql "$1" "$2" "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") || return 1
   [ "$tables" = 0 ] || printf '%s tables%s' "$tables" "${mark:+, and is marked \"$mark\"}"

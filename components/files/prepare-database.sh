@@ -77,14 +77,15 @@ require_database_version() {
 
 # From one managed server to another nothing is copied: DigitalOcean's own means do that, and then the mark is there.
 require_same_data() {
-  local other
+  local other mark
   [ "$(current_server postgresql)" = managed ] && [ -e "$KEPT_ENV" ] || return 0
   # shellcheck disable=SC1090,SC2031
   other=$(. "$KEPT_ENV" && printf '%s' "$PGHOST")
-  [ "$other" != "$DATABASE_HOST" ] && [ -n "$(has_mark "$DATABASE_NAME")" ] || return 0
+  [ "$other" != "$DATABASE_HOST" ] || return 0
+  mark=$(mark_of managed "$DATABASE_NAME") || die "$PLACE does not say whose database $DATABASE_NAME is (see above); nothing was changed"
+  [ "$mark" != "slipway $(installation_id): in use" ] || return 0
   die "GitLab's tables are in the managed PostgreSQL at $other, and $DATABASE_HOST does not have them; nothing was changed. Move them to the server first, and from there to the other cluster"
 }
-has_mark() { run_sql managed defaultdb "SELECT 'no mark' FROM pg_database WHERE datname = '$1' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE 'slipway $(installation_id):%'"; }
 
 # require_own_database NAME: one that has anybody else's tables is not touched. A new one is created.
 require_own_database() {

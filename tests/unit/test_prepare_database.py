@@ -28,7 +28,7 @@ run_sql() {
     *server_version_num*) cat "$ROOT/version" ;;
     *amcheck) ! refuses amcheck ;;
     "CREATE EXTENSION"*) ! refuses extension ;;
-    *"no mark"*) cat "$ROOT/mark" 2>/dev/null || true ;;
+    *shobj_description*) refuses mark-of && return 1; cat "$ROOT/mark" 2>/dev/null || true ;;
   esac
 }
 has_database() { [ "$2" != registry_new ]; }
@@ -195,18 +195,33 @@ def test_what_gitlabs_tables_do_not_need_may_be_missing_and_is_named(server: Ser
     assert "does not offer the extension amcheck; GitLab runs without it" in done.stdout + done.stderr
 
 
-def test_another_cluster_without_the_data_of_the_first_is_refused(server: Server) -> None:
+@pytest.fixture
+def moved(server: Server) -> Server:
+    """A GitLab whose tables are in the cluster, with an installation of a known ID."""
+    server.says("etc/gitlab/slipway-installation", "00ff")
     server.prepare()
-    (server.root / "etc/gitlab/slipway-servers").write_text("postgresql managed\nredis managed\n")
-    server.says("mark", "no mark")
-    done = server.prepare(DATABASE_HOST="other.example.test")
+    server.says("etc/gitlab/slipway-servers", "postgresql managed\nredis managed")
+    return server
+
+
+@pytest.mark.parametrize("mark", ["", "slipway 00ff: unfinished copy", "slipway 1111: in use"])
+def test_another_cluster_without_the_data_of_the_first_is_refused(moved: Server, mark: str) -> None:
+    moved.says("mark", mark)
+    done = moved.prepare(DATABASE_HOST="other.example.test")
     assert done.returncode == 1
-    assert (
-        "GitLab's tables are in the managed PostgreSQL at db.example.test, and other.example.test does not"
-        in done.stderr
+    words = (
+        "GitLab's tables are in the managed PostgreSQL at db.example.test, and other.example.test does not have them"
     )
-    (server.root / "mark").unlink()
-    assert server.prepare(DATABASE_HOST="other.example.test").returncode == 0
+    assert words in done.stderr
+
+
+def test_another_cluster_that_does_not_say_what_it_has_is_refused(moved: Server) -> None:
+    moved.says("mark", "slipway 00ff: in use")
+    moved.says("mark-of", "1 server closed the connection unexpectedly")
+    done = moved.prepare(DATABASE_HOST="other.example.test")
+    assert done.returncode == 1
+    assert "does not say whose database gitlabhq_production is" in done.stderr
+    assert moved.prepare(DATABASE_HOST="other.example.test").returncode == 0
 
 
 def test_clusters_that_are_there_and_not_used_are_asked_nothing(server: Server) -> None:
