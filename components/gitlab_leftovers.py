@@ -28,7 +28,6 @@ import pulumi
 from components.api import send
 from components.component import Component
 from components.gitlab_connection import GitLabConnection
-from components.hooks import afterwards
 from components.leftovers import import_command
 from components.lost_answers import may_be_repeated
 from components.settings.gitlab_names import ADMINISTRATOR
@@ -133,7 +132,7 @@ def before_create(
     name = component.child_name(suffix)
     return pulumi.ResourceHookBinding(
         before_create=[pulumi.ResourceHook(f"{name}-before-create", before)],
-        after_create=[afterwards(f"{name}-after-create", after)],
+        after_create=[pulumi.ResourceHook(f"{name}-after-create", after)],
         on_error=[pulumi.ErrorHook(f"{name}-on-error", failed)],
     )
 

@@ -6,6 +6,9 @@ account has under a name is listed before a create and after it. What appeared i
 reports, was made by the lost request: nothing can be in it, and no one has its secret.
 
 After an error the create is then repeated. An engine that is killed runs none of this; see `tools/repair.py`.
+
+While a hook runs after a create, the engine (3.259) holds the lock of the new resource, cannot save its state, and lets
+everything else wait: what has to wait itself does so before a create.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ import pulumi
 from components import api
 from components.component import ancestry
 from components.cost import IDLE_ADDRESS
-from components.hooks import Work, afterwards
 from components.leftovers import PLACES, import_command
 
 Entry = Mapping[str, Any]
@@ -303,7 +305,7 @@ def _binding(
     name: str,
     *,
     before: Callable[[pulumi.ResourceHookArgs], Any] | None = None,
-    after: Work | None = None,
+    after: Callable[[pulumi.ResourceHookArgs], Any] | None = None,
     failed: Callable[[pulumi.ErrorHookArgs], Any],
     **further: Sequence[Any],
 ) -> pulumi.ResourceHookBinding:
@@ -313,7 +315,7 @@ def _binding(
     ]
     return pulumi.ResourceHookBinding(
         before_create=before_create or None,
-        after_create=[afterwards(f"{name}-after-create", after)] if after else None,
+        after_create=[pulumi.ResourceHook(f"{name}-after-create", after)] if after else None,
         on_error=[pulumi.ErrorHook(f"{name}-on-error", failed)],
         **{key: list(hooks) for key, hooks in further.items()},
     )

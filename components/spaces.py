@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import pulumi
@@ -19,7 +18,7 @@ from components.object_storage import ObjectStorage
 #: Unfinished uploads are deleted after this many days (GitLab, container registry administration).
 _ABORT_UPLOADS_AFTER_DAYS: Final = 3
 #: Spaces does not know a key at once that the API has just returned: `InvalidAccessKeyId`. The provider does not retry.
-_KEY_SPREADS_SECONDS: Final = 10.0
+_KEY_SPREADS_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -169,31 +168,19 @@ def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bo
         opts=component.child_options(hooks=once(SPACES_KEY, component.child_name("maker-key"))),
     )
     name = component.child_name("maker")
+    hook = pulumi.ResourceHook(f"{name}-key-is-known", wait_until_known)
     return digitalocean.Provider(
         name,
         spaces_access_id=key.access_key,
         spaces_secret_key=key.secret_key,
-        opts=component.child_options(hooks=_wait_for_key(name, key.created_at)),
+        opts=component.child_options(hooks=pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])),
     )
 
 
-def _wait_for_key(name: str, created: pulumi.Output[str]) -> pulumi.ResourceHookBinding:
-    """Give a new key the time to reach Spaces before a provider has it.
+async def wait_until_known(args: pulumi.ResourceHookArgs) -> None:
+    """Give a new key the time to reach Spaces: a hook for what comes before its provider.
 
-    Not after the creation of the key: see `components/hooks.py`.
+    After the creation of the key, everything else would wait as well: see `components/lost_answers.py`.
     """
-
-    async def wait(args: pulumi.ResourceHookArgs) -> None:
-        del args
-        await asyncio.sleep(_left(await created.future()))
-
-    hook = pulumi.ResourceHook(f"{name}-key-is-known", wait)
-    return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
-
-
-def _left(created: str | None) -> float:
-    """The seconds until a key is known that was created at that moment, by the clock of the API."""
-    if not created:
-        return _KEY_SPREADS_SECONDS
-    age = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
-    return min(max(_KEY_SPREADS_SECONDS - age, 0), _KEY_SPREADS_SECONDS)
+    del args
+    await asyncio.sleep(_KEY_SPREADS_SECONDS)

@@ -27,7 +27,6 @@ from components.gitlab_leftovers import (
     remove_runners,
     remove_variable,
 )
-from tests.unit.hook_calls import call
 
 MARK = mark_of("slipway-production")
 
@@ -294,8 +293,8 @@ def test_the_hooks_of_an_object_look_for_leftovers_before_after_and_once_it_has_
     component: Any = SimpleNamespace(child_name="hello-{}".format)
     hooks = before_create(component, "key", connection, MARK, removal)
 
-    def called(hook: Any, identifier: str, inputs: dict[str, Any]) -> None:
-        call(hook, pulumi.ResourceHookArgs("urn", identifier, "hello-key", "type", inputs))
+    def called(hook: Any, identifier: str, inputs: dict[str, Any]) -> object:
+        return asyncio.run(hook.callback(pulumi.ResourceHookArgs("urn", identifier, "hello-key", "type", inputs)))
 
     def failed(*errors: str, **inputs: Any) -> object:
         [hook] = hooks.on_error or []

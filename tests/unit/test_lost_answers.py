@@ -14,7 +14,6 @@ from components import api as api_module
 from components import lost_answers as module
 from tests.unit.account_api import AccountApi, served
 from tests.unit.engine import RecordingEngine, run_program
-from tests.unit.hook_calls import call
 
 #: Creates that can be repeated as they are, or whose thing the API does not list.
 REPEATABLE = {
@@ -47,10 +46,12 @@ class Hooks:
         self._name, self._inputs = name, inputs
 
     def before(self) -> None:
-        call(self._engine.hooks[f"{self._name}-before-create"], self._args(""))
+        hook = self._engine.hooks[f"{self._name}-before-create"]
+        asyncio.run(hook.callback(self._args("")))  # type: ignore[arg-type]
 
     def after(self, identifier: str) -> None:
-        call(self._engine.hooks[f"{self._name}-after-create"], self._args(identifier))
+        hook = self._engine.hooks[f"{self._name}-after-create"]
+        asyncio.run(hook.callback(self._args(identifier)))  # type: ignore[arg-type]
 
     def failed(self, *errors: str, operation: str = "create") -> bool:
         """Whether the engine would repeat it."""

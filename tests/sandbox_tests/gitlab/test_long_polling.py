@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from gitlab.v4.objects import Project
 
+from tests.sandbox.gitlab.web import long_polling
 from tests.sandbox.gitlab.web.ci import scheduler
 from tests.sandbox.gitlab.web.long_polling import LARGEST_BODY, duration
 from tests.sandbox_tests.support.gitlab_instance import Instance, running
 from tests.sandbox_tests.support.gitlab_projects import commit, make_project, make_runner, statuses
 from tests.sandbox_tests.support.gitlab_runner_client import Runner
-from tests.sandbox_tests.support.waiting import eventually
 
 ONE = {".gitlab-ci.yml": "job: {script: make}"}
 UPDATE, POLLING = "X-GitLab-Last-Update", "Gitlab-Ci-Builds-Polling"
@@ -66,22 +68,34 @@ def ask(runner: Runner, last_update: str = "", token: str = "") -> httpx.Respons
     return httpx.post(f"{runner.url}/api/v4/jobs/request", json=body, timeout=60)
 
 
-def waiting(pool: ThreadPoolExecutor, runner: Runner, instance: Instance) -> Future[httpx.Response]:
-    """A request that is held."""
-    newest = ask(runner).headers[UPDATE]
-    before = len(instance.faults.requests)
-    future = pool.submit(ask, runner, newest)
-    eventually(lambda: len(instance.faults.requests) > before, PATIENCE)
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released for each request that is held from then on."""
+    holds, changed = threading.Semaphore(0), long_polling.Watch.changed
+
+    @asynccontextmanager
+    async def noted(self: long_polling.Watch, state: str) -> AsyncIterator[asyncio.Future[None]]:
+        async with changed(self, state) as found:
+            holds.release()
+            yield found
+
+    monkeypatch.setattr(long_polling.Watch, "changed", noted)
+    return holds
+
+
+@pytest.fixture
+def waiting(pool: ThreadPoolExecutor, watched: threading.Semaphore, runner: Runner) -> Future[httpx.Response]:
+    """A request that is held, and stays so while nothing happens."""
+    future = pool.submit(ask, runner, ask(runner).headers[UPDATE])
+    assert watched.acquire(timeout=PATIENCE)
+    threading.Event().wait(2 * long_polling.LOOK_S)
+    assert not future.done()
     return future
 
 
-def test_a_request_is_held_until_a_job_begins_to_wait(
-    held: Instance, project: Project, runner: Runner, pool: ThreadPoolExecutor
-) -> None:
-    future = waiting(pool, runner, held)
-    assert not future.done()
+def test_a_request_is_held_until_a_job_begins_to_wait(project: Project, waiting: Future[httpx.Response]) -> None:
     commit(project, ONE)
-    answer = future.result(PATIENCE)
+    answer = waiting.result(PATIENCE)
     assert (answer.status_code, answer.headers[POLLING], answer.content) == (204, "yes", b"")
     assert UPDATE not in answer.headers
 
@@ -96,12 +110,12 @@ def test_the_next_request_gets_the_job_at_once(project: Project, runner: Runner,
 
 
 def test_a_delayed_job_ends_the_wait_without_another_request(
-    held: Instance, project: Project, runner: Runner, pool: ThreadPoolExecutor
+    held: Instance, project: Project, runner: Runner, waiting: Future[httpx.Response]
 ) -> None:
     stopped = scheduler.watch(held.config, longest_look_s=0.1)
     try:
-        commit(project, {".gitlab-ci.yml": "job: {script: make, when: delayed, start_in: 2 seconds}"})
-        assert waiting(pool, runner, held).result(PATIENCE).status_code == 204
+        commit(project, {".gitlab-ci.yml": "job: {script: make, when: delayed, start_in: 1 second}"})
+        assert waiting.result(PATIENCE).status_code == 204
     finally:
         stopped.set()
     assert ask(runner).status_code == 201
@@ -119,19 +133,17 @@ def test_a_wrong_token_is_refused_at_once(runner: Runner) -> None:
     assert ask(runner, newest, "glrt-" + "x" * 20).status_code == 403
 
 
-def test_a_runner_that_is_removed_hears_of_it(held: Instance, runner: Runner, pool: ThreadPoolExecutor) -> None:
+def test_a_runner_that_is_removed_hears_of_it(held: Instance, runner: Runner, waiting: Future[httpx.Response]) -> None:
     newest = ask(runner).headers[UPDATE]
-    future = waiting(pool, runner, held)
     held.execute("DELETE FROM ci_runners")
-    assert future.result(PATIENCE).status_code == 204
+    assert waiting.result(PATIENCE).status_code == 204
     assert ask(runner, newest).status_code == 403
 
 
-def test_a_change_of_the_runner_ends_the_wait(held: Instance, runner: Runner, pool: ThreadPoolExecutor) -> None:
-    future = waiting(pool, runner, held)
+def test_a_change_of_the_runner_ends_the_wait(held: Instance, runner: Runner, waiting: Future[httpx.Response]) -> None:
     [found] = held.client().runners.list(get_all=True)
     held.client().runners.update(found.id, {"paused": True})
-    assert future.result(PATIENCE).status_code == 204
+    assert waiting.result(PATIENCE).status_code == 204
     assert UPDATE in ask(runner).headers
 
 
@@ -186,11 +198,10 @@ def test_gitlab_does_not_start_with_a_duration_that_is_none(text: str) -> None:
 
 
 def test_nothing_holds_up_the_end_of_gitlab(
-    held: Instance, runner: Runner, pool: ThreadPoolExecutor, ending: threading.Event
+    runner: Runner, waiting: Future[httpx.Response], ending: threading.Event
 ) -> None:
     newest = ask(runner).headers[UPDATE]
-    future = waiting(pool, runner, held)
     ending.set()
-    assert future.result(PATIENCE).status_code == 204
+    assert waiting.result(PATIENCE).status_code == 204
     assert ask(runner, newest).status_code == 204
     ending.clear()

@@ -25,7 +25,7 @@ class Server:
     url = "https://gitlab.example.com/"
 
     def __init__(self, *_: object) -> None:
-        self.asked, self.open = 0, 0
+        self.asked, self.open, self.status = 0, 0, 204
         self._free = threading.Semaphore(0)
         self._lock = threading.Lock()
 
@@ -35,7 +35,7 @@ class Server:
         self._free.acquire()
         with self._lock:
             self.open -= 1
-        return Reply(204, None, {})
+        return Reply(self.status, None, {})
 
     def let_go(self) -> None:
         """Answer one."""
@@ -75,6 +75,16 @@ def test_one_worker_asks_again_when_its_request_is_answered_and_not_before(serve
     assert server.asked == 1
     server.let_go()
     eventually(lambda: server.asked == 2, 5)
+
+
+def test_a_runner_that_is_refused_three_times_asks_no_more(server: Server, feeders: Any) -> None:
+    server.status = 403
+    for _ in range(10):
+        server.let_go()
+    feeders(1)
+    eventually(lambda: server.asked == 3, 5)
+    threading.Event().wait(10 * INTERVAL)
+    assert server.asked == 3
 
 
 def test_without_jobs_one_request_is_open_however_many_there_may_be(server: Server, feeders: Any) -> None:

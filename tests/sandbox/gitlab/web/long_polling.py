@@ -51,7 +51,7 @@ class LongPolling:
     def __init__(self, app: ASGIApp, config: Config, ending: threading.Event) -> None:
         self._app, self._ending = app, ending
         self._longest = duration(config.long_polling)
-        self._watch = _Watch(config, ending)
+        self._watch = Watch(config, ending)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -92,7 +92,7 @@ class LongPolling:
         return True
 
 
-class _Watch:
+class Watch:
     """Looks for news while somebody waits for them."""
 
     def __init__(self, config: Config, ending: threading.Event) -> None:

@@ -106,6 +106,10 @@ class Feeder:
 
     def _feed(self) -> None:
         while not self._ended.is_set():
+            if self._refusals >= UNHEALTHY_AFTER:
+                self._ended.wait(UNHEALTHY_FOR)
+                self._refusals = 0
+                continue
             slot = self._slots.take(self._token, int(self._runner.get("limit") or 0))
             if slot is None:
                 self._slots.wait(1.0)
@@ -114,9 +118,8 @@ class Feeder:
                 threading.Thread(target=self._work, args=(slot,), daemon=True).start()
             else:
                 self._slots.give_back(self._token, slot)
-            self._woken.wait(UNHEALTHY_FOR if self._refusals >= UNHEALTHY_AFTER else self._interval)
+            self._woken.wait(self._interval)
             self._woken.clear()
-            self._refusals %= UNHEALTHY_AFTER
 
     def _work(self, slot: int) -> None:
         """One worker: ask once, and run the job that there is. After a job the next request comes without delay."""
