@@ -8,7 +8,7 @@ reports, was made by the lost request: nothing can be in it, and no one has its 
 After an error the create is then repeated. An engine that is killed runs none of this; see `tools/repair.py`.
 
 While a hook runs after a create, the engine (3.259) holds the lock of the new resource, cannot save its state, and lets
-everything else wait: what has to wait itself does so before a create.
+everything else wait: whatever needs time runs before a create.
 """
 
 from __future__ import annotations

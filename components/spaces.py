@@ -178,7 +178,7 @@ def create_maker(component: Component, prefix: str, purpose: str, *, own_key: bo
 
 
 async def wait_until_known(args: pulumi.ResourceHookArgs) -> None:
-    """Give a new key the time to reach Spaces: a hook for what comes before its provider.
+    """Give a new key time to reach Spaces: a hook that runs before its provider is created or gets another key.
 
     After the creation of the key, everything else would wait as well: see `components/lost_answers.py`.
     """

@@ -202,6 +202,8 @@ def test_nothing_holds_up_the_end_of_gitlab(
 ) -> None:
     newest = ask(runner).headers[UPDATE]
     ending.set()
-    assert waiting.result(PATIENCE).status_code == 204
-    assert ask(runner, newest).status_code == 204
-    ending.clear()
+    try:
+        assert waiting.result(PATIENCE).status_code == 204
+        assert ask(runner, newest).status_code == 204
+    finally:
+        ending.clear()
