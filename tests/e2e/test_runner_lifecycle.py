@@ -5,6 +5,7 @@ The tests run in order and build on each other: each leaves the stack in the sta
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import subprocess
@@ -379,15 +380,17 @@ def test_without_a_cache_nothing_of_it_is_left_and_each_pull_is_one_from_docker_
 
 def test_both_the_runner_log_and_up_report_that_gitlab_is_unreachable(life: Stack, host: Host) -> None:
     outputs = life.outputs()
+    project = project_of(outputs)
+    failure = f"Checking for jobs... failed.*couldn't execute POST against {outputs.url}/api/v4/jobs/request"
     life.set(runners=[{**RUNNER, "version": NEW, "concurrency": 4}])
     with cut_off(host, outputs.address):
         output = failed_up(life)
-        log = host.sudo("journalctl -u gitlab-runner --no-pager --lines 20")
-    project = project_of(outputs)
-    assert wait_for_job(project, start_job(project, {"script": ["true"]})).status == "success"
+        # The requests that GitLab holds are answered when a job comes, and only the next ones find the way closed.
+        job = start_job(project, {"script": ["true"]})
+        log = "journalctl -u gitlab-runner --no-pager --lines 20"
+        until(lambda: re.search(failure, host.sudo(log)), "the runner's log says that GitLab cannot be reached")
+    assert wait_for_job(project, job).status == "success"
     assert f"error: this machine cannot reach {outputs.url} (curl: (7)" in output
-    assert "Checking for jobs... failed" in log
-    assert f"couldn't execute POST against {outputs.url}/api/v4/jobs/request" in log
 
 
 def test_up_reports_a_runner_deleted_in_gitlab_and_recreates_it_after_a_refresh(life: Stack) -> None:
