@@ -121,6 +121,8 @@ def test_a_pod_without_room_gets_a_node_that_goes_when_it_is_idle(cluster: Clust
     cluster.ready("job")
     node = cluster.node_of("job")
     assert node.startswith("jobs-")
+    # A node is ready when its services are: kube-proxy's rules once got lost while kube-router wrote its own.
+    assert cluster.run("exec", "job", "--", "getent", "hosts", "kubernetes.default").startswith("10.245.0.1 ")
     address = cluster.run("get", "pod", "job", "--output=jsonpath={.status.podIP}")
     assert (
         cluster.run("exec", "probe", "--", "bash", "-c", f"exec 3<>/dev/tcp/{address}/1 || echo refused") == "refused"

@@ -169,8 +169,8 @@ def test_what_a_job_keeps_is_there_for_the_next_one_on_whatever_node(stack: Stac
 
 
 def test_the_commands_that_look_at_a_stack_know_its_cluster(stack: Stack, cluster: Cluster) -> None:
-    del cluster
     which = ("--stack", stack.name)
+    eventually(lambda: nodes_for_jobs(cluster) == [], BOOT)
     assert f"{NAME}: running, 1 of at most 4 nodes" in succeeds("status", *which, "--within", "30")
     assert "gitlab-runner" in succeeds("logs", "runner", *which)
     succeeds("drift", *which)

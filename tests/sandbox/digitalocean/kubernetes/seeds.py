@@ -118,7 +118,7 @@ def worker(cluster: KubernetesCluster, pool: NodePool, node_id: str, droplet: Dr
         f"{_FOLDER}/kubelet.kubeconfig": _client(cluster, f"system:node:{droplet.name}", "system:nodes"),
         f"{_FOLDER}/kube-proxy.kubeconfig": _client(cluster, "system:kube-proxy"),
         f"{_FOLDER}/kube-router.kubeconfig": _client(cluster, "kube-router"),
-        "/etc/cni/net.d/10-pods.conflist": _render("10-pods.conflist.j2", **values),
+        f"{_FOLDER}/10-pods.conflist": _render("10-pods.conflist.j2", **values),
     }
     return _user_data(files, "kubernetes-worker.target")
 
