@@ -7,6 +7,8 @@ does, and its state is part of the readiness.
 from __future__ import annotations
 
 import hashlib
+import socket
+import ssl
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -66,16 +68,33 @@ def driver() -> Any:
 
 @cache
 def _client(server: Server) -> Any:
-    tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": server.ca_file}
-    return driver().Redis(
-        host=server.host,
-        port=server.port,
-        username=server.username,
-        password=server.password or None,
-        socket_timeout=_PATIENCE_S,
-        socket_connect_timeout=_PATIENCE_S,
-        **(tls if server.ssl else {}),
-    )
+    about = {
+        "host": server.host,
+        "port": server.port,
+        "username": server.username,
+        "password": server.password or None,
+        "socket_timeout": _PATIENCE_S,
+        "socket_connect_timeout": _PATIENCE_S,
+    }
+    if not server.ssl:
+        return driver().Redis(**about)
+    about |= {"connection_class": _verifying(), "ssl_ca_certs": server.ca_file}
+    return driver().Redis(connection_pool=driver().ConnectionPool(**about))
+
+
+@cache
+def _verifying() -> type[Any]:
+    """Connections that trust the named file alone, as those of GitLab's own client do.
+
+    The library's trust the system's authorities as well, whatever file is named.
+    """
+
+    class Verifying(driver().SSLConnection):  # type: ignore[misc]  # the library is not where types are checked
+        def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+            context = ssl.create_default_context(cafile=self.ca_certs)
+            return context.wrap_socket(sock, server_hostname=self.host)
+
+    return Verifying
 
 
 def _key(session: str) -> str:
