@@ -98,9 +98,10 @@ with_heartbeat() {
   shift
   "$@" &
   worker=$!
-  (while sleep 20 >/dev/null 2>&1; do say "$what: still running after $SECONDS s"; done) &
+  (while sleep 20 >/dev/null 2>&1 && kill -0 "$worker" 2>/dev/null; do say "$what: still running after $SECONDS s"; done) &
   heartbeat=$!
   wait "$worker" || status=$?
-  kill "$heartbeat" 2>/dev/null || true
+  # A subshell that has just been forked would lose any other signal, and keep the connection open for ever.
+  { kill -KILL "$heartbeat"; wait "$heartbeat"; } 2>/dev/null || true
   return "$status"
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,7 @@ def test_a_script_does_nothing_until_it_is_complete(name: str) -> None:
 def shell(body: str) -> subprocess.CompletedProcess[str]:
     """Run `body` after the prelude that every script starts with, and what installs packages."""
     text = f"{script('prelude.sh')}\n{script('apt.sh')}\nLIMIT_SECONDS=7\n{body}"
-    return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False)
+    return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False, timeout=10)
 
 
 def test_a_file_is_written_completely_with_its_mode_and_owner_and_only_if_it_differs(tmp_path: Path) -> None:
@@ -243,6 +244,15 @@ def test_a_long_step_reports_that_it_is_still_running_and_returns_its_status() -
     )
     assert "failed with status 3" in beats.stderr
     assert "fetching: still running after" in beats.stderr
+
+
+@pytest.mark.parametrize(("killer", "status"), [("", 0), ("{ command sleep 0.2; kill -KILL $$; } &", -signal.SIGKILL)])
+def test_what_reports_on_a_long_step_ends_with_it_even_if_it_never_hears_of_the_end(killer: str, status: int) -> None:
+    """It keeps the step's connection open, and a shell that has just been forked can lose a signal."""
+    deaf = "sleep() { trap '' TERM; command sleep 0.05; }; work() { command sleep 0.5; }"
+    done = shell(f"{killer}\n{deaf}; with_heartbeat fetching work")
+    assert done.returncode == status
+    assert "fetching: still running after" in done.stderr
 
 
 def test_a_file_that_is_not_accepted_gives_way_to_the_previous_one(tmp_path: Path) -> None:
