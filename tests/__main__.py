@@ -35,6 +35,8 @@ FLOORS = {"components": 99, "tools": 84}
 COUNTED = ("tests", "failures", "errors", "skipped")
 #: Files of a tier are shared out among workers, one for each core.
 WORKERS = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+#: Seconds for a unit test; those that wait for machines have the time that pyproject.toml says.
+QUICK = ("--timeout", "180")
 #: Tests of the sandbox wait for services and for time-outs half of their time, so they get one worker more.
 WAITING = ("--numprocesses", "3", "--dist", "loadfile")
 
@@ -96,7 +98,7 @@ def steps() -> list[Step]:
     """In the order of what is quick to know."""
     python = [sys.executable, "-m"]
     tiers = {
-        "unit": ["pytest", *WORKERS, "tests/unit", "--cov", "--cov-report="],
+        "unit": ["pytest", *WORKERS, *QUICK, "tests/unit", "--cov", "--cov-report="],
         "sandbox": ["pytest", *WAITING, "tests/sandbox_tests", *(f"--ignore={name}" for name in NIGHTLY)],
         "e2e": ["tests.e2e", "--verbose", "--durations=10", *(f"--ignore={name}" for name in NIGHTLY_E2E)],
     }
