@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests import __main__ as runner
 from tests.__main__ import Step
+from tests.conftest import LONGEST, pytest_collection_modifyitems
 from tests.e2e.__main__ import PREPARED, is_chosen
 
 
@@ -22,6 +24,13 @@ def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The reports of a real run are left alone."""
     monkeypatch.setattr(runner, "REPORTS", tmp_path)
     return tmp_path
+
+
+class Collected(NamedTuple):
+    """A test as pytest has collected it."""
+
+    path: Path
+    name: str
 
 
 def run(monkeypatch: pytest.MonkeyPatch, steps: list[Step], *names: str) -> int:
@@ -122,3 +131,12 @@ def test_every_file_that_needs_something_before_a_sandbox_starts_exists_and_take
     assert {name for name in PREPARED if not name.startswith(f"{runner.SCALE}/")} <= set(runner.NIGHTLY_E2E)
     assert next(step for step in runner.steps() if step.name == "scale").takes_long
     assert [name for name in PREPARED if not (runner.ROOT / name).exists()] == []
+
+
+def test_the_files_that_take_longest_exist_and_are_begun_first_without_a_change_within_them() -> None:
+    assert [name for name in LONGEST if not (runner.ROOT / name).exists() or name in runner.NIGHTLY_E2E] == []
+    files = ["tests/unit/test_a.py", LONGEST[1], "tests/unit/test_b.py", LONGEST[0]]
+    items = [Collected(runner.ROOT / file, name) for file in files for name in ("z", "a")]
+    pytest_collection_modifyitems(items)  # type: ignore[arg-type]
+    ordered = [LONGEST[0], LONGEST[1], "tests/unit/test_a.py", "tests/unit/test_b.py"]
+    assert items == [Collected(runner.ROOT / file, name) for file in ordered for name in ("z", "a")]

@@ -1,0 +1,27 @@
+"""The order of the test files: what takes longest begins first, so that no worker is alone with it at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Files of each tier that take a minute or more, the longest first; the others fill what is left, in their own order.
+LONGEST = (
+    "tests/unit/test_stack_file_corpus.py",
+    "tests/sandbox_tests/plugins/test_failed_steps.py",
+    "tests/sandbox_tests/plugins/test_package.py",
+    "tests/sandbox_tests/gitlab/test_backup_program.py",
+    "tests/sandbox_tests/plugins/test_interrupted_updates.py",
+    "tests/sandbox_tests/plugins/test_groups_of_a_stack.py",
+    "tests/sandbox_tests/cloud/test_lifecycle.py",
+    "tests/sandbox_tests/plugins/test_gitlab_engine.py",
+    "tests/sandbox_tests/plugins/test_digitalocean.py",
+)
+_PLACES = {ROOT / file: place for place, file in enumerate(LONGEST)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the files; the tests of one stay together and in their order."""
+    items.sort(key=lambda item: _PLACES.get(item.path, len(LONGEST)))
