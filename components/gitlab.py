@@ -175,6 +175,7 @@ class GitLab(Component):
                 "S3_ENDPOINT": files.endpoint if files else "",
                 "S3_REGION": files.region if files else "",
                 "SMTP_CA_CERTIFICATE": (args.settings.smtp and args.settings.smtp.ca_certificate) or "",
+                "UPLOADS_PROGRAM": script("move-uploads.rb"),
                 "USES_OBJECTS": "yes" if uses_objects else "no",
             },
             secrets={

@@ -11,6 +11,7 @@ import pulumi
 from components.component import Component
 from components.object_buckets import FileBuckets
 from components.remote import Machine, run_script
+from components.rendering import script
 
 #: Seconds for the step. What it has not moved by then is moved when it runs again.
 _LIMIT_SECONDS: Final = 12 * 3600
@@ -28,9 +29,9 @@ class ObjectMigrationArgs:
 class ObjectMigration(Component):
     """The move of GitLab's files from the data volume to object storage.
 
-    Owns one step, which runs GitLab's own tasks for each type that has files on the volume. GitLab serves each file
-    from where it is, so nothing stops meanwhile, and a step that fails or is killed goes on where it was when it runs
-    again.
+    Owns one step, which runs GitLab's own tasks, and a program for uploads, for each type that has files on the volume.
+    GitLab serves each file from where it is, so nothing stops meanwhile, and a step that fails or is killed goes on
+    where it was when it runs again.
     Refuses to own the way back: that is a part of GitLab's configuration, which has to wait for it.
     """
 
@@ -43,7 +44,7 @@ class ObjectMigration(Component):
             machine=args.machine,
             file="move-objects.sh",
             libraries=["object-tasks.sh"],
-            values={"OBJECT_BUCKETS": args.files.listed()},
+            values={"OBJECT_BUCKETS": args.files.listed(), "UPLOADS_PROGRAM": script("move-uploads.rb")},
             rerun_on={"attachment of the data": args.machine.data},
             timeout_seconds=_LIMIT_SECONDS,
             depends_on=args.ready,

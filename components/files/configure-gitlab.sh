@@ -1,8 +1,8 @@
 # Write gitlab.rb, apply it and wait until GitLab is ready.
 # Input: ADDRESS, CA_CERTIFICATE, CERTIFICATE_CHAIN, CERTIFICATE_KEY, CERTIFICATE_SOURCE, DATABASE_HOST, DATABASE_STORAGE_MIB,
 # FQDN, GITLAB_RB, KEYS_PROGRAM, LDAP_CA_CERTIFICATE, OBJECT_BUCKETS, S3_ACCESS_KEY, S3_ENDPOINT, S3_REGION, S3_SECRET_KEY,
-# SECRETS_JSON, SMTP_CA_CERTIFICATE, USES_DATABASE, USES_OBJECTS, USES_VALKEY, VALKEY_CA, VALKEY_HOST, VALKEY_PASSWORD,
-# VALKEY_PORT.
+# SECRETS_JSON, SMTP_CA_CERTIFICATE, UPLOADS_PROGRAM, USES_DATABASE, USES_OBJECTS, USES_VALKEY, VALKEY_CA, VALKEY_HOST,
+# VALKEY_PASSWORD, VALKEY_PORT.
 main() {
   [ "$CERTIFICATE_SOURCE" = provided ] || wait_for_dns
   # Installations from before copies were kept run with what they have.
@@ -52,16 +52,16 @@ verify_object_buckets() {
 
 # The types that GitLab can move back. For the others it has no task (GitLab 19, lib/tasks/gitlab).
 MOVED_BACK_BY=(
-  "artifacts gitlab:artifacts:migrate_to_local"
-  "lfs gitlab:lfs:migrate_to_local"
-  "uploads gitlab:uploads:migrate_to_local:all"
+  "artifacts gitlab-rake gitlab:artifacts:migrate_to_local"
+  "lfs gitlab-rake gitlab:lfs:migrate_to_local"
+  "uploads move_uploads 1"
 )
 
 # return_objects: GitLab's files go back to the data volume before gitlab.rb turns object storage off: from then on, GitLab
 # could not read them. It must not add any meanwhile, so it stands still until it is configured, even if there are none
 # (GitLab, uploads migrate Rake tasks). A run that was killed may have written gitlab.rb already; the copy is older.
 return_objects() {
-  local entry type task left
+  local entry type words left
   grep -qs "^gitlab_rails\['object_store'\]\['enabled'\] = true" /etc/gitlab/gitlab.rb "$WORKING_COPY/etc/gitlab/gitlab.rb" || return 0
   S3_OWNER=GitLab
   require_way_back
@@ -78,8 +78,9 @@ return_objects() {
   # Again: what has come since.
   require_way_back
   for entry in "${MOVED_BACK_BY[@]}"; do
-    read -r type task <<<"$entry"
-    run_task "$type" "$task" || die "files of $type could not be moved to the data volume ($cause); GitLab runs on with object storage, and the next update goes on with them. The full log is $TASK_LOG on the server"
+    read -ra words <<<"$entry"
+    type=${words[0]}
+    run_task "$type" "${words[@]:1}" || die "files of $type could not be moved to the data volume ($cause); GitLab runs on with object storage, and the next update goes on with them. The full log is $TASK_LOG on the server"
     left=$(bucket_bytes "$(bucket_of "$type")") || exit "$NAMED"
     [ "$left" = 0 ] || say "objects: bucket $(bucket_of "$type") has $left bytes left that belong to nothing in GitLab"
   done

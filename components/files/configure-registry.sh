@@ -62,7 +62,7 @@ finish_import() {
 registry_database() {
   local previous=$1 log=/var/log/slipway-registry-import.log
   shift
-  with_heartbeat "registry: $1 $2" gitlab-ctl registry-database "$@" >>"$log" 2>&1 && return
+  with_heartbeat "registry: $1 $2" logged "$log" gitlab-ctl registry-database "$@" && return
   tail -n 15 "$log" >&2
   [ -z "$previous" ] || restore_settings "$previous"
   die "gitlab-ctl registry-database $* failed; images can be pulled and pushed as before. The full log is $log on the server"

@@ -33,6 +33,16 @@ run_sql() {
   fi
 }
 
+# read_as_gitlab SERVER DATABASE STATEMENT: the same in GitLab's own tables. The administrator of a managed server owns the
+# database, and not what GitLab has created in it.
+read_as_gitlab() {
+  if [ "$1" = bundled ]; then
+    run_sql "$@"
+  else
+    as_gitlab managed psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --dbname "$2" --command "$3"
+  fi
+}
+
 # as_database_admin PROGRAM…: run a client of PostgreSQL's as the owner of the managed databases.
 as_database_admin() { (use_managed_database admin && run_client "$@"); }
 

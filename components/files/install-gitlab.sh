@@ -95,7 +95,7 @@ back_up() {
 
 # One line each: its name and state. 3 and 6 are finished and finalized, 0 paused, 4 failed.
 unfinished_migrations() {
-  run_sql "$(current_server postgresql)" gitlabhq_production \
+  read_as_gitlab "$(current_server postgresql)" gitlabhq_production \
     'SELECT job_class_name, status FROM batched_background_migrations WHERE status NOT IN (3, 6) ORDER BY id'
 }
 

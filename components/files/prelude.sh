@@ -105,3 +105,10 @@ with_heartbeat() {
   { kill -KILL "$heartbeat"; wait "$heartbeat"; } 2>/dev/null || true
   return "$status"
 }
+
+# logged FILE COMMAND…: run it, and append what it prints to FILE. What reports on it is shown all the same.
+logged() {
+  local file=$1
+  shift
+  "$@" >>"$file" 2>&1
+}

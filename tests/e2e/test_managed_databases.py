@@ -216,6 +216,8 @@ def test_gitlab_and_its_registry_keep_their_tables_in_the_cluster(databases: Dat
     assert databases.on_droplet(look) == "401"
     tables = "SELECT count(*) > 0 FROM pg_tables WHERE schemaname = 'public'"
     assert {databases.sql(name, tables) for name in ("gitlabhq_production", "registry")} == {"t\n"}
+    read = "SELECT count(*) FROM batched_background_migrations"
+    assert "permission denied" in databases.sql("gitlabhq_production", read, fails=True)
     assert "No such file" in databases.on_droplet("gitlab-psql -d gitlabhq_production -tAc 'SELECT 1'", fails=True)
 
 

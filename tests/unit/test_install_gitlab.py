@@ -41,6 +41,8 @@ install_pinned() {
   [ ! -e "$ROOT/failing" ] || { touch "$ROOT/broken"; die "$1 $2 could not be installed"; }
 }
 systemctl() { [ ! -e "$ROOT/disabled" ]; }
+as_database_admin() { echo "permission denied for table $*" >&2; return 1; }
+as_gitlab() { [ "$1 $2" != "managed psql" ] || gitlab-psql; }
 gitlab-psql() {
   [ ! -e "$ROOT/down" ] || return 2
   head -n 1 "$ROOT/migrations" | tr ',' '\n' | grep . || true
@@ -59,14 +61,13 @@ class Server:
         """Run the step."""
         values = f"ROOT={self.root}\nGITLAB_VERSION={version}\nPACKAGES_URL=x\nKEY_URL=x\nLIMIT_SECONDS=9"
         values += f"\nPACKAGES_LOG={self.root}/log\nREQUIRED_STOPS='19.2 19.5 19.8'"
-        step = script("install-gitlab.sh")
+        step = f"{script('database.sh')}\n{script('install-gitlab.sh')}"
         for folder in ("/var/opt/gitlab/", "/etc/gitlab/", "/usr/local/sbin/", "/opt/gitlab/service"):
             step = step.replace(folder, f"{self.root}{folder}")
         text = "\n".join(
             [
                 script("prelude.sh"),
                 script("packages.sh"),
-                script("database.sh"),
                 values,
                 step,
                 MACHINE,
@@ -145,6 +146,16 @@ def test_an_upgrade_waits_for_the_migrations_of_the_last_one_and_shows_them(serv
     done = server.install("19.3.1-ce.0")
     assert (done.returncode, done.stdout) == (0, "19.3.1-ce.0\n")
     assert "waiting for 2 background migrations of the last upgrade, such as BackfillOne" in done.stderr
+
+
+def test_a_managed_database_is_asked_for_migrations_as_gitlab_because_its_administrator_may_not_read_them(
+    server: Server,
+) -> None:
+    (server.root / "etc/gitlab/gitlab.rb").write_text("postgresql['enable'] = false\n")
+    (server.root / "migrations").write_text("BackfillOne|1\n\n")
+    done = server.install("19.3.1-ce.0")
+    assert (done.returncode, done.stdout) == (0, "19.3.1-ce.0\n"), done.stderr
+    assert "waiting for 1 background migrations of the last upgrade" in done.stderr
 
 
 def test_migrations_that_do_not_finish_within_an_hour_refuse_the_upgrade(server: Server) -> None:

@@ -28,6 +28,14 @@ gitlab-rake() {
     *:artifacts:migrate_to_local) rm -f "$ROOT"/b-artifacts/*.zip ;;
   esac
 }
+gitlab-rails() {
+  local store
+  read -r store
+  echo "gitlab-rails $1 $store" >>"$ROOT/commands"
+  [ "$(cat "$2")" = 'a program' ] || return 3
+  [ ! -e "$ROOT/broken" ] || { echo "Error while migrating 7: Actual(403 Forbidden)"; return 1; }
+  rm -f "$ROOT"/var/opt/gitlab/gitlab-rails/uploads/*
+}
 s3() {
   local file size
   {
@@ -53,6 +61,7 @@ class Server:
     def run(self, file: str, command: str, **values: str) -> subprocess.CompletedProcess[str]:
         """Run a command of a script's."""
         known = {"LIMIT_SECONDS": "9", "ROOT": str(self.root), "OBJECT_BUCKETS": BUCKETS, "FQDN": "gitlab.example.test"}
+        known["UPLOADS_PROGRAM"] = "a program"
         assigned = [f"{name}={shlex.quote(value)}" for name, value in {**known, **values}.items()]
         libraries = [script("gitlab.sh"), script("object-storage.sh"), script("object-tasks.sh")]
         libraries += [script("database.sh"), script("move-databases.sh")]
@@ -94,6 +103,9 @@ def put(server: Server, path: str, content: str = "x" * 3) -> None:
 
 
 ARTIFACTS = "var/opt/gitlab/gitlab-rails/shared/artifacts"
+UPLOADS = "var/opt/gitlab/gitlab-rails/uploads"
+#: What the program says of the uploads of `uploads.rb` that it cannot move.
+BROKEN = {1: ["Error while migrating 6: Expected(200) <=> Actual(403 Forbidden)"], 2: []}
 UNFINISHED = str(Path(ARTIFACTS, "tmp"))
 
 
@@ -119,6 +131,34 @@ def test_a_file_that_cannot_be_moved_fails_the_step_with_its_cause(server: Serve
     assert (server.root / ARTIFACTS / "a.zip").exists()
 
 
+def test_uploads_are_moved_by_a_program_because_gitlabs_task_ends_before_they_are(server: Server) -> None:
+    put(server, f"{UPLOADS}/notes.txt")
+    done = server.run("move-objects.sh", "main")
+    assert (done.returncode, server.commands) == (0, ["gitlab-rails runner 2"])
+    assert "objects: 1 files of uploads are in object storage\n" in done.stderr
+    put(server, f"{UPLOADS}/notes.txt")
+    (server.root / "broken").touch()
+    done = server.run("move-objects.sh", "main")
+    assert done.returncode == 1
+    assert "files of uploads could not be moved to object storage (Error while migrating 7: Actual(403" in done.stderr
+
+
+@pytest.mark.parametrize(("target", "moved"), [(1, [3, 5]), (2, [1, 2])])
+def test_the_program_moves_each_upload_that_belongs_to_something_and_names_those_that_it_cannot_move(
+    tmp_path: Path, target: int, moved: list[int]
+) -> None:
+    (tmp_path / "move.rb").write_text(script("move-uploads.rb"))
+    done = subprocess.run(
+        ["ruby", "-r", str(Path(__file__).with_name("uploads.rb")), str(tmp_path / "move.rb")],
+        input=f"{target}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [*(f"{number} to {target}" for number in moved), *BROKEN[target]]
+    assert done.returncode == len(BROKEN[target])
+
+
 def test_a_file_that_belongs_to_nothing_stays_and_is_mentioned(server: Server) -> None:
     put(server, f"{ARTIFACTS}/a.zip")
     put(server, f"{ARTIFACTS}/orphan")
@@ -132,11 +172,9 @@ def test_on_the_way_back_gitlab_stands_still_while_its_tasks_run(server: Server)
     put(server, "b-artifacts/a.zip")
     done = server.take_back()
     assert done.returncode == 0, done.stderr
-    tasks = [
-        f"gitlab-rake gitlab:{task}"
-        for task in ("artifacts:migrate_to_local", "lfs:migrate_to_local", "uploads:migrate_to_local:all")
-    ]
-    assert server.commands == ["gitlab-ctl stop puma", "gitlab-ctl stop sidekiq", *tasks]
+    tasks = [f"gitlab-rake gitlab:{type_}:migrate_to_local" for type_ in ("artifacts", "lfs")]
+    stopped = ["gitlab-ctl stop puma", "gitlab-ctl stop sidekiq"]
+    assert server.commands == [*stopped, *tasks, "gitlab-rails runner 1"]
 
 
 @pytest.mark.parametrize(

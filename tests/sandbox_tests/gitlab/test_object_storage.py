@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from tests.sandbox.gitlab.web import object_tasks
 from tests.sandbox.gitlab.web.app import create_app
 from tests.sandbox.gitlab.web.core.config import Config
+from tests.sandbox.gitlab.web.core.objects import LOCAL, REMOTE
+from tests.sandbox.gitlab.web.core.s3 import ObjectStorageError
 from tests.sandbox.gitlab.web.faults import Faults
 from tests.sandbox_tests.support.gitlab_instance import Instance, listen, running, serving
 from tests.sandbox_tests.support.gitlab_projects import commit, make_project, make_runner
@@ -137,13 +140,13 @@ def test_files_move_over_and_back_and_nothing_is_lost(instance: Instance, store:
     known = build(instance)
     before = everything(*known)
     config = with_objects(instance, store)
-    for task in ("gitlab:artifacts:migrate", "gitlab:uploads:migrate:all"):
-        object_tasks.TASKS[task](config)
+    object_tasks.TASKS["gitlab:artifacts:migrate"](config)
+    object_tasks.move_upload(config, 1, REMOTE)
     assert on_disk(instance) == []
     with served(instance, config) as changed:
         assert everything(changed.client(), *known[1:]) == before
-    for task in ("gitlab:artifacts:migrate_to_local", "gitlab:uploads:migrate_to_local:all"):
-        object_tasks.TASKS[task](config)
+    object_tasks.TASKS["gitlab:artifacts:migrate_to_local"](config)
+    object_tasks.move_upload(config, 1, LOCAL)
     assert sorted(on_disk(instance)) == ["artifacts.zip", "job.log", "notes.txt"]
     assert names(store, "artifacts") == names(store, "uploads") == []
     assert everything(*known) == before
@@ -156,12 +159,17 @@ def test_a_file_that_cannot_be_moved_stays_and_is_reported(
     before = everything(*known)
     config = with_objects(instance, store, valid=False)
     object_tasks.TASKS["gitlab:artifacts:migrate"](config)
-    object_tasks.TASKS["gitlab:uploads:migrate:all"](config)
-    said = capsys.readouterr().out
-    assert "ERROR -- : Expected(200) <=> Actual(403 Forbidden)" in said
-    assert "Migrated 0/1 files." in said
-    assert "\tError while migrating 1: Expected(200) <=> Actual(403 Forbidden)" in said
+    assert "ERROR -- : Expected(200) <=> Actual(403 Forbidden)" in capsys.readouterr().out
+    with pytest.raises(ObjectStorageError, match=re.escape("Expected(200) <=> Actual(403 Forbidden)")):
+        object_tasks.move_upload(config, 1, REMOTE)
     assert everything(*known) == before
+
+
+def test_the_tasks_of_uploads_move_nothing_themselves(instance: Instance, store: Store) -> None:
+    build(instance)
+    with pytest.raises(SystemExit, match="leaves jobs to Sidekiq"):
+        object_tasks.TASKS["gitlab:uploads:migrate:all"](with_objects(instance, store))
+    assert "notes.txt" in on_disk(instance)
 
 
 def test_an_upload_that_object_storage_refuses_fails_and_leaves_no_trace(instance: Instance, store: Store) -> None:

@@ -2,7 +2,7 @@
 
 What GitLab has no data for here, such as packages, has its task all the same, which finds nothing to do. There is no
 way back for most types (GitLab 19, `lib/tasks/gitlab/*/migrate.rake`). A file that cannot be moved is reported, and the
-exit code is 0 nevertheless.
+exit code is 0 nevertheless. The tasks of uploads only leave jobs to Sidekiq (`lib/gitlab/uploads/migration_helper.rb`).
 """
 
 from __future__ import annotations
@@ -51,30 +51,26 @@ def _move_artifacts(config: Config, target: int, goal: str, label: str) -> None:
         log("INFO", f"Transferred {what} to {label} storage")
 
 
-def migrate_uploads(config: Config) -> None:
-    """Move attachments to object storage."""
-    _move_uploads(config, REMOTE)
+def move_upload(config: Config, identity: int, target: int) -> None:
+    """Move one attachment, as a job of Sidekiq's or a program in the Rails console does.
 
-
-def uploads_to_local(config: Config) -> None:
-    """Move them back."""
-    _move_uploads(config, LOCAL)
-
-
-def _move_uploads(config: Config, target: int) -> None:
+    Raises:
+        ObjectStorageError: object storage is off, or refuses.
+        OSError: the file is not in its folder.
+    """
     with db.connect(config.database) as connection:
-        rows = connection.execute("SELECT * FROM uploads WHERE store <> ? ORDER BY id", (target,)).fetchall()
-    failures = []
-    for row in rows:
-        try:
-            config.uploads.move(row["store"], row["path"], target)
-        except (ObjectStorageError, OSError) as error:
-            failures.append(f"\tError while migrating {row['id']}: {error}")
-            continue
-        _note(config, "UPDATE uploads SET store = ? WHERE id = ?", target, row["id"])
-    print("\n=== Migration summary ===")
-    print(f"Migrated {len(rows) - len(failures)}/{len(rows)} files.")
-    print("\n".join(failures))
+        row = connection.execute("SELECT * FROM uploads WHERE id = ?", (identity,)).fetchone()
+    if row["store"] != target:
+        config.uploads.move(row["store"], row["path"], target)
+        _note(config, "UPDATE uploads SET store = ? WHERE id = ?", target, identity)
+
+
+def enqueue_uploads(_: Config) -> None:
+    """Refused, because nothing here would do the jobs that the task leaves to Sidekiq."""
+    sys.exit(
+        "gitlab-rake: the task leaves jobs to Sidekiq, which this stand-in does not have, and ends before a file has "
+        "moved: move uploads with gitlab-rails runner"
+    )
 
 
 def _note(config: Config, update: str, target: int, identity: int) -> None:
@@ -100,8 +96,8 @@ class _Empty:
 TASKS: dict[str, Callable[[Config], None]] = {
     "gitlab:artifacts:migrate": migrate_artifacts,
     "gitlab:artifacts:migrate_to_local": artifacts_to_local,
-    "gitlab:uploads:migrate:all": migrate_uploads,
-    "gitlab:uploads:migrate_to_local:all": uploads_to_local,
+    "gitlab:uploads:migrate:all": enqueue_uploads,
+    "gitlab:uploads:migrate_to_local:all": enqueue_uploads,
     "gitlab:lfs:migrate": _Empty("Starting transfer of LFS files to object storage"),
     "gitlab:lfs:migrate_to_local": _Empty("Starting transfer of LFS files to local storage"),
     "gitlab:packages:migrate": _Empty("Starting transfer of package files to object storage", "packages"),
@@ -114,7 +110,13 @@ TASKS: dict[str, Callable[[Config], None]] = {
 
 
 def main() -> None:
-    """Run the task that the only argument names."""
+    """Run the task that the only argument names, or move one upload: `upload ID STORE`."""
+    if sys.argv[1] == "upload":
+        try:
+            move_upload(Config.load(), int(sys.argv[2]), int(sys.argv[3]))
+        except (ObjectStorageError, OSError) as error:
+            sys.exit(str(error))
+        return
     task = TASKS.get(sys.argv[1])
     if task is None:
         advice = "See the list of available tasks with `rake --tasks`"

@@ -206,10 +206,21 @@ class Record
       unknown = conditions.keys.map(&:to_sym) - columns.keys
       raise ActiveRecord::ActiveRecordError, "unknown attribute #{unknown.join(', ')} for #{name}" unless unknown.empty?
 
-      tests = conditions.keys.map { |column| "#{column} = ?" }
+      tests = conditions.map { |column, value| test_of(column, value) }
       text = tests.empty? ? '' : " WHERE #{tests.join(' AND ')}"
-      values = conditions.map { |column, value| store(columns[column.to_sym], value) }
+      values = conditions.flat_map do |column, value|
+        (value.is_a?(Array) ? value.compact : [value]).map { |one| store(columns[column.to_sym], one) }
+      end
       Database.connection.execute("SELECT * FROM #{table}#{text} ORDER BY id", values).map { |row| load(row) }
+    end
+
+    # Several values are alternatives, and nil among them stands for none.
+    def test_of(column, value)
+      return "#{column} = ?" unless value.is_a?(Array)
+
+      alternatives = value.compact.map { "#{column} = ?" }
+      alternatives << "#{column} IS NULL" if value.include?(nil)
+      "(#{alternatives.join(' OR ')})"
     end
 
     def where(conditions = {})

@@ -6,6 +6,7 @@
 require_relative 'models'
 require_relative 'deploy_tokens'
 require_relative 'background_migrations'
+require_relative 'uploads'
 
 autoload :Notify, File.join(__dir__, 'mailer.rb')
 

@@ -1,0 +1,1 @@
+../../../components/files/move-uploads.rb
