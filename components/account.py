@@ -18,7 +18,7 @@ from components.dns_records import foreign_records
 from components.droplet_images import droplet_images
 from components.known_resources import KnownResources, StateReader
 from components.kubernetes_cache import cache_of
-from components.kubernetes_offer import ClusterVersion, KubernetesOffer
+from components.kubernetes_offer import ClusterVersion, KubernetesOffer, Room
 from components.leftovers import Wanted, look_for_leftovers
 from components.network import VpcPlan
 from components.object_buckets import OBJECTS, TYPES, purpose_of
@@ -38,6 +38,9 @@ from components.zone import records_of_others
 #: What a region has to offer, by the names that the API gives it: volumes, and the metadata that cloud-init reads.
 _NEEDED_FEATURES: Final = {"storage": "volumes", "metadata": "the metadata service"}
 _MOST_SUGGESTIONS: Final = 3
+#: Characters of a bucket's name, and of the random digits at its end (Amazon S3, bucket naming rules).
+_LONGEST_BUCKET: Final = 63
+_LONGEST_SUFFIX: Final = 8
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,14 @@ def read_account(
     survey.note(scope_errors(granted.answer, reading, is_new=deployed is None))
     known = state.read()
     images = _start_checks(survey, reading, deployed, offer, known)
-    limit = account.droplet_limit if account is not None else 0
-    survey.check(lambda _: kubernetes.errors(known, offer.sizes, offer.droplets, limit))
+    room = _room(reading, offer, known)
+    survey.check(lambda _: kubernetes.errors(known, offer.sizes, room))
     survey.check(lambda _: databases.errors(known))
     survey.wait()
     if reading.has("recover", "registry.storage", "objectStorage", "backup.enabled", "databases"):
         survey.note(recovery_errors(settings, prefix, known))
-    versions = kubernetes.versions(known)
+    survey.note(_bucket_errors(reading, prefix))
+    versions = kubernetes.versions(known, _planned_network(reading, offer))
     objects_region = str(known.named(f"object-buckets-{purpose_of(TYPES[0])}").get("region") or "")
     recovery = Recovery.of(settings, prefix, known)
     return Account(
@@ -113,14 +117,26 @@ def read_account(
     )
 
 
+def _room(reading: Reading, offer: Offer, known: KnownResources) -> Room:
+    """The account's droplets and its limit, with the machines of the settings that are not there yet."""
+    own = {one.name for one in offer.droplets if is_own(one, offer.prefix, known)}
+    names = {name for one in machines_of(reading, offer.prefix) for name in one.names}
+    return Room(offer.droplets, len(names - own), offer.account.droplet_limit if offer.account is not None else 0)
+
+
+def _planned_network(reading: Reading, offer: Offer) -> str | None:
+    """The ID of the stack's network, or nothing before it exists. None without a range: then it stays what it is."""
+    settings = reading.settings
+    return (offer.vpc.id or "") if reading.has("region", "server.vpcCidr") and settings.server.vpc_cidr else None
+
+
 def _start_checks(
     survey: Survey, reading: Reading, deployed: DeploymentState | None, offer: Offer, known: KnownResources
 ) -> Started[Mapping[str, str]]:
     """Have the survey check what depends on what runs, and on what is in the state; and find the snapshots."""
     settings, region, prefix, droplets = reading.settings, reading.settings.region, offer.prefix, offer.droplets
     machines, vpc = machines_of(reading, prefix), offer.vpc
-    # Without a range the network may have another name, and stays what it is.
-    network = (vpc.id or "") if reading.has("region", "server.vpcCidr") and settings.server.vpc_cidr else None
+    network = _planned_network(reading, offer)
     slugs = set(deployed.slugs) if deployed and deployed.region == region else set()
     own = [one for one in droplets if is_own(one, prefix, known)]
     running = Running(own, slugs, network)
@@ -330,6 +346,20 @@ def _lost_records(
             f"domain: {settings.domain} would follow {domain}, whose zone the stack has created; it would be deleted "
             f"with records that are not in this stack's state: {', '.join(lost)}. Delete them; or set domain back to "
             f"{domain} and dns.zone to existing for one update, and the zone stays"
+        )
+
+
+def _bucket_errors(reading: Reading, prefix: str) -> Iterator[str]:
+    """Spaces whose names would be too long. All others have room for the longest prefix that there may be."""
+    if not (reading.has("objectStorage.storage") and reading.settings.uses_object_storage):
+        return
+    purpose = max(map(purpose_of, TYPES), key=len)
+    longest = _LONGEST_BUCKET - len(f"-{purpose}-") - _LONGEST_SUFFIX
+    if len(prefix) > longest:
+        yield (
+            f"objectStorage.storage: the Space {prefix}-{purpose}-… would have a name of more than {_LONGEST_BUCKET} "
+            f"characters; it could not be created. A stack with object storage needs a name of its project and its own "
+            f"that have at most {longest - 1} characters together: create one with a shorter name"
         )
 
 

@@ -29,13 +29,13 @@ _DATABASE_NODES: Final = {
     "db-s-4vcpu-8gb": 122.10,
     "db-s-6vcpu-16gb": 244.15,
 }
-#: What sizes of PostgreSQL include, in GiB.
-_INCLUDED_GIB: Final = {
-    "db-s-1vcpu-1gb": 10,
-    "db-s-1vcpu-2gb": 30,
-    "db-s-2vcpu-4gb": 60,
-    "db-s-4vcpu-8gb": 140,
-    "db-s-6vcpu-16gb": 290,
+#: The storage of sizes of PostgreSQL, in GiB: what they include, and the most that they can have.
+STORAGE_GIB: Final = {
+    "db-s-1vcpu-1gb": (10, 30),
+    "db-s-1vcpu-2gb": (30, 60),
+    "db-s-2vcpu-4gb": (60, 120),
+    "db-s-4vcpu-8gb": (140, 280),
+    "db-s-6vcpu-16gb": (290, 580),
 }
 #: The checks of a stack with alerts: the sign-in page, the registry, and what the server checks by itself.
 _CHECKS: Final = 3
@@ -93,7 +93,7 @@ def _database(engine: str, plan: ClusterPlan) -> dict[str, float]:
         notes.append("not used any more")
     note = f" ({'; '.join(notes)})" if notes else ""
     items = {f"managed {engine}, {plan.nodes} x {plan.size}{note}": plan.nodes * (each or 0.0)}
-    gigabytes = int(plan.storage_mib or 0) // 1024 - _INCLUDED_GIB.get(plan.size, 0)
+    gigabytes = int(plan.storage_mib or 0) // 1024 - STORAGE_GIB.get(plan.size, (0, 0))[0]
     if plan.storage_mib and gigabytes > 0:
         items[f"managed {engine}, {gigabytes} GiB of further storage (see DigitalOcean's price list)"] = 0.0
     return items

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from components import api, versions
+from components.cost import STORAGE_GIB
 from components.database_engines import ENGINES, POSTGRESQL, VALKEY, settings_of
 from components.database_plan import database_cluster_name, deployed_clusters
 from components.known_resources import KnownResources
@@ -53,6 +54,7 @@ class DatabaseOffer:
             current, wanted = deployed.get(engine, {}), settings_of(self.reading.settings, engine)
             if current:
                 yield from _change_errors(engine, wanted, current)
+            yield from _storage_errors(engine, wanted, current)
             if options is None:
                 continue
             offered = options.engines.get(_API_NAMES[engine], {})
@@ -150,6 +152,18 @@ def _change_errors(engine: str, wanted: DatabaseSettings, current: Mapping[str, 
         yield (
             f"{place}.kind: the cluster has PostgreSQL {version}, and GitLab needs {versions.POSTGRESQL}; it would not "
             "start. Upgrade the cluster in DigitalOcean's control panel, then run: pulumi refresh"
+        )
+
+
+def _storage_errors(engine: str, wanted: DatabaseSettings, current: Mapping[str, Any]) -> Iterator[str]:
+    """A size has a range of storage. What a cluster has already is not asked for again."""
+    storage = getattr(wanted, "storage_size_gb", None)
+    least, most = STORAGE_GIB.get(wanted.size, (0, storage))
+    unchanged = (current.get("size"), int(current.get("storageSizeMib") or 0) // 1024) == (wanted.size, storage)
+    if storage and not unchanged and not least <= storage <= most:
+        yield (
+            f"databases.{engine}.storageSizeGb: {storage} is not a storage of {wanted.size}, which has {least} to "
+            f"{most} GiB; DigitalOcean would refuse the cluster. Use one of these, or another size"
         )
 
 

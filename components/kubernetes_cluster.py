@@ -14,8 +14,8 @@ import pulumi_digitalocean as digitalocean
 import pulumi_kubernetes as kubernetes
 
 from components.component import Component
-from components.kubernetes_offer import ClusterVersion, cluster_name
-from components.lost_answers import once_a_name_is_free
+from components.kubernetes_offer import ClusterVersion, cluster_name, pool_name
+from components.lost_answers import NODE_POOL, once, once_a_name_is_free
 from components.rendering import script
 from components.settings import RunnerSettings
 from components.site import Site
@@ -98,7 +98,7 @@ class KubernetesCluster(Component):
         digitalocean.KubernetesNodePool(
             self.child_name("jobs"),
             cluster_id=self.cluster.id,
-            name=f"{self._args.site.prefix}-{settings.name}-jobs"[-_LONGEST_POOL:],
+            name=pool_name(self._args.site.prefix, settings.name),
             size=settings.size,
             auto_scale=True,
             min_nodes=settings.cluster.min_nodes,
@@ -109,6 +109,7 @@ class KubernetesCluster(Component):
                 deleted_with=self.cluster,
                 delete_before_replace=True,
                 custom_timeouts=pulumi.CustomTimeouts(create=_PATIENCE, delete=_PATIENCE),
+                hooks=once(NODE_POOL, self.child_name("jobs")),
             ),
         )
 

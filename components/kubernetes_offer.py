@@ -24,6 +24,8 @@ _RESERVED_CPU: Final = 100
 #: 400 MiB in all, and here a little more, because a release may bring another one.
 _BESIDE_CPU, _BESIDE_MEMORY = 520, 500
 _GIB: Final = 1024
+#: DigitalOcean's limit of a pool's name.
+_LONGEST_POOL: Final = 55
 _HOW: Final = "python -m pip install --require-hashes -r requirements-kubernetes.txt"
 
 
@@ -40,12 +42,25 @@ class ClusterVersion:
 
 @dataclass(frozen=True)
 class _Options:
-    """What DigitalOcean offers: slugs of versions by minor release, newest first; of sizes, and of regions."""
+    """What DigitalOcean offers: slugs of versions by minor release, newest first; of sizes, and of regions.
+
+    `upgrades` are the slugs that it would upgrade a cluster to, in the form of `versions`, by the name of the cluster.
+    """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     sizes: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
     clusters: Sequence[Mapping[str, Any]] = ()
+    upgrades: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the account has: its droplets, how many more the update makes, and the limit; 0 if that is not known."""
+
+    droplets: Sequence[Droplet]
+    wanted: int
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class KubernetesOffer:
     @classmethod
     def start(cls, survey: Survey, reading: Reading, prefix: str) -> KubernetesOffer:
         """Have the survey ask, if there is anything to ask for."""
-        return cls(reading, prefix, survey.start(lambda part: _read(part, reading), beside=True))
+        return cls(reading, prefix, survey.start(lambda part: _read(part, reading, prefix), beside=True))
 
     @property
     def _runners(self) -> Iterator[tuple[str, RunnerSettings]]:
@@ -67,20 +82,32 @@ class KubernetesOffer:
             if self.reading.has(f"{place}.name"):
                 yield place, runner
 
-    def versions(self, known: KnownResources) -> dict[str, ClusterVersion]:
+    def versions(self, known: KnownResources, network: str | None) -> dict[str, ClusterVersion]:
         """The version of each cluster by the name of its runner.
 
-        A cluster keeps the patch that it has: DigitalOcean installs newer ones, and an older one would replace it.
+        A cluster keeps the patch that it has: DigitalOcean installs newer ones, and an older one would replace it. One
+        that is replaced, because the region or the `network` is another one, gets what is offered now.
         """
         options = self._options.answer or _Options()
-        return {runner.name: self._version(runner, options, known) for _, runner in self._runners}
+        return {runner.name: self._version(runner, options, known, network) for _, runner in self._runners}
 
-    def _version(self, runner: RunnerSettings, options: _Options, known: KnownResources) -> ClusterVersion:
-        current, wanted = self._deployed(runner, known), runner.cluster.version
+    def _version(
+        self, runner: RunnerSettings, options: _Options, known: KnownResources, network: str | None
+    ) -> ClusterVersion:
+        deployed, wanted = self._known(runner, known), runner.cluster.version
+        current = str(deployed.get("version", ""))
+        newest = next(iter(options.versions.values()), "")
+        if self._is_replaced(deployed, network):
+            return ClusterVersion(options.versions.get(wanted or minor_of(current), newest), is_kept=False)
         if current and wanted in {None, minor_of(current)}:
             return ClusterVersion(current, is_kept=True)
-        newest = next(iter(options.versions.values()), "")
-        return ClusterVersion(options.versions.get(wanted or "", newest), is_kept=False)
+        offered = {**options.versions, **options.upgrades.get(cluster_name(self.prefix, runner.name), {})}
+        return ClusterVersion(offered.get(wanted or "", newest), is_kept=False)
+
+    def _is_replaced(self, deployed: Mapping[str, Any], network: str | None) -> bool:
+        """Neither its region nor its network can be changed."""
+        places = (deployed.get("region"), self.reading.settings.region), (deployed.get("vpcUuid"), network)
+        return any(now and wanted is not None and now != wanted for now, wanted in places)
 
     def _is_replicated(self, runner: RunnerSettings, known: KnownResources) -> bool:
         return bool(self._known(runner, known).get("ha"))
@@ -92,10 +119,13 @@ class KubernetesOffer:
         name = cluster_name(self.prefix, runner.name)
         return next((one for one in known.of_type("KubernetesCluster") if one.get("name") == name), {})
 
-    def errors(
-        self, known: KnownResources, sizes: Sequence[Size], droplets: Sequence[Droplet], limit: int
-    ) -> Iterator[str]:
+    def _pool(self, runner: RunnerSettings, known: KnownResources) -> Mapping[str, Any]:
+        name = pool_name(self.prefix, runner.name)
+        return next((one for one in known.of_type("KubernetesNodePool") if one.get("name") == name), {})
+
+    def errors(self, known: KnownResources, sizes: Sequence[Size], room: Room) -> Iterator[str]:
         """Everything that would keep a cluster from being created, or jobs from running on it."""
+        more = 0
         for place, runner in self._runners:
             if importlib.util.find_spec("pulumi_kubernetes") is None:
                 yield (
@@ -106,14 +136,46 @@ class KubernetesOffer:
             if options is None:
                 continue
             yield from self._offer_errors(place, runner, options, known)
+            yield from self._size_errors(place, runner, options, known, sizes)
             yield from _fit_errors(place, runner, self.reading, sizes)
-            deployed = bool(self._deployed(runner, known))
-            if not deployed and limit and len(droplets) + 1 + runner.cluster.min_nodes > limit:
+            additional = self._additional_nodes(runner, known, room.droplets)
+            more += additional
+            total = len(room.droplets) + room.wanted + more
+            if additional and room.limit and total > room.limit:
                 yield (
-                    f"{place}: needs {1 + runner.cluster.min_nodes} nodes, and the account has {len(droplets)} "
-                    f"droplets and a limit of {limit}; the cluster could not be created. Ask for a higher limit under "
-                    "Settings in the control panel"
+                    f"{place}.cluster.maxNodes: the cluster may have {1 + runner.cluster.max_nodes} nodes in all, with "
+                    f"which the account would have {total} droplets, and its limit is {room.limit}; DigitalOcean would "
+                    "refuse the nodes. Lower it, or ask for a higher limit under Settings in the control panel"
                 )
+
+    def _additional_nodes(self, runner: RunnerSettings, known: KnownResources, droplets: Sequence[Droplet]) -> int:
+        """How many more nodes the cluster may get, if that changes: DigitalOcean wants room for all of them."""
+        cluster, pool = self._known(runner, known), self._pool(runner, known)
+        if pool and runner.cluster.max_nodes <= int(pool.get("maxNodes") or 0):
+            return 0
+        tag = f"k8s:{cluster.get('id')}"
+        return max(0, 1 + runner.cluster.max_nodes - sum(tag in droplet.tags for droplet in droplets))
+
+    def _size_errors(
+        self, place: str, runner: RunnerSettings, options: _Options, known: KnownResources, sizes: Sequence[Size]
+    ) -> Iterator[str]:
+        """Sizes of nodes that are about to be created: those of a pool are, once it has another size."""
+        region = self.reading.settings.region
+        managers = str((self._known(runner, known).get("nodePool") or {}).get("size") or "")
+        managers = managers or (runner.cluster.manager_size if self._deployed(runner, known) else "")
+        there = {size.slug for size in sizes if size.available and region in size.regions}
+        offered = sorted(options.sizes & there if self.reading.has("region") else options.sizes)
+        for key, size, current in (
+            ("size", runner.size, self._pool(runner, known).get("size")),
+            ("cluster.managerSize", runner.cluster.manager_size, managers),
+        ):
+            if size == current or not self.reading.has(f"{place}.{key}") or size in offered:
+                continue
+            where = f"available in {region}" if size in options.sizes else "a size of nodes"
+            yield (
+                f"{place}.{key}: {size} is not {where}; no node of it could be created. DigitalOcean offers, for "
+                f"example, {', '.join(offered[:3]) or 'none there'}"
+            )
 
     def _offer_errors(
         self, place: str, runner: RunnerSettings, options: _Options, known: KnownResources
@@ -125,12 +187,6 @@ class KubernetesOffer:
                 f"{place}.kind: DigitalOcean has no Kubernetes in {settings.region}; the cluster could not be created. "
                 f"Use a runner on machines, or one of the regions {', '.join(sorted(options.regions))}"
             )
-        for key, size in (("size", runner.size), ("cluster.managerSize", runner.cluster.manager_size)):
-            if not current and self.reading.has(f"{place}.{key}") and size not in options.sizes:
-                yield (
-                    f"{place}.{key}: {size} is not a size of nodes; the cluster could not be created. DigitalOcean "
-                    f"offers, for example, {', '.join(sorted(options.sizes)[:3])}"
-                )
         yield from self._manager_errors(place, runner, known)
         if self._is_replicated(runner, known) and not runner.cluster.high_availability:
             yield (
@@ -153,7 +209,25 @@ class KubernetesOffer:
                 f"{place}.cluster.version: the cluster has {minor_of(current)}, and is upgraded by one release at a "
                 f"time; DigitalOcean would refuse {wanted}. Set it to 1.{_number(minor_of(current)) + 1} first"
             )
+        elif wanted and current and wanted != minor_of(current):
+            yield from self._upgrade_errors(place, runner, wanted, options)
         yield from self._name_errors(place, runner, options, known)
+
+    def _upgrade_errors(self, place: str, runner: RunnerSettings, wanted: str, options: _Options) -> Iterator[str]:
+        """DigitalOcean upgrades a cluster to the next release only from the newest patch of its own."""
+        name = cluster_name(self.prefix, runner.name)
+        cluster = next((one for one in options.clusters if one.get("name") == name), None)
+        available = options.upgrades.get(name)
+        if cluster is None or available is None or wanted in available:
+            return
+        first = available.get(minor_of(str(cluster["version"])))
+        patch = f" --version {first}" if first else ""
+        yield (
+            f"{place}.cluster.version: DigitalOcean would refuse to upgrade the cluster from {cluster['version']} to "
+            f"{wanted}: the patches of its own release come first, which it installs in the hours of maintenance. To "
+            f"have them now: doctl kubernetes cluster upgrade {cluster['id']}{patch}. Until then, set it to "
+            f"{minor_of(str(cluster['version']))}"
+        )
 
     def _manager_errors(self, place: str, runner: RunnerSettings, known: KnownResources) -> Iterator[str]:
         """A cluster's first pool keeps its size for life: the provider would replace the whole cluster."""
@@ -186,6 +260,11 @@ def cluster_name(prefix: str, runner: str) -> str:
     return f"{prefix}-{runner}"
 
 
+def pool_name(prefix: str, runner: str) -> str:
+    """Return the name of the pool of nodes for the jobs of a runner."""
+    return f"{prefix}-{runner}-jobs"[-_LONGEST_POOL:]
+
+
 def minor_of(version: str) -> str:
     """Return the minor release of a slug: `1.36` of `1.36.3-do.0`."""
     return ".".join(version.split(".")[:2])
@@ -202,12 +281,13 @@ def _clusters_of(reading: Reading) -> Iterator[tuple[str, RunnerSettings]]:
             yield place, runner
 
 
-def _read(survey: Survey, reading: Reading) -> _Options | None:
+def _read(survey: Survey, reading: Reading, prefix: str) -> _Options | None:
     if not any(_clusters_of(reading)):
         return _Options()
     try:
         options = api.request("/v2/kubernetes/options")["options"]
         clusters = list(api.every("/v2/kubernetes/clusters", "kubernetes_clusters", api.request))
+        upgrades = dict(_upgrades(reading, prefix, clusters))
     except api.RefusedError as error:
         if error.status == HTTPStatus.FORBIDDEN:
             survey.note(
@@ -222,16 +302,37 @@ def _read(survey: Survey, reading: Reading) -> _Options | None:
     except RuntimeError as error:
         survey.note([f"DigitalOcean did not say what it offers of Kubernetes; nothing was changed: {error}"])
         return None
-    slugs = [str(one["slug"]) for one in options["versions"]]
-    newest: dict[str, str] = {}
-    for slug in sorted(slugs, key=_order, reverse=True):
-        newest.setdefault(minor_of(slug), slug)
     return _Options(
-        newest,
+        _newest(options["versions"]),
         frozenset(str(one["slug"]) for one in options["sizes"]),
         frozenset(str(one["slug"]) for one in options["regions"]),
         clusters,
+        upgrades,
     )
+
+
+def _upgrades(
+    reading: Reading, prefix: str, clusters: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """What DigitalOcean would upgrade the clusters to that are to have another release, by their names."""
+    wanted = {
+        cluster_name(prefix, runner.name): runner.cluster.version
+        for place, runner in _clusters_of(reading)
+        if reading.has(f"{place}.name") and reading.has(f"{place}.cluster") and runner.cluster.version
+    }
+    for one in clusters:
+        version = wanted.get(str(one["name"]))
+        if version and version != minor_of(str(one.get("version", ""))):
+            found = api.request(f"/v2/kubernetes/clusters/{one['id']}/upgrades")["available_upgrade_versions"]
+            yield str(one["name"]), _newest(found or [])
+
+
+def _newest(versions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The newest slug of each minor release, newest first."""
+    newest: dict[str, str] = {}
+    for slug in sorted((str(one["slug"]) for one in versions), key=_order, reverse=True):
+        newest.setdefault(minor_of(slug), slug)
+    return newest
 
 
 def _order(slug: str) -> list[int]:

@@ -39,6 +39,8 @@ _POLL: Final = 2
 _CLUSTER_SPREADS_SECONDS: Final = 10
 #: Seconds that a cluster with many nodes may take to go.
 _END_OF_A_CLUSTER: Final = 900
+#: Seconds that another release may take to be on all nodes of a cluster.
+_END_OF_AN_UPGRADE: Final = 3600
 #: Answers that may get lost in a row.
 _TRIES: Final = 3
 
@@ -97,6 +99,7 @@ class Kind:
 DROPLET: Final = Kind("droplet", "/v2/droplets", "droplets")
 VOLUME: Final = Kind("volume", "/v2/volumes", "volumes", _in_region)
 CLUSTER: Final = Kind("cluster", "/v2/kubernetes/clusters", "kubernetes_clusters")
+NODE_POOL: Final = Kind("node pool", "/v2/kubernetes/clusters/{cluster}/node_pools", "node_pools")
 DATABASE_CLUSTER: Final = Kind("database cluster", "/v2/databases", "databases")
 DATABASE: Final = Kind("database", "/v2/databases/{cluster}/dbs", "dbs", identifier="name")
 DATABASE_USER: Final = Kind("database user", "/v2/databases/{cluster}/users", "users", identifier="name")
@@ -186,12 +189,24 @@ def once_in_cluster(name: str, kind: Kind | None = None) -> pulumi.ResourceHookB
 
 
 def once_a_name_is_free(name: str) -> pulumi.ResourceHookBinding:
-    """Return the hooks of a cluster. The provider does not wait for the end of one, which keeps its name until then."""
+    """Return the hooks of a cluster of Kubernetes.
+
+    The provider does not wait for the end of one, which keeps its name until then, nor for the end of an upgrade, while
+    nobody can reach what is inside.
+    """
 
     async def before(args: pulumi.ResourceHookArgs) -> None:
         await asyncio.to_thread(wait_for_the_name, args.new_inputs or {})
 
-    return once(CLUSTER, name, before_create=[pulumi.ResourceHook(f"{name}-name-is-free", before)])
+    async def updated(args: pulumi.ResourceHookArgs) -> None:
+        await asyncio.to_thread(wait_for_the_upgrade, args.id, args.new_inputs or {})
+
+    return once(
+        CLUSTER,
+        name,
+        before_create=[pulumi.ResourceHook(f"{name}-name-is-free", before)],
+        after_update=[pulumi.ResourceHook(f"{name}-is-upgraded", updated)],
+    )
 
 
 def is_leaving(cluster: Entry) -> bool:
@@ -210,6 +225,18 @@ def wait_for_the_name(inputs: Inputs) -> None:
             # DigitalOcean's own refusal says what is wrong.
             return
         time.sleep(_POLL)
+
+
+def wait_for_the_upgrade(cluster_id: str, inputs: Inputs) -> None:
+    """Wait until a cluster runs in the minor release that it is to have."""
+    deadline = time.monotonic() + _END_OF_AN_UPGRADE
+    major, minor, *_ = str(inputs.get("version")).split(".")
+    while time.monotonic() < deadline:
+        found = api.request(f"{CLUSTER.path}/{cluster_id}")["kubernetes_cluster"]
+        if found["status"]["state"] == "running" and str(found["version"]).startswith(f"{major}.{minor}."):
+            return
+        time.sleep(_POLL)
+    # Whatever follows says what is wrong.
 
 
 def once_assigned(name: str) -> pulumi.ResourceHookBinding:

@@ -22,8 +22,8 @@ GITLAB_DATABASE: Final = "gitlabhq_production"
 _USER: Final = "gitlab"
 #: As the API calls them.
 _ENGINES: Final = {POSTGRESQL: "pg", VALKEY: "valkey"}
-#: A resized cluster is rebuilt node by node, with its data.
-_PATIENCE: Final = pulumi.CustomTimeouts(create="45m", update="90m", delete="30m")
+#: The provider has no other limit: it waits 30 minutes for a cluster that is resized, whatever is asked for.
+_PATIENCE: Final = pulumi.CustomTimeouts(create="45m")
 
 
 @dataclass(frozen=True)

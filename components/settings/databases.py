@@ -113,8 +113,8 @@ class Postgresql(DatabaseSettings):
     )
     storage_size_gb: StorageSize | None = Field(
         default=None,
-        description="The storage of the cluster, in steps of 10 GiB. It can only grow.",
-        examples=[60],
+        description="The storage of the cluster, in steps of 10 GiB and in the range of its size. It can only grow.",
+        examples=[160],
         json_schema_extra={"unit": "GiB", "unset": "what the size includes"},
     )
 

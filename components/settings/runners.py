@@ -34,6 +34,9 @@ _OF_MACHINES: Final = frozenset(
     {"count", "image", "snapshot", "keep_layers", "packages_url", "key_url", "key_fingerprint", "docker_hub_cache"}
 )
 _OF_CLUSTERS: Final = frozenset({"cluster"})
+#: The first release whose configuration has all of `pod_cpu_request`, `pod_disruption_budget` and `app_armor_profile`.
+#: Older ones do not complain of what they do not know (GitLab Runner, common/config.go).
+_OLDEST_ON_CLUSTERS: Final = (18, 11)
 #: GitLab, Ci::Runner.
 _MOST_TAGS: Final = 50
 
@@ -169,6 +172,13 @@ class RunnerSettings(Section):
                 "Set tags, or set untagged to true"
             )
             yield Contradiction(("tags", "untagged"), message)
+        if self.is_cluster and _release(self.version) < _OLDEST_ON_CLUSTERS:
+            oldest = ".".join(str(part) for part in _OLDEST_ON_CLUSTERS)
+            message = (
+                f"is older than {oldest}, and would silently ignore what jobs on Kubernetes are promised and protected "
+                f"by, such as their requests and their disruption budget. Use {versions.GITLAB_RUNNER}, for example"
+            )
+            yield Contradiction(("kind", "version"), message, "version")
         for name in sorted(self.model_fields_set & (_OF_MACHINES if self.is_cluster else _OF_CLUSTERS)):
             other = RunnerKind.MACHINES if self.is_cluster else RunnerKind.KUBERNETES
             message = (
@@ -188,3 +198,7 @@ def tag_of_protected_jobs(runners: Sequence[RunnerSettings]) -> str | None:
     others = {tag for one in runners if one not in guarded for tag in one.tags}
     common = [tag for tag in guarded[0].tags if all(tag in one.tags for one in guarded)] if guarded else []
     return next((tag for tag in common if tag not in others and not set("$%") & set(tag)), None)
+
+
+def _release(package: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in package.split(".")[:2])

@@ -177,7 +177,7 @@ class RecordingEngine(mocks.Mocks):
             return {"outputs": {urn: {"outputs": outputs} for urn, outputs in self.known.items()}}, []
         self.calls.append((args.token, dict(args.args)))
         function = args.token.rsplit(":", 1)[1]
-        answer = self.answers.get(function, _account_of(function, dict(args.args)))
+        answer = self.answers.get(function, account_of(function, dict(args.args)))
         if isinstance(answer, RefusedCall):
             raise answer
         if answer is not None:
@@ -201,6 +201,8 @@ class RecordingEngine(mocks.Mocks):
             return {"options": answer or KUBERNETES}
         if plain == "/v2/databases/options":
             return {"options": answer or DATABASES}
+        if plain.endswith("/upgrades"):
+            return {"available_upgrade_versions": answer or None}
         if path == "/v2/account":
             return {"account": answer or {"reserved_ip_limit": 3}}
         return {_LISTS[path.partition("?")[0]]: answer, "links": {}}
@@ -375,7 +377,7 @@ def as_config(values: Mapping[str, Any]) -> dict[str, str]:
     return {f"slipway:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
-def _account_of(function: str, asked: dict[str, Any]) -> dict[str, Any] | RefusedCall | None:
+def account_of(function: str, asked: dict[str, Any]) -> dict[str, Any] | RefusedCall | None:
     """An account that has nothing yet and offers everything; None for functions that are not about an account."""
     everywhere = [region.slug for region in REGIONS if region.available]
     if function == "getVpc":

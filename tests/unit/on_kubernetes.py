@@ -50,6 +50,14 @@ def deployed(**more: Any) -> dict[str, dict[str, Any]]:
     return {urn: {"name": "slipway-test-docker-builder", "version": "1.35.2-do.0", "ha": False, **more}}
 
 
+def with_pool(cluster: dict[str, Any] | None = None, **more: Any) -> dict[str, dict[str, Any]]:
+    """The same with the pool of nodes for jobs."""
+    [(urn, known)] = deployed(**(cluster or {})).items()
+    pool = f"{urn.rpartition('$')[0]}$digitalocean:index/kubernetesNodePool:KubernetesNodePool::{NAME}-kubernetes-jobs"
+    usual = {"name": "slipway-test-docker-builder-jobs", "size": "s-2vcpu-4gb", "maxNodes": 3}
+    return {urn: known, pool: {**usual, **more}}
+
+
 def certificate() -> dict[str, Any]:
     """A certificate of a private authority."""
     return {**provided(), "caCertificate": root()}

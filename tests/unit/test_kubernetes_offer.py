@@ -12,8 +12,8 @@ import pytest
 from components import api, lost_answers
 from components.settings import SettingsError
 from tests.unit.delivered import delivered
-from tests.unit.engine import KUBERNETES, ROOT, RecordingEngine, run_program
-from tests.unit.on_kubernetes import CLUSTER, deployed, errors, on_kubernetes
+from tests.unit.engine import KUBERNETES, ROOT, RecordingEngine, account_of, run_program
+from tests.unit.on_kubernetes import CLUSTER, NAME, deployed, errors, on_kubernetes, with_pool
 
 
 def test_a_stack_without_such_a_runner_neither_loads_the_sdk_nor_asks_what_there_is() -> None:
@@ -141,11 +141,113 @@ def test_a_token_that_may_not_read_clusters_is_named() -> None:
     assert line.startswith("DIGITALOCEAN_TOKEN: may not read Kubernetes clusters (403)")
 
 
-def test_an_account_without_room_for_the_nodes_is_told_so() -> None:
-    droplets = [{"name": f"other-{n}", "tags": [], "size": "s-1vcpu-1gb", "priceMonthly": 6.0} for n in range(23)]
-    engine = RecordingEngine(answers={"getDroplets": {"droplets": droplets}})
-    found = errors({"cluster": {"minNodes": 2}}, engine)
-    assert [line for line in found if line.startswith("runners[0]: needs 3 nodes, and the account has 23 droplets")]
+def droplets(*tags: str, count: int) -> RecordingEngine:
+    """An account with a limit of 25 that has so many droplets, of which one has tags, and the stack's cluster."""
+    found = [{"name": f"other-{n}", "tags": [], "size": "s-1vcpu-1gb", "priceMonthly": 6.0} for n in range(count)]
+    found[0]["tags"] = list(tags)
+    return RecordingEngine(answers={"getDroplets": {"droplets": found}})
+
+
+def test_an_account_without_room_for_all_nodes_that_there_may_be_is_told_so() -> None:
+    """DigitalOcean wants room for them when a pool is made. The server of the stack needs a droplet as well."""
+    [line] = errors({"cluster": {"maxNodes": 7}}, droplets(count=17))
+    assert line.startswith("runners[0].cluster.maxNodes: the cluster may have 8 nodes in all, with which the account")
+    assert "would have 26 droplets, and its limit is 25" in line
+    assert on_kubernetes({"cluster": {"maxNodes": 7}}, engine=droplets(count=16)).named(CLUSTER)
+
+
+def test_a_pool_that_may_grow_further_needs_room_for_what_it_does_not_have_yet() -> None:
+    def account(count: int) -> RecordingEngine:
+        engine = droplets("k8s", "k8s:c1", count=count)
+        engine.known = with_pool({"id": "c1"})
+        return engine
+
+    assert on_kubernetes({"cluster": {"maxNodes": 3}}, engine=account(24)).named(CLUSTER)
+    assert on_kubernetes({"cluster": {"maxNodes": 6}}, engine=account(18)).named(CLUSTER)
+    [line] = errors({"cluster": {"maxNodes": 6}}, account(19))
+    assert line.startswith("runners[0].cluster.maxNodes: the cluster may have 7 nodes in all")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [("s-1vcpu-1gb", "is not a size of nodes"), ("s-1vcpu-2gb", "is not available in nyc3")],
+)
+def test_another_size_of_the_nodes_is_refused_before_the_old_ones_are_deleted(size: str, words: str) -> None:
+    listed = (account_of("getSizes", {}) or {})["sizes"]
+    sizes = [{**one, "regions": ["fra1"] if one["slug"] == "s-1vcpu-2gb" else one["regions"]} for one in listed]
+    runner = {"cluster": {"jobCpu": "100m", "jobMemory": "64Mi"}}
+
+    def engine(current: str) -> RecordingEngine:
+        return RecordingEngine(known=with_pool(size=current), answers={"getSizes": {"sizes": sizes}})
+
+    found = errors({**runner, "size": size}, engine("s-2vcpu-4gb"))
+    assert [line for line in found if line.startswith(f"runners[0].size: {size} {words}; no node of it could be")]
+    kept = on_kubernetes({**runner, "size": "s-1vcpu-2gb"}, engine=engine("s-1vcpu-2gb"))
+    assert kept.named(f"{NAME}-kubernetes-jobs").inputs["size"] == "s-1vcpu-2gb"
+
+
+@pytest.mark.parametrize("place", [{"vpcUuid": "another"}, {"region": "fra1"}])
+def test_a_cluster_that_is_replaced_gets_a_version_that_is_offered_now(place: dict[str, str]) -> None:
+    """The patch that it has may not be offered any more, and the old cluster goes before the new one is asked for."""
+    server = {"vpcCidr": "10.20.0.0/24"}
+    cluster = on_kubernetes(engine=RecordingEngine(known=deployed(**place)), server=server).named(CLUSTER)
+    assert cluster.inputs["version"] == "1.35.6-do.1"
+    assert list(cluster.request.ignoreChanges) == []
+
+
+def upgradable(*slugs: str) -> RecordingEngine:
+    """The deployed cluster, and what DigitalOcean would upgrade it to."""
+    cluster = {"id": "c1", "name": "slipway-test-docker-builder", "version": "1.35.2-do.0"}
+    listed = {
+        "/v2/kubernetes/clusters": [cluster],
+        "/v2/kubernetes/clusters/c1/upgrades": [{"slug": slug} for slug in slugs],
+    }
+    return RecordingEngine(known=deployed(), listed=listed)
+
+
+def test_an_upgrade_before_the_newest_patch_is_refused_as_digitalocean_would() -> None:
+    [line] = errors({"cluster": {"version": "1.36"}}, upgradable("1.35.6-do.1"))
+    assert line.startswith(
+        "runners[0].cluster.version: DigitalOcean would refuse to upgrade the cluster from 1.35.2-do.0 to 1.36: the "
+    )
+    assert "doctl kubernetes cluster upgrade c1 --version 1.35.6-do.1. Until then, set it to 1.35" in line
+    [line] = errors({"cluster": {"version": "1.36"}}, upgradable())
+    assert "doctl kubernetes cluster upgrade c1. Until then, set it to 1.35" in line
+
+
+def test_a_cluster_is_upgraded_to_what_digitalocean_offers_to_it() -> None:
+    newer = on_kubernetes({"cluster": {"version": "1.36"}}, engine=upgradable("1.36.1-do.4", "1.36.0-do.1"))
+    assert newer.named(CLUSTER).inputs["version"] == "1.36.1-do.4"
+
+
+def test_what_is_in_a_cluster_waits_for_the_end_of_its_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider does not, and nobody reaches the API server meanwhile."""
+    hooks = on_kubernetes().named(CLUSTER).request.hooks
+    assert list(hooks.after_update) == [f"{CLUSTER}-is-upgraded"]
+    states = [("running", "1.35.2-do.0"), ("upgrading", "1.36.3-do.0"), ("running", "1.36.4-do.0")]
+    answers = [{"kubernetes_cluster": {"status": {"state": state}, "version": version}} for state, version in states]
+    request = mock.Mock(side_effect=answers)
+    monkeypatch.setattr(lost_answers, "_POLL", 0)
+    monkeypatch.setattr(api, "request", request)
+    lost_answers.wait_for_the_upgrade("c1", {"version": "1.36.3-do.0"})
+    assert request.mock_calls == [mock.call("/v2/kubernetes/clusters/c1")] * 3
+
+
+def test_a_pool_whose_creation_was_lost_is_looked_for() -> None:
+    """Its name is taken then, and the provider has not recorded it."""
+    pool = on_kubernetes().named(f"{NAME}-kubernetes-jobs")
+    assert list(pool.request.hooks.after_create) == [f"{NAME}-kubernetes-jobs-after-create"]
+    assert lost_answers.NODE_POOL.list_path({"clusterId": "c1"}) == "/v2/kubernetes/clusters/c1/node_pools"
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [("18.10.3-1", True), ("18.11.0-1", False), ("19.0.0-1", False)])
+def test_a_runner_that_would_ignore_what_jobs_are_promised_is_refused(version: str, is_refused: bool) -> None:
+    if is_refused:
+        [line] = errors({"version": version})
+        assert line.startswith("runners[0].version: is older than 18.11, and would silently ignore")
+    else:
+        assert on_kubernetes({"version": version}).named(CLUSTER)
+    assert delivered(runner={"version": version})
 
 
 def test_without_the_package_it_is_said_which_one_and_how_to_install_it() -> None:

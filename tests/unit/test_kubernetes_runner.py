@@ -209,8 +209,8 @@ def test_an_update_lets_the_jobs_of_the_manager_before_it_end() -> None:
     assert configuration(on_kubernetes({"concurrency": 20}))["concurrent"] == 20
 
 
-def test_a_job_whose_node_is_lost_is_run_again() -> None:
-    retry = {"max": 2, "when": ["runner_system_failure"]}
+def test_a_job_whose_node_or_manager_is_lost_is_run_again() -> None:
+    retry = {"max": 2, "when": ["runner_system_failure", "stuck_or_timeout_failure"]}
     assert pipeline(on_kubernetes())["default"]["retry"] == retry
     assert pipeline(on_kubernetes({"builder": "buildah"}))["default"]["retry"] == retry
     assert "retry" not in pipeline(delivered())["default"]

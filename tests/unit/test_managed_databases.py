@@ -325,6 +325,15 @@ def test_a_region_and_a_version_that_are_not_offered_are_refused() -> None:
     assert found[1].startswith("databases.postgresql.kind: DigitalOcean does not offer PostgreSQL 17")
 
 
+@pytest.mark.parametrize("gigabytes", [60, 290, 30720])
+def test_a_storage_that_the_size_cannot_have_is_refused(gigabytes: int) -> None:
+    tables = {"kind": "managed", "size": "db-s-4vcpu-8gb", "storageSizeGb": gigabytes}
+    [line] = refusals({}, databases={"postgresql": tables})
+    assert line.startswith(
+        f"databases.postgresql.storageSizeGb: {gigabytes} is not a storage of db-s-4vcpu-8gb, which has 140 to 280 GiB"
+    )
+
+
 @pytest.mark.parametrize(
     ("known", "settings", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
 from pulumi import RunError
@@ -126,3 +127,23 @@ def test_buckets_of_an_update_that_failed_stay_until_their_files_have_moved_back
     engine = after(MINE, **EVERYTHING)
     assert len(buckets(engine)) == len(TYPES)
     assert shell(engine, "gitlab-configuration")["S3_REGION"] == "fra1"
+
+
+@pytest.mark.parametrize(
+    ("stack", "is_refused"), [("production-frankfurt-a-bcde", False), ("production-frankfurt-a-bcdef", True)]
+)
+def test_a_stack_whose_name_leaves_no_room_for_that_of_a_bucket_is_refused_at_preview(
+    stack: str, *, is_refused: bool
+) -> None:
+    """A bucket's name has 63 characters at most, and that of `agent-plan-content` is the longest of the stack."""
+    with mock.patch("pulumi.get_stack", return_value=stack):
+        run_program()
+        if not is_refused:
+            names = [len(one.inputs["name"]) for one in run_program(objectStorage=SPACES).of_type(":SpacesBucket")]
+            assert names
+            assert max(names) <= 63
+            return
+        with pytest.raises(SettingsError) as caught:
+            run_program(objectStorage=SPACES)
+    [line] = caught.value.errors
+    assert line.startswith(f"objectStorage.storage: the Space slipway-{stack}-agent-plan-content-… would have a name")
