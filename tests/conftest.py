@@ -18,6 +18,18 @@ LONGEST = (
     "tests/sandbox_tests/cloud/test_lifecycle.py",
     "tests/sandbox_tests/plugins/test_gitlab_engine.py",
     "tests/sandbox_tests/plugins/test_digitalocean.py",
+    "tests/e2e/test_stack_lifecycle.py",
+    "tests/e2e/test_teardown.py",
+    "tests/e2e/test_runner_lifecycle.py",
+    "tests/e2e/test_pipeline_of_the_stack.py",
+    "tests/e2e/test_builders.py",
+    "tests/e2e/test_delivery.py",
+    "tests/e2e/test_drift.py",
+    "tests/e2e/test_promotion.py",
+    "tests/e2e/test_hardening.py",
+    "tests/e2e/test_projects.py",
+    "tests/e2e/test_backup.py",
+    "tests/e2e/test_failed_update.py",
 )
 _PLACES = {ROOT / file: place for place, file in enumerate(LONGEST)}
 
