@@ -164,7 +164,8 @@ class KubernetesOffer:
         managers = str((self._known(runner, known).get("nodePool") or {}).get("size") or "")
         managers = managers or (runner.cluster.manager_size if self._deployed(runner, known) else "")
         there = {size.slug for size in sizes if size.available and region in size.regions}
-        offered = sorted(options.sizes & there if self.reading.has("region") else options.sizes)
+        # Without an answer about sizes, that alone is reported.
+        offered = sorted(options.sizes & there if sizes and self.reading.has("region") else options.sizes)
         for key, size, current in (
             ("size", runner.size, self._pool(runner, known).get("size")),
             ("cluster.managerSize", runner.cluster.manager_size, managers),

@@ -13,6 +13,7 @@ from components import api, lost_answers
 from components.settings import SettingsError
 from tests.unit.delivered import delivered
 from tests.unit.engine import KUBERNETES, ROOT, RecordingEngine, account_of, run_program
+from tests.unit.engine_answers import RefusedCall
 from tests.unit.on_kubernetes import CLUSTER, NAME, deployed, errors, on_kubernetes, with_pool
 
 
@@ -184,6 +185,11 @@ def test_another_size_of_the_nodes_is_refused_before_the_old_ones_are_deleted(si
     assert [line for line in found if line.startswith(f"runners[0].size: {size} {words}; no node of it could be")]
     kept = on_kubernetes({**runner, "size": "s-1vcpu-2gb"}, engine=engine("s-1vcpu-2gb"))
     assert kept.named(f"{NAME}-kubernetes-jobs").inputs["size"] == "s-1vcpu-2gb"
+
+
+def test_sizes_that_could_not_be_read_are_reported_once() -> None:
+    [line] = errors(engine=RecordingEngine(answers={"getSizes": RefusedCall("500 Server Error")}))
+    assert "the sizes" in line
 
 
 @pytest.mark.parametrize("place", [{"vpcUuid": "another"}, {"region": "fra1"}])
