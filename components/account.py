@@ -358,8 +358,8 @@ def _bucket_errors(reading: Reading, prefix: str) -> Iterator[str]:
     if len(prefix) > longest:
         yield (
             f"objectStorage.storage: the Space {prefix}-{purpose}-… would have a name of more than {_LONGEST_BUCKET} "
-            f"characters; it could not be created. A stack with object storage needs a name of its project and its own "
-            f"that have at most {longest - 1} characters together: create one with a shorter name"
+            f"characters; it could not be created. With object storage, the names of project and stack may have "
+            f"{longest - 1} characters together: create a stack with a shorter name"
         )
 
 

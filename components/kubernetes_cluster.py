@@ -15,7 +15,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.component import Component
 from components.kubernetes_offer import ClusterVersion, cluster_name, pool_name
-from components.lost_answers import NODE_POOL, once, once_a_name_is_free
+from components.lost_answers import NODE_POOL, once, once_for_a_cluster
 from components.rendering import script
 from components.settings import RunnerSettings
 from components.site import Site
@@ -23,8 +23,6 @@ from components.site import Site
 #: The label and the taint of nodes for jobs: only jobs ask for the one and tolerate the other, so that nothing else
 #: keeps such a node from being removed.
 JOBS: Final = ("slipway-jobs", "true")
-#: DigitalOcean's limit of a pool's name.
-_LONGEST_POOL: Final = 55
 #: A cluster takes minutes to create, and one with many nodes to delete.
 _PATIENCE: Final = "30m"
 
@@ -76,7 +74,7 @@ class KubernetesCluster(Component):
             # What pods could have created in the account, such as volumes, goes with the cluster.
             destroy_all_associated_resources=True,
             node_pool=digitalocean.KubernetesClusterNodePoolArgs(
-                name=f"{site.prefix}-{settings.name}-manager"[-_LONGEST_POOL:],
+                name=pool_name(site.prefix, settings.name, "manager"),
                 size=settings.cluster.manager_size,
                 node_count=1,
                 auto_scale=False,
@@ -88,7 +86,7 @@ class KubernetesCluster(Component):
                 # finds out later than the program: the older version would replace the cluster.
                 ignore_changes=["version"] if self._args.version.is_kept else [],
                 custom_timeouts=pulumi.CustomTimeouts(create=_PATIENCE, update="60m", delete=_PATIENCE),
-                hooks=once_a_name_is_free(self.child_name("cluster")),
+                hooks=once_for_a_cluster(self.child_name("cluster")),
             ),
         )
 

@@ -159,18 +159,19 @@ class KubernetesOffer:
     def _size_errors(
         self, place: str, runner: RunnerSettings, options: _Options, known: KnownResources, sizes: Sequence[Size]
     ) -> Iterator[str]:
-        """Sizes of nodes that are about to be created: those of a pool are, once it has another size."""
+        """Sizes of nodes that are about to be created: those of a pool are, once it has another size.
+
+        Another size of the manager's node is refused anyway.
+        """
         region = self.reading.settings.region
-        managers = str((self._known(runner, known).get("nodePool") or {}).get("size") or "")
-        managers = managers or (runner.cluster.manager_size if self._deployed(runner, known) else "")
         there = {size.slug for size in sizes if size.available and region in size.regions}
         # Without an answer about sizes, that alone is reported.
         offered = sorted(options.sizes & there if sizes and self.reading.has("region") else options.sizes)
-        for key, size, current in (
-            ("size", runner.size, self._pool(runner, known).get("size")),
-            ("cluster.managerSize", runner.cluster.manager_size, managers),
-        ):
-            if size == current or not self.reading.has(f"{place}.{key}") or size in offered:
+        created = [("size", runner.size)] if runner.size != self._pool(runner, known).get("size") else []
+        if not self._deployed(runner, known):
+            created.append(("cluster.managerSize", runner.cluster.manager_size))
+        for key, size in created:
+            if not self.reading.has(f"{place}.{key}") or size in offered:
                 continue
             where = f"available in {region}" if size in options.sizes else "a size of nodes"
             yield (
@@ -261,9 +262,9 @@ def cluster_name(prefix: str, runner: str) -> str:
     return f"{prefix}-{runner}"
 
 
-def pool_name(prefix: str, runner: str) -> str:
-    """Return the name of the pool of nodes for the jobs of a runner."""
-    return f"{prefix}-{runner}-jobs"[-_LONGEST_POOL:]
+def pool_name(prefix: str, runner: str, purpose: str = "jobs") -> str:
+    """Return the name of a pool of a runner's cluster: that of the nodes for its jobs, or another one."""
+    return f"{prefix}-{runner}-{purpose}"[-_LONGEST_POOL:]
 
 
 def minor_of(version: str) -> str:

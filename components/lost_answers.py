@@ -188,7 +188,7 @@ def once_in_cluster(name: str, kind: Kind | None = None) -> pulumi.ResourceHookB
     return _binding(name, before=before if kind else None, failed=failed)
 
 
-def once_a_name_is_free(name: str) -> pulumi.ResourceHookBinding:
+def once_for_a_cluster(name: str) -> pulumi.ResourceHookBinding:
     """Return the hooks of a cluster of Kubernetes.
 
     The provider does not wait for the end of one, which keeps its name until then, nor for the end of an upgrade, while
@@ -230,7 +230,7 @@ def wait_for_the_name(inputs: Inputs) -> None:
 def wait_for_the_upgrade(cluster_id: str, inputs: Inputs) -> None:
     """Wait until a cluster runs in the minor release that it is to have."""
     deadline = time.monotonic() + _END_OF_AN_UPGRADE
-    major, minor, *_ = str(inputs.get("version")).split(".")
+    major, minor, *_ = str(inputs["version"]).split(".")
     while time.monotonic() < deadline:
         found = api.request(f"{CLUSTER.path}/{cluster_id}")["kubernetes_cluster"]
         if found["status"]["state"] == "running" and str(found["version"]).startswith(f"{major}.{minor}."):

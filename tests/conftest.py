@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Files of each tier that take a minute or more, the longest first; the others fill what is left, in their own order.
+#: Files of each tier that take about a minute or more, the longest first. The others fill what is left, in their order.
 LONGEST = (
     "tests/unit/test_stack_file_corpus.py",
     "tests/sandbox_tests/plugins/test_failed_steps.py",

@@ -143,7 +143,7 @@ def test_a_token_that_may_not_read_clusters_is_named() -> None:
 
 
 def droplets(*tags: str, count: int) -> RecordingEngine:
-    """An account with a limit of 25 that has so many droplets, of which one has tags, and the stack's cluster."""
+    """An account with a limit of 25 that has so many droplets, of which the first one has tags."""
     found = [{"name": f"other-{n}", "tags": [], "size": "s-1vcpu-1gb", "priceMonthly": 6.0} for n in range(count)]
     found[0]["tags"] = list(tags)
     return RecordingEngine(answers={"getDroplets": {"droplets": found}})

@@ -174,7 +174,7 @@ def test_a_script_does_nothing_until_it_is_complete(name: str) -> None:
 def shell(body: str) -> subprocess.CompletedProcess[str]:
     """Run `body` after the prelude that every script starts with, and what installs packages."""
     text = f"{script('prelude.sh')}\n{script('apt.sh')}\nLIMIT_SECONDS=7\n{body}"
-    return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False, timeout=10)
+    return subprocess.run(["bash", "-s"], input=text, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_a_file_is_written_completely_with_its_mode_and_owner_and_only_if_it_differs(tmp_path: Path) -> None:
